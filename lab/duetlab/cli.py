@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line of lab/lab."""
+
+import argparse
+import json
+import os
+import sys
+
+from . import agent
+from .cache import cache_dir
+from .debian import DebianError
+from .errors import LabError
+from .host import LabHost, say
+
+EXAMPLES = """examples:
+  lab/lab up                                   start the lab host (builds its QEMU once)
+  lab/lab exec -- build/duet doctor            run a command in it
+  echo hello | lab/lab exec -- sh -c 'cat >/scratch/f'
+  lab/lab exec --auto -- tests/run             directly where there is hardware, else in the lab
+  lab/lab shell                                look around in it
+  lab/lab down
+
+environment:
+  DUET_LAB_QEMU   mended (default), stock, or any: mended if it is built, else stock
+  DUET_CACHE      where downloads, builds and the lab's state are kept
+"""
+
+
+def _options(args: argparse.Namespace) -> dict:
+    return {
+        "qemu": "stock" if args.stock else None,
+        "memory": args.memory,
+        "icount": args.icount or None,
+        "kernel_options": args.kernel_options,
+    }
+
+
+NO_OPTIONS = dict.fromkeys(("qemu", "memory", "icount", "kernel_options"))
+
+
+def _up(args: argparse.Namespace) -> int:
+    record = LabHost().up(_options(args))
+    say(f"up: {record['qemu']}, Linux {record['kernel']}, {record['options']['memory']} MiB")
+    return 0
+
+
+def _down(_args: argparse.Namespace) -> int:
+    say("down" if LabHost().down() else "was not up")
+    return 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    host = LabHost()
+    record = host.record()
+    state = "up" if host.alive(record) else "crashed" if record else "down"
+    if args.json:
+        print(json.dumps({"state": state, "console": str(host.console), **record}))
+    elif state == "up":
+        print(
+            f"up: {record['qemu']}, Linux {record['kernel']}, {record['options']['memory']} MiB, "
+            f"process {record['pid']}, started in {record['boot_seconds']} s\n"
+            f"console: {host.console}"
+        )
+    elif state == "crashed":
+        print(f"crashed: {host.crash_reason()}")
+    else:
+        print("down")
+    return {"up": 0, "down": 3, "crashed": 4}[state]
+
+
+def _exec(args: argparse.Namespace) -> int:
+    command = args.command[1:] if args.command[:1] == ["--"] else args.command
+    if not command:
+        raise LabError("exec: no command: lab/lab exec -- CMD...", 2)
+    if args.direct:
+        os.execvp(command[0], command)
+    host = LabHost()
+    record = host.up(NO_OPTIONS)
+    return agent.run(
+        host, record, command, use_tty=args.tty, read_stdin=not args.no_stdin, env=args.env
+    )
+
+
+def _shell(_args: argparse.Namespace) -> int:
+    host = LabHost()
+    return agent.run(host, host.up(NO_OPTIONS), ["/bin/bash"], use_tty=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lab/lab",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
+    up = commands.add_parser("up", help="start the lab host if it is down")
+    up.add_argument("--stock", action="store_true", help="use Debian's own QEMU")
+    up.add_argument("--memory", type=int, metavar="MIB", help="memory of the lab host (4096)")
+    up.add_argument("--icount", action="store_true", help="count time by instructions (1 GHz TSC)")
+    up.add_argument("--kernel-options", metavar="TEXT", help="added to its kernel's command line")
+    up.set_defaults(run=_up)
+    commands.add_parser("down", help="take it down").set_defaults(run=_down)
+    status = commands.add_parser("status", help="exit status 0 up, 3 down, 4 crashed")
+    status.add_argument("--json", action="store_true")
+    status.set_defaults(run=_status)
+    run = commands.add_parser("exec", help="run a command in it, as root, in this directory")
+    run.add_argument("--direct", action="store_true", help="run it right here instead")
+    run.add_argument("-t", "--tty", action="store_true", help="with a terminal")
+    run.add_argument("-n", "--no-stdin", action="store_true", help="leave standard input alone")
+    run.add_argument("--env", action="append", default=[], metavar="NAME[=VALUE]")
+    run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD...")
+    run.set_defaults(run=_exec)
+    commands.add_parser("shell", help="an interactive shell in it").set_defaults(run=_shell)
+    return parser
+
+
+def main() -> int:
+    args = _parser().parse_args()
+    try:
+        return args.run(args)
+    except (LabError, DebianError) as error:
+        say(str(error))
+        return error.code if isinstance(error, LabError) else 125
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lab host's life: up, down, status, and what became of one that is gone.
+
+Each clone of the repository has a lab host and a state directory of its own."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from . import debian, hostkernel, machine, qemu
+from .cache import cache_dir, write_atomically
+from .errors import LabError
+from .progress import step
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MEMORY = 4096  # MiB
+SCRATCH_SIZE = 8 << 30
+NVME_SIZE = 1 << 30
+BOOT_SECONDS = 240  # a busy machine takes long; a hang takes for ever
+DOWN_SECONDS = 20
+AGENT_PYTHON = "/usr/bin/python3"
+SHARE_PACKET = 512000  # bytes, as much as the kernel's 9p over virtio takes
+
+
+def say(message: str) -> None:
+    print(f"lab: {message}", file=sys.stderr, flush=True)
+
+
+class LabHost:
+    """The lab host of one clone; nothing here keeps it alive."""
+
+    def __init__(self, repository: Path = REPOSITORY) -> None:
+        self.repository = repository
+        name = hashlib.sha256(str(repository).encode()).hexdigest()[:12]
+        self.state = cache_dir() / "lab" / name
+        self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.console = self.state / "console.log"
+
+    # What is known of it
+
+    def record(self) -> dict:
+        """What `up` wrote about the running lab host; empty if it was taken down."""
+        try:
+            return json.loads((self.state / "running.json").read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
+
+    def alive(self, record: dict | None = None) -> bool:
+        record = self.record() if record is None else record
+        return bool(record) and _start_time(record["pid"]) == record["start_time"]
+
+    def crash_reason(self) -> str:
+        """One line on how the last lab host ended without having been taken down."""
+        console = self.console.read_text(errors="replace") if self.console.exists() else ""
+        panic = re.search(r"Kernel panic - (.*)|(lab init: .*)", console)
+        log = self.state / "qemu.log"
+        last = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+        if panic:
+            reason = panic.group(0).strip()
+        elif last:
+            reason = last[-1]
+        else:
+            reason = "QEMU is gone"
+        return f"{reason}; its console: {self.console}"
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        with open(self.state / "lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                with step("lab: wait for another caller that starts or stops the lab host"):
+                    fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    # Up
+
+    def up(self, options: dict) -> dict:
+        """The running lab host's record, started if it is down.
+
+        OPTIONS: qemu, memory, icount, kernel_options; None means the default.
+        Those given must fit a lab host that is already up."""
+        record = self.record()
+        if not self.alive(record):
+            with self._locked():
+                record = self.record()
+                if not self.alive(record):
+                    if record:
+                        say(f"the lab host before this one crashed: {self.crash_reason()}")
+                    record = self._start(options)
+        self._check(record, options)
+        return record
+
+    def _check(self, record: dict, options: dict) -> None:
+        for name, value in options.items():
+            if value is not None and value != "any" and record["options"].get(name) != value:
+                raise LabError(
+                    f"the lab host is up with {name} {record['options'].get(name)}: "
+                    "take it down first (lab/lab down)"
+                )
+
+    def _start(self, options: dict) -> dict:
+        chosen = qemu.choose(options.get("qemu") or os.environ.get("DUET_LAB_QEMU", "mended"), say)
+        kernel = hostkernel.find()
+        if not os.path.exists(AGENT_PYTHON):
+            debian.install_missing(["python3-minimal"])
+        wanted = machine.Machine(
+            qemu=chosen,
+            kernel=kernel.image,
+            memory=options.get("memory") or MEMORY,
+            state=self.state,
+            repository=self.repository,
+            cache=cache_dir(),
+            icount=bool(options.get("icount")),
+            kernel_options=options.get("kernel_options") or "",
+        )
+        self._prepare(kernel)
+        with step(f"lab: start the lab host ({chosen.name}, Linux {kernel.release})"):
+            started = time.monotonic()
+            process = self._launch(machine.arguments(wanted))
+            self._wait_until_ready(process)
+        record = {
+            "pid": process.pid,
+            "start_time": _start_time(process.pid),
+            "port": self._agent_port(),
+            "qemu": chosen.name,
+            "kernel": kernel.release,
+            "boot_seconds": round(time.monotonic() - started, 1),
+            "options": {
+                "qemu": "mended" if chosen.mended else "stock",
+                "memory": wanted.memory,
+                "icount": wanted.icount,
+                "kernel_options": wanted.kernel_options,
+            },
+        }
+        write_atomically(self.state / "running.json", json.dumps(record).encode())
+        return record
+
+    def _prepare(self, kernel: hostkernel.Kernel) -> None:
+        for name in ("ready", "qmp.sock", "count.sock", "running.json"):
+            (self.state / name).unlink(missing_ok=True)
+        if self.console.exists():
+            os.replace(self.console, self.state / "console.old.log")
+        token = self.state / "token"
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(16))
+        settings = {
+            "repository": str(self.repository),
+            "cache": str(cache_dir()),
+            "state": str(self.state),
+            "home": str(Path.home()),
+            "modules": str(kernel.modules),
+            "python": AGENT_PYTHON,
+            "msize": str(SHARE_PACKET),
+            "fresh": "mmap",
+            "late": " ".join(hostkernel.LATE),
+        }
+        script = self.repository / "lab/host/init"
+        image = hostkernel.initramfs(kernel, script, settings)
+        write_atomically(self.state / "initramfs", image)
+        _make_sparse(self.state / "nvme.raw", NVME_SIZE)
+        scratch = self.state / "scratch.raw"
+        _make_sparse(scratch, SCRATCH_SIZE)
+        mkfs = shutil.which("mkfs.ext4", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+        if not mkfs:
+            debian.install_missing(["e2fsprogs"])
+        command = [mkfs or "/sbin/mkfs.ext4", "-q", "-F", "-E", "nodiscard", str(scratch)]
+        subprocess.run(command, check=True)
+
+    def _launch(self, arguments: list[str]) -> subprocess.Popen:
+        log = open(self.state / "qemu.log", "w")
+        with log:
+            return subprocess.Popen(
+                arguments,
+                cwd=self.state,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _wait_until_ready(self, process: subprocess.Popen) -> None:
+        end = time.monotonic() + BOOT_SECONDS
+        while not (self.state / "ready").exists():
+            if process.poll() is not None:
+                raise LabError(f"the lab host does not start: {self.crash_reason()}")
+            if time.monotonic() > end:
+                process.kill()
+                raise LabError(
+                    f"the lab host is not ready after {BOOT_SECONDS} s and was ended; "
+                    f"its console: {self.console}"
+                )
+            time.sleep(0.05)
+
+    def _agent_port(self) -> int:
+        shown = self.monitor("info usernet")
+        match = re.search(rf"HOST_FORWARD\]\s+\S+\s+\S+\s+(\d+)\s+\S+\s+{machine.AGENT_PORT}", shown)
+        if not match:
+            raise LabError("QEMU does not tell the agent's port: " + shown.strip())
+        return int(match.group(1))
+
+    # QEMU's monitor
+
+    def monitor(self, line: str) -> str:
+        """The answer to one line of QEMU's human monitor."""
+        answers = self._qmp(
+            {"execute": "human-monitor-command", "arguments": {"command-line": line}}
+        )
+        return answers["return"]
+
+    def _qmp(self, command: dict) -> dict:
+        with connect_unix(self.state / "qmp.sock") as sock, sock.makefile("rw") as stream:
+            sock.settimeout(10)
+            stream.readline()
+            for message in ({"execute": "qmp_capabilities"}, command):
+                stream.write(json.dumps(message) + "\n")
+                stream.flush()
+                answer = _qmp_answer(stream)
+        return answer
+
+    # Down
+
+    def down(self) -> bool:
+        """Take the lab host down; whether there was one."""
+        with self._locked():
+            record = self.record()
+            running = self.alive(record)
+            # First: those who wait for a command must not call this a crash.
+            (self.state / "running.json").unlink(missing_ok=True)
+            if running:
+                self._end(record["pid"])
+        return running
+
+    def _end(self, pid: int) -> None:
+        """Its file systems are not worth a shutdown: all of them start anew."""
+        try:
+            self._qmp({"execute": "quit"})
+        except (OSError, LabError, json.JSONDecodeError):
+            os.kill(pid, signal.SIGTERM)
+        end = time.monotonic() + DOWN_SECONDS
+        while _start_time(pid):
+            if time.monotonic() > end:
+                os.kill(pid, signal.SIGKILL)
+                end += DOWN_SECONDS
+            time.sleep(0.05)
+
+
+def connect_unix(path: Path) -> socket.socket:
+    """A connection to the socket at PATH, however long its name is."""
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.connect(f"/proc/self/fd/{directory}/{path.name}")
+    except OSError:
+        sock.close()
+        raise
+    finally:
+        os.close(directory)
+    return sock
+
+
+def _qmp_answer(stream) -> dict:
+    while True:
+        line = stream.readline()
+        if not line:
+            return {"return": ""}
+        answer = json.loads(line)
+        if "error" in answer:
+            raise LabError(f"QEMU's monitor: {answer['error']['desc']}")
+        if "return" in answer:
+            return answer
+
+
+def _start_time(pid: int) -> int:
+    """When the process started, in ticks since boot; 0 if it is gone or a zombie."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    fields = text.rpartition(")")[2].split()
+    return 0 if fields[0] in "ZX" else int(fields[19])
+
+
+def _make_sparse(path: Path, size: int) -> None:
+    path.unlink(missing_ok=True)
+    with open(path, "wb") as file:
+        file.truncate(size)
