@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Block back end: a raw file or block device on io_uring.
+ *
+ * Threads: block_open/close on the main thread; block_submit and the done callbacks on the I/O
+ * loop given to block_attach(). The caller owns the request and its segments until done is called,
+ * exactly once, never from within block_submit().
+ */
+#ifndef DUET_BACKEND_BLOCK_H
+#define DUET_BACKEND_BLOCK_H
+
+#include "base/error.h"
+#include "base/loop.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+struct block;
+
+enum block_cache {
+	BLOCK_CACHE_WRITEBACK, /* host page cache, flush by the guest's flush */
+	BLOCK_CACHE_DIRECT,    /* O_DIRECT */
+};
+
+struct block_options {
+	const char *path;
+	bool readonly;
+	enum block_cache cache;
+	bool lock; /* refuse a file that another duet has open for writing (OFD lock) */
+};
+
+enum block_op {
+	BLOCK_READ,
+	BLOCK_WRITE,
+	BLOCK_FLUSH,
+	BLOCK_DISCARD,
+	BLOCK_WRITE_ZEROES,
+};
+
+struct block_request {
+	struct loop_op op;   /* private */
+	struct block *block; /* private */
+	enum block_op kind;
+	bool unmap;              /* write zeroes may leave a hole */
+	uint64_t offset, length; /* bytes; for read and write length is the sum of the segments */
+	struct iovec *segments;  /* may be changed by the back end (short transfers) */
+	unsigned count;
+	/* @result: 0 or a negative errno (-ENOSPC disk full, -EIO, ...). */
+	void (*done)(struct block_request *request, int result);
+};
+
+/* Messages name --disk, the path and the remedy: missing, busy, not a multiple of 512 bytes,
+ * read-only medium opened for writing, a directory, ... */
+int block_open(struct block **block, const struct block_options *options, struct error *err);
+void block_close(struct block *block);
+uint64_t block_size(const struct block *block);         /* bytes */
+unsigned block_logical_size(const struct block *block); /* 512 or what the device says */
+bool block_readonly(const struct block *block);
+bool block_can_discard(const struct block *block);
+void block_attach(struct block *block, struct loop *loop);
+/* Bounds are the caller's duty and are checked again here: -EINVAL through done. */
+void block_submit(struct block *block, struct block_request *request);
+unsigned block_in_flight(const struct block *block);
+
+#endif

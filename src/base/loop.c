@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/loop.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+struct loop {
+	struct io_uring ring;
+	struct loop_watch wake; /* on the eventfd that loop_post() signals */
+	int wake_fd;
+	_Atomic bool stop;
+	_Atomic bool running;
+	pthread_mutex_t lock; /* for the task list, which other threads append to */
+	struct loop_task *first, **last;
+	struct loop_hook *hooks;
+};
+
+/* What loop_signal() writes; static because the kernel reads it after the call returned. */
+static const uint64_t one = 1;
+
+static void ignore_done(struct loop_op *op, int32_t res, uint32_t flags)
+{
+	(void)op;
+	(void)res;
+	(void)flags;
+}
+
+static struct loop_op ignored = {.done = ignore_done};
+
+static void run_tasks(struct loop *loop)
+{
+	struct loop_task *task;
+
+	pthread_mutex_lock(&loop->lock);
+	task = loop->first;
+	loop->first = NULL;
+	loop->last = &loop->first;
+	pthread_mutex_unlock(&loop->lock);
+	while (task) {
+		/* run() may free or post the task again. */
+		struct loop_task *next = task->next;
+
+		task->run(task);
+		task = next;
+	}
+}
+
+static void woken(struct loop_watch *watch, uint32_t events)
+{
+	(void)events;
+	run_tasks(watch->loop);
+}
+
+int loop_new(struct loop **out, unsigned entries, struct error *err)
+{
+	/* Completions run on this thread in any case: no interrupt to it, no shared task list. The
+	 * flags are newer than io_uring itself, so fall back without them. */
+	struct io_uring_params params = {
+		.flags = IORING_SETUP_CQSIZE | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_CLAMP,
+		.cq_entries = entries * 4,
+	};
+	struct loop *loop = calloc(1, sizeof(*loop));
+	int ret;
+
+	if (!loop)
+		return error_errno(err, ENOMEM, "event loop");
+	ret = io_uring_queue_init_params(entries, &loop->ring, &params);
+	if (ret == -EINVAL) {
+		params.flags = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
+		ret = io_uring_queue_init_params(entries, &loop->ring, &params);
+	}
+	if (ret < 0) {
+		free(loop);
+		return error_errno(err, -ret,
+			"io_uring is not available (needs Linux 5.13 and sysctl "
+			"kernel.io_uring_disabled=0)");
+	}
+	loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (loop->wake_fd < 0) {
+		ret = errno;
+		io_uring_queue_exit(&loop->ring);
+		free(loop);
+		return error_errno(err, ret, "eventfd");
+	}
+	pthread_mutex_init(&loop->lock, NULL);
+	loop->last = &loop->first;
+	loop_watch(loop, &loop->wake, loop->wake_fd, POLLIN, woken);
+	*out = loop;
+	return 0;
+}
+
+void loop_free(struct loop *loop)
+{
+	if (!loop)
+		return;
+	io_uring_queue_exit(&loop->ring);
+	close(loop->wake_fd);
+	pthread_mutex_destroy(&loop->lock);
+	free(loop);
+}
+
+struct io_uring_sqe *loop_sqe(struct loop *loop)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&loop->ring);
+
+	while (!sqe) {
+		io_uring_submit(&loop->ring);
+		sqe = io_uring_get_sqe(&loop->ring);
+	}
+	return sqe;
+}
+
+void loop_submit(struct loop *loop, struct io_uring_sqe *sqe, struct loop_op *op)
+{
+	(void)loop;
+	io_uring_sqe_set_data(sqe, op);
+}
+
+void loop_signal(struct loop *loop, int eventfd)
+{
+	struct io_uring_sqe *sqe = loop_sqe(loop);
+
+	io_uring_prep_write(sqe, eventfd, &one, sizeof(one), 0);
+	loop_submit(loop, sqe, &ignored);
+}
+
+static void arm(struct loop_watch *watch)
+{
+	struct io_uring_sqe *sqe = loop_sqe(watch->loop);
+
+	io_uring_prep_poll_multishot(sqe, watch->fd, watch->events);
+	loop_submit(watch->loop, sqe, &watch->op);
+	watch->armed = true;
+}
+
+static void watch_done(struct loop_op *op, int32_t res, uint32_t flags)
+{
+	struct loop_watch *watch = (struct loop_watch *)op;
+
+	if (!(flags & IORING_CQE_F_MORE))
+		watch->armed = false;
+	if (watch->dead) {
+		if (!watch->armed && watch->removed)
+			watch->removed(watch);
+		return;
+	}
+	/* Armed first: the callback may remove the watch. An error is told as such and not retried:
+	 * a descriptor that cannot be polled would spin. */
+	if (!watch->armed && res >= 0)
+		arm(watch);
+	watch->ready(watch, res < 0 ? POLLERR : (uint32_t)res);
+}
+
+int loop_watch(struct loop *loop, struct loop_watch *watch, int fd, uint32_t events,
+	void (*ready)(struct loop_watch *, uint32_t))
+{
+	*watch = (struct loop_watch){
+		.op.done = watch_done, .loop = loop, .fd = fd, .events = events, .ready = ready};
+	arm(watch);
+	return 0;
+}
+
+void loop_unwatch(struct loop_watch *watch, void (*removed)(struct loop_watch *))
+{
+	struct io_uring_sqe *sqe;
+
+	if (watch->dead || !watch->loop)
+		return;
+	watch->dead = true;
+	watch->removed = removed;
+	watch->fd = -1;
+	if (!watch->armed) {
+		if (removed)
+			removed(watch);
+		return;
+	}
+	sqe = loop_sqe(watch->loop);
+	io_uring_prep_poll_remove(sqe, (uint64_t)(uintptr_t)&watch->op);
+	loop_submit(watch->loop, sqe, &ignored);
+	/* At once, so that the caller may close the descriptor. */
+	io_uring_submit(&watch->loop->ring);
+}
+
+void loop_add_hook(struct loop *loop, struct loop_hook *hook)
+{
+	hook->next = loop->hooks;
+	loop->hooks = hook;
+}
+
+void loop_remove_hook(struct loop *loop, struct loop_hook *hook)
+{
+	for (struct loop_hook **at = &loop->hooks; *at; at = &(*at)->next) {
+		if (*at == hook) {
+			*at = hook->next;
+			return;
+		}
+	}
+}
+
+static void complete_all(struct loop *loop)
+{
+	struct io_uring_cqe *cqe;
+
+	while (io_uring_peek_cqe(&loop->ring, &cqe) == 0) {
+		struct loop_op *op = io_uring_cqe_get_data(cqe);
+		int32_t res = cqe->res;
+		uint32_t flags = cqe->flags;
+
+		io_uring_cqe_seen(&loop->ring, cqe);
+		op->done(op, res, flags);
+	}
+}
+
+static int run_round(struct loop *loop)
+{
+	int ret = io_uring_submit_and_wait(&loop->ring, 1);
+
+	/* EINTR: a signal; EBUSY and EAGAIN: the completion queue has to be emptied first. */
+	if (ret < 0 && ret != -EINTR && ret != -EBUSY && ret != -EAGAIN)
+		return ret;
+	complete_all(loop);
+	for (struct loop_hook *hook = loop->hooks, *next; hook; hook = next) {
+		next = hook->next;
+		hook->run(hook);
+	}
+	return 0;
+}
+
+int loop_run(struct loop *loop)
+{
+	int ret = 0;
+
+	atomic_store(&loop->running, true);
+	run_tasks(loop);
+	while (ret == 0 && !atomic_load_explicit(&loop->stop, memory_order_acquire))
+		ret = run_round(loop);
+	atomic_store(&loop->running, false);
+	atomic_store(&loop->stop, false);
+	return ret;
+}
+
+static void wake(struct loop *loop)
+{
+	/* Can only fail when the counter is full, and then the loop is awake anyway. */
+	if (write(loop->wake_fd, &one, sizeof(one)) < 0)
+		return;
+}
+
+void loop_stop(struct loop *loop)
+{
+	atomic_store_explicit(&loop->stop, true, memory_order_release);
+	wake(loop);
+}
+
+void loop_post(struct loop *loop, struct loop_task *task)
+{
+	bool first;
+
+	task->next = NULL;
+	pthread_mutex_lock(&loop->lock);
+	first = !loop->first;
+	*loop->last = task;
+	loop->last = &task->next;
+	pthread_mutex_unlock(&loop->lock);
+	if (first)
+		wake(loop);
+}
+
+struct call {
+	struct loop_task task;
+	struct loop_task *inner;
+	pthread_mutex_t lock;
+	pthread_cond_t done_changed;
+	bool done;
+};
+
+static void run_call(struct loop_task *task)
+{
+	struct call *call = (struct call *)task;
+
+	call->inner->run(call->inner);
+	pthread_mutex_lock(&call->lock);
+	call->done = true;
+	pthread_cond_signal(&call->done_changed);
+	pthread_mutex_unlock(&call->lock);
+}
+
+void loop_call(struct loop *loop, struct loop_task *task)
+{
+	struct call call = {.task.run = run_call,
+		.inner = task,
+		.lock = PTHREAD_MUTEX_INITIALIZER,
+		.done_changed = PTHREAD_COND_INITIALIZER};
+
+	if (!atomic_load(&loop->running)) {
+		task->run(task);
+		return;
+	}
+	loop_post(loop, &call.task);
+	pthread_mutex_lock(&call.lock);
+	while (!call.done)
+		pthread_cond_wait(&call.done_changed, &call.lock);
+	pthread_mutex_unlock(&call.lock);
+}

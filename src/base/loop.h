@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An event loop on one io_uring: waiting, submitting I/O and re-arming are the same system call.
+ *
+ * Threads: a loop belongs to the thread that runs it. All functions are for that thread (or for
+ * the creator before the loop runs), but for loop_post() and loop_stop(), which any thread may
+ * call. Callbacks run on the loop's thread and may add, remove and free anything of their own
+ * except as said below.
+ */
+#ifndef DUET_BASE_LOOP_H
+#define DUET_BASE_LOOP_H
+
+#include "base/error.h"
+
+#include <liburing.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct loop;
+
+/* One operation in flight, embedded in the caller's request; must live until @done was called. */
+struct loop_op {
+	/* @res as in the completion entry: a count or a negative errno; @flags likewise. */
+	void (*done)(struct loop_op *op, int32_t res, uint32_t flags);
+};
+
+/*
+ * Readiness of a descriptor, delivered as often as it becomes ready (edge-triggered: the callback
+ * reads until EAGAIN). On an eventfd nothing has to be read: each signal calls back at least once
+ * after it. The caller owns the struct and the descriptor.
+ */
+struct loop_watch {
+	struct loop_op op; /* private */
+	struct loop *loop; /* private */
+	int fd;            /* private; -1 when not watched */
+	uint32_t events;   /* private */
+	bool armed;        /* private */
+	bool dead;         /* private: removed, its last completion is still to come */
+	void (*ready)(struct loop_watch *watch, uint32_t events);
+	void (*removed)(struct loop_watch *watch); /* private */
+};
+
+/* A piece of work posted from another thread; embedded, must live until @run was called. */
+struct loop_task {
+	struct loop_task *next; /* private */
+	void (*run)(struct loop_task *task);
+};
+
+/* @entries: operations that may be queued between two waits, a power of two up to 4096. */
+int loop_new(struct loop **loop, unsigned entries, struct error *err);
+/* The loop must not be running. Operations in flight are cancelled; their @done is not called. */
+void loop_free(struct loop *loop);
+
+/* Runs until loop_stop(). Returns 0, or a negative errno when io_uring itself fails. */
+int loop_run(struct loop *loop);
+/* Any thread. loop_run() returns after the callbacks of the present round. */
+void loop_stop(struct loop *loop);
+/* Any thread. Runs @task on the loop's thread, in posting order. */
+void loop_post(struct loop *loop, struct loop_task *task);
+/* As loop_post, and waits until the task was run. Must not be called on the loop's own thread
+ * while it runs; when the loop is not running, the caller runs the task itself. */
+void loop_call(struct loop *loop, struct loop_task *task);
+
+/*
+ * A submission entry for @op, to be filled in by an io_uring_prep_*(); never null (the queue is
+ * submitted first when it is full). It goes to the kernel with the loop's next wait. user_data is
+ * set by the loop after @prep returned: do not touch it.
+ */
+struct io_uring_sqe *loop_sqe(struct loop *loop);
+/* Must follow the io_uring_prep_*() on @sqe, before any other call on the loop. */
+void loop_submit(struct loop *loop, struct io_uring_sqe *sqe, struct loop_op *op);
+/* A write whose result nobody awaits (an irqfd's eight bytes): goes with the next wait. */
+void loop_signal(struct loop *loop, int eventfd);
+
+/* Runs @hook once per round after all completions were handled and before the next wait:
+ * the place to batch interrupts and refill rings. One chain per loop; embedded. */
+struct loop_hook {
+	struct loop_hook *next; /* private */
+	void (*run)(struct loop_hook *hook);
+};
+void loop_add_hook(struct loop *loop, struct loop_hook *hook);
+void loop_remove_hook(struct loop *loop, struct loop_hook *hook);
+
+/* @events: POLLIN, POLLOUT. */
+int loop_watch(struct loop *loop, struct loop_watch *watch, int fd, uint32_t events,
+	void (*ready)(struct loop_watch *, uint32_t));
+/*
+ * No callback comes after this returns. The struct must stay until @removed was called (null: the
+ * caller guarantees that it outlives the loop). The descriptor may be closed at once.
+ */
+void loop_unwatch(struct loop_watch *watch, void (*removed)(struct loop_watch *));
+
+/* A loop in a thread of its own, named @name (15 characters). */
+struct loop_thread;
+int loop_thread_start(
+	struct loop_thread **thread, const char *name, unsigned entries, struct error *err);
+struct loop *loop_thread_loop(struct loop_thread *thread);
+/* Stops, joins and frees. */
+void loop_thread_stop(struct loop_thread *thread);
+
+#endif

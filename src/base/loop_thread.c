@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/log.h"
+#include "base/loop.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct loop_thread {
+	struct loop_task started; /* first, so that the task is the thread */
+	sem_t running;
+	struct loop *loop;
+	pthread_t thread;
+	char name[16];
+};
+
+/* 128 KiB: the loop's callbacks are shallow and keep no large buffers on the stack. */
+#define STACK_SIZE (128U << 10)
+
+static void *run(void *opaque)
+{
+	struct loop_thread *thread = opaque;
+	int ret;
+
+	pthread_setname_np(pthread_self(), thread->name);
+	ret = loop_run(thread->loop);
+	if (ret < 0)
+		log_error("thread %s: io_uring: %s", thread->name, strerror(-ret));
+	return NULL;
+}
+
+static void tell_started(struct loop_task *task)
+{
+	struct loop_thread *thread = (struct loop_thread *)task;
+
+	sem_post(&thread->running);
+}
+
+/* Returns when the loop runs: from then on loop_call() waits for it. */
+static void await_start(struct loop_thread *thread)
+{
+	while (sem_wait(&thread->running) < 0)
+		continue;
+}
+
+static int create(struct loop_thread *thread)
+{
+	pthread_attr_t attributes;
+	sigset_t all, before;
+	int ret;
+
+	/* Signals are the main thread's. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	pthread_attr_init(&attributes);
+	pthread_attr_setstacksize(&attributes, STACK_SIZE);
+	ret = pthread_create(&thread->thread, &attributes, run, thread);
+	pthread_attr_destroy(&attributes);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return ret;
+}
+
+int loop_thread_start(
+	struct loop_thread **out, const char *name, unsigned entries, struct error *err)
+{
+	struct loop_thread *thread = calloc(1, sizeof(*thread));
+	int ret;
+
+	if (!thread)
+		return error_errno(err, ENOMEM, "thread %s", name);
+	strncpy(thread->name, name, sizeof(thread->name) - 1);
+	ret = loop_new(&thread->loop, entries, err);
+	if (ret < 0) {
+		free(thread);
+		return ret;
+	}
+	sem_init(&thread->running, 0, 0);
+	thread->started.run = tell_started;
+	loop_post(thread->loop, &thread->started);
+	ret = create(thread);
+	if (ret) {
+		loop_free(thread->loop);
+		free(thread);
+		return error_errno(err, ret, "thread %s", name);
+	}
+	await_start(thread);
+	*out = thread;
+	return 0;
+}
+
+struct loop *loop_thread_loop(struct loop_thread *thread)
+{
+	return thread->loop;
+}
+
+void loop_thread_stop(struct loop_thread *thread)
+{
+	if (!thread)
+		return;
+	loop_stop(thread->loop);
+	pthread_join(thread->thread, NULL);
+	loop_free(thread->loop);
+	free(thread);
+}

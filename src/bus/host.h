@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a device needs from the hypervisor, as a table of functions: interrupts and doorbells.
+ * The machine implements it over KVM; unit tests and fuzzers implement it in memory, so every
+ * device model runs without a VM.
+ *
+ * Threads: all functions may be called from any thread.
+ */
+#ifndef DUET_BUS_HOST_H
+#define DUET_BUS_HOST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct bus_host;
+
+struct bus_host_ops {
+	/* Level of a global system interrupt (IOAPIC pin). Level-triggered lines stay asserted
+	 * until they are lowered. */
+	void (*set_line)(struct bus_host *host, unsigned gsi, bool level);
+
+	/* Gives an MSI a route; *@gsi names it from now on. -ENOSPC when the routes are used up. */
+	int (*msi_add)(struct bus_host *host, uint64_t address, uint32_t data, unsigned *gsi);
+	/* Changes the message of a route. */
+	int (*msi_change)(struct bus_host *host, unsigned gsi, uint64_t address, uint32_t data);
+	void (*msi_remove)(struct bus_host *host, unsigned gsi);
+	/* While attached, each write to @eventfd injects the interrupt of @gsi. */
+	int (*irqfd_attach)(struct bus_host *host, unsigned gsi, int eventfd);
+	void (*irqfd_detach)(struct bus_host *host, unsigned gsi, int eventfd);
+
+	/* A guest write of any value and size at @address (guest-physical, or a port when @port)
+	 * signals @eventfd without an exit to user space. @length 0: any size; else it must match,
+	 * and with @match also the value. */
+	int (*doorbell_add)(struct bus_host *host, bool port, uint64_t address, unsigned length,
+		bool match, uint64_t value, int eventfd);
+	void (*doorbell_remove)(struct bus_host *host, bool port, uint64_t address, unsigned length,
+		bool match, uint64_t value, int eventfd);
+};
+
+struct bus_host {
+	const struct bus_host_ops *ops;
+};
+
+#endif

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The board's own small devices. Each function makes a struct device, not yet realized. */
+#ifndef DUET_EMULATED_BOARD_H
+#define DUET_EMULATED_BOARD_H
+
+#include "bus/device.h"
+
+/* 16550A at LAYOUT_SERIAL_PORT. Output goes to @output (write errors are counted, never block the
+ * guest for ever: a full pipe drops). */
+int serial_new(struct device **device, int output, struct error *err);
+/* Main thread: bytes typed for the guest; returns how many the FIFO took. When it took fewer,
+ * @room is called (main thread) once there is room. */
+size_t serial_input(struct device *device, const void *bytes, size_t length);
+void serial_set_room(struct device *device, void (*room)(void *opaque), void *opaque);
+/* Bytes that wait in the device for the output: written out; main thread, before exit. */
+void serial_flush(struct device *device);
+
+/* What a guest asks of its machine. Called on the vCPU thread. */
+struct power_events {
+	void (*power_off)(void *opaque);
+	void (*reset)(void *opaque);
+};
+
+/* ACPI fixed hardware: PM1 event/control, PM timer, GPE0, the reset register at 0xcf9. S5 powers
+ * off. */
+int acpi_pm_new(
+	struct device **device, const struct power_events *events, void *opaque, struct error *err);
+/* Any thread: the power button event (SCI). False when the guest has not enabled it. */
+bool acpi_pm_power_button(struct device *device);
+
+/* Keyboard controller, as much as a reset by command 0xfe needs (and what Linux's i8042 probe takes
+ * to see quickly that nothing is there). */
+int keyboard_new(
+	struct device **device, const struct power_events *events, void *opaque, struct error *err);
+
+/* MC146818: time of day, CMOS bytes; alarms and periodic interrupts not offered. */
+int rtc_new(struct device **device, struct error *err);
+
+/* IOAPIC for the split irqchip: 24 pins, MSIs to the LAPICs through host->msi_add/irq routes. */
+struct ioapic_host {
+	int (*send_msi)(void *opaque, uint64_t address, uint32_t data);
+	/* Level-triggered pins whose EOI must come back to the IOAPIC: KVM learns them from MSI
+	 * routes on GSIs 0 to 23. */
+	int (*set_route)(void *opaque, unsigned pin, uint64_t address, uint32_t data, bool masked);
+	void *opaque;
+};
+int ioapic_new(struct device **device, const struct ioapic_host *host, struct error *err);
+void ioapic_set_line(struct device *device, unsigned pin, bool level); /* any thread */
+void ioapic_eoi(struct device *device, unsigned vector);               /* vCPU thread */
+
+#endif

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Every KVM ioctl of duet (Documentation/virt/kvm/api.rst).
+ *
+ * Threads: a struct kvm_vcpu belongs to its vCPU thread once that runs; kvm_vcpu_kick() may be
+ * called from any thread. The VM's interrupt and doorbell functions (struct bus_host) are for any
+ * thread. Set-up functions: main thread.
+ */
+#ifndef DUET_KVM_KVM_H
+#define DUET_KVM_KVM_H
+
+#include "base/error.h"
+#include "bus/bus.h"
+#include "bus/host.h"
+#include "memory/memory.h"
+
+#include <linux/kvm.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum kvm_irqchip {
+	KVM_IRQCHIP_KERNEL_ALL, /* LAPIC, IOAPIC, PIC and PIT in the kernel */
+	KVM_IRQCHIP_SPLIT,      /* LAPIC in the kernel, IOAPIC is duet's, no PIC, no PIT */
+};
+
+/* What /dev/kvm says; read once. */
+struct kvm_host {
+	int fd;
+	unsigned api_version;
+	unsigned vcpus_max;
+	unsigned vcpu_mmap_size;
+	unsigned memslots;
+	uint32_t pv_features; /* KVM_CPUID_FEATURES EAX bits it supports */
+	bool irqfd, ioeventfd, ioeventfd_any_length, split_irqchip, immediate_exit, x2apic_api;
+	bool enforce_pv, coalesced_pio, dirty_ring, manual_dirty, tsc_control, tsc_deadline;
+	bool binary_stats, steal_time, readonly_memory, signal_msi;
+};
+
+/* Opens /dev/kvm and asks it everything. Messages: absent (module not loaded or no hardware
+ * virtualization: lab), denied (group kvm), API version. */
+int kvm_host_open(struct kvm_host *host, struct error *err);
+void kvm_host_close(struct kvm_host *host);
+
+struct kvm_vm;
+struct kvm_vm_options {
+	enum kvm_irqchip irqchip;
+	unsigned cpus;
+	bool pit; /* in-kernel PIT, only with KVM_IRQCHIP_KERNEL_ALL */
+};
+int kvm_vm_new(struct kvm_vm **vm, const struct kvm_host *host,
+	const struct kvm_vm_options *options, struct error *err);
+void kvm_vm_free(struct kvm_vm *vm);
+/* Maps all regions of @memory as slots 0.. */
+int kvm_vm_map_memory(struct kvm_vm *vm, const struct memory *memory, struct error *err);
+/* A slot of its own for device memory (a passed-through BAR). Returns the slot or negative. */
+int kvm_vm_map_slot(struct kvm_vm *vm, uint64_t gpa, uint64_t size, void *host, bool readonly);
+void kvm_vm_unmap_slot(struct kvm_vm *vm, int slot);
+int kvm_vm_dirty_log(struct kvm_vm *vm, bool enable);
+/* Interrupts and doorbells for devices. With a split irqchip set_line goes to @ioapic, which the
+ * emulated IOAPIC gives. */
+struct bus_host *kvm_vm_bus_host(struct kvm_vm *vm);
+void kvm_vm_set_ioapic(
+	struct kvm_vm *vm, void (*set_line)(void *ioapic, unsigned pin, bool level), void *ioapic);
+int kvm_vm_signal_msi(struct kvm_vm *vm, uint64_t address, uint32_t data);
+int kvm_vm_fd(const struct kvm_vm *vm);
+/* Writes to the port or MMIO range are queued in the kernel until the next exit of any vCPU. */
+int kvm_vm_coalesce(struct kvm_vm *vm, bool port, uint64_t address, unsigned length);
+unsigned kvm_vm_tsc_khz(struct kvm_vm *vm);
+
+struct kvm_vcpu;
+
+/* Causes as the table of exits shows them. */
+enum kvm_exit_cause {
+	EXIT_PORT,        /* IN, OUT dispatched to a device */
+	EXIT_MMIO,        /* memory-mapped access dispatched to a device */
+	EXIT_MSI_EOI,     /* IOAPIC EOI (split irqchip) */
+	EXIT_HALT,        /* HLT that reached user space */
+	EXIT_SHUTDOWN,    /* triple fault */
+	EXIT_SYSTEM,      /* KVM_EXIT_SYSTEM_EVENT */
+	EXIT_MSR,         /* MSR access to user space */
+	EXIT_INTERRUPTED, /* a signal or kick of the monitor's own */
+	EXIT_UNCLAIMED,   /* port or MMIO nobody owns */
+	EXIT_INTERNAL,    /* KVM_EXIT_INTERNAL_ERROR, FAIL_ENTRY, unknown */
+	EXIT_CAUSES,
+};
+extern const char *const kvm_exit_names[EXIT_CAUSES];
+
+/* Why kvm_vcpu_run() came back. */
+enum kvm_run_result {
+	KVM_RUN_AGAIN,    /* handled; call it again */
+	KVM_RUN_KICKED,   /* kvm_vcpu_kick(): look at what is asked of the vCPU */
+	KVM_RUN_SHUTDOWN, /* triple fault */
+	KVM_RUN_RESET,    /* system event: reset */
+	KVM_RUN_POWEROFF,
+	KVM_RUN_CRASH,  /* system event: crash */
+	KVM_RUN_HALTED, /* HLT without in-kernel LAPIC */
+	KVM_RUN_ERROR,  /* KVM gave up: kvm_vcpu_error() tells why */
+};
+
+int kvm_vcpu_new(struct kvm_vcpu **vcpu, struct kvm_vm *vm, unsigned index, struct bus *ports,
+	struct bus *mmio, struct error *err);
+void kvm_vcpu_free(struct kvm_vcpu *vcpu);
+int kvm_vcpu_set_cpuid(
+	struct kvm_vcpu *vcpu, const struct kvm_cpuid2 *cpuid, bool enforce_pv, struct error *err);
+int kvm_host_supported_cpuid(const struct kvm_host *host, struct kvm_cpuid2 *cpuid,
+	unsigned capacity, struct error *err);
+int kvm_vcpu_get_sregs(struct kvm_vcpu *vcpu, struct kvm_sregs *sregs);
+int kvm_vcpu_set_registers(struct kvm_vcpu *vcpu, const struct kvm_regs *regs,
+	const struct kvm_sregs *sregs, struct error *err);
+int kvm_vcpu_set_msrs(struct kvm_vcpu *vcpu, const struct kvm_msrs *msrs, struct error *err);
+/* Sets runnable (boot vCPU) or waiting for SIPI. */
+int kvm_vcpu_set_runnable(struct kvm_vcpu *vcpu, bool runnable, struct error *err);
+
+/* Runs until one exit was handled: dispatches ports and MMIO to the buses, counts. The IOAPIC EOI
+ * goes to @eoi set by kvm_vm_set_eoi(). */
+enum kvm_run_result kvm_vcpu_run(struct kvm_vcpu *vcpu);
+/* Any thread: makes a running or about to run vCPU come back with KVM_RUN_KICKED. */
+void kvm_vcpu_kick(struct kvm_vcpu *vcpu);
+/* On the vCPU's own thread, first. Blocks and prepares the kick signal. */
+void kvm_vcpu_thread_init(struct kvm_vcpu *vcpu);
+const char *kvm_vcpu_error(const struct kvm_vcpu *vcpu);
+uint64_t kvm_vcpu_exits(const struct kvm_vcpu *vcpu, enum kvm_exit_cause cause);
+/* Copies at most @capacity {name, value} pairs of KVM's own statistics (KVM_GET_STATS_FD). */
+struct kvm_stat {
+	char name[48];
+	uint64_t value;
+};
+int kvm_vcpu_stats(struct kvm_vcpu *vcpu, struct kvm_stat *stats, unsigned capacity);
+void kvm_vm_set_eoi(struct kvm_vm *vm, void (*eoi)(void *ioapic, unsigned vector), void *ioapic);
+
+/* Saved state of one vCPU: registers, FPU/XSAVE, MSRs, LAPIC, events, MP state. vCPU paused. */
+struct state_writer;
+struct state_reader;
+int kvm_vcpu_save(struct kvm_vcpu *vcpu, struct state_writer *writer);
+int kvm_vcpu_restore(struct kvm_vcpu *vcpu, struct state_reader *reader, struct error *err);
+
+/* Ring-0 speed: runs a short payload of our own and measures. @ns_per_instruction tells hardware
+ * (below 100) from a software back end. */
+struct kvm_probe {
+	double ns_per_instruction; /* ring 0, simple loop */
+	bool hardware;
+	bool ring0_works; /* cmpxchg16b, xrstor as stock kernels use them */
+	char why[160];
+};
+int kvm_probe(const struct kvm_host *host, struct kvm_probe *probe, struct error *err);
+
+#endif

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * virtio 1.2: what a device model sees. The PCI transport (section 4.1) is below it, the rings
+ * (2.7 split, 2.8 packed) beside it in virtqueue.h.
+ *
+ * Threads: registers are written by vCPU threads under the device's lock, in the transport. The
+ * model's activate, kick and quiesce run on the device's I/O loop, so a model's data path
+ * needs no lock of its own. config_read and config_write run on a vCPU thread under the lock.
+ *
+ * A driver that breaks the rules gets DEVICE_NEEDS_RESET (2.1.2): virtio_needs_reset(), from any
+ * thread; the model is quiesced and stays silent until the driver resets it.
+ */
+#ifndef DUET_VIRTIO_VIRTIO_H
+#define DUET_VIRTIO_VIRTIO_H
+
+#include "base/log.h"
+#include "base/loop.h"
+#include "bus/device.h"
+#include "virtio/virtqueue.h"
+
+#define VIRTIO_F_INDIRECT_DESC     28
+#define VIRTIO_F_EVENT_IDX         29
+#define VIRTIO_F_VERSION_1         32
+#define VIRTIO_F_RING_PACKED       34
+#define VIRTIO_F_IN_ORDER          35
+#define VIRTIO_F_NOTIFICATION_DATA 38
+#define VIRTIO_FEATURE(bit)        (1ULL << (bit))
+
+#define VIRTIO_QUEUES_MAX 65
+
+struct virtio_device;
+
+struct virtio_ops {
+	uint16_t id;         /* section 5: 1 network, 2 block, 3 console, 4 entropy */
+	uint32_t class_code; /* PCI class */
+	/* Device features offered, without the ring features, which the core adds. */
+	uint64_t (*features)(struct virtio_device *device);
+	/* DRIVER_OK: device->negotiated and the enabled queues are final. Return a negative errno
+	 * to make the device need a reset. */
+	int (*activate)(struct virtio_device *device);
+	/* The driver kicked @queue, or it must be looked at anew (after activate, each enabled
+	 * queue is kicked once by the core). */
+	void (*kick)(struct virtio_device *device, struct virtqueue *queue);
+	/* Take no more requests and call virtio_quiesced() when none is in flight (now or later, on
+	 * the I/O loop). Then nothing of the model touches guest memory until activate. */
+	void (*quiesce)(struct virtio_device *device);
+	/* Device-specific configuration space. @offset + @size is within config_size. */
+	uint64_t (*config_read)(struct virtio_device *device, unsigned offset, unsigned size);
+	void (*config_write)(struct virtio_device *device, unsigned offset, unsigned size,
+		uint64_t value); /* may be null: read-only */
+	/* The model's own fields, in the device's section; may be null. Quiesced. */
+	void (*save)(struct virtio_device *device, struct state_writer *writer);
+	int (*restore)(
+		struct virtio_device *device, struct state_reader *reader, struct error *err);
+	void (*stats)(struct virtio_device *device, struct stats_sink *sink); /* may be null */
+	/* Frees the model's parts and the struct itself. */
+	void (*free)(struct virtio_device *device);
+};
+
+/* First member of each model's own struct. Transport-private parts are in virtio_pci.c. */
+struct virtio_device {
+	const struct virtio_ops *ops;
+	const char *name; /* device.name of the transport, for messages */
+	struct memory *memory;
+	struct loop *io;
+	unsigned queue_count;
+	uint16_t queue_size_max; /* power of two */
+	unsigned config_size;
+	uint64_t negotiated;      /* valid from activate on */
+	uint64_t ring_features;   /* ring features to offer: the user may turn packed rings off */
+	struct virtqueue *queues; /* queue_count of them, allocated by the transport */
+	struct log_guest_limit guest_log;
+	void *transport;
+};
+
+/* Makes the PCI device for @model, which it owns from now on, even when it fails. @name as in
+ * struct device. The struct device returned is not realized yet. */
+int virtio_pci_new(
+	struct device **device, struct virtio_device *model, const char *name, struct error *err);
+/* The model behind a device made by virtio_pci_new(). */
+struct virtio_device *virtio_pci_model(struct device *device);
+
+/* Any thread. The reason goes to the log (rate-limited) and is counted. */
+void virtio_needs_reset(struct virtio_device *device, const char *reason);
+/* I/O loop: the answer to quiesce(). */
+void virtio_quiesced(struct virtio_device *device);
+/* Any thread: the configuration changed (link state, capacity): interrupt and generation. */
+void virtio_config_changed(struct virtio_device *device);
+/* I/O loop: interrupts the driver if the used buffers pushed since the last call ask for it. The
+ * interrupt goes out with the loop's next wait. */
+void virtio_interrupt(struct virtio_device *device, struct virtqueue *queue);
+static inline bool virtio_has(const struct virtio_device *device, unsigned feature)
+{
+	return device->negotiated >> feature & 1;
+}
+
+#endif

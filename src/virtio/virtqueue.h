@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One ring API for devices: split (virtio 1.2, 2.7) and packed (2.8) rings, indirect descriptors,
+ * EVENT_IDX. A device pops bounded chains with their readable and writable parts apart and pushes
+ * them back; it never touches ring memory.
+ *
+ * Threads: a queue belongs to its device's I/O loop. Setting up (virtqueue_enable) happens while
+ * the device is quiescent.
+ *
+ * The guest may write to the rings at any moment: each descriptor is read once into a copy that is
+ * checked and used. What breaks the rules makes pop return a negative errno, after which the queue
+ * is broken and gives nothing until it is enabled again.
+ */
+#ifndef DUET_VIRTIO_VIRTQUEUE_H
+#define DUET_VIRTIO_VIRTQUEUE_H
+
+#include "memory/memory.h"
+#include "state/state.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#define VIRTQUEUE_SIZE_MAX 1024
+
+struct virtqueue_setup {
+	uint16_t size; /* entries; split: power of two */
+	bool packed, event_idx, indirect;
+	gpa_t descriptors, driver, device; /* the three areas of 2.7 and 2.8 */
+};
+
+struct virtqueue_stats {             /* written by the I/O loop, read by anyone */
+	_Atomic uint64_t kicks;      /* doorbells received */
+	_Atomic uint64_t interrupts; /* sent */
+	_Atomic uint64_t chains;     /* popped */
+	_Atomic uint64_t suppressed; /* interrupts the driver did not want */
+};
+
+struct virtqueue {
+	unsigned index; /* in its device */
+	bool enabled, broken;
+	struct virtqueue_setup setup;
+	struct virtqueue_stats stats;
+	struct memory *memory;
+	const char *fault; /* why it is broken: static words */
+	/* Host pointers to the three areas, checked at virtqueue_enable(). */
+	void *descriptors, *driver, *device;
+	/* Ring positions: split: next_avail, used; packed: with wrap counters in bit 15. */
+	uint16_t next_avail, next_used, signalled_used;
+	bool signalled_valid, kicks_wanted;
+	uint16_t in_flight; /* popped and not pushed */
+};
+
+/* A popped request. The arrays belong to the caller and hold @capacity segments. */
+struct virtqueue_chain {
+	uint16_t id;      /* buffer id, given back by push */
+	uint16_t entries; /* ring entries it takes (packed) */
+	unsigned capacity;
+	struct iovec *segments;      /* readable ones first, then writable ones */
+	unsigned readable, writable; /* counts */
+	uint64_t readable_bytes, writable_bytes;
+};
+
+/* Checks the setup and maps the areas: -EINVAL (bad size or alignment), -EFAULT (outside RAM). */
+int virtqueue_enable(
+	struct virtqueue *queue, struct memory *memory, const struct virtqueue_setup *setup);
+void virtqueue_disable(struct virtqueue *queue);
+
+/* 1: @chain filled; 0: the ring is empty; negative: the queue is broken (queue->fault says why).
+ * Chains longer than @capacity break it. Zero-length segments are dropped. */
+int virtqueue_pop(struct virtqueue *queue, struct virtqueue_chain *chain);
+/* Puts back the last popped chain as if it had not been popped (no buffers now). */
+void virtqueue_unpop(struct virtqueue *queue, const struct virtqueue_chain *chain);
+/* @written: bytes written to the writable part from its start. Marks those pages dirty.
+ * virtqueue_push(); ...; virtqueue_flush() publishes several at once, in one index update. */
+void virtqueue_push(struct virtqueue *queue, const struct virtqueue_chain *chain, uint32_t written);
+void virtqueue_flush(struct virtqueue *queue);
+/* Whether the driver wants an interrupt for what was flushed since the last call. */
+bool virtqueue_wants_interrupt(struct virtqueue *queue);
+
+/* Kicks off while the device looks at the ring anyway. After kicks_on the ring must be looked at
+ * once more: it returns true when there is something in it. */
+void virtqueue_kicks_off(struct virtqueue *queue);
+bool virtqueue_kicks_on(struct virtqueue *queue);
+
+/* Ring positions; quiescent. Restore checks them against the ring's size. */
+void virtqueue_save(const struct virtqueue *queue, struct state_writer *writer);
+int virtqueue_restore(struct virtqueue *queue, struct memory *memory, struct state_reader *reader,
+	struct error *err);
+
+/* Helpers over a chain's parts; bounds are those of the chain. Return bytes copied. */
+size_t iov_copy_to(const struct iovec *segments, unsigned count, size_t offset, const void *from,
+	size_t length);
+size_t iov_copy_from(
+	const struct iovec *segments, unsigned count, size_t offset, void *to, size_t length);
+
+#endif
