@@ -65,11 +65,21 @@ BASE_MODULES = MINIMAL_MODULES + (
     "sd_mod",
     "nvme",
     "ext4",
+    # The kernel asks for these by the name of an algorithm, for ext4 and SCSI.
+    "crc32c_intel",
+    "crc32c_generic",
+    "crct10dif_pclmul",
+    "crct10dif_generic",
     "ptp_kvm",
     "button",
     "evdev",
     "msr",
     "cpuid",
+)
+
+# busybox reads the text, kmod in the Debian root image the binary form.
+INDEXES = ("modules.dep", "modules.alias", "modules.builtin", "modules.symbols") + tuple(
+    f"modules.{name}.bin" for name in ("dep", "alias", "builtin", "symbols")
 )
 
 IMAGES = {"base": BASE_MODULES, "minimal": MINIMAL_MODULES}
@@ -199,11 +209,6 @@ def _closure(tree: Path, wanted: tuple[str, ...]) -> list[str]:
     for name in wanted:
         if name in by_name:
             files.update([by_name[name], *needs[by_name[name]]])
-    # These are loaded by the alias of an algorithm, which modules.dep does not show.
-    if any(_module_name(file) in ("ext4", "virtio_scsi") for file in files):
-        for name in ("crc32c_intel", "crc32c_generic", "crct10dif_pclmul", "crct10dif_generic"):
-            if name in by_name:
-                files.update([by_name[name], *needs[by_name[name]]])
     return sorted(files)
 
 
@@ -237,8 +242,7 @@ def _stage_modules(name: str, wanted: tuple[str, ...], stage: Path) -> None:
         shutil.copy(tree / index, target)
     _run(["depmod", "-b", str(stage), running])
     for index in target.glob("modules.*"):
-        # What busybox reads; the rest is for kmod, or serves depmod only.
-        if index.name not in ("modules.dep", "modules.alias", "modules.builtin"):
+        if index.name not in INDEXES:
             index.unlink()
 
 
@@ -275,12 +279,13 @@ def _sources() -> list[bytes]:
 
 def _base_archive(name: str, image: str) -> bytes:
     archive = Archive()
-    for path in ("dev", "proc", "sys", "root", "etc", "newroot", "run", "var"):
+    for path in ("dev", "proc", "sys", "root", "etc", "mnt", "newroot", "run", "var"):
         archive.directory(path)
     archive.directory("tmp", 0o1777)
     archive.character_device("dev/console", 5, 1)
     archive.file("bin/busybox", busybox().read_bytes(), 0o755)
     archive.link("bin/sh", "busybox")
+    archive.link("sbin/modprobe", "../bin/busybox")  # the kernel's own requests
     archive.file("init", (SCRIPTS / "init").read_bytes(), 0o755)
     for script in ("duet-session", "duet-powerbutton"):
         archive.file(f"sbin/{script}", (SCRIPTS / script).read_bytes(), 0o755)
