@@ -18,9 +18,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum kvm_irqchip {
-	KVM_IRQCHIP_KERNEL_ALL, /* LAPIC, IOAPIC, PIC and PIT in the kernel */
-	KVM_IRQCHIP_SPLIT,      /* LAPIC in the kernel, IOAPIC is duet's, no PIC, no PIT */
+enum kvm_vm_irqchip {
+	KVM_VM_IRQCHIP_KERNEL, /* LAPIC, IOAPIC, PIC and PIT in the kernel */
+	KVM_VM_IRQCHIP_SPLIT,      /* LAPIC in the kernel, IOAPIC is duet's, no PIC, no PIT */
 };
 
 /* What /dev/kvm says; read once. */
@@ -43,9 +43,9 @@ void kvm_host_close(struct kvm_host *host);
 
 struct kvm_vm;
 struct kvm_vm_options {
-	enum kvm_irqchip irqchip;
+	enum kvm_vm_irqchip irqchip;
 	unsigned cpus;
-	bool pit; /* in-kernel PIT, only with KVM_IRQCHIP_KERNEL_ALL */
+	bool pit; /* in-kernel PIT, only with KVM_VM_IRQCHIP_KERNEL */
 };
 int kvm_vm_new(struct kvm_vm **vm, const struct kvm_host *host,
 	const struct kvm_vm_options *options, struct error *err);
@@ -61,6 +61,10 @@ int kvm_vm_dirty_log(struct kvm_vm *vm, bool enable);
 struct bus_host *kvm_vm_bus_host(struct kvm_vm *vm);
 void kvm_vm_set_ioapic(
 	struct kvm_vm *vm, void (*set_line)(void *ioapic, unsigned pin, bool level), void *ioapic);
+/* Split irqchip: the MSI route of IOAPIC pin @pin (GSI 0 to 23); KVM learns from it which vectors'
+ * EOI must come back. A masked pin has no route. */
+int kvm_vm_route_pin(
+	struct kvm_vm *vm, unsigned pin, uint64_t address, uint32_t data, bool masked);
 int kvm_vm_signal_msi(struct kvm_vm *vm, uint64_t address, uint32_t data);
 int kvm_vm_fd(const struct kvm_vm *vm);
 /* Writes to the port or MMIO range are queued in the kernel until the next exit of any vCPU. */
