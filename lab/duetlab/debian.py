@@ -126,8 +126,8 @@ def mirror() -> Source:
 # The private apt state of a suite
 
 
-def _sources_text(suite: str) -> str:
-    """The private sources: the suite, and its security updates if the machine has any."""
+def sources_text(suite: str, types: str = "deb deb-src") -> str:
+    """The suite, and its security updates if the machine has any, as deb822 sources."""
     main = mirror()
     archives = [(main, suite)]
     security = _mirror("-security", machine_sources())
@@ -135,19 +135,24 @@ def _sources_text(suite: str) -> str:
         archives.append((security, f"{suite}-security"))
     stanzas = []
     for source, name in archives:
-        lines = ["Types: deb deb-src", f"URIs: {source.uri}", f"Suites: {name}", "Components: main"]
+        lines = [f"Types: {types}", f"URIs: {source.uri}", f"Suites: {name}", "Components: main"]
         if source.signed_by:
             lines.append(f"Signed-By: {source.signed_by}")
         stanzas.append("\n".join(lines) + "\n")
     return "\n".join(stanzas)
 
 
-def _config_text(state: Path) -> str:
-    """The machine's download settings (proxies and so on) and our directories.
+def acquire_settings() -> str:
+    """The machine's settings for downloads: proxies and so on.
 
-    The machine's other settings stay out: its hooks act on the system."""
+    Its other settings stay out: hooks, for instance, act on the system."""
     dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True)
     kept = [line for line in dump.stdout.splitlines() if re.match(r"Acquire::\w", line)]
+    return "".join(line + "\n" for line in kept)
+
+
+def _config_text(state: Path) -> str:
+    """The configuration of a private apt: nothing of the system's but downloads."""
     status = DPKG_STATUS if DPKG_STATUS.exists() else state / "status"
     ours = {
         "Dir::Etc::Main": "/dev/null",
@@ -165,7 +170,7 @@ def _config_text(state: Path) -> str:
         "Acquire::Languages": "none",
         "Acquire::Retries": "2",
     }
-    return "\n".join(kept + [f'{name} "{value}";' for name, value in ours.items()]) + "\n"
+    return acquire_settings() + "".join(f'{name} "{value}";\n' for name, value in ours.items())
 
 
 def _state(suite: str) -> Path:
@@ -177,7 +182,7 @@ def _state(suite: str) -> Path:
         (state / name).mkdir(parents=True, exist_ok=True)
     (state / "status").touch()
     write_atomically(state / "apt.conf", _config_text(state).encode())
-    sources = _sources_text(suite).encode()
+    sources = sources_text(suite).encode()
     path = state / "duet.sources"
     if not path.exists() or path.read_bytes() != sources:
         write_atomically(path, sources)

@@ -26,7 +26,7 @@ OVERLAY_MAX_AGE = 7 * 24 * 3600
 
 
 class GuestError(Exception):
-    """A message for the user."""
+    """A message for the user: what failed, and what to do about it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +92,8 @@ def _guests_dir(name: str) -> Path:
 
 
 def _run(command: list[str]) -> str:
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    env = dict(os.environ, PATH=os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin")
+    result = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         raise GuestError(f"{' '.join(command)}: {result.stderr.strip()}")
     return result.stdout
@@ -125,6 +126,7 @@ def _newest(name: str) -> tuple[str, str]:
 
 def _unpack_kernel(package: str, suite: str, dest: Path) -> None:
     """Lay the package out as the directory of a kernel."""
+    debian.install_missing(["kmod", "lz4", "zstd"])
     raw = dest / "raw"
     deb = debian.download(package, suite, raw)
     with step(f"unpack {package}"):
@@ -173,7 +175,7 @@ def update_kernel(name: str) -> bool:
     held = kernel_dir(name) / "package"
     with lock(f"kernel-{name}"):
         package, suite = _newest(name)
-        if held.read_text().split()[:2] == [package, debian.version(package, suite)]:
+        if held.read_text().split() == [package, debian.version(package, suite), suite]:
             return False
         _build_kernel(name, package, suite)
         return True
@@ -192,6 +194,13 @@ def vmlinux(name: str) -> Path:
 def release(name: str) -> str:
     """What `uname -r` says in a guest."""
     return (kernel_dir(name) / "release").read_text().strip()
+
+
+def built_release(name: str) -> str | None:
+    """The same, or None if the kernel is not in the cache; builds nothing."""
+    _described(name)
+    path = _guests_dir("kernels") / name / "release"
+    return path.read_text().strip() if path.exists() else None
 
 
 # Modules
@@ -357,7 +366,7 @@ def initrd(
     path = home / f"{name}-{_hash([base.name.encode(), overlay])}.cpio"
     if path.exists():
         os.utime(path)
-    else:
-        write_atomically(path, base.read_bytes() + overlay)
-        _drop_old(home, "*.cpio")
+        return path
+    write_atomically(path, base.read_bytes() + overlay)
+    _drop_old(home, "*.cpio")
     return path

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Debian root file system image for tests that need real tools."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from . import debian
+from .cache import cache_dir, lock, write_atomically
+from .guests import SCRIPTS, GuestError
+from .progress import step
+
+PACKAGES = (
+    "busybox-static",
+    "ethtool",
+    "fio",
+    "iperf3",
+    "iproute2",
+    "iputils-ping",
+    "kmod",
+    "linux-perf",
+    "nvme-cli",
+    "pciutils",
+)
+IMAGE_SIZE = "1G"  # sparse: only what is used takes space
+
+# Where each of our scripts goes in the image.
+INSTALLED = {
+    "duet-init": "sbin/duet-init",
+    "duet-session": "sbin/duet-session",
+    "duet-powerbutton": "sbin/duet-powerbutton",
+    "udhcpc.script": "etc/udhcpc/default.script",
+}
+
+# Documentation and translations are of no use in a test guest.
+LEFT_OUT = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "var/cache/apt")
+
+
+def _home() -> Path:
+    path = cache_dir() / "guests" / "rootfs"
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _run(command: list[str], **more) -> None:
+    result = subprocess.run(command, capture_output=True, text=True, check=False, **more)
+    if result.returncode != 0:
+        problem = [line for line in result.stderr.splitlines() if line.startswith("E:")]
+        words = "; ".join(problem) or result.stderr.strip()[-400:]
+        raise GuestError(f"{command[0]}: {words or f'exit status {result.returncode}'}")
+
+
+def _hash(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()[:16]
+
+
+def _bootstrap(tar: Path, suite: str) -> None:
+    """All the packages, as a tar archive."""
+    debian.install_missing(["mmdebstrap", "e2fsprogs"])
+    part = tar.with_name(f".{tar.name}.{os.getpid()}.tar")
+    with tempfile.TemporaryDirectory() as name:
+        sources = Path(name) / "duet.sources"
+        sources.write_text(debian.sources_text(suite, "deb"))
+        options = Path(name) / "apt.conf"
+        options.write_text(debian.acquire_settings())
+        command = ["mmdebstrap", "--variant=minbase", f"--aptopt={options}"]
+        command.append(f"--include={','.join(PACKAGES)}")
+        command += [f"--dpkgopt=path-exclude=/{path}/*" for path in LEFT_OUT[:4]]
+        try:
+            with step(f"Debian {suite} root file system (some minutes)"):
+                _run([*command, suite, str(part), str(sources)])
+            part.rename(tar)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _populate(tree: Path) -> None:
+    """Ours, on top of Debian's."""
+    for source, target in INSTALLED.items():
+        path = tree / target
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(SCRIPTS / source, path)
+        path.chmod(0o755)
+    for path in LEFT_OUT:
+        shutil.rmtree(tree / path, ignore_errors=True)
+    (tree / "usr/lib/modules").mkdir(parents=True, exist_ok=True)
+    (tree / "etc/hostname").write_text("duet-guest\n")
+    resolv = tree / "etc/resolv.conf"
+    resolv.unlink(missing_ok=True)
+    resolv.symlink_to("/run/resolv.conf")
+
+
+def _make_image(tar: Path, image: Path) -> None:
+    part = image.with_name(f".{image.name}.{os.getpid()}")
+    # Owners other than root are kept without being root by fakeroot.
+    owner = [] if os.geteuid() == 0 else ["fakeroot", "-i", "state", "-s", "state", "--"]
+    if owner:
+        debian.install_missing(["fakeroot"])
+    with tempfile.TemporaryDirectory(dir=image.parent) as name:
+        work = Path(name)
+        (work / "state").touch()
+        (work / "tree").mkdir()
+        try:
+            with step("ext4 image of the root file system"):
+                unpack = ["tar", "-xf", str(tar), "-C", "tree", "--exclude=./dev/*"]
+                _run([*owner, *unpack], cwd=work)
+                _populate(work / "tree")
+                flags = ["-q", "-F", "-m", "0", "-L", "duet-root", "-E", "root_owner=0:0"]
+                make = ["mke2fs", "-t", "ext4", *flags, "-d", "tree", str(part), IMAGE_SIZE]
+                environment = dict(os.environ, PATH=os.environ["PATH"] + ":/usr/sbin:/sbin")
+                _run([*owner, *make], cwd=work, env=environment)
+            part.rename(image)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def built() -> Path | None:
+    """The image if one is in the cache, current or not; builds nothing."""
+    image = _home() / "debian.ext4"
+    return image if image.exists() else None
+
+
+def rootfs() -> Path:
+    """The ext4 image. Guests that write to it need a copy of their own."""
+    suite = debian.host_codename()
+    home = _home()
+    packages = _hash(suite.encode(), " ".join(PACKAGES).encode(), " ".join(LEFT_OUT).encode())
+    scripts = [(SCRIPTS / name).read_bytes() for name in INSTALLED]
+    key = _hash(packages.encode(), *scripts, Path(__file__).read_bytes())
+    image = home / "debian.ext4"
+    stamp = home / "debian.key"
+    with lock("rootfs"):
+        if image.exists() and stamp.exists() and stamp.read_text() == key:
+            return image
+        tar = home / f"{suite}-{packages}.tar"
+        if not tar.exists():
+            _bootstrap(tar, suite)
+            for old in home.glob("*.tar"):
+                if old != tar:
+                    old.unlink()
+        stamp.unlink(missing_ok=True)
+        _make_image(tar, image)
+        write_atomically(stamp, key.encode())
+    return image
