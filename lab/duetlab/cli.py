@@ -6,8 +6,7 @@ import json
 import os
 import sys
 
-from . import agent
-from .cache import cache_dir
+from . import agent, hardware, plugin, qemu
 from .debian import DebianError
 from .errors import LabError
 from .host import LabHost, say
@@ -72,18 +71,51 @@ def _exec(args: argparse.Namespace) -> int:
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command:
         raise LabError("exec: no command: lab/lab exec -- CMD...", 2)
-    if args.direct:
-        os.execvp(command[0], command)
     host = LabHost()
+    if args.direct or (args.auto and hardware.mode(host.repository)[0] == "hardware"):
+        return _run_here(command, args.env)
     record = host.up(NO_OPTIONS)
     return agent.run(
         host, record, command, use_tty=args.tty, read_stdin=not args.no_stdin, env=args.env
     )
 
 
+def _run_here(command: list[str], extra: list[str]) -> int:
+    """Become the command; returns only if it cannot be run."""
+    given = dict(item.split("=", 1) for item in extra if "=" in item)
+    sys.stdout.flush()
+    try:
+        os.execvpe(command[0], command, {**os.environ, **given})
+    except FileNotFoundError:
+        raise LabError(f"{command[0]}: not found", 127) from None
+    except OSError as error:
+        raise LabError(f"{command[0]}: {error.strerror}", 126) from None
+
+
+def _mode(args: argparse.Namespace) -> int:
+    found, reason = hardware.mode(LabHost().repository)
+    print(f"{found}: {reason}" if args.why else found)
+    return 0
+
+
+def _count(args: argparse.Namespace) -> int:
+    host = LabHost()
+    if args.what == "program":
+        print(plugin.mark_program())
+    else:
+        print(json.dumps(plugin.marks(host) if args.what == "marks" else plugin.count(host)))
+    return 0
+
+
 def _shell(_args: argparse.Namespace) -> int:
     host = LabHost()
     return agent.run(host, host.up(NO_OPTIONS), ["/bin/bash"], use_tty=True)
+
+
+def _qemu(_args: argparse.Namespace) -> int:
+    chosen = qemu.built() or qemu.build(say)
+    say(f"{chosen.name}: {chosen.binary}")
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -105,12 +137,27 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true")
     status.set_defaults(run=_status)
     run = commands.add_parser("exec", help="run a command in it, as root, in this directory")
-    run.add_argument("--direct", action="store_true", help="run it right here instead")
+    where = run.add_mutually_exclusive_group()
+    where.add_argument("--direct", action="store_true", help="run it right here instead")
+    where.add_argument("--auto", action="store_true", help="right here if there is hardware")
     run.add_argument("-t", "--tty", action="store_true", help="with a terminal")
     run.add_argument("-n", "--no-stdin", action="store_true", help="leave standard input alone")
     run.add_argument("--env", action="append", default=[], metavar="NAME[=VALUE]")
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- CMD...")
     run.set_defaults(run=_exec)
+    mode = commands.add_parser("mode", help="print `hardware` or `lab`")
+    mode.add_argument("--why", action="store_true", help="and the reason")
+    mode.set_defaults(run=_mode)
+    count = commands.add_parser("count", help="instructions executed so far, as JSON")
+    count.add_argument(
+        "what",
+        nargs="?",
+        choices=("now", "marks", "program"),
+        default="now",
+        help="now; marks: those since the last call; program: print the path of `mark`",
+    )
+    count.set_defaults(run=_count)
+    commands.add_parser("qemu", help="build the mended QEMU now").set_defaults(run=_qemu)
     commands.add_parser("shell", help="an interactive shell in it").set_defaults(run=_shell)
     return parser
 

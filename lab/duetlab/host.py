@@ -44,7 +44,10 @@ class LabHost:
     def __init__(self, repository: Path = REPOSITORY) -> None:
         self.repository = repository
         name = hashlib.sha256(str(repository).encode()).hexdigest()[:12]
-        self.state = cache_dir() / "lab" / name
+        also = os.environ.get("DUET_LAB_NAME", "")
+        if not re.fullmatch(r"[\w.-]{0,32}", also):
+            raise LabError(f"DUET_LAB_NAME={also}: use letters, digits, . _ and - only", 2)
+        self.state = cache_dir() / "lab" / (f"{name}-{also}" if also else name)
         self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.console = self.state / "console.log"
 
@@ -116,8 +119,11 @@ class LabHost:
         kernel = hostkernel.find()
         if not os.path.exists(AGENT_PYTHON):
             debian.install_missing(["python3-minimal"])
+        from .plugin import plugin_for  # it asks lab hosts, so it imports this module
+
         wanted = machine.Machine(
             qemu=chosen,
+            plugin=plugin_for(chosen),
             kernel=kernel.image,
             memory=options.get("memory") or MEMORY,
             state=self.state,

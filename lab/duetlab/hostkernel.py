@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import debian, packages
+from . import cpio, debian, guests, packages
 from .errors import LabError
 
 # Loaded before the machine's own root is there, with what they depend on.
@@ -92,32 +92,18 @@ def _plain(path: Path) -> bytes:
     return data
 
 
-def _busybox() -> bytes:
-    tree = packages.extracted("busybox-static", debian.host_codename())
-    for name in ("usr/bin/busybox", "bin/busybox"):
-        if (tree / name).is_file():
-            return (tree / name).read_bytes()
-    raise LabError(f"package busybox-static has no busybox: look into {tree}")
-
-
-def _cpio_entry(name: str, mode: int, data: bytes = b"") -> bytes:
-    """One member in the newc format, numbers in hexadecimal."""
-    encoded = name.encode() + b"\0"
-    fields = (0, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(encoded), 0)
-    head = b"070701" + b"".join(b"%08X" % field for field in fields) + encoded
-    return head + bytes(-len(head) % 4) + data + bytes(-len(data) % 4)
-
-
 def initramfs(kernel: Kernel, script: Path, settings: dict[str, str]) -> bytes:
     """An image that runs SCRIPT as init; it finds SETTINGS in /config."""
     modules = _in_order(kernel, EARLY)
     config = "".join(f"{name}={shlex.quote(value)}\n" for name, value in settings.items())
+    archive = cpio.Archive()
+    for name in ("dev", "proc", "sys"):
+        archive.directory(name)
+    archive.file("bin/busybox", guests.busybox().read_bytes(), 0o755)
+    for path in modules:
+        archive.file(f"modules/{_name(str(path))}.ko", _plain(path))
     order = "".join(f"{_name(str(path))}.ko\n" for path in modules)
-    parts = [_cpio_entry(name, 0o040755) for name in ("bin", "dev", "proc", "sys", "modules")]
-    parts.append(_cpio_entry("bin/busybox", 0o100755, _busybox()))
-    parts += [_cpio_entry(f"modules/{_name(str(path))}.ko", 0o100644, _plain(path)) for path in modules]
-    parts.append(_cpio_entry("modules/order", 0o100644, order.encode()))
-    parts.append(_cpio_entry("config", 0o100644, config.encode()))
-    parts.append(_cpio_entry("init", 0o100755, script.read_bytes()))
-    parts.append(_cpio_entry("TRAILER!!!", 0))
-    return b"".join(parts)
+    archive.file("modules/order", order.encode())
+    archive.file("config", config.encode())
+    archive.file("init", script.read_bytes(), 0o755)
+    return archive.pack()

@@ -8,31 +8,33 @@ and spins on a lock it holds. The mend resets the index after the delivery."""
 
 import dataclasses
 import hashlib
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from . import debian, packages
 from .cache import cache_dir, lock, write_atomically
 from .errors import LabError
+from .progress import step
 
-PATCH_FILES = ("target/i386/tcg/system/svm_helper.c", "target/i386/tcg/sysemu/svm_helper.c")
-# In the case SVM_EVTINJ_TYPE_INTR, and nowhere else in the file:
+PATCHED = ("target/i386/tcg/system/svm_helper.c", "target/i386/tcg/sysemu/svm_helper.c")
 DELIVERY = re.compile(r"^([ \t]*)do_interrupt_x86_hardirq\(env, vector, 1\);\n", re.MULTILINE)
-MEND = "cs->exception_index = -1;"
+MEND = "cs->exception_index = -1;\n"
 CONFIGURE = (
     "--python=/usr/bin/python3 --target-list=x86_64-softmmu --without-default-features "
     "--enable-tcg --enable-slirp --enable-attr --enable-cap-ng --enable-virtfs "
-    "--enable-plugins --disable-docs"
+    "--enable-plugins --disable-docs --disable-fdt --disable-download"
 ).split()
 BUILD_PACKAGES = (
-    "gcc libc6-dev make ninja-build pkg-config python3 python3-venv flex bison "
+    "gcc libc6-dev make ninja-build pkg-config python3 python3-venv flex bison binutils "
     "libglib2.0-dev libslirp-dev libcap-ng-dev libattr1-dev zlib1g-dev"
 ).split()
-MESON_WANTED = (1, 5)
+RECIPE = hashlib.sha256(" ".join([DELIVERY.pattern, MEND, *CONFIGURE]).encode()).hexdigest()[:10]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,3 +78,160 @@ def stock() -> Qemu:
         debian.install_missing(["qemu-system-x86", "seabios"])
         binary = shutil.which("qemu-system-x86_64") or "/usr/bin/qemu-system-x86_64"
     return Qemu(Path(binary), (), False, _version(Path(binary)))
+
+
+# The mended one
+
+
+def _pointer() -> Path:
+    return cache_dir() / "qemu" / f"mended-{RECIPE}.json"
+
+
+def built() -> Qemu | None:
+    """The mended QEMU if this recipe of it is in the cache."""
+    try:
+        known = json.loads(_pointer().read_text())
+    except FileNotFoundError:
+        return None
+    binary = Path(known["binary"])
+    if not binary.exists():
+        return None
+    return Qemu(binary, tuple(map(Path, known["firmware"])), True, tuple(known["version"]))
+
+
+def build(say) -> Qemu:
+    """Build the mended QEMU; about five minutes on two cores, once."""
+    with lock("qemu-build"):
+        done = built()  # by another caller, while this one waited
+        if done:
+            return done
+        debian.install_missing(BUILD_PACKAGES)
+        suite, source = _source(say)
+        env = _meson(source)
+        _mend(source)
+        say(f"building QEMU from {source.name}, once (log: {_log()})")
+        work = cache_dir() / "qemu" / f"build-{source.name}"
+        binary = _compile(source, work, env)
+        kept = cache_dir() / "qemu" / f"{source.name}-{RECIPE}" / "qemu-system-x86_64"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["strip", "-o", kept, binary], check=True)
+        firmware = _firmware(suite)
+        shutil.rmtree(work)
+        known = {
+            "binary": str(kept),
+            "firmware": [str(path) for path in firmware],
+            "version": _version(kept),
+        }
+        write_atomically(_pointer(), json.dumps(known).encode())
+    return Qemu(kept, firmware, True, known["version"])
+
+
+def _log() -> Path:
+    return cache_dir() / "qemu" / "build.log"
+
+
+def _source(say) -> tuple[str, Path]:
+    """The newest source that can be had: backports, the next release's, our own release's.
+
+    Backports drops a source as soon as the next release has a newer one."""
+    own = debian.host_codename()
+    suites = ["bookworm-backports", "trixie", own] if own == "bookworm" else [own]
+    for suite in suites:
+        try:
+            return suite, debian.download_source("qemu", suite, cache_dir() / "sources")
+        except debian.DebianError:
+            if suite == suites[-1]:
+                raise
+            say(f"the archive has no complete source of QEMU in {suite}: trying the next suite")
+    raise AssertionError("no suite")
+
+
+def _meson(source: Path) -> dict[str, str]:
+    """The environment for configure, with a meson that the source accepts."""
+    env = dict(os.environ, LC_ALL="C")
+    env["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin"  # no interpreter but the system's
+    env.pop("PYTHONPATH", None)
+    if debian.host_codename() == "bookworm" and (source / "pythondeps.toml").exists():
+        tree = packages.extracted("meson", "bookworm-backports")
+        env["PYTHONPATH"] = str(tree / "usr/lib/python3/dist-packages")
+    else:
+        debian.install_missing(["meson"])
+    return env
+
+
+def _mend(source: Path) -> None:
+    """Put the mend in, after the one place that delivers an injected interrupt."""
+    path = next((source / name for name in PATCHED if (source / name).exists()), None)
+    if not path:
+        raise LabError(f"{source} has none of {', '.join(PATCHED)}: the mend must be adapted")
+    text = path.read_text()
+    found = list(DELIVERY.finditer(text))
+    if len(found) != 1:
+        raise LabError(f"{path}: {len(found)} places match instead of one: the mend must be adapted")
+    end = found[0].end()
+    line = found[0].group(1) + MEND
+    if not text.startswith(line, end):
+        write_atomically(path, (text[:end] + line + text[end:]).encode())
+    _leave_out_what_is_missing(source)
+
+
+def _leave_out_what_is_missing(source: Path) -> None:
+    """Debian's source has no firmware images, Debian 12 no pycotap (for QEMU's tests)."""
+    write_atomically(source / "pc-bios/meson.build", b"roms = []\n")
+    deps = source / "pythondeps.toml"
+    if deps.exists():
+        kept = [line for line in deps.read_text().splitlines() if not line.startswith("pycotap")]
+        write_atomically(deps, ("\n".join(kept) + "\n").encode())
+
+
+def _compile(source: Path, work: Path, env: dict[str, str]) -> Path:
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    with open(_log(), "w") as log:
+        with step("lab: configure QEMU"):
+            command = ["nice", str(source / "configure"), *CONFIGURE]
+            result = subprocess.run(command, cwd=work, env=env, stdout=log, stderr=log, check=False)
+        if result.returncode != 0:
+            raise LabError(f"QEMU does not configure: see {_log()}")
+        command = ["nice", "ninja", "-C", str(work), "-j2", "qemu-system-x86_64"]
+        ninja = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=log, text=True)
+        assert ninja.stdout
+        percent = Percent("lab: build QEMU")
+        for line in ninja.stdout:
+            log.write(line)
+            match = re.match(r"\[(\d+)/(\d+)\]", line)
+            if match:
+                percent.show(int(match.group(1)) * 100 // int(match.group(2)))
+        percent.end()
+        if ninja.wait() != 0:
+            raise LabError(f"QEMU does not build: see {_log()}")
+    return work / "qemu-system-x86_64"
+
+
+def _firmware(suite: str) -> tuple[Path, ...]:
+    """Directories with the images that the suite's QEMU is packaged with."""
+    data = packages.extracted("qemu-system-data", suite)
+    bios = packages.extracted("seabios", suite)
+    return (data / "usr/share/qemu", bios / "usr/share/seabios")
+
+
+class Percent:
+    """Progress in percent on stderr: redrawn on a terminal, every tenth elsewhere."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.shown = -1
+        self.start = time.monotonic()
+
+    def show(self, percent: int) -> None:
+        terminal = sys.stderr.isatty()
+        if percent // (1 if terminal else 10) == self.shown // (1 if terminal else 10):
+            return
+        self.shown = percent
+        line = f"{self.name}: {percent} %, {time.monotonic() - self.start:.0f} s"
+        print(f"\r\033[K{line}" if terminal else line, end="" if terminal else "\n", file=sys.stderr)
+        sys.stderr.flush()
+
+    def end(self) -> None:
+        if sys.stderr.isatty():
+            print(file=sys.stderr)

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Counts of instructions: builds the QEMU plugin, asks it for counts and marks."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from . import debian
+from .cache import cache_dir, lock
+from .errors import LabError
+from .host import LabHost, connect_unix
+from .qemu import Qemu
+
+SOURCES = Path(__file__).resolve().parents[1] / "plugin"
+PLUGIN_FLAGS = "-std=gnu11 -O2 -fPIC -shared -fvisibility=hidden -pthread".split()
+MARK_FLAGS = "-std=gnu11 -O2 -static -nostdlib -ffreestanding".split()
+FIELDS = ("host_user", "host_kernel", "guest_low", "guest_high", "vmruns")
+
+
+def _compiled(name: str, source: str, flags: list[str]) -> Path:
+    """SOURCE compiled with FLAGS, kept in the cache by what it is made of."""
+    parts = [path.read_bytes() for path in sorted(SOURCES.glob("*.[ch]"))]
+    digest = hashlib.sha256(b"\0".join([*parts, " ".join(flags).encode()])).hexdigest()[:12]
+    target = cache_dir() / "plugin" / digest / name
+    if target.exists():
+        return target
+    with lock("plugin"):
+        if not shutil.which("gcc"):
+            debian.install_missing(["gcc", "libc6-dev"])
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{name}.{os.getpid()}")
+        command = ["gcc", *flags, "-o", str(part), str(SOURCES / source)]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode != 0:
+            raise LabError(f"{source} does not compile: {result.stderr.strip().splitlines()[-1]}")
+        os.replace(part, target)
+    return target
+
+
+def plugin_for(qemu: Qemu) -> Path:
+    """The plugin for this QEMU's version of the plugin interface."""
+    api = 4 if qemu.version >= (9, 1, 0) else 1
+    return _compiled(f"insn-v{api}.so", "insn.c", [*PLUGIN_FLAGS, f"-DLAB_PLUGIN_API={api}"])
+
+
+def mark_program() -> Path:
+    """The static program `mark NUMBER...`, for shells and initramfs images."""
+    return _compiled("mark", "mark.c", MARK_FLAGS)
+
+
+def _ask(host: LabHost, line: str) -> dict:
+    try:
+        with connect_unix(host.state / "count.sock") as sock, sock.makefile("rw") as stream:
+            stream.write(line + "\n")
+            stream.flush()
+            return json.loads(stream.read())
+    except OSError as error:
+        if host.alive():
+            raise LabError(f"the lab host's plugin does not answer: {error.strerror}") from error
+        raise LabError("the lab host is not up: lab/lab up") from error
+
+
+def count(host: LabHost) -> dict:
+    """The counts now: `vcpus`, a list of the FIELDS, their `sum`, and `ns`, a clock's time."""
+    return _with_sum(_ask(host, "count"))
+
+
+def marks(host: LabHost) -> dict:
+    """The marks since the last call, oldest first, each with counts as `count` gives."""
+    answer = _ask(host, "marks")
+    answer["marks"] = [_with_sum(mark) for mark in answer["marks"]]
+    return answer
+
+
+def _with_sum(sample: dict) -> dict:
+    total = {name: sum(vcpu[name] for vcpu in sample["vcpus"]) for name in FIELDS}
+    total["instructions"] = sum(total[name] for name in FIELDS if name != "vmruns")
+    return {**sample, "sum": total}
