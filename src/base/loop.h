@@ -95,7 +95,9 @@ struct loop_thread;
 int loop_thread_start(
 	struct loop_thread **thread, const char *name, unsigned entries, struct error *err);
 struct loop *loop_thread_loop(struct loop_thread *thread);
-/* Stops, joins and frees. */
+/* Stops and joins: from now on its loop belongs to the caller, as before the start. */
+void loop_thread_quit(struct loop_thread *thread);
+/* Stops, joins and frees; null is allowed. */
 void loop_thread_stop(struct loop_thread *thread);
 
 #endif

@@ -14,6 +14,7 @@ struct loop_thread {
 	sem_t running;
 	struct loop *loop;
 	pthread_t thread;
+	bool joined;
 	char name[16];
 };
 
@@ -96,12 +97,20 @@ struct loop *loop_thread_loop(struct loop_thread *thread)
 	return thread->loop;
 }
 
+void loop_thread_quit(struct loop_thread *thread)
+{
+	if (thread->joined)
+		return;
+	loop_stop(thread->loop);
+	pthread_join(thread->thread, NULL);
+	thread->joined = true;
+}
+
 void loop_thread_stop(struct loop_thread *thread)
 {
 	if (!thread)
 		return;
-	loop_stop(thread->loop);
-	pthread_join(thread->thread, NULL);
+	loop_thread_quit(thread);
 	loop_free(thread->loop);
 	free(thread);
 }

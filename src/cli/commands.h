@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The commands of duet; each returns the process's exit status. */
+#ifndef DUET_CLI_COMMANDS_H
+#define DUET_CLI_COMMANDS_H
+
+/* The guest asked for a reset: run the same command again, from the start. */
+#define COMMAND_RESTART (-1)
+
+int command_run(unsigned count, const char *const *args);
+int command_doctor(unsigned count, const char *const *args);
+
+#endif

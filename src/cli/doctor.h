@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the doctor found out about this host. */
+#ifndef DUET_CLI_DOCTOR_H
+#define DUET_CLI_DOCTOR_H
+
+#include "kvm/kvm.h"
+
+#include <stdbool.h>
+
+#define DOCTOR_MECHANISMS 16
+
+struct doctor_finding {
+	const char *name; /* "M1", "lab" */
+	const char *title;
+	bool usable;
+	char why[256]; /* what is missing and what to do; empty when all is well */
+};
+
+struct doctor {
+	bool kvm_usable; /* /dev/kvm opens and answers */
+	struct kvm_host host;
+	struct kvm_probe probe;
+	const char *backend; /* "hardware", "software", "none" */
+	char kvm_why[512];
+	struct doctor_finding lab;
+	struct doctor_finding mechanisms[DOCTOR_MECHANISMS];
+};
+
+/* Tries everything; a second at most. */
+void doctor_examine(struct doctor *doctor);
+
+/* mechanisms.c: fills doctor->mechanisms from what is already known about KVM. */
+void doctor_mechanisms(struct doctor *doctor);
+
+#endif

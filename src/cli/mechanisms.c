@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What each of the chapter's mechanisms needs of a host, whether duet has built it yet or not. */
+#include "base/checked.h"
+#include "base/cleanup.h"
+#include "cli/doctor.h"
+
+#include <dirent.h>
+#include <linux/kvm_para.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+static void lacks(struct doctor_finding *finding, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* The first thing that is missing is the one to tell. */
+static void lacks(struct doctor_finding *finding, const char *format, ...)
+{
+	va_list args;
+
+	if (!finding->usable)
+		return;
+	finding->usable = false;
+	va_start(args, format);
+	vsnprintf(finding->why, sizeof(finding->why), format, args);
+	va_end(args);
+}
+
+static bool has_pv(const struct doctor *doctor, unsigned bit)
+{
+	return doctor->host.pv_features >> bit & 1;
+}
+
+static unsigned entries_in(const char *directory, const char *prefix)
+{
+	DIR *dir = opendir(directory);
+	struct dirent *entry;
+	unsigned count = 0;
+
+	while (dir && (entry = readdir(dir)))
+		count += entry->d_name[0] != '.' &&
+			 strncmp(entry->d_name, prefix, strlen(prefix)) == 0;
+	if (dir)
+		closedir(dir);
+	return count;
+}
+
+static bool kernel_at_least(unsigned major, unsigned minor)
+{
+	unsigned have_major = 0, have_minor = 0;
+	struct utsname name;
+
+	if (uname(&name) < 0 || sscanf(name.release, "%u.%u", &have_major, &have_minor) != 2)
+		return false;
+	return have_major > major || (have_major == major && have_minor >= minor);
+}
+
+static void need_tap(const struct doctor *doctor, struct doctor_finding *finding)
+{
+	(void)doctor;
+	if (access("/dev/net/tun", R_OK | W_OK) < 0)
+		lacks(finding, "/dev/net/tun cannot be opened; modprobe tun, or run as root");
+}
+
+static void need_nothing(const struct doctor *doctor, struct doctor_finding *finding)
+{
+	(void)doctor;
+	(void)finding;
+}
+
+static void need_fast_paths(const struct doctor *doctor, struct doctor_finding *finding)
+{
+	if (!doctor->host.irqfd || !doctor->host.ioeventfd)
+		lacks(finding, "KVM has no irqfd or ioeventfd; use a newer kernel");
+}
+
+static void need_vfio(const struct doctor *doctor, struct doctor_finding *finding)
+{
+	(void)doctor;
+	if (entries_in("/sys/class/iommu", "") == 0)
+		lacks(finding,
+			"no IOMMU; switch it on in the firmware and boot with intel_iommu=on or "
+			"amd_iommu=on");
+	if (access("/dev/vfio/vfio", F_OK) < 0)
+		lacks(finding, "no /dev/vfio/vfio; modprobe vfio-pci");
+}
+
+static void need_ksm(const struct doctor *doctor, struct doctor_finding *finding)
+{
+	(void)doctor;
+	if (access("/sys/kernel/mm/ksm/run", W_OK) < 0)
+		lacks(finding,
+			"/sys/kernel/mm/ksm/run cannot be written; needs CONFIG_KSM and root");
+}
+
+static void need_slices(const struct doctor *doctor, struct doctor_finding *finding)
+{
+	(void)doctor;
+	if (!kernel_at_least(6, 12))
+		lacks(finding, "per-task time slices need Linux 6.12; the weights work");
+}
+
+static void need_nodes(const struct doctor *doctor, struct doctor_finding *finding)
+{
+	(void)doctor;
+	if (entries_in("/sys/devices/system/node", "node") < 2)
+		lacks(finding, "this host has one NUMA node; the nested lab has two");
+}
+
+static void need_steal(const struct doctor *doctor, struct doctor_finding *finding)
+{
+	if (!has_pv(doctor, KVM_FEATURE_STEAL_TIME))
+		lacks(finding, "KVM reports no steal time; needs CONFIG_SCHED_INFO");
+}
+
+static void need_clock(const struct doctor *doctor, struct doctor_finding *finding)
+{
+	if (!has_pv(doctor, KVM_FEATURE_CLOCKSOURCE2))
+		lacks(finding, "KVM offers no PV clock");
+}
+
+static void need_unhalt(const struct doctor *doctor, struct doctor_finding *finding)
+{
+	if (!has_pv(doctor, KVM_FEATURE_PV_UNHALT) || !has_pv(doctor, KVM_FEATURE_PV_SCHED_YIELD))
+		lacks(finding, "KVM offers no PV unhalt or no directed yield");
+}
+
+static void need_counters(const struct doctor *doctor, struct doctor_finding *finding)
+{
+	(void)doctor;
+	if (access("/sys/bus/event_source/devices/cpu", F_OK) < 0)
+		lacks(finding, "this CPU shows no performance counters; software events only");
+}
+
+static const struct {
+	const char *name, *title;
+	void (*check)(const struct doctor *doctor, struct doctor_finding *finding);
+} table[DOCTOR_MECHANISMS] = {
+	{"M1", "device emulation, e1000", need_tap},
+	{"M2", "virtio-net against e1000", need_tap},
+	{"M3", "split and packed rings, batching", need_fast_paths},
+	{"M4", "virtio-blk against IDE", need_fast_paths},
+	{"M5", "SR-IOV passthrough (VFIO)", need_vfio},
+	{"M6", "shaping, policy and accounting", need_nothing},
+	{"M7", "live migration", need_nothing},
+	{"M8", "balloon", need_nothing},
+	{"M9", "page sharing with hints (KSM)", need_ksm},
+	{"M10", "CPU scheduling from guest hints", need_slices},
+	{"M11", "NUMA-aware vCPU placement", need_nodes},
+	{"M12", "steal time, effective time", need_steal},
+	{"M13", "clock across migration", need_clock},
+	{"M14", "hypervisor-assisted fork", need_nothing},
+	{"M15", "PV spinlock, directed yield", need_unhalt},
+	{"M16", "virtual PMU", need_counters},
+};
+
+void doctor_mechanisms(struct doctor *doctor)
+{
+	for (unsigned i = 0; i < DOCTOR_MECHANISMS; i++) {
+		struct doctor_finding *finding = &doctor->mechanisms[i];
+
+		*finding = (struct doctor_finding){
+			.name = table[i].name, .title = table[i].title, .usable = true};
+		if (strcmp(doctor->backend, "hardware") != 0)
+			lacks(finding, "no hardware virtualization here; works in the nested lab");
+		table[i].check(doctor, finding);
+	}
+}

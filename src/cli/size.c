@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/size.h"
+
+#include "base/checked.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* strtoull takes signs, spaces and nothing at all; a person who wrote those made a mistake. */
+static int parse_digits(const char *text, uint64_t *number, const char **rest)
+{
+	char *end;
+
+	if (*text < '0' || *text > '9')
+		return -EINVAL;
+	errno = 0;
+	*number = strtoull(text, &end, 10);
+	*rest = end;
+	return -errno;
+}
+
+int parse_size(const char *text, uint64_t *bytes)
+{
+	static const char units[] = "KMGT";
+	const char *rest, *unit;
+	uint64_t number;
+	int ret = parse_digits(text, &number, &rest);
+
+	if (ret < 0)
+		return ret;
+	*bytes = number;
+	if (*rest == 0)
+		return 0;
+	unit = strchr(units, *rest & ~0x20);
+	if (!unit || !*unit || rest[1])
+		return -EINVAL;
+	return mul_overflows(number, 1ULL << (10 * (unit - units + 1)), bytes) ? -ERANGE : 0;
+}
+
+int parse_number(const char *text, uint64_t low, uint64_t high, uint64_t *number)
+{
+	const char *rest;
+	int ret = parse_digits(text, number, &rest);
+
+	if (ret < 0)
+		return ret;
+	if (*rest)
+		return -EINVAL;
+	return *number < low || *number > high ? -ERANGE : 0;
+}
+
+int parse_mac(const char *text, uint8_t mac[6])
+{
+	for (unsigned i = 0; i < 6; i++) {
+		char *end;
+		unsigned long byte;
+
+		if (strspn(text, "0123456789abcdefABCDEF") != 2)
+			return -EINVAL;
+		byte = strtoul(text, &end, 16);
+		mac[i] = (uint8_t)byte;
+		if (*end != (i < 5 ? ':' : 0))
+			return -EINVAL;
+		text = end + 1;
+	}
+	return mac[0] & 1 ? -EINVAL : 0;
+}
+
+int parse_switch(const char *text, int *on)
+{
+	if (strcmp(text, "on") == 0)
+		*on = 1;
+	else if (strcmp(text, "off") == 0)
+		*on = 0;
+	else
+		return -EINVAL;
+	return 0;
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Numbers as people write them on a command line. */
+#ifndef DUET_CLI_SIZE_H
+#define DUET_CLI_SIZE_H
+
+#include "base/error.h"
+
+#include <stdint.h>
+
+/* "512M", "4G", "1048576"; K, M, G, T are powers of 1024. -EINVAL, -ERANGE. */
+int parse_size(const char *text, uint64_t *bytes);
+/* A decimal number in [@low, @high]. -EINVAL, -ERANGE. */
+int parse_number(const char *text, uint64_t low, uint64_t high, uint64_t *number);
+/* "52:54:00:12:34:56", a unicast address. -EINVAL. */
+int parse_mac(const char *text, uint8_t mac[6]);
+/* "on" or "off". -EINVAL. */
+int parse_switch(const char *text, int *on);
+
+#endif

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/suboptions.h"
+
+#include "base/checked.h"
+#include "cli/size.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define QUEUES_MAX 8
+
+struct part {
+	const char *name;
+	int (*set)(void *config, const char *value, struct error *err);
+};
+
+static int queues_of(const char *option, const char *value, unsigned *queues, struct error *err)
+{
+	uint64_t number;
+
+	if (parse_number(value, 1, QUEUES_MAX, &number) < 0)
+		return error_set(err, EINVAL, "%s: queues=%s: give a number from 1 to %d", option,
+			value, QUEUES_MAX);
+	*queues = (unsigned)number;
+	return 0;
+}
+
+static int switch_of(
+	const char *option, const char *name, const char *value, bool *to, struct error *err)
+{
+	int on;
+
+	if (parse_switch(value, &on) < 0)
+		return error_set(err, EINVAL, "%s: %s=%s: say on or off", option, name, value);
+	*to = on;
+	return 0;
+}
+
+static int disk_path(void *config, const char *value, struct error *err)
+{
+	(void)err;
+	((struct disk_config *)config)->path = value;
+	return 0;
+}
+
+static int disk_model(void *config, const char *value, struct error *err)
+{
+	(void)config;
+	if (strcmp(value, "virtio") != 0)
+		return error_set(
+			err, EINVAL, "--disk: model=%s: unknown; the model is virtio", value);
+	return 0;
+}
+
+static int disk_readonly(void *config, const char *value, struct error *err)
+{
+	return switch_of(
+		"--disk", "readonly", value, &((struct disk_config *)config)->readonly, err);
+}
+
+static int disk_cache(void *config, const char *value, struct error *err)
+{
+	struct disk_config *disk = config;
+
+	if (strcmp(value, "writeback") == 0)
+		disk->cache = BLOCK_CACHE_WRITEBACK;
+	else if (strcmp(value, "direct") == 0)
+		disk->cache = BLOCK_CACHE_DIRECT;
+	else
+		return error_set(
+			err, EINVAL, "--disk: cache=%s: choose writeback or direct", value);
+	return 0;
+}
+
+static int disk_queues(void *config, const char *value, struct error *err)
+{
+	return queues_of("--disk", value, &((struct disk_config *)config)->queues, err);
+}
+
+static const struct part disk_parts[] = {
+	{"path", disk_path},
+	{"model", disk_model},
+	{"readonly", disk_readonly},
+	{"cache", disk_cache},
+	{"queues", disk_queues},
+};
+
+static int net_ifname(void *config, const char *value, struct error *err)
+{
+	if (strlen(value) > 15)
+		return error_set(err, EINVAL,
+			"--net: ifname=%s: longer than an interface name may be (15 characters)",
+			value);
+	((struct net_config *)config)->ifname = value;
+	return 0;
+}
+
+static int net_model(void *config, const char *value, struct error *err)
+{
+	(void)config;
+	if (strcmp(value, "virtio") != 0)
+		return error_set(
+			err, EINVAL, "--net: model=%s: unknown; the model is virtio", value);
+	return 0;
+}
+
+static int net_mac(void *config, const char *value, struct error *err)
+{
+	struct net_config *net = config;
+
+	if (parse_mac(value, net->mac) < 0)
+		return error_set(err, EINVAL,
+			"--net: mac=%s: not a unicast MAC address; write for example "
+			"mac=52:54:00:12:34:56",
+			value);
+	net->has_mac = true;
+	return 0;
+}
+
+static int net_mtu(void *config, const char *value, struct error *err)
+{
+	uint64_t number;
+
+	if (parse_number(value, 68, 65535, &number) < 0)
+		return error_set(
+			err, EINVAL, "--net: mtu=%s: give a number from 68 to 65535", value);
+	((struct net_config *)config)->mtu = (uint16_t)number;
+	return 0;
+}
+
+static int net_queues(void *config, const char *value, struct error *err)
+{
+	return queues_of("--net", value, &((struct net_config *)config)->queues, err);
+}
+
+static int net_offloads_switch(void *config, const char *value, struct error *err)
+{
+	return switch_of("--net", "offloads", value, &((struct net_config *)config)->offloads, err);
+}
+
+static int net_forward(void *config, const char *value, struct error *err)
+{
+	(void)err;
+	((struct net_config *)config)->forward = value;
+	return 0;
+}
+
+static const struct part net_parts[] = {
+	{"ifname", net_ifname},
+	{"model", net_model},
+	{"mac", net_mac},
+	{"mtu", net_mtu},
+	{"queues", net_queues},
+	{"offloads", net_offloads_switch},
+	{"forward", net_forward},
+};
+
+static int set_part(const char *option, const struct part *parts, unsigned count, char *text,
+	void *config, struct error *err)
+{
+	char *value = strchr(text, '=');
+
+	if (!value || !value[1])
+		return error_set(
+			err, EINVAL, "%s: \"%s\" needs a value: %s=...", option, text, text);
+	*value++ = 0;
+	for (unsigned i = 0; i < count; i++) {
+		if (strcmp(parts[i].name, text) == 0)
+			return parts[i].set(config, value, err);
+	}
+	return error_set(err, EINVAL, "%s: %s=: unknown; see duet run --help", option, text);
+}
+
+/* Cuts at commas; a path with a comma writes it twice (",,"). */
+static char *next_part(char **rest)
+{
+	char *start = *rest, *to = start, *from = start;
+
+	if (!start)
+		return NULL;
+	while (*from && (*from != ',' || from[1] == ',')) {
+		if (*from == ',')
+			from++;
+		*to++ = *from++;
+	}
+	*rest = *from ? from + 1 : NULL;
+	*to = 0;
+	return start;
+}
+
+static char *copy(struct run_options *options, const char *value)
+{
+	char *text = strdup(value);
+
+	if (text)
+		options->copies[options->copy_count++] = text;
+	return text;
+}
+
+int suboptions_disk(struct run_options *options, const char *value, struct error *err)
+{
+	struct machine_config *config = &options->config;
+	struct disk_config *disk = &config->disks[config->disk_count];
+	char *rest = copy(options, value);
+	char *part;
+
+	if (!rest)
+		return error_errno(err, ENOMEM, "--disk");
+	if (config->disk_count == MACHINE_DISKS_MAX)
+		return error_set(err, EINVAL, "--disk: at most %d disks", MACHINE_DISKS_MAX);
+	*disk = (struct disk_config){0};
+	while ((part = next_part(&rest))) {
+		int ret = set_part("--disk", disk_parts, ARRAY_SIZE(disk_parts), part, disk, err);
+
+		if (ret < 0)
+			return ret;
+	}
+	if (!disk->path)
+		return error_set(err, EINVAL, "--disk %s: names no file; write path=FILE", value);
+	config->disk_count++;
+	return 0;
+}
+
+static int check_net(const struct net_config *net, const char *value, struct error *err)
+{
+	if (net->kind == NET_TAP && !net->ifname)
+		return error_set(err, EINVAL,
+			"--net %s: names no interface; write tap,ifname=NAME (made by: ip tuntap "
+			"add "
+			"NAME mode tap)",
+			value);
+	if (net->kind == NET_TAP && net->forward)
+		return error_set(err, EINVAL, "--net %s: forward= is for --net user", value);
+	if (net->kind == NET_USER && net->ifname)
+		return error_set(err, EINVAL, "--net %s: ifname= is for --net tap", value);
+	if (net->kind == NET_USER && net->queues > 1)
+		return error_set(err, EINVAL, "--net %s: queues= is for --net tap", value);
+	return 0;
+}
+
+int suboptions_net(struct run_options *options, const char *value, struct error *err)
+{
+	struct machine_config *config = &options->config;
+	struct net_config *net = &config->nets[config->net_count];
+	char *rest = copy(options, value);
+	char *part = next_part(&rest);
+	int ret = 0;
+
+	if (!part)
+		return error_errno(err, ENOMEM, "--net");
+	if (config->net_count == MACHINE_NETS_MAX)
+		return error_set(err, EINVAL, "--net: at most %d networks", MACHINE_NETS_MAX);
+	*net = (struct net_config){.offloads = true};
+	if (strcmp(part, "user") == 0)
+		net->kind = NET_USER;
+	else if (strcmp(part, "tap") == 0)
+		net->kind = NET_TAP;
+	else
+		return error_set(err, EINVAL,
+			"--net %s: unknown kind; write user or tap,ifname=NAME", value);
+	while (ret == 0 && (part = next_part(&rest)))
+		ret = set_part("--net", net_parts, ARRAY_SIZE(net_parts), part, net, err);
+	if (ret == 0)
+		ret = check_net(net, value, err);
+	if (ret == 0)
+		config->net_count++;
+	return ret;
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A virtual machine as its user described it. Plain data: filled by the command line (or an API),
+ * checked by machine_config_check(), read by the machine. Strings belong to whoever filled it in
+ * and outlive the machine.
+ */
+#ifndef DUET_MACHINE_CONFIG_H
+#define DUET_MACHINE_CONFIG_H
+
+#include "backend/block.h"
+#include "backend/net.h"
+#include "base/error.h"
+#include "kvm/kvm.h"
+#include "x86/kernel.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define MACHINE_CPUS_MAX  64
+#define MACHINE_DISKS_MAX 16
+#define MACHINE_NETS_MAX  8
+
+struct disk_config {
+	const char *path;
+	bool readonly;
+	enum block_cache cache;
+	unsigned queues; /* 0: one */
+};
+
+struct net_config {
+	enum net_kind kind;
+	const char *ifname;  /* tap */
+	const char *forward; /* user */
+	uint8_t mac[6];
+	bool has_mac; /* else one is made from the machine's identity */
+	uint16_t mtu; /* 0: the driver's default */
+	unsigned queues;
+	bool offloads;
+};
+
+enum console_kind {
+	CONSOLE_SERIAL, /* ttyS0 */
+	CONSOLE_VIRTIO, /* hvc0, the kernel's early messages still through ttyS0 */
+};
+
+struct machine_config {
+	const char *kernel, *initrd;
+	const char *cmdline; /* the user's part, may be null */
+	enum kernel_unpack unpack;
+	const char *cache; /* directory for unpacked kernels, null: none */
+	unsigned cpus;
+	uint64_t memory; /* bytes */
+	unsigned pv;     /* enum pv_feature bits */
+	enum kvm_vm_irqchip irqchip;
+	enum console_kind console;
+	bool entropy;
+	bool packed; /* offer packed rings */
+	struct disk_config disks[MACHINE_DISKS_MAX];
+	unsigned disk_count;
+	struct net_config nets[MACHINE_NETS_MAX];
+	unsigned net_count;
+	const char *passt; /* program, null: from PATH */
+	const char *stats; /* file, may be null */
+	bool restart;      /* on a guest reset: true starts anew, false ends */
+};
+
+/* What holds for an empty command line. */
+void machine_config_defaults(struct machine_config *config);
+
+/* The complete kernel command line: what this machine needs, then the user's words, which win.
+ * -E2BIG when @buffer is too small. */
+int machine_cmdline(
+	const struct machine_config *config, char *buffer, size_t size, struct error *err);
+
+#endif

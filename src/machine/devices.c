@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every device a machine can have, in one table. */
+#include "virtio/devices.h"
+#include "base/checked.h"
+#include "machine/internal.h"
+#include "machine/mac.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
+
+static int create_serial(
+	struct machine *machine, unsigned index, struct device **device, struct error *err)
+{
+	int ret = serial_new(device, STDOUT_FILENO, err);
+
+	(void)index;
+	machine->serial = *device;
+	return ret;
+}
+
+static int create_pm(
+	struct machine *machine, unsigned index, struct device **device, struct error *err)
+{
+	int ret = acpi_pm_new(device, &machine_power_events, machine, err);
+
+	(void)index;
+	machine->pm = *device;
+	return ret;
+}
+
+static int create_keyboard(
+	struct machine *machine, unsigned index, struct device **device, struct error *err)
+{
+	(void)index;
+	return keyboard_new(device, &machine_power_events, machine, err);
+}
+
+static int create_rtc(
+	struct machine *machine, unsigned index, struct device **device, struct error *err)
+{
+	(void)machine;
+	(void)index;
+	return rtc_new(device, err);
+}
+
+static int send_msi(void *opaque, uint64_t address, uint32_t data)
+{
+	return kvm_vm_signal_msi(opaque, address, data);
+}
+
+static int set_route(void *opaque, unsigned pin, uint64_t address, uint32_t data, bool masked)
+{
+	return kvm_vm_route_pin(opaque, pin, address, data, masked);
+}
+
+static void ioapic_line(void *opaque, unsigned pin, bool level)
+{
+	ioapic_set_line(opaque, pin, level);
+}
+
+static void ioapic_vector_done(void *opaque, unsigned vector)
+{
+	ioapic_eoi(opaque, vector);
+}
+
+static int create_ioapic(
+	struct machine *machine, unsigned index, struct device **device, struct error *err)
+{
+	struct ioapic_host host = {
+		.send_msi = send_msi,
+		.set_route = set_route,
+		.opaque = machine->vm,
+	};
+	int ret = ioapic_new(device, &host, err);
+
+	(void)index;
+	if (ret == 0) {
+		kvm_vm_set_ioapic(machine->vm, ioapic_line, *device);
+		kvm_vm_set_eoi(machine->vm, ioapic_vector_done, *device);
+	}
+	return ret;
+}
+
+static int create_disk(
+	struct machine *machine, unsigned index, struct device **device, struct error *err)
+{
+	const struct disk_config *disk = &machine->config.disks[index];
+	struct block_options file = {
+		.path = disk->path, .readonly = disk->readonly, .cache = disk->cache, .lock = true};
+	struct virtio_block_options options = {
+		.queues = disk->queues ? disk->queues : 1, .packed = machine->config.packed};
+	char name[16];
+	int ret = block_open(&options.block, &file, err);
+
+	if (ret < 0)
+		return ret;
+	snprintf(name, sizeof(name), "disk%u", index);
+	snprintf(options.serial, sizeof(options.serial), "duet-%s", name);
+	return virtio_block_new(device, name, &options, err);
+}
+
+static int create_net(
+	struct machine *machine, unsigned index, struct device **device, struct error *err)
+{
+	const struct net_config *net = &machine->config.nets[index];
+	struct net_options link = {.kind = net->kind,
+		.ifname = net->ifname,
+		.passt = machine->config.passt,
+		.forward = net->forward,
+		.queues = net->queues ? net->queues : 1};
+	struct virtio_net_options options = {.mtu = net->mtu,
+		.queue_pairs = link.queues,
+		.packed = machine->config.packed,
+		.offloads = net->offloads};
+	char name[16];
+	int ret;
+
+	machine_mac(net, index, options.mac);
+	ret = net_open(&options.net, &link, err);
+	if (ret < 0)
+		return ret;
+	snprintf(name, sizeof(name), "net%u", index);
+	return virtio_net_new(device, name, &options, err);
+}
+
+static int create_console(
+	struct machine *machine, unsigned index, struct device **device, struct error *err)
+{
+	struct virtio_console_options options = {
+		.input = -1, .output = STDOUT_FILENO, .packed = machine->config.packed};
+	int ret = virtio_console_new(device, "console0", &options, err);
+
+	(void)index;
+	machine->console = *device;
+	return ret;
+}
+
+static int create_entropy(
+	struct machine *machine, unsigned index, struct device **device, struct error *err)
+{
+	(void)index;
+	return virtio_entropy_new(device, "entropy0", machine->config.packed, err);
+}
+
+static unsigned always(const struct machine_config *config)
+{
+	(void)config;
+	return 1;
+}
+
+static unsigned with_split_irqchip(const struct machine_config *config)
+{
+	return config->irqchip == KVM_VM_IRQCHIP_SPLIT;
+}
+
+static unsigned disks(const struct machine_config *config)
+{
+	return config->disk_count;
+}
+
+static unsigned nets(const struct machine_config *config)
+{
+	return config->net_count;
+}
+
+static unsigned consoles(const struct machine_config *config)
+{
+	return config->console == CONSOLE_VIRTIO;
+}
+
+static unsigned entropies(const struct machine_config *config)
+{
+	return config->entropy;
+}
+
+/* The order is the order of PCI slots, so that a configuration always gives the same machine. */
+static const struct {
+	unsigned (*count)(const struct machine_config *config);
+	int (*create)(
+		struct machine *machine, unsigned index, struct device **device, struct error *err);
+} device_table[] = {
+	{with_split_irqchip, create_ioapic},
+	{always, create_serial},
+	{always, create_pm},
+	{always, create_keyboard},
+	{always, create_rtc},
+	{disks, create_disk},
+	{nets, create_net},
+	{consoles, create_console},
+	{entropies, create_entropy},
+};
+
+static int create_device(struct machine *machine, unsigned entry, unsigned index, struct error *err)
+{
+	struct device *device = NULL;
+	int ret = device_table[entry].create(machine, index, &device, err);
+
+	if (ret < 0)
+		return ret;
+	/* On the list before realize, so that a failure frees it with the rest. */
+	*machine->last_device = device;
+	machine->last_device = &device->next;
+	return device->ops->realize(device, &machine->place, err);
+}
+
+int machine_create_devices(struct machine *machine, struct error *err)
+{
+	int ret = 0;
+
+	for (unsigned i = 0; ret == 0 && i < ARRAY_SIZE(device_table); i++) {
+		unsigned count = device_table[i].count(&machine->config);
+
+		for (unsigned index = 0; ret == 0 && index < count; index++)
+			ret = create_device(machine, i, index, err);
+	}
+	return ret;
+}
+
+void machine_free_devices(struct machine *machine)
+{
+	struct device *device = machine->devices;
+
+	while (device) {
+		struct device *next = device->next;
+
+		device->ops->free(device);
+		device = next;
+	}
+	machine->devices = NULL;
+	machine->last_device = &machine->devices;
+}

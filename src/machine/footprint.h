@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What this process costs in memory, guest RAM apart, as /proc/self/smaps tells it. */
+#ifndef DUET_MACHINE_FOOTPRINT_H
+#define DUET_MACHINE_FOOTPRINT_H
+
+#include "memory/memory.h"
+
+#include <stdint.h>
+
+struct footprint { /* bytes */
+	uint64_t guest_pss;
+	uint64_t outside_pss, outside_rss;
+};
+
+/* Main thread; a few milliseconds. Negative errno when /proc is not there. */
+int footprint_read(const struct memory *memory, struct footprint *footprint);
+
+#endif

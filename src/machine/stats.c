@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The statistics file: what happened, by vCPU and cause, by device and queue. */
+#include "base/checked.h"
+#include "base/cleanup.h"
+#include "machine/footprint.h"
+#include "machine/internal.h"
+#include "x86/cpu.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define KVM_STATS_MAX 128
+
+struct json_sink {
+	struct stats_sink sink;
+	json_t *device;
+};
+
+/* The object for @group in @device, made at its first use. */
+static json_t *group_of(json_t *device, const char *group)
+{
+	json_t *queues, *found;
+
+	if (!group)
+		return device;
+	queues = json_object_get(device, "queues");
+	if (!queues) {
+		queues = json_object();
+		json_object_set_new(device, "queues", queues);
+	}
+	found = json_object_get(queues, group);
+	if (!found) {
+		found = json_object();
+		json_object_set_new(queues, group, found);
+	}
+	return found;
+}
+
+static void sink_count(struct stats_sink *sink, const char *group, const char *name, uint64_t value)
+{
+	struct json_sink *json = (struct json_sink *)sink;
+
+	json_object_set_new(group_of(json->device, group), name, json_integer((json_int_t)value));
+}
+
+static void sink_text(
+	struct stats_sink *sink, const char *group, const char *name, const char *value)
+{
+	struct json_sink *json = (struct json_sink *)sink;
+
+	json_object_set_new(group_of(json->device, group), name, json_string(value));
+}
+
+static json_t *device_stats(struct device *device)
+{
+	json_t *object = json_pack("{s:s, s:s}", "name", device->name, "type", device->ops->type);
+	struct json_sink sink = {
+		.sink = {.count = sink_count, .text = sink_text}, .device = object};
+
+	if (device->ops->stats)
+		device->ops->stats(device, &sink.sink);
+	return object;
+}
+
+static json_t *devices_stats(struct machine *machine)
+{
+	json_t *array = json_array();
+
+	for (struct device *device = machine->devices; device; device = device->next)
+		json_array_append_new(array, device_stats(device));
+	return array;
+}
+
+static json_t *causes(const uint64_t exits[EXIT_CAUSES])
+{
+	json_t *object = json_object();
+	uint64_t total = 0;
+
+	for (unsigned cause = 0; cause < EXIT_CAUSES; cause++) {
+		json_object_set_new(
+			object, kvm_exit_names[cause], json_integer((json_int_t)exits[cause]));
+		total += exits[cause];
+	}
+	json_object_set_new(object, "total", json_integer((json_int_t)total));
+	return object;
+}
+
+/* What KVM itself counted, the exits that never left the kernel among it. */
+static json_t *kernel_stats(const struct machine_vcpu *vcpu)
+{
+	struct kvm_stat stats[KVM_STATS_MAX];
+	int count = kvm_vcpu_stats(vcpu->kvm, stats, KVM_STATS_MAX);
+	json_t *object = json_object();
+
+	for (int i = 0; i < count; i++)
+		json_object_set_new(
+			object, stats[i].name, json_integer((json_int_t)stats[i].value));
+	return object;
+}
+
+static json_t *vcpus_stats(const struct machine *machine, uint64_t sum[EXIT_CAUSES])
+{
+	json_t *array = json_array();
+
+	for (unsigned i = 0; i < machine->config.cpus; i++) {
+		const struct machine_vcpu *vcpu = &machine->vcpus[i];
+		uint64_t exits[EXIT_CAUSES];
+
+		for (unsigned cause = 0; cause < EXIT_CAUSES; cause++) {
+			exits[cause] = kvm_vcpu_exits(vcpu->kvm, (enum kvm_exit_cause)cause);
+			sum[cause] += exits[cause];
+		}
+		json_array_append_new(array, json_pack("{s:i, s:o, s:o}", "index", (int)i, "exits",
+						     causes(exits), "kvm", kernel_stats(vcpu)));
+	}
+	return array;
+}
+
+struct range_visit {
+	json_t *by_device;
+	const char *kind;
+};
+
+static void visit_range(const struct bus_range *range, void *opaque)
+{
+	struct range_visit *visit = opaque;
+	uint64_t reads = atomic_load_explicit(&range->reads, memory_order_relaxed);
+	uint64_t writes = atomic_load_explicit(&range->writes, memory_order_relaxed);
+	json_t *entry = json_object_get(visit->by_device, range->name);
+
+	if (reads + writes == 0)
+		return;
+	/* A device may own several ranges of one name. */
+	if (entry) {
+		reads += (uint64_t)json_integer_value(json_object_get(entry, "reads"));
+		writes += (uint64_t)json_integer_value(json_object_get(entry, "writes"));
+	}
+	json_object_set_new(visit->by_device, range->name,
+		json_pack("{s:s, s:I, s:I}", "bus", visit->kind, "reads", (json_int_t)reads,
+			"writes", (json_int_t)writes));
+}
+
+static json_t *exits_stats(struct machine *machine, const uint64_t sum[EXIT_CAUSES])
+{
+	json_t *by_device = json_object();
+	struct range_visit ports = {.by_device = by_device, .kind = "port"};
+	struct range_visit mmio = {.by_device = by_device, .kind = "mmio"};
+
+	bus_each(machine->ports, visit_range, &ports);
+	bus_each(machine->mmio, visit_range, &mmio);
+	return json_pack("{s:o, s:o, s:{s:I, s:I}}", "by_cause", causes(sum), "by_device",
+		by_device, "unclaimed", "port", (json_int_t)bus_unclaimed(machine->ports), "mmio",
+		(json_int_t)bus_unclaimed(machine->mmio));
+}
+
+static json_t *memory_stats(const struct machine *machine)
+{
+	struct footprint footprint = {0};
+	int ret = footprint_read(&machine->memory, &footprint);
+	json_t *object = json_pack("{s:I}", "guest_ram", (json_int_t)memory_size(&machine->memory));
+
+	if (ret == 0) {
+		json_object_set_new(
+			object, "guest_ram_pss", json_integer((json_int_t)footprint.guest_pss));
+		json_object_set_new(
+			object, "outside_pss", json_integer((json_int_t)footprint.outside_pss));
+		json_object_set_new(
+			object, "outside_rss", json_integer((json_int_t)footprint.outside_rss));
+	}
+	return object;
+}
+
+static json_t *machine_stats(const struct machine *machine)
+{
+	struct timespec now;
+	char pv[96];
+	int64_t us;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	us = (int64_t)(now.tv_sec - machine->created.tv_sec) * 1000000 +
+	     (now.tv_nsec - machine->created.tv_nsec) / 1000;
+	return json_pack("{s:i, s:s, s:s, s:s, s:s, s:b, s:b, s:I}", "cpus",
+		(int)machine->config.cpus, "pv", pv_format(machine->config.pv, pv, sizeof(pv)),
+		"irqchip", machine->config.irqchip == KVM_VM_IRQCHIP_SPLIT ? "split" : "kernel",
+		"kernel_format", machine->entry.format ? machine->entry.format : "",
+		"kernel_compression", machine->entry.compression ? machine->entry.compression : "",
+		"kernel_from_cache", machine->entry.from_cache, "kernel_randomised",
+		machine->entry.randomised, "uptime_us", (json_int_t)us);
+}
+
+static json_t *all_stats(struct machine *machine)
+{
+	uint64_t sum[EXIT_CAUSES] = {0};
+	json_t *vcpus = vcpus_stats(machine, sum);
+
+	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "duet", DUET_VERSION, "machine",
+		machine_stats(machine), "vcpus", vcpus, "exits", exits_stats(machine, sum),
+		"devices", devices_stats(machine), "memory", memory_stats(machine));
+}
+
+static int write_text(const char *path, const char *text, size_t length, struct error *err)
+{
+	_cleanup_fclose_ FILE *file = fopen(path, "we");
+	bool failed;
+
+	if (!file)
+		return error_errno(err, errno,
+			"--stats %s: cannot be created; name a file in a "
+			"directory you may write to",
+			path);
+	failed = fwrite(text, 1, length, file) != length;
+	failed |= fputc('\n', file) == EOF;
+	failed |= fflush(file) != 0;
+	if (failed)
+		return error_errno(err, errno ? errno : EIO,
+			"--stats %s: cannot be written; make room or name another file", path);
+	return 0;
+}
+
+/* A reader never sees half a file: written beside it, then renamed. */
+int machine_write_stats(struct machine *machine, struct error *err)
+{
+	const char *path = machine->config.stats;
+	json_t *stats = all_stats(machine);
+	_cleanup_free_ char *text = json_dumps(stats, JSON_INDENT(2));
+	_cleanup_free_ char *beside = NULL;
+	int ret;
+
+	json_decref(stats);
+	if (!text || asprintf(&beside, "%s.%d.tmp", path, (int)getpid()) < 0) {
+		beside = NULL;
+		return error_errno(err, ENOMEM, "--stats %s", path);
+	}
+	ret = write_text(beside, text, strlen(text), err);
+	if (ret == 0 && rename(beside, path) < 0)
+		ret = error_errno(err, errno, "--stats %s: cannot be replaced", path);
+	if (ret < 0)
+		unlink(beside);
+	return ret;
+}
+
+int machine_check_stats_path(const char *path, struct error *err)
+{
+	_cleanup_free_ char *beside = NULL;
+	int ret;
+
+	if (asprintf(&beside, "%s.%d.tmp", path, (int)getpid()) < 0) {
+		beside = NULL;
+		return error_errno(err, ENOMEM, "--stats %s", path);
+	}
+	ret = write_text(beside, "", 0, err);
+	unlink(beside);
+	return ret;
+}

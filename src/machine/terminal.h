@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The user's terminal as the guest's console: raw mode while the machine runs, Ctrl-A as the escape
+ * (x ends the machine, Ctrl-A sends itself, h tells). Main thread.
+ */
+#ifndef DUET_MACHINE_TERMINAL_H
+#define DUET_MACHINE_TERMINAL_H
+
+#include "base/loop.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <termios.h>
+
+struct terminal_events {
+	/* Bytes typed; returns how many were taken. The rest is offered again by terminal_pump().
+	 */
+	size_t (*typed)(void *opaque, const void *bytes, size_t length);
+	void (*end)(void *opaque); /* Ctrl-A x */
+};
+
+struct terminal {
+	const struct terminal_events *events;
+	void *opaque;
+	struct loop *loop;
+	struct loop_watch watch;
+	int fd;
+	bool raw, escaped, watching;
+	struct termios before;
+	unsigned char pending[256]; /* typed, not yet taken */
+	size_t pending_length;
+};
+
+/* Puts @fd (standard input) into raw mode when it is a terminal, and reads it. */
+void terminal_start(struct terminal *terminal, struct loop *loop, int fd,
+	const struct terminal_events *events, void *opaque);
+/* The guest has room again. */
+void terminal_pump(struct terminal *terminal);
+/* Restores the terminal. Safe to call twice and without a start. */
+void terminal_stop(struct terminal *terminal);
+
+#endif

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/checked.h"
+#include "machine/internal.h"
+#include "x86/cpu.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CPUID_ENTRIES 128
+#define MSR_ENTRIES   32
+/* Dispatch goes a few frames deep and keeps no large buffers. */
+#define STACK_SIZE (128U << 10)
+
+struct cpuid_table {
+	struct kvm_cpuid2 header;
+	struct kvm_cpuid_entry2 entries[CPUID_ENTRIES];
+};
+
+struct msr_table {
+	struct kvm_msrs header;
+	struct kvm_msr_entry entries[MSR_ENTRIES];
+};
+
+static int set_cpuid(struct machine *machine, const struct cpuid_table *host,
+	struct machine_vcpu *vcpu, struct error *err)
+{
+	struct cpu_topology topology = {.cpus = machine->config.cpus, .index = vcpu->index};
+	struct cpuid_table table = *host;
+	int ret = cpu_cpuid(&table.header, CPUID_ENTRIES, &topology, machine->config.pv,
+		kvm_vm_tsc_khz(machine->vm), err);
+
+	if (ret < 0)
+		return ret;
+	return kvm_vcpu_set_cpuid(vcpu->kvm, &table.header, machine->kvm_host.enforce_pv, err);
+}
+
+static int set_registers(struct machine *machine, struct machine_vcpu *vcpu, struct error *err)
+{
+	struct msr_table msrs = {0};
+	struct kvm_sregs sregs;
+	struct kvm_regs regs = {0};
+	int ret;
+
+	cpu_boot_msrs(&msrs.header, MSR_ENTRIES);
+	ret = kvm_vcpu_set_msrs(vcpu->kvm, &msrs.header, err);
+	if (ret < 0 || vcpu->index > 0)
+		return ret;
+	ret = kvm_vcpu_get_sregs(vcpu->kvm, &sregs);
+	if (ret < 0)
+		return error_errno(err, -ret, "vCPU 0: KVM_GET_SREGS");
+	cpu_boot_registers(&machine->entry, &regs, &sregs);
+	return kvm_vcpu_set_registers(vcpu->kvm, &regs, &sregs, err);
+}
+
+static int create_vcpu(
+	struct machine *machine, const struct cpuid_table *host, unsigned index, struct error *err)
+{
+	struct machine_vcpu *vcpu = &machine->vcpus[index];
+	int ret;
+
+	vcpu->machine = machine;
+	vcpu->index = index;
+	ret = kvm_vcpu_new(&vcpu->kvm, machine->vm, index, machine->ports, machine->mmio, err);
+	if (ret == 0)
+		ret = set_cpuid(machine, host, vcpu, err);
+	if (ret == 0)
+		ret = set_registers(machine, vcpu, err);
+	if (ret == 0)
+		ret = kvm_vcpu_set_runnable(vcpu->kvm, index == 0, err);
+	return ret;
+}
+
+int machine_create_vcpus(struct machine *machine, struct error *err)
+{
+	struct cpuid_table host = {0};
+	int ret = kvm_host_supported_cpuid(&machine->kvm_host, &host.header, CPUID_ENTRIES, err);
+
+	if (ret == 0)
+		ret = cpu_boot_memory(&machine->memory, &machine->entry, err);
+	for (unsigned i = 0; ret == 0 && i < machine->config.cpus; i++)
+		ret = create_vcpu(machine, &host, i, err);
+	return ret;
+}
+
+/* What the end of a vCPU means for the machine. */
+static void vcpu_ended(struct machine_vcpu *vcpu, enum kvm_run_result result)
+{
+	struct machine *machine = vcpu->machine;
+
+	switch (result) {
+	case KVM_RUN_SHUTDOWN:
+		machine_end(machine, MACHINE_TRIPLE_FAULT,
+			"vCPU %u shut down after a triple fault: the guest's kernel went wrong, or "
+			"is not "
+			"made for this machine",
+			vcpu->index);
+		break;
+	case KVM_RUN_RESET:
+		machine_power_events.reset(machine);
+		break;
+	case KVM_RUN_POWEROFF:
+		machine_power_events.power_off(machine);
+		break;
+	case KVM_RUN_CRASH:
+		machine_end(machine, MACHINE_PANICKED, "the guest reported a crash");
+		break;
+	case KVM_RUN_HALTED:
+		machine_end(machine, MACHINE_FAILED, "vCPU %u halted for good", vcpu->index);
+		break;
+	default:
+		machine_end(machine, MACHINE_FAILED, "vCPU %u: %s", vcpu->index,
+			kvm_vcpu_error(vcpu->kvm));
+		break;
+	}
+}
+
+static void *run_vcpu(void *opaque)
+{
+	struct machine_vcpu *vcpu = opaque;
+	enum kvm_run_result result = KVM_RUN_AGAIN;
+	char name[16];
+
+	snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
+	pthread_setname_np(pthread_self(), name);
+	kvm_vcpu_thread_init(vcpu->kvm);
+	while (!atomic_load_explicit(&vcpu->machine->ending, memory_order_relaxed)) {
+		result = kvm_vcpu_run(vcpu->kvm);
+		if (result != KVM_RUN_AGAIN && result != KVM_RUN_KICKED) {
+			vcpu_ended(vcpu, result);
+			break;
+		}
+	}
+	return NULL;
+}
+
+static int start_vcpu(struct machine_vcpu *vcpu)
+{
+	pthread_attr_t attributes;
+	int ret;
+
+	pthread_attr_init(&attributes);
+	pthread_attr_setstacksize(&attributes, STACK_SIZE);
+	ret = pthread_create(&vcpu->thread, &attributes, run_vcpu, vcpu);
+	pthread_attr_destroy(&attributes);
+	vcpu->started = ret == 0;
+	return ret;
+}
+
+int machine_start_vcpus(struct machine *machine, struct error *err)
+{
+	for (unsigned i = 0; i < machine->config.cpus; i++) {
+		int ret = start_vcpu(&machine->vcpus[i]);
+
+		if (ret)
+			return error_errno(err, ret, "--cpus: thread of vCPU %u", i);
+	}
+	return 0;
+}
+
+void machine_join_vcpus(struct machine *machine)
+{
+	atomic_store(&machine->ending, true);
+	for (unsigned i = 0; i < machine->config.cpus; i++) {
+		if (machine->vcpus[i].started)
+			kvm_vcpu_kick(machine->vcpus[i].kvm);
+	}
+	for (unsigned i = 0; i < machine->config.cpus; i++) {
+		if (machine->vcpus[i].started)
+			pthread_join(machine->vcpus[i].thread, NULL);
+		machine->vcpus[i].started = false;
+	}
+}
+
+void machine_free_vcpus(struct machine *machine)
+{
+	for (unsigned i = 0; i < machine->config.cpus; i++)
+		kvm_vcpu_free(machine->vcpus[i].kvm);
+}
