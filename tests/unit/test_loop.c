@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/checked.h"
+#include "base/loop.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+struct counter {
+	struct loop_watch watch;
+	struct loop_task task;
+	struct loop *loop;
+	unsigned seen, stop_at;
+	bool removed;
+};
+
+static void count_ready(struct loop_watch *watch, uint32_t events)
+{
+	struct counter *counter = container_of(watch, struct counter, watch);
+
+	assert_true(events & POLLIN);
+	if (++counter->seen == counter->stop_at)
+		loop_stop(counter->loop);
+}
+
+static void signal_fd(int fd)
+{
+	uint64_t one = 1;
+
+	assert_int_equal(write(fd, &one, sizeof(one)), sizeof(one));
+}
+
+/* Nobody reads the eventfd: each signal between two rounds must still call back. */
+static void watches_an_eventfd_without_reading(void **state)
+{
+	struct counter counter = {.stop_at = 1};
+	int fd = eventfd(0, EFD_NONBLOCK);
+
+	(void)state;
+	assert_int_equal(loop_new(&counter.loop, 8, NULL), 0);
+	loop_watch(counter.loop, &counter.watch, fd, POLLIN, count_ready);
+	for (unsigned i = 1; i <= 5; i++) {
+		counter.stop_at = counter.seen + 1;
+		signal_fd(fd);
+		assert_int_equal(loop_run(counter.loop), 0);
+		assert_true(counter.seen >= i);
+	}
+	loop_free(counter.loop);
+	close(fd);
+}
+
+static void mark_removed(struct loop_watch *watch)
+{
+	struct counter *counter = container_of(watch, struct counter, watch);
+
+	counter->removed = true;
+	loop_stop(counter->loop);
+}
+
+static void forgets_a_removed_watch(void **state)
+{
+	struct counter counter = {0};
+	int fd = eventfd(0, EFD_NONBLOCK);
+
+	(void)state;
+	assert_int_equal(loop_new(&counter.loop, 8, NULL), 0);
+	loop_watch(counter.loop, &counter.watch, fd, POLLIN, count_ready);
+	signal_fd(fd);
+	loop_unwatch(&counter.watch, mark_removed);
+	close(fd);
+	assert_int_equal(loop_run(counter.loop), 0);
+	assert_true(counter.removed);
+	assert_int_equal(counter.seen, 0);
+	loop_free(counter.loop);
+}
+
+static void run_task(struct loop_task *task)
+{
+	struct counter *counter = container_of(task, struct counter, task);
+
+	counter->seen++;
+}
+
+static void runs_posted_tasks_in_its_thread(void **state)
+{
+	struct loop_thread *thread = NULL;
+	struct counter counters[100] = {0};
+
+	(void)state;
+	assert_int_equal(loop_thread_start(&thread, "test", 8, NULL), 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(counters); i++) {
+		counters[i].task.run = run_task;
+		loop_post(loop_thread_loop(thread), &counters[i].task);
+	}
+	/* Posting order: when the last has run, all have. */
+	counters[99].seen = 0;
+	struct counter last = {.task.run = run_task};
+	loop_call(loop_thread_loop(thread), &last.task);
+	assert_int_equal(last.seen, 1);
+	for (unsigned i = 0; i < ARRAY_SIZE(counters); i++)
+		assert_int_equal(counters[i].seen, 1);
+	loop_thread_stop(thread);
+}
+
+struct transfer {
+	struct loop_op op;
+	struct loop *loop;
+	int32_t result;
+};
+
+static void transferred(struct loop_op *op, int32_t res, uint32_t flags)
+{
+	struct transfer *transfer = container_of(op, struct transfer, op);
+
+	(void)flags;
+	transfer->result = res;
+	loop_stop(transfer->loop);
+}
+
+/* More operations than the queue has entries go out in several submissions. */
+static void submits_beyond_its_queue(void **state)
+{
+	struct transfer transfer = {.op.done = transferred};
+	int fd = eventfd(0, EFD_NONBLOCK);
+	struct io_uring_sqe *sqe;
+	uint64_t value = 0;
+
+	(void)state;
+	assert_int_equal(loop_new(&transfer.loop, 4, NULL), 0);
+	for (unsigned i = 0; i < 50; i++)
+		loop_signal(transfer.loop, fd);
+	sqe = loop_sqe(transfer.loop);
+	io_uring_prep_nop(sqe);
+	loop_submit(transfer.loop, sqe, &transfer.op);
+	assert_int_equal(loop_run(transfer.loop), 0);
+	assert_int_equal(transfer.result, 0);
+	assert_int_equal(read(fd, &value, sizeof(value)), sizeof(value));
+	assert_int_equal(value, 50);
+	loop_free(transfer.loop);
+	close(fd);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(watches_an_eventfd_without_reading),
+		cmocka_unit_test(forgets_a_removed_watch),
+		cmocka_unit_test(runs_posted_tasks_in_its_thread),
+		cmocka_unit_test(submits_beyond_its_queue),
+	};
+
+	return cmocka_run_group_tests_name("loop", tests, NULL, NULL);
+}

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <errno.h>
+
+#include "base/checked.h"
+#include "cli/options.h"
+#include "cli/size.h"
+#include "x86/cpu.h"
+
+/* Parses "--kernel k" followed by @words. */
+static int parse(struct run_options *options, struct error *err, unsigned count,
+	const char *const *words)
+{
+	const char *args[32] = {"--kernel", "k"};
+
+	for (unsigned i = 0; i < count; i++)
+		args[2 + i] = words[i];
+	return run_options_parse(options, 2 + count, args, "/cache", err);
+}
+
+#define PARSE(options, err, ...) \
+	parse(options, err, ARRAY_SIZE(((const char *const[]){__VA_ARGS__})), \
+		(const char *const[]){__VA_ARGS__})
+
+static void takes_everything(void **state)
+{
+	struct run_options options;
+	struct error err = {0};
+
+	(void)state;
+	assert_int_equal(PARSE(&options, &err, "--initrd", "i", "--cmdline", "a b", "--cpus=4",
+				 "--memory", "2G", "--disk", "path=/d,,x,readonly=on,queues=2",
+				 "--disk", "path=e,cache=direct", "--net", "user", "--net",
+				 "tap,ifname=tap0,mac=52:54:00:12:34:56,queues=2,offloads=off",
+				 "--stats", "s", "--ring", "packed", "--irqchip", "kernel",
+				 "--console", "virtio", "--kernel-unpack", "guest"),
+		0);
+	assert_string_equal(options.config.kernel, "k");
+	assert_string_equal(options.config.initrd, "i");
+	assert_string_equal(options.config.cmdline, "a b");
+	assert_string_equal(options.config.cache, "/cache");
+	assert_int_equal(options.config.cpus, 4);
+	assert_int_equal(options.config.memory, 2ULL << 30);
+	assert_int_equal(options.config.disk_count, 2);
+	assert_string_equal(options.config.disks[0].path, "/d,x");
+	assert_true(options.config.disks[0].readonly);
+	assert_int_equal(options.config.disks[0].queues, 2);
+	assert_int_equal(options.config.disks[1].cache, BLOCK_CACHE_DIRECT);
+	assert_int_equal(options.config.net_count, 2);
+	assert_int_equal(options.config.nets[0].kind, NET_USER);
+	assert_true(options.config.nets[0].offloads);
+	assert_string_equal(options.config.nets[1].ifname, "tap0");
+	assert_int_equal(options.config.nets[1].mac[5], 0x56);
+	assert_false(options.config.nets[1].offloads);
+	assert_true(options.config.packed);
+	assert_int_equal(options.config.irqchip, KVM_VM_IRQCHIP_KERNEL);
+	assert_int_equal(options.config.console, CONSOLE_VIRTIO);
+	assert_int_equal(options.config.unpack, KERNEL_UNPACK_GUEST);
+	run_options_free(&options);
+}
+
+struct refusal {
+	const char *option, *value;
+	const char *says; /* words the message must have */
+};
+
+static const struct refusal refusals[] = {
+	{"--cpus", "0", "1 to 64"},
+	{"--cpus", "65", "1 to 64"},
+	{"--cpus", "two", "1 to 64"},
+	{"--cpus", "18446744073709551617", "1 to 64"},
+	{"--memory", "lots", "not a size"},
+	{"--memory", "-1", "not a size"},
+	{"--memory", " 1G", "not a size"},
+	{"--memory", "512MB", "not a size"},
+	{"--memory", "1K", "too small"},
+	{"--memory", "17179869184G", "too large"},
+	{"--memory", "99999999999999999999", "too large"},
+	{"--memory", "2T", "too large"},
+	{"--memory", "16777217", "multiple of 1M"},
+	{"--disk", "path", "path=..."},
+	{"--disk", "path=", "path=..."},
+	{"--disk", "readonly=on", "names no file"},
+	{"--disk", "path=x,readonly=maybe", "on or off"},
+	{"--disk", "path=x,model=floppy", "model"},
+	{"--disk", "path=x,queues=0", "from 1"},
+	{"--disk", "path=x,colour=red", "unknown"},
+	{"--net", "", "empty"},
+	{"--net", "bridge", "unknown kind"},
+	{"--net", "tap", "ifname"},
+	{"--net", "tap,ifname=averylonginterfacename", "longer"},
+	{"--net", "user,ifname=x", "for --net tap"},
+	{"--net", "user,mac=01:00:00:00:00:00", "unicast"},
+	{"--net", "user,mac=52:54:00:12:34", "unicast"},
+	{"--net", "user,mtu=12", "from 68"},
+	{"--pv", "clock,warp", "warp"},
+	{"--log", "loud", "choose"},
+	{"--irqchip", "none", "choose"},
+	{"--ring", "round", "choose"},
+	{"--frobnicate", "x", "unknown option"},
+	{"--kernel", "again", "twice"},
+};
+
+static void refuses(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(refusals); i++) {
+		struct run_options options;
+		struct error err = {0};
+		int ret = PARSE(&options, &err, refusals[i].option, refusals[i].value);
+
+		if (ret != -EINVAL || !strstr(err.text, refusals[i].says) ||
+			!strstr(err.text, refusals[i].option))
+			fail_msg("%s %s: returned %d, said \"%s\", wanted \"%s\"",
+				refusals[i].option, refusals[i].value, ret, err.text,
+				refusals[i].says);
+		run_options_free(&options);
+	}
+}
+
+static void needs_a_kernel(void **state)
+{
+	struct run_options options;
+	struct error err = {0};
+
+	(void)state;
+	assert_int_equal(run_options_parse(&options, 0, NULL, NULL, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "--kernel: missing"));
+	run_options_free(&options);
+}
+
+static void needs_a_value(void **state)
+{
+	struct run_options options;
+	struct error err = {0};
+
+	(void)state;
+	assert_int_equal(PARSE(&options, &err, "--memory"), -EINVAL);
+	assert_non_null(strstr(err.text, "--memory: needs a value"));
+	run_options_free(&options);
+}
+
+static void bounds_the_disks(void **state)
+{
+	const char *args[2 * (MACHINE_DISKS_MAX + 1)];
+	struct run_options options;
+	struct error err = {0};
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(args); i += 2) {
+		args[i] = "--disk";
+		args[i + 1] = "path=x";
+	}
+	assert_int_equal(run_options_parse(&options, ARRAY_SIZE(args), args, NULL, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "at most 16"));
+	run_options_free(&options);
+}
+
+static void user_words_win(void **state)
+{
+	struct machine_config config;
+	char line[512], short_line[16];
+	struct error err = {0};
+
+	(void)state;
+	machine_config_defaults(&config);
+	config.cmdline = "root=/dev/vda panic=5 quiet";
+	assert_int_equal(machine_cmdline(&config, line, sizeof(line), &err), 0);
+	assert_non_null(strstr(line, "console=ttyS0 "));
+	assert_null(strstr(line, "panic=-1"));
+	assert_non_null(strstr(line, "panic=5 quiet"));
+	config.cmdline = "console=tty0";
+	assert_int_equal(machine_cmdline(&config, line, sizeof(line), &err), 0);
+	assert_null(strstr(line, "ttyS0"));
+	assert_int_equal(machine_cmdline(&config, short_line, sizeof(short_line), &err), -E2BIG);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(takes_everything),
+		cmocka_unit_test(refuses),
+		cmocka_unit_test(needs_a_kernel),
+		cmocka_unit_test(needs_a_value),
+		cmocka_unit_test(bounds_the_disks),
+		cmocka_unit_test(user_words_win),
+	};
+
+	return cmocka_run_group_tests_name("options", tests, NULL, NULL);
+}
