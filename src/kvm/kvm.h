@@ -20,8 +20,12 @@
 
 enum kvm_vm_irqchip {
 	KVM_VM_IRQCHIP_KERNEL, /* LAPIC, IOAPIC, PIC and PIT in the kernel */
-	KVM_VM_IRQCHIP_SPLIT,      /* LAPIC in the kernel, IOAPIC is duet's, no PIC, no PIT */
+	KVM_VM_IRQCHIP_SPLIT,  /* LAPIC in the kernel, IOAPIC is duet's, no PIC, no PIT */
+	KVM_VM_IRQCHIP_NONE,   /* no interrupts at all, HLT comes back: probes and tests */
 };
+
+/* More than any kernel's KVM_GET_SUPPORTED_CPUID gives. */
+#define KVM_CPUID_ENTRIES 256
 
 /* What /dev/kvm says; read once. */
 struct kvm_host {
@@ -30,7 +34,8 @@ struct kvm_host {
 	unsigned vcpus_max;
 	unsigned vcpu_mmap_size;
 	unsigned memslots;
-	uint32_t pv_features; /* KVM_CPUID_FEATURES EAX bits it supports */
+	unsigned coalesced_page; /* of the ring, in pages from the vCPU's area; 0: none */
+	uint32_t pv_features;    /* KVM_CPUID_FEATURES EAX bits it supports */
 	bool irqfd, ioeventfd, ioeventfd_any_length, split_irqchip, immediate_exit, x2apic_api;
 	bool enforce_pv, coalesced_pio, dirty_ring, manual_dirty, tsc_control, tsc_deadline;
 	bool binary_stats, steal_time, readonly_memory, signal_msi;
@@ -40,12 +45,21 @@ struct kvm_host {
  * virtualization: lab), denied (group kvm), API version. */
 int kvm_host_open(struct kvm_host *host, struct error *err);
 void kvm_host_close(struct kvm_host *host);
+/* @cpuid has room for @capacity entries (KVM_CPUID_ENTRIES is enough). */
+int kvm_host_supported_cpuid(const struct kvm_host *host, struct kvm_cpuid2 *cpuid,
+	unsigned capacity, struct error *err);
+/* The MSRs that KVM can read and write; returns how many, -ENOSPC when there are more. */
+#define KVM_MSRS_MAX 1024
+int kvm_host_msrs(const struct kvm_host *host, uint32_t *indices, unsigned capacity);
 
 struct kvm_vm;
 struct kvm_vm_options {
 	enum kvm_vm_irqchip irqchip;
 	unsigned cpus;
 	bool pit; /* in-kernel PIT, only with KVM_VM_IRQCHIP_KERNEL */
+	/* Four pages below 4 GiB that nobody else uses, for KVM on Intel (LAYOUT_KVM_RESERVED); 0:
+	 * KVM's default. */
+	uint64_t reserved_gpa;
 };
 int kvm_vm_new(struct kvm_vm **vm, const struct kvm_host *host,
 	const struct kvm_vm_options *options, struct error *err);
@@ -55,20 +69,27 @@ int kvm_vm_map_memory(struct kvm_vm *vm, const struct memory *memory, struct err
 /* A slot of its own for device memory (a passed-through BAR). Returns the slot or negative. */
 int kvm_vm_map_slot(struct kvm_vm *vm, uint64_t gpa, uint64_t size, void *host, bool readonly);
 void kvm_vm_unmap_slot(struct kvm_vm *vm, int slot);
+/* Logging of the guest's writes to RAM. Any thread. */
 int kvm_vm_dirty_log(struct kvm_vm *vm, bool enable);
-/* Interrupts and doorbells for devices. With a split irqchip set_line goes to @ioapic, which the
- * emulated IOAPIC gives. */
+/* Takes and clears the log of region @region of the memory: one bit per page, 64-bit words. */
+int kvm_vm_dirty_take(struct kvm_vm *vm, unsigned region, uint64_t *bitmap);
+/* Interrupts and doorbells for devices. GSI n below 24 is pin n of the IOAPIC (and of the PICs
+ * when they are in the kernel); MSIs have the GSIs above. A route goes to KVM when an irqfd is
+ * attached, so adding and changing MSIs costs one call for each attached vector. With a split
+ * irqchip set_line goes to @ioapic, which the emulated IOAPIC gives. */
 struct bus_host *kvm_vm_bus_host(struct kvm_vm *vm);
 void kvm_vm_set_ioapic(
 	struct kvm_vm *vm, void (*set_line)(void *ioapic, unsigned pin, bool level), void *ioapic);
-/* Split irqchip: the MSI route of IOAPIC pin @pin (GSI 0 to 23); KVM learns from it which vectors'
- * EOI must come back. A masked pin has no route. */
-int kvm_vm_route_pin(
-	struct kvm_vm *vm, unsigned pin, uint64_t address, uint32_t data, bool masked);
+/* Split irqchip: the message of an IOAPIC pin, from which KVM learns whose EOIs must come back. Any
+ * thread. A masked pin keeps its last message. */
+int kvm_vm_route_pin(struct kvm_vm *vm, unsigned pin, uint64_t address, uint32_t data, bool masked);
 int kvm_vm_signal_msi(struct kvm_vm *vm, uint64_t address, uint32_t data);
 int kvm_vm_fd(const struct kvm_vm *vm);
-/* Writes to the port or MMIO range are queued in the kernel until the next exit of any vCPU. */
+/* Writes to the port or MMIO range are queued in the kernel until the next exit of any vCPU, or
+ * until kvm_vcpu_drain_coalesced(): a guest that goes idle makes no exit. Writes keep their order,
+ * also towards the exits of all vCPUs. -ENOTSUP when this KVM cannot. */
 int kvm_vm_coalesce(struct kvm_vm *vm, bool port, uint64_t address, unsigned length);
+/* 0 when KVM does not say. Needs a vCPU on kernels before 6.0. */
 unsigned kvm_vm_tsc_khz(struct kvm_vm *vm);
 
 struct kvm_vcpu;
@@ -106,21 +127,26 @@ int kvm_vcpu_new(struct kvm_vcpu **vcpu, struct kvm_vm *vm, unsigned index, stru
 void kvm_vcpu_free(struct kvm_vcpu *vcpu);
 int kvm_vcpu_set_cpuid(
 	struct kvm_vcpu *vcpu, const struct kvm_cpuid2 *cpuid, bool enforce_pv, struct error *err);
-int kvm_host_supported_cpuid(const struct kvm_host *host, struct kvm_cpuid2 *cpuid,
-	unsigned capacity, struct error *err);
 int kvm_vcpu_get_sregs(struct kvm_vcpu *vcpu, struct kvm_sregs *sregs);
+int kvm_vcpu_get_regs(struct kvm_vcpu *vcpu, struct kvm_regs *regs);
 int kvm_vcpu_set_registers(struct kvm_vcpu *vcpu, const struct kvm_regs *regs,
 	const struct kvm_sregs *sregs, struct error *err);
 int kvm_vcpu_set_msrs(struct kvm_vcpu *vcpu, const struct kvm_msrs *msrs, struct error *err);
 /* Sets runnable (boot vCPU) or waiting for SIPI. */
 int kvm_vcpu_set_runnable(struct kvm_vcpu *vcpu, bool runnable, struct error *err);
 
-/* Runs until one exit was handled: dispatches ports and MMIO to the buses, counts. The IOAPIC EOI
- * goes to @eoi set by kvm_vm_set_eoi(). */
+/*
+ * Runs until one exit was handled: dispatches ports and MMIO to the buses, counts. The IOAPIC EOI
+ * goes to @eoi set by kvm_vm_set_eoi().
+ *
+ * After KVM_RUN_AGAIN an access may still be incomplete (a read whose value the guest has not yet
+ * got). KVM_RUN_KICKED comes only when none is: so to pause, kick, and run until KVM_RUN_KICKED.
+ */
 enum kvm_run_result kvm_vcpu_run(struct kvm_vcpu *vcpu);
-/* Any thread: makes a running or about to run vCPU come back with KVM_RUN_KICKED. */
+/* Any thread: makes a running or about to run vCPU come back with KVM_RUN_KICKED. The vCPU's
+ * thread must not have been joined yet. */
 void kvm_vcpu_kick(struct kvm_vcpu *vcpu);
-/* On the vCPU's own thread, first. Blocks and prepares the kick signal. */
+/* On the vCPU's own thread, first. Prepares the kick signal (SIGRTMIN, process-wide handler). */
 void kvm_vcpu_thread_init(struct kvm_vcpu *vcpu);
 const char *kvm_vcpu_error(const struct kvm_vcpu *vcpu);
 uint64_t kvm_vcpu_exits(const struct kvm_vcpu *vcpu, enum kvm_exit_cause cause);
@@ -129,14 +155,27 @@ struct kvm_stat {
 	char name[48];
 	uint64_t value;
 };
+/* Returns how many there are, -ENOTSUP when the kernel is older than 5.14. Histograms are left out.
+ * Any thread. */
 int kvm_vcpu_stats(struct kvm_vcpu *vcpu, struct kvm_stat *stats, unsigned capacity);
+int kvm_vm_stats(struct kvm_vm *vm, struct kvm_stat *stats, unsigned capacity);
+/* Any thread: what kvm_vm_coalesce() has queued goes to the devices now. */
+void kvm_vcpu_drain_coalesced(struct kvm_vcpu *vcpu);
+/* Split irqchip: @eoi is called on the vCPU's thread. Before the first vCPU runs. */
 void kvm_vm_set_eoi(struct kvm_vm *vm, void (*eoi)(void *ioapic, unsigned vector), void *ioapic);
 
-/* Saved state of one vCPU: registers, FPU/XSAVE, MSRs, LAPIC, events, MP state. vCPU paused. */
+/* Saved state of one vCPU: registers, FPU/XSAVE, MSRs, LAPIC, events, MP state. vCPU paused (see
+ * kvm_vcpu_run()), CPUID set. @msrs: those that hold state, of kvm_host_msrs(); a stream with
+ * others is refused. The caller opens and closes the section. */
 struct state_writer;
 struct state_reader;
-int kvm_vcpu_save(struct kvm_vcpu *vcpu, struct state_writer *writer);
-int kvm_vcpu_restore(struct kvm_vcpu *vcpu, struct state_reader *reader, struct error *err);
+int kvm_vcpu_save(struct kvm_vcpu *vcpu, const uint32_t *msrs, unsigned msr_count,
+	struct state_writer *writer);
+int kvm_vcpu_restore(struct kvm_vcpu *vcpu, const uint32_t *msrs, unsigned msr_count,
+	struct state_reader *reader, struct error *err);
+/* The VM's own: kvmclock, in-kernel PIC, IOAPIC and PIT. All vCPUs paused. */
+int kvm_vm_save(struct kvm_vm *vm, struct state_writer *writer);
+int kvm_vm_restore(struct kvm_vm *vm, struct state_reader *reader, struct error *err);
 
 /* Ring-0 speed: runs a short payload of our own and measures. @ns_per_instruction tells hardware
  * (below 100) from a software back end. */

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of src/kvm share: the structs behind kvm.h. Not for other folders, but for the
+ * unit test of exit dispatch. */
+#ifndef DUET_KVM_INTERNAL_H
+#define DUET_KVM_INTERNAL_H
+
+#include "kvm/kvm.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sys/ioctl.h>
+
+#define SLOTS_MAX         64 /* memory slots in use at once */
+#define FIRST_DEVICE_SLOT MEMORY_MAX_REGIONS
+#define IOAPIC_PINS       24 /* GSIs 0 to 23; MSIs have the GSIs above */
+#define PIC_PINS          16
+#define ROUTES_MAX        4096 /* KVM_CAP_IRQ_ROUTING of all x86 kernels since 4.16 */
+
+struct slot {
+	uint64_t gpa, size; /* size 0: free */
+	void *host;
+	uint32_t flags;
+};
+
+/* One GSI with an MSI behind it. */
+struct route {
+	uint64_t address;
+	uint32_t data;
+	bool used;
+	uint16_t irqfds; /* attached */
+};
+
+struct routing {
+	pthread_mutex_t lock; /* of everything here; KVM replaces its whole table at once */
+	struct route routes[ROUTES_MAX];
+	unsigned max; /* GSIs that may be used */
+	unsigned end; /* one past the highest GSI in use */
+	bool stale;   /* KVM's table differs from this one */
+};
+
+struct kvm_vm {
+	struct bus_host bus_host; /* first */
+	struct kvm_host host;
+	struct kvm_vm_options options;
+	int fd;
+	int vcpu0_fd; /* for the ioctls that ask a vCPU about the VM; not owned */
+	pthread_mutex_t slots_lock;
+	struct slot slots[SLOTS_MAX];
+	struct routing routing;
+	void (*ioapic_set_line)(void *ioapic, unsigned pin, bool level);
+	void (*ioapic_eoi)(void *ioapic, unsigned vector);
+	void *ioapic, *eoi_ioapic;
+	_Atomic bool coalescing;   /* some range is coalesced: look at the ring on each exit */
+	pthread_mutex_t ring_lock; /* one drains at a time, so that writes keep their order */
+	unsigned xsave_size;
+};
+
+struct kvm_vcpu {
+	struct kvm_vm *vm;
+	int fd;
+	unsigned index;
+	struct kvm_run *run;
+	size_t run_size;
+	struct kvm_coalesced_mmio_ring *ring; /* the VM's; null without coalescing */
+	struct bus *ports, *mmio;
+	/* Written by the vCPU thread alone, so that counting is a plain load and store. */
+	_Atomic uint64_t exits[EXIT_CAUSES];
+	_Atomic bool kicked;
+	_Atomic bool threaded; /* @thread is valid */
+	pthread_t thread;
+	char error[256];
+};
+
+/* As ioctl(), but returns -errno. */
+static inline int kvm_ioctl(int fd, unsigned long request, void *argument)
+{
+	int ret = ioctl(fd, request, argument);
+
+	return ret < 0 ? -errno : ret;
+}
+static inline int kvm_ioctl_value(int fd, unsigned long request, unsigned long value)
+{
+	int ret = ioctl(fd, request, value);
+
+	return ret < 0 ? -errno : ret;
+}
+int kvm_enable_cap(int fd, uint32_t cap, uint64_t argument);
+
+int routing_init(struct kvm_vm *vm);
+void routing_destroy(struct kvm_vm *vm);
+extern const struct bus_host_ops kvm_bus_host_ops;
+void doorbell_remove(struct bus_host *host, bool port, uint64_t address, unsigned length,
+	bool match, uint64_t value, int eventfd);
+int doorbell_add(struct bus_host *host, bool port, uint64_t address, unsigned length, bool match,
+	uint64_t value, int eventfd);
+
+/* Handles the exit that vcpu->run describes; KVM_RUN has returned 0. */
+enum kvm_run_result exit_dispatch(struct kvm_vcpu *vcpu);
+/* Dispatches what the ring holds; @ring may be null. */
+void coalesced_drain(struct kvm_vm *vm, struct kvm_coalesced_mmio_ring *ring, struct bus *ports,
+	struct bus *mmio);
+/* An access of any length from 1 to 8 as the accesses of power-of-two size that it consists of.
+ * False when some part of it was unclaimed. */
+bool access_read(struct bus *bus, uint64_t address, unsigned length, uint8_t *data);
+bool access_write(struct bus *bus, uint64_t address, unsigned length, const uint8_t *data);
+
+/* The signal that gets a thread out of KVM_RUN: handler that does nothing, not blocked. */
+int kick_signal(void);
+void kick_signal_prepare(void);
+
+#endif
