@@ -27,6 +27,7 @@ struct bus_range {
 	const char *name; /* for statistics: "serial", "virtio-block0 common"; outlives the range */
 	const struct bus_ops *ops;
 	void *device;
+	bool holes; /* smaller ranges may lie inside it and win: the reset port in PCI's 0xcf8 */
 	/* the bus's own */
 	uint64_t base, length;
 	bool mapped;
@@ -38,7 +39,7 @@ struct bus;
 int bus_new(struct bus **bus, const char *name);
 void bus_free(struct bus *bus);
 
-/* -EEXIST when it overlaps a mapped range, -EINVAL when empty or wrapping, -ENOMEM. */
+/* -EEXIST when it overlaps a mapped range (but for a hole, see above), -EINVAL when empty or wrapping, -ENOMEM. */
 int bus_map(struct bus *bus, struct bus_range *range, uint64_t base, uint64_t length);
 void bus_unmap(struct bus *bus, struct bus_range *range);
 

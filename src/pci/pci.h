@@ -42,7 +42,7 @@ struct pci_bar {
 struct msix;
 
 struct pci_function_ops {
-	/* Null: plain configuration space with masks. A passed-through function has its own. */
+	/* Null: pci_plain_read() and pci_plain_write(), which an own function may call. */
 	uint32_t (*config_read)(struct pci_function *function, unsigned offset, unsigned size);
 	void (*config_write)(
 		struct pci_function *function, unsigned offset, unsigned size, uint32_t value);
@@ -62,7 +62,9 @@ struct pci_function {
 	struct pci_bar bars[PCI_BARS];
 	unsigned next_capability; /* where the next capability goes */
 	struct msix *msix;        /* null without */
-	_Atomic bool intx_level;
+	uint8_t initial[PCI_CONFIG_SIZE]; /* as after pci_add(): what a reset brings back */
+	_Atomic bool intx_level;          /* what the device asks for */
+	bool intx_disabled;               /* by the command register; under the bus's INTx lock */
 };
 
 struct pci_ids {
@@ -91,11 +93,24 @@ int pci_add_capability(struct pci_function *function, uint8_t id, unsigned lengt
 /* Describes BAR @bar; size rounded up to what PCI allows. */
 void pci_describe_bar(struct pci_function *function, unsigned bar, enum pci_bar_kind kind,
 	uint64_t size, const struct bus_ops *ops, void *device, const char *name);
-/* Puts the function on the bus: next free slot, BARs placed in the windows, decoding on (as a
- * firmware would leave it). -ENOSPC when the bus or a window is full. */
+/*
+ * Puts the function on the bus: next free slot, BARs placed in the windows, decoding off: an
+ * operating system keeps the places and turns decoding on once, where a device found with decoding
+ * on would have it turned off and on again for each BAR it sizes (16 exits in Linux).
+ * -ENOSPC when the bus or a window is full.
+ */
 int pci_add(struct pci_bus *bus, struct pci_function *function, struct error *err);
+/* Unmaps its BARs, lowers its INTx and takes it off the bus; its slot stays empty. */
+void pci_remove(struct pci_function *function);
 /* BARs back to the first placement, command register and MSI-X as after pci_add(). */
 void pci_reset(struct pci_function *function);
+
+/* Configuration space by the masks above, for functions with accessors of their own; in an access,
+ * so under the bus's lock. [@offset, @offset + @size) lies in one 32-bit word of the 256 bytes.
+ * The write follows BARs, command register and MSI-X control. */
+uint32_t pci_plain_read(struct pci_function *function, unsigned offset, unsigned size);
+void pci_plain_write(
+	struct pci_function *function, unsigned offset, unsigned size, uint32_t value);
 
 /* INTx (pin A): routed to GSI pci_slot_gsi(slot). Level; masked by the command register. */
 void pci_set_intx(struct pci_function *function, bool level);
@@ -117,6 +132,8 @@ unsigned msix_vectors(const struct pci_function *function);
 int msix_eventfd(const struct pci_function *function, unsigned vector);
 /* Any thread: write(2) on the eventfd. A vector that does not exist is ignored. */
 void msix_notify(struct pci_function *function, unsigned vector);
+/* A guest could not be given a BAR's place (it lies on RAM or on another range) so often. */
+uint64_t pci_misplaced_bars(const struct pci_bus *bus);
 
 /* Configuration space, BAR addresses and MSI-X table of a function, inside the open section. */
 void pci_save(const struct pci_function *function, struct state_writer *writer);
