@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+# For people: make demo, make test, make bench, make lint, make fuzz, make shell.
+# The build itself is Meson's (meson.build).
+
+BUILD := build
+.PHONY: all help deps build demo test bench lint fuzz shell clean
+
+all: build
+
+help:
+	@echo "make demo    boot a stock Debian kernel under duet and show what it does"
+	@echo "make test    all tests (in the nested lab without hardware virtualization)"
+	@echo "make bench   performance, beside the peers that are installed"
+	@echo "make shell   an interactive guest"
+	@echo "make lint    formatting, clang-tidy, layers"
+	@echo "make fuzz    each fuzz target for a minute (SECONDS_EACH=60)"
+	@echo "make build   build/duet alone"
+
+deps:
+	@lab/deps
+
+$(BUILD)/build.ninja: | deps
+	@echo "==> configuring"
+	@meson setup $(BUILD) -Dstatic_link=true >$(BUILD).log 2>&1 || \
+		{ cat $(BUILD).log; echo "duet: configuring failed; see above"; exit 1; }
+	@mv $(BUILD).log $(BUILD)/configure.log
+
+build: deps $(BUILD)/build.ninja
+	@echo "==> building"
+	@ninja -C $(BUILD) --quiet
+
+demo: build
+	@lab/demo
+
+test: build
+	@tests/run
+
+bench: build
+	@lab/bench
+
+shell: build
+	@lab/demo --shell
+
+lint: build
+	@tests/lint/run
+
+fuzz: deps
+	@fuzz/run --seconds $(or $(SECONDS_EACH),60)
+
+clean:
+	rm -rf $(BUILD) build-*

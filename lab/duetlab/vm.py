@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest under duet, on hardware or in the nested lab, its console as a stream of lines.
+
+Used by the demo, the tests, the benchmarks and the experiments. Nothing here waits for a time to
+pass: every wait is for an event, with a limit after which it fails."""
+
+import contextlib
+import json
+import os
+import queue
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from . import guests
+from .cache import cache_dir
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DUET = REPOSITORY / "build" / "duet"
+BOOT_LIMIT = 240  # seconds; a guest in the lab needs about 10
+
+
+class GuestFailure(Exception):
+    """What was awaited did not come; the message ends with the console's last lines."""
+
+
+@contextlib.contextmanager
+def workspace():
+    """A directory that the lab host sees under the same path, removed at the end."""
+    home = cache_dir() / "run"
+    home.mkdir(parents=True, exist_ok=True)
+    path = Path(tempfile.mkdtemp(dir=home))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def lab_command(*command: str, stdin: bool = False) -> list[str]:
+    """COMMAND as it is run where KVM is: right here, or in the lab host."""
+    lab = [str(REPOSITORY / "lab" / "lab"), "exec", "--auto"]
+    return lab + ([] if stdin else ["-n"]) + ["--", *command]
+
+
+def run(*command: str, check: bool = True, limit: float = 300, **more) -> subprocess.CompletedProcess:
+    """COMMAND to its end, where KVM is."""
+    result = subprocess.run(lab_command(*command), capture_output=True, text=True, timeout=limit,
+                            check=False, cwd=REPOSITORY, **more)
+    if check and result.returncode != 0:
+        raise GuestFailure(f"{' '.join(command)}: exit status {result.returncode}\n"
+                           f"{result.stdout}{result.stderr}")
+    return result
+
+
+class Guest:
+    """One `duet run`. Use as a context manager: leaving it ends whatever still runs."""
+
+    def __init__(self, *options: str, kernel: str = "6.1-cloud", script: str | None = None,
+                 image: str = "base", vmlinux: bool = False, initrd: Path | None = None,
+                 files: dict[str, bytes] | None = None, memory: str = "512M",
+                 program: Path = DUET, wrapper: tuple[str, ...] = ()):
+        self._home = contextlib.ExitStack()
+        self.directory = self._home.enter_context(workspace())
+        self.stats_path = self.directory / "stats.json"
+        kernel_file = guests.vmlinux(kernel) if vmlinux else guests.kernel(kernel)
+        initrd = initrd or guests.initrd(kernel, image, script, files)
+        self.command = [*wrapper, str(program), "run", "--kernel", str(kernel_file), "--initrd",
+                        str(initrd), "--memory", memory, "--stats", str(self.stats_path), *options]
+        self.output = ""
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        self._process = subprocess.Popen(
+            lab_command(*self.command, stdin=True), cwd=REPOSITORY, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_exc):
+        self.kill()
+        self._home.close()
+
+    def _read(self):
+        while chunk := os.read(self._process.stdout.fileno(), 65536):
+            self._lines.put(chunk.decode(errors="replace").replace("\r", ""))
+        self._lines.put(None)
+
+    def _more(self, until: float) -> bool:
+        """Take the next piece of the console; false when there is none any more."""
+        left = until - time.monotonic()
+        if left <= 0:
+            raise GuestFailure(f"waited too long; the console's last lines:\n{self.tail()}")
+        try:
+            chunk = self._lines.get(timeout=left)
+        except queue.Empty:
+            return self._more(until)
+        if chunk is None:
+            return False
+        self.output += chunk
+        return True
+
+    def tail(self, lines: int = 30) -> str:
+        return "\n".join(self.output.splitlines()[-lines:])
+
+    def wait_for(self, pattern: str, limit: float = BOOT_LIMIT, after: int = 0) -> re.Match:
+        """The first match of PATTERN on the console, from character AFTER on."""
+        until = time.monotonic() + limit
+        while True:
+            found = re.compile(pattern, re.MULTILINE).search(self.output, after)
+            if found:
+                return found
+            if not self._more(until):
+                raise GuestFailure(f"ended without {pattern!r} on its console:\n{self.tail()}")
+
+    def type(self, text: str):
+        self._process.stdin.write(text.encode())
+        self._process.stdin.flush()
+
+    def signal(self, number: int):
+        """To duet, wherever it runs."""
+        self._process.send_signal(number)
+
+    def finish(self, limit: float = BOOT_LIMIT) -> int:
+        """Wait for the end; duet's exit status."""
+        until = time.monotonic() + limit
+        while self._more(until):
+            pass
+        return self._process.wait(timeout=30)
+
+    def kill(self):
+        if self._process.poll() is None:
+            for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+                self._process.send_signal(number)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(timeout=10)
+                    break
+        self._process.stdin.close()
+
+    @property
+    def stats(self) -> dict:
+        return json.loads(self.stats_path.read_text())
+
+    def succeed(self, limit: float = BOOT_LIMIT) -> str:
+        """Wait for the end; the test script and duet must both have ended well. The console."""
+        status = self.finish(limit)
+        if status != 0 or "duet-guest: exit 0\n" not in self.output:
+            raise GuestFailure(f"duet's exit status {status}; the console's last lines:\n"
+                               f"{self.tail()}")
+        return self.output
