@@ -3,6 +3,7 @@
 
 import hashlib
 import os
+import pwd
 import shutil
 import subprocess
 import tempfile
@@ -60,11 +61,27 @@ def _hash(*parts: bytes) -> str:
     return digest.hexdigest()[:16]
 
 
+def _check_mappings() -> None:
+    """Without root, mmdebstrap needs a range of user numbers to map."""
+    debian.install_missing(["uidmap"])
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    for file in (Path("/etc/subuid"), Path("/etc/subgid")):
+        lines = file.read_text().splitlines() if file.exists() else []
+        if not any(line.startswith(f"{user}:") for line in lines):
+            raise GuestError(
+                f"{file} has no range for {user}: run `lab/guests build --rootfs` as root, or add one: "
+                f"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}"
+            )
+
+
 def _bootstrap(tar: Path, suite: str) -> None:
     """All the packages, as a tar archive."""
     debian.install_missing(["mmdebstrap", "e2fsprogs"])
+    if os.geteuid() != 0:
+        _check_mappings()
     part = tar.with_name(f".{tar.name}.{os.getpid()}.tar")
     with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)  # without root, mmdebstrap works as a mapped user
         sources = Path(name) / "duet.sources"
         sources.write_text(debian.sources_text(suite, "deb"))
         options = Path(name) / "apt.conf"
@@ -81,19 +98,18 @@ def _bootstrap(tar: Path, suite: str) -> None:
 
 
 def _populate(tree: Path) -> None:
-    """Ours, on top of Debian's."""
+    """Ours, on top of Debian's.
+
+    Removes nothing: fakeroot remembers owner and type by inode, and a new file
+    that got the inode of a removed one would inherit them."""
     for source, target in INSTALLED.items():
         path = tree / target
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(SCRIPTS / source, path)
         path.chmod(0o755)
-    for path in LEFT_OUT:
-        shutil.rmtree(tree / path, ignore_errors=True)
     (tree / "usr/lib/modules").mkdir(parents=True, exist_ok=True)
     (tree / "etc/hostname").write_text("duet-guest\n")
-    resolv = tree / "etc/resolv.conf"
-    resolv.unlink(missing_ok=True)
-    resolv.symlink_to("/run/resolv.conf")
+    (tree / "etc/resolv.conf").symlink_to("/run/resolv.conf")
 
 
 def _make_image(tar: Path, image: Path) -> None:
@@ -108,7 +124,9 @@ def _make_image(tar: Path, image: Path) -> None:
         (work / "tree").mkdir()
         try:
             with step("ext4 image of the root file system"):
-                unpack = ["tar", "-xf", str(tar), "-C", "tree", "--exclude=./dev/*"]
+                unpack = ["tar", "-xf", str(tar), "-C", "tree", "--anchored"]
+                unpack += [f"--exclude=./{path}/*" for path in ("dev", *LEFT_OUT)]
+                unpack += ["--exclude=./etc/resolv.conf"]
                 _run([*owner, *unpack], cwd=work)
                 _populate(work / "tree")
                 flags = ["-q", "-F", "-m", "0", "-L", "duet-root", "-E", "root_owner=0:0"]
