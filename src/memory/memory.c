@@ -225,6 +225,19 @@ void memory_mark_dirty_slow(struct memory *memory, gpa_t gpa, uint64_t length)
 			&dirty[page / 64], 1ULL << (page % 64), memory_order_release);
 }
 
+void memory_mark_dirty_host_slow(struct memory *memory, const void *host, uint64_t length)
+{
+	for (unsigned i = 0; i < memory->count; i++) {
+		const struct memory_region *region = &memory->regions[i];
+		uint64_t offset = (uint64_t)((uintptr_t)host - (uintptr_t)region->host);
+
+		if (offset < region->size) {
+			memory_mark_dirty_slow(memory, gpa_add(region->base, offset), length);
+			return;
+		}
+	}
+}
+
 int memory_dirty_start(struct memory *memory)
 {
 	_Atomic uint64_t *dirty;

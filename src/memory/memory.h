@@ -84,6 +84,15 @@ static inline void memory_mark_dirty(struct memory *memory, gpa_t gpa, uint64_t 
 		memory_mark_dirty_slow(memory, gpa, length);
 }
 
+/* The same by the host pointer that memory_at() gave. */
+void memory_mark_dirty_host_slow(struct memory *memory, const void *host, uint64_t length);
+static inline void memory_mark_dirty_host(
+	struct memory *memory, const void *host, uint64_t length)
+{
+	if (__builtin_expect(atomic_load_explicit(&memory->dirty, memory_order_relaxed) != NULL, 0))
+		memory_mark_dirty_host_slow(memory, host, length);
+}
+
 /* Starts logging the monitor's own writes (KVM logs the guest's). -ENOMEM. */
 int memory_dirty_start(struct memory *memory);
 void memory_dirty_stop(struct memory *memory);

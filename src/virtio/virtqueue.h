@@ -10,6 +10,9 @@
  * The guest may write to the rings at any moment: each descriptor is read once into a copy that is
  * checked and used. What breaks the rules makes pop return a negative errno, after which the queue
  * is broken and gives nothing until it is enabled again.
+ *
+ * Kicks: a queue that pop found empty has asked the driver for the next kick (EVENT_IDX included),
+ * unless kicks are off. So a model may simply pop until 0 at each kick.
  */
 #ifndef DUET_VIRTIO_VIRTQUEUE_H
 #define DUET_VIRTIO_VIRTQUEUE_H
@@ -46,15 +49,21 @@ struct virtqueue {
 	const char *fault; /* why it is broken: static words */
 	/* Host pointers to the three areas, checked at virtqueue_enable(). */
 	void *descriptors, *driver, *device;
-	/* Ring positions: split: next_avail, used; packed: with wrap counters in bit 15. */
-	uint16_t next_avail, next_used, signalled_used;
-	bool signalled_valid, kicks_wanted;
-	uint16_t in_flight; /* popped and not pushed */
+	/* Ring positions. Split: free-running; packed: with the wrap counter in bit 15. */
+	uint16_t next_avail, next_used;
+	uint16_t avail_seen;  /* split: the driver's index when last read */
+	uint16_t in_flight;   /* chains popped and not pushed */
+	uint32_t unsignalled; /* used entries flushed since the last virtqueue_wants_interrupt() */
+	uint32_t unflushed;   /* used entries pushed since the last flush */
+	/* Packed: what flush publishes last, so that all of a batch appears at once. */
+	uint16_t batch_slot, batch_flags;
+	bool kicks_wanted;
+	bool armed; /* the driver was told to kick for entry next_avail */
 };
 
 /* A popped request. The arrays belong to the caller and hold @capacity segments. */
 struct virtqueue_chain {
-	uint16_t id;      /* buffer id, given back by push */
+	uint16_t id;      /* buffer id (packed) or head (split), given back by push */
 	uint16_t entries; /* ring entries it takes (packed) */
 	unsigned capacity;
 	struct iovec *segments;      /* readable ones first, then writable ones */
@@ -68,9 +77,10 @@ int virtqueue_enable(
 void virtqueue_disable(struct virtqueue *queue);
 
 /* 1: @chain filled; 0: the ring is empty; negative: the queue is broken (queue->fault says why).
- * Chains longer than @capacity break it. Zero-length segments are dropped. */
+ * Chains longer than @capacity or than 4 GiB break it. Zero-length segments are dropped. */
 int virtqueue_pop(struct virtqueue *queue, struct virtqueue_chain *chain);
-/* Puts back the last popped chain as if it had not been popped (no buffers now). */
+/* Puts back the last popped chain as if it had not been popped (no buffers now). Several go back
+ * in the reverse order of their pops; nothing may have been popped in between. */
 void virtqueue_unpop(struct virtqueue *queue, const struct virtqueue_chain *chain);
 /* @written: bytes written to the writable part from its start. Marks those pages dirty.
  * virtqueue_push(); ...; virtqueue_flush() publishes several at once, in one index update. */
@@ -84,7 +94,7 @@ bool virtqueue_wants_interrupt(struct virtqueue *queue);
 void virtqueue_kicks_off(struct virtqueue *queue);
 bool virtqueue_kicks_on(struct virtqueue *queue);
 
-/* Ring positions; quiescent. Restore checks them against the ring's size. */
+/* Set-up and positions; quiescent, nothing in flight. Restore checks them and maps the areas. */
 void virtqueue_save(const struct virtqueue *queue, struct state_writer *writer);
 int virtqueue_restore(struct virtqueue *queue, struct memory *memory, struct state_reader *reader,
 	struct error *err);
