@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole virtual machines, on hardware or in the nested lab."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "lab"))
+
+from duetlab import vm  # noqa: E402 (needs the path above)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def where_kvm_is():
+    """The lab host is up before the first guest; one boot of it serves all tests."""
+    vm.run("true", limit=1800)
+
+
+@pytest.fixture
+def workspace():
+    """A directory that is seen where duet runs, removed at the end."""
+    with vm.workspace() as path:
+        yield path
+
+
+@pytest.fixture
+def local_disk():
+    """Makes disk files on a local file system of the machine duet runs on (no 9p below them)."""
+    made = []
+
+    def make(size: str, name: str = "disk") -> str:
+        path = f"/scratch/{name}-{len(made)}.img" if vm.run(
+            "test", "-d", "/scratch", check=False).returncode == 0 else f"/var/tmp/duet-{name}-{len(made)}.img"
+        vm.run("sh", "-c", f"rm -f {path}; truncate -s {size} {path}")
+        made.append(path)
+        return path
+
+    yield make
+    if made:
+        vm.run("rm", "-f", *made)

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stock Debian kernels boot, see their hardware, and power off."""
+
+import json
+
+import pytest
+
+from duetlab import vm
+
+LOOK = """
+echo "cpus $(nproc)"
+echo "release $(uname -r)"
+for device in /sys/bus/virtio/devices/*; do
+	echo "virtio $(cat $device/device) $(basename $(readlink $device/driver)) $(cut -c35 $device/features)"
+done
+ip link set eth0 up
+udhcpc -i eth0 -n -q -t 10 -T 2 -s /etc/udhcpc.script >/tmp/dhcp 2>&1 && echo "dhcp ok"
+head -c 1000000 /dev/urandom >/tmp/data
+dd if=/tmp/data of=/dev/vda bs=64k conv=fsync 2>/dev/null && echo 3 >/proc/sys/vm/drop_caches
+head -c 1000000 /dev/vda | cmp - /tmp/data && echo "disk ok"
+[ "$(head -c 64 /dev/hwrng | wc -c)" = 64 ] && echo "entropy ok"
+"""
+
+MATRIX = [
+    # kernel, as vmlinux, ring, CPUs
+    ("6.1-cloud", False, "split", 4),
+    ("6.1-cloud", False, "packed", 1),
+    ("6.1-cloud", True, "packed", 4),
+    ("6.1-amd64", False, "split", 1),
+    ("6.1-amd64", True, "packed", 2),
+    ("6.12-amd64", False, "packed", 4),
+    ("6.12-amd64", True, "split", 2),
+]
+
+
+@pytest.mark.parametrize("kernel,vmlinux,ring,cpus", MATRIX)
+def test_kernel(kernel, vmlinux, ring, cpus, workspace):
+    disk = workspace / "disk.img"
+    disk.write_bytes(b"\0" * (16 << 20))
+    with vm.Guest("--cpus", str(cpus), "--disk", f"path={disk}", "--net", "user", "--ring", ring,
+                  kernel=kernel, vmlinux=vmlinux, script=LOOK) as guest:
+        console = guest.succeed()
+        stats = guest.stats
+    assert f"cpus {cpus}\n" in console
+    for word in ("dhcp ok", "disk ok", "entropy ok"):
+        assert f"{word}\n" in console
+    # The column cut out of the features is bit 34, RING_PACKED.
+    assert console.count(f" {int(ring == 'packed')}\n") >= 3, console
+    assert stats["machine"]["kernel_format"] == ("vmlinux" if vmlinux else "bzImage")
+    check_statistics(stats, cpus)
+
+
+def check_statistics(stats, cpus):
+    assert len(stats["vcpus"]) == cpus
+    for vcpu in stats["vcpus"]:
+        assert vcpu["exits"]["total"] == sum(n for c, n in vcpu["exits"].items() if c != "total")
+    assert stats["exits"]["by_cause"]["total"] == sum(v["exits"]["total"] for v in stats["vcpus"])
+    devices = {device["name"]: device for device in stats["devices"]}
+    for name in ("disk0", "net0"):
+        queue = devices[name]["queues"]["queue0"]
+        assert {"kicks", "interrupts", "chains"} <= queue.keys()
+        assert queue["chains"] > 0
+    assert stats["memory"]["outside_pss"] > 0
+    assert stats["memory"]["guest_ram"] == 512 << 20
+    json.dumps(stats)
+
+
+def test_the_guests_own_decompressor(workspace):
+    with vm.Guest("--kernel-unpack", "guest", script="echo through its own decompressor") as guest:
+        assert "through its own decompressor" in guest.succeed()
+
+
+def test_kernel_irqchip(workspace):
+    disk = workspace / "disk.img"
+    disk.write_bytes(b"\0" * (16 << 20))
+    with vm.Guest("--irqchip", "kernel", "--cpus", "2", "--net", "user", "--disk", f"path={disk}",
+                  script=LOOK) as guest:
+        console = guest.succeed()
+    assert "dhcp ok" in console and "disk ok" in console
+
+
+def test_addresses_are_randomised():
+    """Two starts put the kernel's text at two places; nokaslr at one."""
+    script = "grep -m1 ' _stext$' /proc/kallsyms"
+
+    def text(*options):
+        with vm.Guest(*options, script=script) as guest:
+            guest.succeed()
+            return guest.wait_for(r"^([0-9a-f]{16}) T _stext").group(1)
+
+    assert text() != text()
+    assert text("--cmdline", "nokaslr") == "ffffffff81000000"
+
+
+def test_pv_features_are_what_cpuid_says():
+    script = "dmesg | grep -iE 'kvm|steal|pv' | sed 's/^/log: /'; echo done"
+    with vm.Guest("--cpus", "2", script=script) as guest:
+        everything = guest.succeed()
+    with vm.Guest("--cpus", "2", "--pv", "clock", script=script) as guest:
+        clock = guest.succeed()
+    with vm.Guest("--cpus", "2", "--pv", "-clock", script=script) as guest:
+        no_clock = guest.succeed()
+    assert "kvm-clock: Using msrs" in everything and "kvm-clock: Using msrs" in clock
+    assert "kvm-clock: Using msrs" not in no_clock
+    assert "stealtime" in everything and "stealtime" not in clock
+
+
+def test_64_cpus():
+    with vm.Guest("--cpus", "64", memory="1G", script="echo cpus $(nproc)") as guest:
+        assert "cpus 64\n" in guest.succeed(limit=600)
+
+
+def test_memory_above_the_hole():
+    with vm.Guest(memory="5G", script="grep MemTotal /proc/meminfo") as guest:
+        guest.succeed(limit=600)
+        assert int(guest.wait_for(r"MemTotal: +(\d+) kB").group(1)) > 4.5 * 2**20

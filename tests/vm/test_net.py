@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks: tap and passt, both directions, and a back end that dies."""
+
+import contextlib
+import uuid
+
+import pytest
+
+from duetlab import rootfs, vm
+
+
+@contextlib.contextmanager
+def tap(address="192.168.77.1/24", multi_queue=False):
+    name = f"t{uuid.uuid4().hex[:8]}"
+    more = " multi_queue" if multi_queue else ""
+    vm.run("sh", "-c", f"ip tuntap add {name} mode tap{more} && ip addr add {address} dev {name} && "
+                       f"ip link set {name} up")
+    try:
+        yield name
+    finally:
+        vm.run("ip", "link", "del", name, check=False)
+
+
+@pytest.mark.parametrize("ring", ["split", "packed"])
+def test_tap_ping(ring):
+    script = """
+ip addr add 192.168.77.2/24 dev eth0; ip link set eth0 up
+ping -c 5 -i 0.2 -s 1400 192.168.77.1 && echo "ping ok"
+"""
+    with tap() as name, vm.Guest("--net", f"tap,ifname={name}", "--ring", ring, script=script) as guest:
+        assert "ping ok" in guest.succeed()
+
+
+def test_iperf_both_ways(ring="split"):
+    """Bulk transfer with offloads; every byte arrives (TCP), none is refused."""
+    script = """
+ip addr add 192.168.77.2/24 dev eth0; ip link set eth0 up
+iperf3 -s -1 -D; ready=1
+echo "server ready"
+iperf3 -c 192.168.77.1 -n 50M && echo "sent"
+iperf3 -c 192.168.77.1 -n 50M -R && echo "received"
+"""
+    with tap() as name:
+        server = vm.lab_command("iperf3", "-s")
+        import subprocess
+
+        peer = subprocess.Popen(server, stdout=subprocess.DEVNULL)
+        try:
+            with vm.Guest("--net", f"tap,ifname={name}", "--disk",
+                          f"path={rootfs.rootfs()},readonly=on", "--cmdline",
+                          "duet.root=/dev/vda duet.rootflags=ro", script=script) as guest:
+                console = guest.succeed(limit=600)
+                net = next(d for d in guest.stats["devices"] if d["name"] == "net0")
+        finally:
+            peer.terminate()
+            peer.wait()
+    assert "sent" in console and "received" in console
+    assert sum(net["queues"][q].get("bytes", 0) for q in net["queues"]) > 100 << 20
+
+
+def test_multi_queue_tap():
+    script = """
+ip addr add 192.168.77.2/24 dev eth0; ip link set eth0 up
+ls -d /sys/class/net/eth0/queues/rx-1 && ping -c 3 -i 0.2 192.168.77.1 && echo "ping ok"
+"""
+    with tap(multi_queue=True) as name, vm.Guest(
+            "--net", f"tap,ifname={name},queues=2", "--cpus", "2", script=script) as guest:
+        assert "ping ok" in guest.succeed()
+
+
+def test_passt_dies_and_the_guest_goes_on():
+    script = """
+ip link set eth0 up
+udhcpc -i eth0 -n -q -t 10 -T 2 -s /etc/udhcpc.script >/dev/null 2>&1 && echo "dhcp ok"
+while [ "$(cat /sys/class/net/eth0/carrier)" = 1 ]; do usleep 100000; done
+echo "link down"
+"""
+    with vm.Guest("--net", "user", script=script) as guest:
+        guest.wait_for("^dhcp ok")
+        vm.run("pkill", "-KILL", "passt")
+        console = guest.succeed()
+    assert "link down" in console
+    assert "passt" in console.split("dhcp ok")[1], "no line told that passt is gone"
+
+
+def test_nothing_is_left_behind():
+    with vm.Guest("--net", "user", script="true") as guest:
+        guest.succeed()
+    assert vm.run("pgrep", "passt", check=False).returncode == 1
+    assert vm.run("sh", "-c", "ls -d /tmp/duet* /tmp/passt* 2>/dev/null", check=False).stdout == ""

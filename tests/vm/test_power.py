@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a machine ends, and what duet says of it."""
+
+import signal
+
+from duetlab import vm
+
+
+def test_sigterm_presses_the_power_button():
+    with vm.Guest() as guest:
+        guest.wait_for(r"^(~|/) #|^# ")
+        guest.signal(signal.SIGTERM)
+        assert guest.finish() == 0
+        assert "duet-guest: power button" in guest.output
+
+
+def test_second_sigterm_ends_it():
+    with vm.Guest(script="echo ready; while :; do sleep 1; done") as guest:
+        guest.wait_for(r"^ready")
+        guest.signal(signal.SIGTERM)
+        guest.signal(signal.SIGTERM)
+        assert guest.finish() == 4
+        assert "second signal" in guest.output
+        assert guest.stats["exits"]["by_cause"]["total"] > 0
+
+
+def test_panic_is_told_from_a_reboot():
+    with vm.Guest(script="echo c >/proc/sysrq-trigger") as guest:
+        assert guest.finish() == 3
+        assert "the guest kernel panicked" in guest.output
+
+
+def test_reboot_starts_anew():
+    """The second start is told from the first by what the first wrote to the disk."""
+    script = """
+if [ "$(head -c 4 /dev/vda)" = been ]; then echo second start; exit 0; fi
+printf been >/dev/vda; sync
+reboot -f
+"""
+    with vm.workspace() as directory:
+        disk = directory / "disk.img"
+        disk.write_bytes(b"\0" * (1 << 20))
+        with vm.Guest("--disk", f"path={disk}", script=script) as guest:
+            assert "second start" in guest.succeed()
+
+
+def test_reboot_ends_it_when_asked():
+    with vm.Guest("--on-reset", "exit", script="reboot -f") as guest:
+        assert guest.finish() == 0
+        assert guest.output.count("duet-guest: user space") == 1
+
+
+def test_triple_fault():
+    """A kernel that loads no valid interrupt table and faults: a vmlinux of our own."""
+    import struct
+
+    # 64-bit ELF with one segment at 1 MiB: xor eax,eax; lidt [rax] of zeroes; ud2.
+    code = bytes.fromhex("31c0 0f0118 0f0b".replace(" ", ""))
+    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 2, 62, 1, 0x1000000, 64, 0, 0,
+                         64, 56, 1, 64, 0, 0)
+    segment = struct.pack("<IIQQQQQQ", 1, 5, 120, 0x1000000, 0x1000000, len(code), 4096, 4096)
+    with vm.workspace() as directory:
+        kernel = directory / "vmlinux"
+        kernel.write_bytes(header + segment + code)
+        result = vm.run(str(vm.DUET), "run", "--kernel", str(kernel), check=False)
+    assert result.returncode == 3
+    assert "triple fault" in result.stderr
+
+
+def test_statistics_on_sigusr1():
+    with vm.Guest(script="echo ready; read line; echo got $line") as guest:
+        guest.wait_for(r"^ready")
+        guest.signal(signal.SIGUSR1)
+        guest.type("hello\n")
+        guest.wait_for("got hello")
+        guest.succeed()
+        assert guest.stats["exits"]["by_cause"]["total"] > 0
+
+
+def test_console_takes_much_input():
+    """More than any buffer on the way holds; nothing is lost."""
+    with vm.Guest(script="stty -echo; echo ready; head -n 400 | md5sum") as guest:
+        guest.wait_for(r"^ready")
+        lines = "".join(f"line {number} of what is typed\n" for number in range(400))
+        guest.type(lines)
+        import hashlib
+
+        guest.wait_for(hashlib.md5(lines.encode()).hexdigest())
+        guest.succeed()
+
+
+def test_virtio_console():
+    script = "echo out through hvc0 >/dev/hvc0; read line </dev/hvc0; echo got $line"
+    with vm.Guest("--console", "virtio", script=script) as guest:
+        guest.wait_for("out through hvc0")
+        guest.type("hello\n")
+        guest.wait_for("got hello")
+        guest.succeed()
