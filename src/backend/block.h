@@ -41,10 +41,15 @@ enum block_op {
 struct block_request {
 	struct loop_op op;   /* private */
 	struct block *block; /* private */
+	uint64_t moved;      /* private: bytes done so far */
+	int result;          /* private */
+	uint8_t step;        /* private: which way of doing it is being tried */
+	uint8_t retries;     /* private */
 	enum block_op kind;
 	bool unmap;              /* write zeroes may leave a hole */
+	bool durable;            /* on stable storage before done is called (write-through) */
 	uint64_t offset, length; /* bytes; for read and write length is the sum of the segments */
-	struct iovec *segments;  /* may be changed by the back end (short transfers) */
+	const struct iovec *segments;
 	unsigned count;
 	/* @result: 0 or a negative errno (-ENOSPC disk full, -EIO, ...). */
 	void (*done)(struct block_request *request, int result);

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Moving data: each request is one io_uring operation in the common case. A short transfer, a
+ * refusal that has a substitute and an interruption make it issue the next operation until it is
+ * done; all of that is in completed().
+ */
+#include "backend/block_private.h"
+#include "base/checked.h"
+
+#include <errno.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+
+#define RETRIES_MAX 16
+
+/* The ways to do a request, in the order tried. */
+enum step {
+	STEP_MOVE,       /* read, write, flush */
+	STEP_PUNCH,      /* discard, write zeroes that may unmap */
+	STEP_ZERO_RANGE, /* write zeroes */
+	STEP_ZEROES,     /* write zeroes by writing them */
+	STEP_SYNC,       /* the data is there; make it durable */
+	STEP_REPORT,     /* only the result is to be delivered */
+};
+
+static void completed(struct loop_op *op, int32_t res, uint32_t flags);
+
+/* Direct I/O wants everything aligned; a guest promises nothing about its buffers. */
+static bool direct_can(const struct block *block, const struct iovec *segments, unsigned count,
+	uint64_t offset)
+{
+	uint64_t low = offset & (block->logical_size - 1);
+
+	for (unsigned i = 0; i < count; i++) {
+		low |= (uintptr_t)segments[i].iov_base & (block->memory_alignment - 1);
+		low |= segments[i].iov_len & (block->logical_size - 1);
+	}
+	return low == 0;
+}
+
+static int pick_fd(const struct block *block, const struct iovec *segments, unsigned count,
+	uint64_t offset)
+{
+	if (block->buffered_fd < 0 || direct_can(block, segments, count, offset))
+		return block->fd;
+	return block->buffered_fd;
+}
+
+static void prep_one(struct io_uring_sqe *sqe, const struct block_request *request,
+	const struct iovec *piece)
+{
+	uint64_t offset = request->offset + request->moved;
+	int fd = pick_fd(request->block, piece, 1, offset);
+	unsigned length = (unsigned)min_u64(piece->iov_len, 1U << 30);
+
+	if (request->kind == BLOCK_READ)
+		io_uring_prep_read(sqe, fd, piece->iov_base, length, offset);
+	else
+		io_uring_prep_write(sqe, fd, piece->iov_base, length, offset);
+}
+
+/* The rest of a half-moved segment goes alone, so that the caller's array is never changed. */
+static void prep_move(struct io_uring_sqe *sqe, const struct block_request *request)
+{
+	const struct iovec *segments = request->segments;
+	uint64_t offset = request->offset + request->moved;
+	uint64_t skip = request->moved;
+	unsigned count = request->count;
+	int fd;
+
+	while (count > 1 && skip >= segments->iov_len) {
+		skip -= segments->iov_len;
+		segments++;
+		count--;
+	}
+	if (skip > 0 || count == 1) {
+		struct iovec piece = {(char *)segments->iov_base + skip, segments->iov_len - skip};
+
+		prep_one(sqe, request, &piece);
+		return;
+	}
+	fd = pick_fd(request->block, segments, count, offset);
+	if (request->kind == BLOCK_READ)
+		io_uring_prep_readv(sqe, fd, segments, count, offset);
+	else
+		io_uring_prep_writev(sqe, fd, segments, count, offset);
+}
+
+static void prep_fallocate(struct io_uring_sqe *sqe, const struct block_request *request, int mode)
+{
+	io_uring_prep_fallocate(sqe, request->block->fd, mode | FALLOC_FL_KEEP_SIZE,
+		(off_t)request->offset, (off_t)request->length);
+}
+
+static void issue(struct block_request *request)
+{
+	struct block *block = request->block;
+	struct io_uring_sqe *sqe = loop_sqe(block->loop);
+
+	switch ((enum step)request->step) {
+	case STEP_MOVE:
+		if (request->kind == BLOCK_FLUSH) {
+			io_uring_prep_fsync(sqe, block->fd, IORING_FSYNC_DATASYNC);
+			break;
+		}
+		prep_move(sqe, request);
+		if (request->durable && request->kind == BLOCK_WRITE)
+			sqe->rw_flags = RWF_DSYNC;
+		break;
+	case STEP_PUNCH:
+		prep_fallocate(sqe, request, FALLOC_FL_PUNCH_HOLE);
+		break;
+	case STEP_ZERO_RANGE:
+		prep_fallocate(sqe, request, FALLOC_FL_ZERO_RANGE);
+		break;
+	case STEP_ZEROES:
+		prep_one(sqe, request,
+			&(struct iovec){block->zeroes,
+				min_u64(request->length - request->moved, BLOCK_ZEROES)});
+		break;
+	case STEP_SYNC:
+		io_uring_prep_fsync(sqe, block->fd, IORING_FSYNC_DATASYNC);
+		break;
+	case STEP_REPORT:
+		io_uring_prep_nop(sqe);
+		break;
+	}
+	request->op.done = completed;
+	loop_submit(block->loop, sqe, &request->op);
+}
+
+static void finish(struct block_request *request, int result)
+{
+	request->block->in_flight--;
+	request->done(request, result);
+}
+
+static void succeed(struct block_request *request)
+{
+	/* A write was made durable by its own flag. */
+	if (!request->durable || request->step == STEP_MOVE || request->step == STEP_SYNC) {
+		finish(request, 0);
+		return;
+	}
+	request->step = STEP_SYNC;
+	request->retries = 0;
+	issue(request);
+}
+
+static void advance(struct block_request *request, uint32_t bytes)
+{
+	/* Nothing moved though the range is inside the disk: somebody cut the file short. */
+	if (bytes == 0) {
+		finish(request, -EIO);
+		return;
+	}
+	request->moved += bytes;
+	request->retries = 0;
+	if (request->moved < request->length)
+		issue(request);
+	else
+		succeed(request);
+}
+
+static bool try_again(struct block_request *request, int code)
+{
+	if ((code != EINTR && code != EAGAIN) || request->retries >= RETRIES_MAX)
+		return false;
+	request->retries++;
+	issue(request);
+	return true;
+}
+
+/* The next way, when the file system or the device does not know this one. */
+static bool try_otherwise(struct block_request *request, int code)
+{
+	struct block *block = request->block;
+
+	if (code != EOPNOTSUPP && code != ENOSYS)
+		return false;
+	if (request->step == STEP_PUNCH)
+		block->no_punch = true;
+	else if (request->step == STEP_ZERO_RANGE)
+		block->no_zero_range = true;
+	else
+		return false;
+	if (request->kind == BLOCK_DISCARD)
+		return false;
+	request->step = block->no_zero_range ? STEP_ZEROES : STEP_ZERO_RANGE;
+	issue(request);
+	return true;
+}
+
+static void completed(struct loop_op *op, int32_t res, uint32_t flags)
+{
+	struct block_request *request = container_of(op, struct block_request, op);
+
+	if (request->step == STEP_REPORT) {
+		finish(request, request->result);
+		return;
+	}
+	if (res < 0) {
+		if (!try_again(request, -res) && !try_otherwise(request, -res))
+			finish(request, res);
+		return;
+	}
+	if (request->step == STEP_ZEROES ||
+		(request->step == STEP_MOVE && request->kind != BLOCK_FLUSH))
+		advance(request, (uint32_t)res);
+	else
+		succeed(request);
+}
+
+static enum step first_step(const struct block_request *request)
+{
+	const struct block *block = request->block;
+
+	if (request->kind == BLOCK_DISCARD)
+		return STEP_PUNCH;
+	if (request->kind != BLOCK_WRITE_ZEROES)
+		return STEP_MOVE;
+	if (request->unmap && !block->no_punch)
+		return STEP_PUNCH;
+	return block->no_zero_range ? STEP_ZEROES : STEP_ZERO_RANGE;
+}
+
+static int check(const struct block_request *request)
+{
+	const struct block *block = request->block;
+	uint64_t sum = 0;
+
+	if (request->kind == BLOCK_FLUSH)
+		return 0;
+	if (request->kind != BLOCK_READ && block->readonly)
+		return -EROFS;
+	if (request->length == 0 || !range_within(request->offset, request->length, block->size))
+		return -EINVAL;
+	if (request->kind == BLOCK_DISCARD)
+		return block->no_punch ? -EOPNOTSUPP : 0;
+	if (request->kind == BLOCK_WRITE_ZEROES)
+		return 0;
+	for (unsigned i = 0; i < request->count; i++)
+		if (add_overflows(sum, request->segments[i].iov_len, &sum))
+			return -EINVAL;
+	return sum == request->length ? 0 : -EINVAL;
+}
+
+void block_submit(struct block *block, struct block_request *request)
+{
+	int ret;
+
+	block->in_flight++;
+	request->block = block;
+	request->moved = 0;
+	request->retries = 0;
+	ret = check(request);
+	request->result = ret;
+	request->step = ret < 0 ? STEP_REPORT : (uint8_t)first_step(request);
+	issue(request);
+}
