@@ -204,6 +204,9 @@ class Exec:
             "packages": _packages_stamp(),
             "umask": _umask(),
         }
+        body = json.dumps(request).encode()
+        if len(body) > wire.MAX_FRAME:
+            raise LabError("the command's arguments and environment are too long", 126)
         self.catch_signals()
         try:
             self.sock = socket.create_connection(("127.0.0.1", self.record["port"]), timeout=30)
@@ -211,7 +214,7 @@ class Exec:
             return self.lost()
         self.sock.settimeout(None)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.send(wire.REQUEST, json.dumps(request).encode())
+        self.send(wire.REQUEST, body)
         threading.Thread(target=self.receive, daemon=True).start()
         if self.read_stdin:
             threading.Thread(target=self.pump_stdin, daemon=True).start()

@@ -4,6 +4,7 @@
 import argparse
 import json
 import os
+import signal
 import sys
 
 from . import agent, hardware, plugin, qemu
@@ -83,7 +84,8 @@ def _exec(args: argparse.Namespace) -> int:
 def _run_here(command: list[str], extra: list[str]) -> int:
     """Become the command; returns only if it cannot be run."""
     given = dict(item.split("=", 1) for item in extra if "=" in item)
-    sys.stdout.flush()
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these two
+        signal.signal(number, signal.SIG_DFL)
     try:
         os.execvpe(command[0], command, {**os.environ, **given})
     except FileNotFoundError:
@@ -164,6 +166,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     args = _parser().parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):  # so that what was begun is undone
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         return args.run(args)
     except (LabError, DebianError) as error:

@@ -96,6 +96,9 @@ class LabHost:
         OPTIONS: qemu, memory, icount, kernel_options; None means the default.
         Those given must fit a lab host that is already up."""
         record = self.record()
+        wanted = os.environ.get("DUET_LAB_QEMU")
+        if wanted and not options.get("qemu"):
+            options = {**options, "qemu": wanted}
         if not self.alive(record):
             with self._locked():
                 record = self.record()
@@ -115,7 +118,7 @@ class LabHost:
                 )
 
     def _start(self, options: dict) -> dict:
-        chosen = qemu.choose(options.get("qemu") or os.environ.get("DUET_LAB_QEMU", "mended"), say)
+        chosen = qemu.choose(options.get("qemu") or "mended", say)
         kernel = hostkernel.find()
         if not os.path.exists(AGENT_PYTHON):
             debian.install_missing(["python3-minimal"])
@@ -123,7 +126,8 @@ class LabHost:
 
         wanted = machine.Machine(
             qemu=chosen,
-            plugin=plugin_for(chosen),
+            # Under -icount QEMU 10 corrupts its guest when a plugin adds inline.
+            plugin=None if options.get("icount") else plugin_for(chosen),
             kernel=kernel.image,
             memory=options.get("memory") or MEMORY,
             state=self.state,
@@ -136,11 +140,17 @@ class LabHost:
         with step(f"lab: start the lab host ({chosen.name}, Linux {kernel.release})"):
             started = time.monotonic()
             process = self._launch(machine.arguments(wanted))
-            self._wait_until_ready(process)
+            try:
+                self._wait_until_ready(process)
+                port = self._agent_port()
+            except BaseException:  # interrupts too: no QEMU is left behind
+                process.kill()
+                process.wait()
+                raise
         record = {
             "pid": process.pid,
             "start_time": _start_time(process.pid),
-            "port": self._agent_port(),
+            "port": port,
             "qemu": chosen.name,
             "kernel": kernel.release,
             "boot_seconds": round(time.monotonic() - started, 1),
@@ -152,13 +162,16 @@ class LabHost:
             },
         }
         write_atomically(self.state / "running.json", json.dumps(record).encode())
+        (self.state / "starting.json").unlink()
         return record
 
     def _prepare(self, kernel: hostkernel.Kernel) -> None:
+        self._end_unfinished()
         for name in ("ready", "qmp.sock", "count.sock", "running.json"):
             (self.state / name).unlink(missing_ok=True)
-        if self.console.exists():
-            os.replace(self.console, self.state / "console.old.log")
+        for path in (self.console, self.state / "qemu.log"):
+            if path.exists():
+                os.replace(path, path.with_suffix(".old.log"))
         token = self.state / "token"
         token.touch(mode=0o600)
         token.write_text(secrets.token_hex(16))
@@ -186,9 +199,8 @@ class LabHost:
         subprocess.run(command, check=True)
 
     def _launch(self, arguments: list[str]) -> subprocess.Popen:
-        log = open(self.state / "qemu.log", "w")
-        with log:
-            return subprocess.Popen(
+        with open(self.state / "qemu.log", "w") as log:
+            process = subprocess.Popen(
                 arguments,
                 cwd=self.state,
                 stdin=subprocess.DEVNULL,
@@ -196,6 +208,19 @@ class LabHost:
                 stderr=log,
                 start_new_session=True,
             )
+        born = {"pid": process.pid, "start_time": _start_time(process.pid)}
+        write_atomically(self.state / "starting.json", json.dumps(born).encode())
+        return process
+
+    def _end_unfinished(self) -> None:
+        """A caller that was killed while it started a lab host has left its QEMU."""
+        path = self.state / "starting.json"
+        if path.exists():
+            left = json.loads(path.read_text())
+            if self.alive(left):
+                say("ending a lab host whose start was interrupted")
+                os.kill(left["pid"], signal.SIGKILL)
+            path.unlink()
 
     def _wait_until_ready(self, process: subprocess.Popen) -> None:
         end = time.monotonic() + BOOT_SECONDS
@@ -203,7 +228,6 @@ class LabHost:
             if process.poll() is not None:
                 raise LabError(f"the lab host does not start: {self.crash_reason()}")
             if time.monotonic() > end:
-                process.kill()
                 raise LabError(
                     f"the lab host is not ready after {BOOT_SECONDS} s and was ended; "
                     f"its console: {self.console}"
@@ -243,6 +267,7 @@ class LabHost:
         with self._locked():
             record = self.record()
             running = self.alive(record)
+            self._end_unfinished()
             # First: those who wait for a command must not call this a crash.
             (self.state / "running.json").unlink(missing_ok=True)
             if running:

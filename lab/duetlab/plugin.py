@@ -58,7 +58,10 @@ def _ask(host: LabHost, line: str) -> dict:
             stream.flush()
             return json.loads(stream.read())
     except OSError as error:
-        if host.alive():
+        record = host.record()
+        if host.alive(record) and record["options"]["icount"]:
+            raise LabError("a lab host under --icount has no counts: start one without") from error
+        if host.alive(record):
             raise LabError(f"the lab host's plugin does not answer: {error.strerror}") from error
         raise LabError("the lab host is not up: lab/lab up") from error
 
