@@ -58,7 +58,7 @@ static unsigned count_up_to(const struct bus *bus, uint64_t address)
 static bool lies_within(const struct bus_range *inner, const struct bus_range *outer)
 {
 	return inner->length < outer->length && inner->base >= outer->base &&
-		inner->base - outer->base <= outer->length - inner->length;
+	       inner->base - outer->base <= outer->length - inner->length;
 }
 
 static bool may_coexist(const struct bus_range *a, const struct bus_range *b)

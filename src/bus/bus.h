@@ -39,7 +39,8 @@ struct bus;
 int bus_new(struct bus **bus, const char *name);
 void bus_free(struct bus *bus);
 
-/* -EEXIST when it overlaps a mapped range (but for a hole, see above), -EINVAL when empty or wrapping, -ENOMEM. */
+/* -EEXIST when it overlaps a mapped range (but for a hole, see above), -EINVAL when empty or
+ * wrapping, -ENOMEM. */
 int bus_map(struct bus *bus, struct bus_range *range, uint64_t base, uint64_t length);
 void bus_unmap(struct bus *bus, struct bus_range *range);
 

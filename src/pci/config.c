@@ -129,8 +129,7 @@ static bool touches(unsigned offset, unsigned size, unsigned at, unsigned length
 	return offset < at + length && at < offset + size;
 }
 
-void pci_plain_write(
-	struct pci_function *function, unsigned offset, unsigned size, uint32_t value)
+void pci_plain_write(struct pci_function *function, unsigned offset, unsigned size, uint32_t value)
 {
 	for (unsigned i = 0; i < size; i++) {
 		uint8_t byte = (uint8_t)(value >> 8 * i);
@@ -175,7 +174,8 @@ static void write_function(
 
 static bool access_legal(unsigned slot, unsigned offset, unsigned size)
 {
-	return slot < PCI_SLOTS && (size == 1 || size == 2 || size == 4) && (offset & 3) + size <= 4;
+	return slot < PCI_SLOTS && (size == 1 || size == 2 || size == 4) &&
+	       (offset & 3) + size <= 4;
 }
 
 uint32_t pci_config_read(struct pci_bus *bus, unsigned slot, unsigned offset, unsigned size)

@@ -63,7 +63,7 @@ static uint32_t bar_flags(const struct pci_bar *bar)
 	if (bar->kind == PCI_BAR_PORT)
 		return PCI_BAR_FLAG_PORT;
 	return (bar->kind == PCI_BAR_MEMORY64 ? PCI_BAR_FLAG_64 : 0) |
-		(bar->prefetchable ? PCI_BAR_FLAG_PREFETCHABLE : 0);
+	       (bar->prefetchable ? PCI_BAR_FLAG_PREFETCHABLE : 0);
 }
 
 void pci_describe_bar(struct pci_function *function, unsigned index, enum pci_bar_kind kind,

@@ -129,10 +129,10 @@ int pci_bus_new(struct pci_bus **out, const struct device_place *place,
 	pthread_mutex_init(&bus->intx_lock, NULL);
 	bus->place = *place;
 	bus->place.pci = bus;
-	bus->memory32 = (struct pci_window){
-		windows->memory32, windows->memory32 + windows->memory32_size};
-	bus->memory64 = (struct pci_window){
-		windows->memory64, windows->memory64 + windows->memory64_size};
+	bus->memory32 =
+		(struct pci_window){windows->memory32, windows->memory32 + windows->memory32_size};
+	bus->memory64 =
+		(struct pci_window){windows->memory64, windows->memory64 + windows->memory64_size};
 	bus->ports =
 		(struct pci_window){windows->ports, (uint64_t)windows->ports + windows->ports_size};
 	strcpy(bus->bridge.device.name, "pci-host");

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -31,6 +32,7 @@ struct msix {
 	bool masked; /* the function as a whole */
 	_Atomic bool enabled;
 	struct log_guest_limit guest_log;
+	char name[48]; /* of the range, for statistics */
 	struct vector vectors[];
 };
 
@@ -42,7 +44,7 @@ static uint32_t pba_offset(const struct msix *msix)
 static bool deliverable(const struct msix *msix, const struct vector *vector)
 {
 	return atomic_load_explicit(&msix->enabled, memory_order_relaxed) && !msix->masked &&
-		!(vector->entry[12] & MSIX_ENTRY_MASKED);
+	       !(vector->entry[12] & MSIX_ENTRY_MASKED);
 }
 
 static struct bus_host *host_of(const struct msix *msix)
@@ -155,7 +157,7 @@ static uint64_t table_read(void *device, uint64_t offset, unsigned size)
 	pthread_mutex_lock(&msix->lock);
 	if (offset < pba_offset(msix))
 		value = load_le(msix->vectors[offset / MSIX_ENTRY_LENGTH].entry +
-				offset % MSIX_ENTRY_LENGTH,
+					offset % MSIX_ENTRY_LENGTH,
 			size);
 	else
 		value = read_pba(msix, offset - pba_offset(msix), size);
@@ -247,8 +249,9 @@ int msix_add(struct pci_function *function, unsigned vectors, unsigned bar, uint
 	store_le32(config + MSIX_PBA, pba_offset(msix) | bar);
 	store_le16(function->writable + msix->capability + MSIX_CONTROL,
 		MSIX_CONTROL_ENABLE | MSIX_CONTROL_MASK_ALL);
+	snprintf(msix->name, sizeof(msix->name), "%s msix", function->device.name);
 	pci_describe_bar(
-		function, bar, PCI_BAR_MEMORY32, size_of_bar, &table_ops, msix, "msix table");
+		function, bar, PCI_BAR_MEMORY32, size_of_bar, &table_ops, msix, msix->name);
 	function->msix = msix;
 	return 0;
 }
@@ -320,7 +323,7 @@ void msix_reset(struct pci_function *function)
 bool msix_enabled(const struct pci_function *function)
 {
 	return function->msix &&
-		atomic_load_explicit(&function->msix->enabled, memory_order_acquire);
+	       atomic_load_explicit(&function->msix->enabled, memory_order_acquire);
 }
 
 unsigned msix_vectors(const struct pci_function *function)

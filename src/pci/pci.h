@@ -60,8 +60,8 @@ struct pci_function {
 	uint8_t writable[PCI_CONFIG_SIZE]; /* mask of bits the guest may write */
 	uint8_t write_1_clear[PCI_CONFIG_SIZE];
 	struct pci_bar bars[PCI_BARS];
-	unsigned next_capability; /* where the next capability goes */
-	struct msix *msix;        /* null without */
+	unsigned next_capability;         /* where the next capability goes */
+	struct msix *msix;                /* null without */
 	uint8_t initial[PCI_CONFIG_SIZE]; /* as after pci_add(): what a reset brings back */
 	_Atomic bool intx_level;          /* what the device asks for */
 	bool intx_disabled;               /* by the command register; under the bus's INTx lock */
@@ -83,6 +83,7 @@ struct pci_windows {
 };
 int pci_bus_new(struct pci_bus **bus, const struct device_place *place,
 	const struct pci_windows *windows, struct error *err);
+/* After its functions were removed. */
 void pci_bus_free(struct pci_bus *bus);
 
 /* Fills the header. To be called first by a function's create or realize. */
@@ -109,8 +110,7 @@ void pci_reset(struct pci_function *function);
  * so under the bus's lock. [@offset, @offset + @size) lies in one 32-bit word of the 256 bytes.
  * The write follows BARs, command register and MSI-X control. */
 uint32_t pci_plain_read(struct pci_function *function, unsigned offset, unsigned size);
-void pci_plain_write(
-	struct pci_function *function, unsigned offset, unsigned size, uint32_t value);
+void pci_plain_write(struct pci_function *function, unsigned offset, unsigned size, uint32_t value);
 
 /* INTx (pin A): routed to GSI pci_slot_gsi(slot). Level; masked by the command register. */
 void pci_set_intx(struct pci_function *function, bool level);
@@ -125,6 +125,7 @@ unsigned pci_slot_gsi(unsigned slot);
  */
 int msix_add(struct pci_function *function, unsigned vectors, unsigned bar, uint64_t size_of_bar,
 	struct error *err); /* BAR of its own, table at 0, PBA behind it; before pci_add() */
+/* Before pci_remove(), vCPUs stopped. */
 void msix_free(struct pci_function *function);
 bool msix_enabled(const struct pci_function *function);
 unsigned msix_vectors(const struct pci_function *function);

@@ -38,14 +38,14 @@
 #define PCI_CAPABILITY_VENDOR 0x09
 #define PCI_CAPABILITY_MSIX   0x11
 
-#define MSIX_CONTROL            2 /* offset in the capability */
-#define MSIX_TABLE              4
-#define MSIX_PBA                8
-#define MSIX_CAPABILITY_LENGTH  12
-#define MSIX_CONTROL_ENABLE     0x8000
-#define MSIX_CONTROL_MASK_ALL   0x4000
-#define MSIX_ENTRY_LENGTH       16
-#define MSIX_ENTRY_MASKED       1
-#define MSIX_VECTORS_MAX        2048
+#define MSIX_CONTROL           2 /* offset in the capability */
+#define MSIX_TABLE             4
+#define MSIX_PBA               8
+#define MSIX_CAPABILITY_LENGTH 12
+#define MSIX_CONTROL_ENABLE    0x8000
+#define MSIX_CONTROL_MASK_ALL  0x4000
+#define MSIX_ENTRY_LENGTH      16
+#define MSIX_ENTRY_MASKED      1
+#define MSIX_VECTORS_MAX       2048
 
 #endif

@@ -25,13 +25,11 @@ static void take_over(struct pci_function *function, const uint8_t *config)
 	for (unsigned i = 0; i < PCI_CONFIG_SIZE; i++) {
 		uint8_t mask = function->writable[i] | function->write_1_clear[i];
 
-		function->config[i] =
-			(uint8_t)((function->config[i] & ~mask) | (config[i] & mask));
+		function->config[i] = (uint8_t)((function->config[i] & ~mask) | (config[i] & mask));
 	}
 }
 
-static int check_same(
-	const struct pci_function *function, const uint8_t *config, struct error *err)
+static int check_same(const struct pci_function *function, const uint8_t *config, struct error *err)
 {
 	if (memcmp(config, function->config, 4) == 0)
 		return 0;
@@ -61,8 +59,8 @@ int pci_restore(struct pci_function *function, struct state_reader *reader, stru
 			function->device.name);
 	take_over(function, config);
 	pci_update_bars(function);
-	pci_update_intx(function,
-		load_le16(function->config + PCI_REG_COMMAND) & PCI_CMD_INTX_DISABLE);
+	pci_update_intx(
+		function, load_le16(function->config + PCI_REG_COMMAND) & PCI_CMD_INTX_DISABLE);
 	if (function->msix)
 		msix_control_written(function);
 	pthread_mutex_unlock(&function->bus->lock);

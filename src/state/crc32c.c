@@ -3,7 +3,7 @@
 
 #define POLYNOMIAL 0x82f63b78U /* reflected */
 
-#define BIT(crc)    ((crc) & 1 ? ((crc) >> 1) ^ POLYNOMIAL : (crc) >> 1)
+#define BIT(crc)    ((crc)&1 ? ((crc) >> 1) ^ POLYNOMIAL : (crc) >> 1)
 #define NIBBLE(crc) BIT(BIT(BIT(BIT((uint32_t)(crc)))))
 
 /* By nibbles: 64 bytes of table, computed by the compiler. */

@@ -16,7 +16,8 @@ int state_reader_init(
 		return error_set(err, EINVAL, "saved state: this is no state saved by duet");
 	if (load_le32(reader->bytes + STATE_MAGIC_LENGTH) != STATE_FORMAT_VERSION)
 		return error_set(err, EINVAL,
-			"saved state: format %u, this duet reads format %u; use the duet that saved it",
+			"saved state: format %u, this duet reads format %u; use the duet that "
+			"saved it",
 			load_le32(reader->bytes + STATE_MAGIC_LENGTH), STATE_FORMAT_VERSION);
 	reader->at = STATE_HEADER_LENGTH;
 	reader->failed = false;
@@ -53,8 +54,8 @@ static bool next_name(struct state_reader *reader)
 	return true;
 }
 
-static bool checksum_right(
-	const struct state_reader *reader, const uint8_t *version, const uint8_t *body, size_t length)
+static bool checksum_right(const struct state_reader *reader, const uint8_t *version,
+	const uint8_t *body, size_t length)
 {
 	uint32_t crc = crc32c(0, reader->name, strlen(reader->name));
 
@@ -156,6 +157,6 @@ int state_section_end(struct state_reader *reader, struct error *err)
 		return 0;
 	}
 	reader->failed = true;
-	return error_set(
-		err, EINVAL, "saved state: section %s does not have the length expected", reader->name);
+	return error_set(err, EINVAL, "saved state: section %s does not have the length expected",
+		reader->name);
 }

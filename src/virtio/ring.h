@@ -74,7 +74,8 @@ int virtqueue_break(struct virtqueue *queue, const char *fault);
 
 /* virtqueue_chain.c: appends what a descriptor says to the chain; 0 or a negative errno. */
 void chain_start(struct virtqueue_chain *chain);
-int chain_add(struct virtqueue *queue, struct virtqueue_chain *chain, const struct descriptor *desc);
+int chain_add(
+	struct virtqueue *queue, struct virtqueue_chain *chain, const struct descriptor *desc);
 /* @desc is the copy of a descriptor with DESC_INDIRECT. */
 int chain_add_indirect(
 	struct virtqueue *queue, struct virtqueue_chain *chain, const struct descriptor *desc);

@@ -36,10 +36,11 @@ struct virtio_ops {
 	/* Device features offered, without the ring features, which the core adds. */
 	uint64_t (*features)(struct virtio_device *device);
 	/* DRIVER_OK: device->negotiated and the enabled queues are final. Return a negative errno
-	 * to make the device need a reset. */
+	 * to make the device need a reset; quiesce does not follow then. Also called when a stopped
+	 * machine goes on, with the queues where they were. */
 	int (*activate)(struct virtio_device *device);
 	/* The driver kicked @queue, or it must be looked at anew (after activate, each enabled
-	 * queue is kicked once by the core). */
+	 * queue is kicked once by the core). Only between activate and quiesce. */
 	void (*kick)(struct virtio_device *device, struct virtqueue *queue);
 	/* Take no more requests and call virtio_quiesced() when none is in flight (now or later, on
 	 * the I/O loop). Then nothing of the model touches guest memory until activate. */
@@ -67,7 +68,7 @@ struct virtio_device {
 	uint16_t queue_size_max; /* power of two */
 	unsigned config_size;
 	uint64_t negotiated;      /* valid from activate on */
-	uint64_t ring_features;   /* ring features to offer: the user may turn packed rings off */
+	uint64_t ring_features;   /* VIRTIO_F_RING_PACKED or 0; the core offers the others always */
 	struct virtqueue *queues; /* queue_count of them, allocated by the transport */
 	struct log_guest_limit guest_log;
 	void *transport;
@@ -86,8 +87,8 @@ void virtio_needs_reset(struct virtio_device *device, const char *reason);
 void virtio_quiesced(struct virtio_device *device);
 /* Any thread: the configuration changed (link state, capacity): interrupt and generation. */
 void virtio_config_changed(struct virtio_device *device);
-/* I/O loop: interrupts the driver if the used buffers pushed since the last call ask for it. The
- * interrupt goes out with the loop's next wait. */
+/* I/O loop: flushes what was pushed, and interrupts the driver if the used buffers since the last
+ * call ask for it. The interrupt goes out with the loop's next wait. */
 void virtio_interrupt(struct virtio_device *device, struct virtqueue *queue);
 static inline bool virtio_has(const struct virtio_device *device, unsigned feature)
 {

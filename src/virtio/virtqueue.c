@@ -29,8 +29,8 @@ static bool size_valid(const struct virtqueue_setup *setup)
 static bool aligned(const struct virtqueue_setup *setup, const struct ring_ops *ops)
 {
 	return setup->descriptors.value % DESC_SIZE == 0 &&
-		setup->driver.value % ops->driver_alignment == 0 &&
-		setup->device.value % ops->device_alignment == 0;
+	       setup->driver.value % ops->driver_alignment == 0 &&
+	       setup->device.value % ops->device_alignment == 0;
 }
 
 static int map_areas(struct virtqueue *queue, struct memory *memory)

@@ -104,8 +104,8 @@ int chain_add_indirect(
 }
 
 /* Copies between @bytes and the segments from @offset on. */
-static size_t iov_copy(
-	const struct iovec *segments, unsigned count, size_t offset, uint8_t *bytes, size_t length, bool to)
+static size_t iov_copy(const struct iovec *segments, unsigned count, size_t offset, uint8_t *bytes,
+	size_t length, bool to)
 {
 	size_t done = 0;
 

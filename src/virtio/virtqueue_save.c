@@ -56,10 +56,11 @@ int virtqueue_restore(struct virtqueue *queue, struct memory *memory, struct sta
 	next_used = state_get_u16(reader);
 	ops = setup.packed ? &packed_ring_ops : &split_ring_ops;
 	if (virtqueue_enable(queue, memory, &setup) < 0 ||
-		!ops->position_valid(&setup, next_avail) || !ops->position_valid(&setup, next_used)) {
+		!ops->position_valid(&setup, next_avail) ||
+		!ops->position_valid(&setup, next_used)) {
 		virtqueue_disable(queue);
-		return error_set(
-			err, EINVAL, "saved state of queue %u does not fit this guest", queue->index);
+		return error_set(err, EINVAL, "saved state of queue %u does not fit this guest",
+			queue->index);
 	}
 	queue->next_avail = queue->avail_seen = next_avail;
 	queue->next_used = next_used;

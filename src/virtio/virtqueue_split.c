@@ -127,10 +127,10 @@ static bool wants_interrupt(struct virtqueue *queue, uint32_t entries)
 
 	if (!queue->setup.event_idx)
 		return !(load_u16(avail_at(queue, AVAIL_FLAGS), __ATOMIC_RELAXED) &
-			AVAIL_NO_INTERRUPT);
+			 AVAIL_NO_INTERRUPT);
 	event = load_u16(avail_at(queue, AVAIL_RING + 2U * queue->setup.size), __ATOMIC_RELAXED);
 	return entries > UINT16_MAX ||
-		passed_event(event, queue->next_used, (uint16_t)(queue->next_used - entries));
+	       passed_event(event, queue->next_used, (uint16_t)(queue->next_used - entries));
 }
 
 static void ask_for_kick(struct virtqueue *queue)

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Doorbells (4.1.4.4): an eventfd for each queue, signalled by KVM when the guest writes at the
+ * queue's notify address, watched by the I/O loop. In place from DRIVER_OK until the reset, since
+ * placing one costs the host kernel far more than the few kicks before: those come as exits and
+ * are harmless.
+ */
+#include "virtio/virtio_pci.h"
+
+#include "base/checked.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+static uint64_t address_of(const struct virtio_pci *pci, unsigned index)
+{
+	return pci->notify_address + (uint64_t)index * VIRTIO_NOTIFY_STRIDE;
+}
+
+static void place(struct virtio_pci *pci, unsigned index)
+{
+	struct virtio_queue_registers *queue = &pci->queues[index];
+	struct bus_host *host = pci->place.host;
+	int ret;
+
+	if (queue->doorbell < 0 || queue->doorbell_placed || !pci->notify_mapped)
+		return;
+	ret = host->ops->doorbell_add(
+		host, false, address_of(pci, index), 0, false, 0, queue->doorbell);
+	queue->doorbell_placed = ret == 0;
+	/* Without it kicks come as exits, and work. */
+	if (ret < 0)
+		log_guest(&pci->model->guest_log, pci->name, "queue %u: ioeventfd: %s", index,
+			strerror(-ret));
+}
+
+static void remove_one(struct virtio_pci *pci, unsigned index)
+{
+	struct virtio_queue_registers *queue = &pci->queues[index];
+	struct bus_host *host = pci->place.host;
+
+	if (!queue->doorbell_placed)
+		return;
+	host->ops->doorbell_remove(
+		host, false, address_of(pci, index), 0, false, 0, queue->doorbell);
+	queue->doorbell_placed = false;
+}
+
+void virtio_doorbell_place_all(struct virtio_pci *pci)
+{
+	for (unsigned i = 0; i < pci->model->queue_count; i++)
+		if (pci->queues_ready && pci->queues[i].enabled)
+			place(pci, i);
+}
+
+void virtio_doorbell_remove_all(struct virtio_pci *pci)
+{
+	for (unsigned i = 0; i < pci->model->queue_count; i++)
+		remove_one(pci, i);
+}
+
+void virtio_doorbell_moved(
+	struct pci_function *function, unsigned bar, bool mapped, uint64_t address)
+{
+	struct virtio_pci *pci = container_of(function, struct virtio_pci, function);
+
+	(void)bar;
+	pthread_mutex_lock(&pci->lock);
+	if (!mapped)
+		virtio_doorbell_remove_all(pci);
+	pci->notify_mapped = mapped;
+	pci->notify_address = address + VIRTIO_NOTIFY;
+	if (mapped)
+		virtio_doorbell_place_all(pci);
+	pthread_mutex_unlock(&pci->lock);
+}
+
+static void rung(struct loop_watch *watch, uint32_t events)
+{
+	struct virtio_queue_registers *registers =
+		container_of(watch, struct virtio_queue_registers, watch);
+	struct virtio_pci *pci = registers->pci;
+	struct virtqueue *queue = &pci->model->queues[registers - pci->queues];
+
+	(void)events;
+	/* A signal may outlive the driver that sent it. Only this thread moves the phase. */
+	if (pci->phase != VIRTIO_ACTIVE || !queue->enabled)
+		return;
+	atomic_fetch_add_explicit(&queue->stats.kicks, 1, memory_order_relaxed);
+	pci->model->ops->kick(pci->model, queue);
+}
+
+int virtio_doorbell_open(struct virtio_pci *pci, unsigned index)
+{
+	struct virtio_queue_registers *queue = &pci->queues[index];
+	int ret;
+
+	if (queue->doorbell < 0)
+		queue->doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (queue->doorbell < 0)
+		return -errno;
+	if (queue->watched)
+		return 0;
+	ret = loop_watch(pci->place.io, &queue->watch, queue->doorbell, POLLIN, rung);
+	if (ret < 0)
+		return ret;
+	queue->watched = true;
+	pci->watches++;
+	return 0;
+}
+
+void virtio_doorbell_ring(struct virtio_pci *pci, unsigned index)
+{
+	static const uint64_t one = 1;
+
+	/* No eventfd yet: activation will look at the queue anyway. A full counter is a signal. */
+	if (pci->queues[index].doorbell >= 0 &&
+		write(pci->queues[index].doorbell, &one, sizeof(one)) < 0)
+		return;
+}
+
+void virtio_doorbell_close(struct virtio_pci *pci)
+{
+	for (unsigned i = 0; i < pci->model->queue_count; i++)
+		if (pci->queues[i].doorbell >= 0)
+			close(pci->queues[i].doorbell);
+}
