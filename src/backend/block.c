@@ -26,8 +26,8 @@ enum step {
 static void completed(struct loop_op *op, int32_t res, uint32_t flags);
 
 /* Direct I/O wants everything aligned; a guest promises nothing about its buffers. */
-static bool direct_can(const struct block *block, const struct iovec *segments, unsigned count,
-	uint64_t offset)
+static bool direct_can(
+	const struct block *block, const struct iovec *segments, unsigned count, uint64_t offset)
 {
 	uint64_t low = offset & (block->logical_size - 1);
 
@@ -38,16 +38,16 @@ static bool direct_can(const struct block *block, const struct iovec *segments, 
 	return low == 0;
 }
 
-static int pick_fd(const struct block *block, const struct iovec *segments, unsigned count,
-	uint64_t offset)
+static int pick_fd(
+	const struct block *block, const struct iovec *segments, unsigned count, uint64_t offset)
 {
 	if (block->buffered_fd < 0 || direct_can(block, segments, count, offset))
 		return block->fd;
 	return block->buffered_fd;
 }
 
-static void prep_one(struct io_uring_sqe *sqe, const struct block_request *request,
-	const struct iovec *piece)
+static void prep_one(
+	struct io_uring_sqe *sqe, const struct block_request *request, const struct iovec *piece)
 {
 	uint64_t offset = request->offset + request->moved;
 	int fd = pick_fd(request->block, piece, 1, offset);

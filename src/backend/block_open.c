@@ -223,8 +223,7 @@ static int fill(struct block *block, const struct block_options *options, struct
 		ret = open_direct(block, options, err);
 	if (ret < 0)
 		return ret;
-	block->zeroes =
-		mmap(NULL, BLOCK_ZEROES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	block->zeroes = mmap(NULL, BLOCK_ZEROES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (block->zeroes == MAP_FAILED) {
 		block->zeroes = NULL;
 		return error_errno(err, errno, "--disk path=%s", options->path);

@@ -3,7 +3,10 @@
  * Network back ends: tap and passt ("user"). Frames carry a struct virtio_net_hdr_v1 (12 bytes) in
  * front, in both directions, whatever the back end.
  *
- * Threads: open/close on the main thread; all else on the I/O loop given to net_attach().
+ * Threads: open, ready and close on the main thread, close only while not attached; all else on
+ * the I/O loop given to net_attach(). Segments stay the caller's; nothing keeps a pointer to them.
+ *
+ * A queue is one of a tap's queue pairs; passt has queue 0 only.
  */
 #ifndef DUET_BACKEND_NET_H
 #define DUET_BACKEND_NET_H
@@ -19,6 +22,7 @@ struct net;
 
 #define NET_HEADER_SIZE 12
 #define NET_FRAME_MAX   (65536 + 64) /* with segmentation offload, header included */
+#define NET_QUEUES_MAX  32
 
 enum net_kind {
 	NET_TAP,
@@ -30,36 +34,54 @@ struct net_options {
 	const char *ifname;  /* tap */
 	const char *passt;   /* program, null: from PATH */
 	const char *forward; /* user: tcp ports to forward, passt's syntax; may be null */
-	unsigned queues;     /* tap: queue pairs */
+	unsigned queues;     /* tap: queue pairs; 0 counts as 1 */
 };
 
 struct net_events {
 	/* Frames may be readable (again). The model calls net_receive() until -EAGAIN. */
-	void (*readable)(void *opaque);
+	void (*readable)(void *opaque, unsigned queue);
 	/* net_send() said -EAGAIN before and would take frames again. */
-	void (*writable)(void *opaque);
+	void (*writable)(void *opaque, unsigned queue);
 	/* The back end is gone (passt died, tap removed): link down; frames are dropped from now
-	 * on. */
+	 * on. May be called from within net_send() and net_receive(). */
 	void (*gone)(void *opaque);
 };
 
 /* Messages name --net and the remedy: tap absent, no permission, passt not installed, ... */
 int net_open(struct net **net, const struct net_options *options, struct error *err);
+/* Optional, before net_attach(): waits up to 5 seconds until a passt has started, so that one that
+ * cannot is an error with its own words instead of a link that goes down. */
+int net_ready(struct net *net, struct error *err);
+/* Ends passt and waits for its end. */
 void net_close(struct net *net);
 void net_attach(struct net *net, struct loop *loop, const struct net_events *events, void *opaque);
-/* Guest features negotiated: which offloads frames to the guest may carry (TUN_F_* bits). 0 before.
- */
+/* No event comes after this; @detached is called, perhaps at once, when the loop no longer knows
+ * the back end. It may be attached again then. */
+void net_detach(struct net *net, void (*detached)(void *opaque));
+
 unsigned net_offloads(const struct net *net);              /* what the back end can do, TUN_F_* */
-void net_set_offloads(struct net *net, unsigned offloads); /* what the guest takes */
-/* One frame: header and data in @segments. 0 sent or dropped (counted), -EAGAIN: later. */
-int net_send(struct net *net, const struct iovec *segments, unsigned count);
-/* One frame into @segments; its length, or -EAGAIN, -EPIPE. A frame longer than the segments is cut
- * and dropped (returns -EMSGSIZE). */
-int net_receive(struct net *net, const struct iovec *segments, unsigned count);
-/* Whether polling for readability is on: off while the guest has no buffers, so that an idle or
- * stuck guest costs nothing. */
-void net_receive_enable(struct net *net, bool enable);
-int net_fd(const struct net *net); /* the tap's descriptor (vhost-net); -1 for others */
+void net_set_offloads(struct net *net, unsigned offloads); /* what the guest takes; 0 at first */
+unsigned net_queues(const struct net *net);
+/* The guest uses queues 0 to @count - 1. */
+void net_set_queues(struct net *net, unsigned count);
 bool net_is_gone(const struct net *net);
+int net_fd(const struct net *net, unsigned queue); /* the tap's (vhost-net); -1 for others */
+
+/* One frame: header and data in @segments. 0: sent, or kept until net_flush(); -EAGAIN: later;
+ * other negative values: it was dropped (not a frame, interface down, back end gone). */
+int net_send(struct net *net, unsigned queue, const struct iovec *segments, unsigned count);
+/* Sends what net_send() kept to send several frames by one system call. */
+void net_flush(struct net *net, unsigned queue);
+
+/* Bytes of the next frame with its header, 0 when only net_receive() can tell, -EAGAIN when there
+ * is none. */
+int net_next_length(struct net *net, unsigned queue);
+/* One frame into @segments; its length, or -EAGAIN, -EPIPE (gone), -EMSGSIZE: a frame was dropped
+ * because it is longer than the segments. Where net_next_length() cannot tell the segments must
+ * hold NET_FRAME_MAX bytes. */
+int net_receive(struct net *net, unsigned queue, const struct iovec *segments, unsigned count);
+/* Whether readable() is called: off while the guest has no buffers, so that an idle or stuck guest
+ * costs nothing. After switching it on call net_receive() until -EAGAIN. */
+void net_receive_enable(struct net *net, unsigned queue, bool enable);
 
 #endif
