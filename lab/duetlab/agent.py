@@ -247,7 +247,9 @@ def _write_all(fd: int, data: bytes) -> None:
             time.sleep(0.01)
 
 
-def run(host: LabHost, record: dict, argv: list[str], *, use_tty=False, read_stdin=True, env=()) -> int:
+def run(
+    host: LabHost, record: dict, argv: list[str], *, use_tty=False, read_stdin=True, env=()
+) -> int:
     """Run ARGV in the lab host in this working directory; its exit status."""
     if use_tty and not os.isatty(0):
         raise LabError("standard input is no terminal: leave --tty out", 2)

@@ -236,7 +236,9 @@ class LabHost:
 
     def _agent_port(self) -> int:
         shown = self.monitor("info usernet")
-        match = re.search(rf"HOST_FORWARD\]\s+\S+\s+\S+\s+(\d+)\s+\S+\s+{machine.AGENT_PORT}", shown)
+        match = re.search(
+            rf"HOST_FORWARD\]\s+\S+\s+\S+\s+(\d+)\s+\S+\s+{machine.AGENT_PORT}", shown
+        )
         if not match:
             raise LabError("QEMU does not tell the agent's port: " + shown.strip())
         return int(match.group(1))

@@ -2,6 +2,7 @@
 """The lab host's kernel (Debian's linux-image-amd64) and its initramfs."""
 
 import lzma
+import os
 import re
 import shlex
 import subprocess
@@ -32,8 +33,12 @@ def find() -> Kernel:
     suite = packages.newer_suite()
     tree = packages.extracted("linux-image-amd64", suite, meta=True)
     image = next((tree / "boot").glob("vmlinuz-*"))
-    modules = next(path for path in (tree / "usr/lib/modules", tree / "lib/modules") if path.is_dir())
+    modules = next(
+        path for path in (tree / "usr/lib/modules", tree / "lib/modules") if path.is_dir()
+    )
     kernel = Kernel(image.name.removeprefix("vmlinuz-"), image, modules)
+    if not os.path.exists("/sbin/modprobe"):  # the lab host uses the machine's
+        debian.install_missing(["kmod"])
     _depmod(tree, kernel)
     return kernel
 
@@ -41,7 +46,6 @@ def find() -> Kernel:
 def _depmod(tree: Path, kernel: Kernel) -> None:
     if (kernel.modules / kernel.release / "modules.dep").exists():
         return
-    debian.install_missing(["kmod"])
     if not (tree / "lib").exists():
         (tree / "lib").symlink_to("usr/lib")
     command = ["/sbin/depmod", "-b", str(tree), kernel.release]

@@ -2,7 +2,6 @@
 """Unpacked packages in the cache, looked up in the archive once a day."""
 
 import os
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -47,10 +46,6 @@ def _remembered(pointer: Path, find: Callable[[], Path]) -> Path:
         raise
     write_atomically(pointer, str(found).encode())
     return found
-
-
-def discard(tree: Path) -> None:
-    shutil.rmtree(tree, ignore_errors=True)
 
 
 def newer_suite() -> str:

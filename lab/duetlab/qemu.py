@@ -96,6 +96,10 @@ def built() -> Qemu | None:
     binary = Path(known["binary"])
     if not binary.exists():
         return None
+    try:
+        _version(binary)
+    except LabError:  # the cache outlived the system that had its libraries
+        debian.install_missing(BUILD_PACKAGES)
     return Qemu(binary, tuple(map(Path, known["firmware"])), True, tuple(known["version"]))
 
 
@@ -167,7 +171,9 @@ def _mend(source: Path) -> None:
     text = path.read_text()
     found = list(DELIVERY.finditer(text))
     if len(found) != 1:
-        raise LabError(f"{path}: {len(found)} places match instead of one: the mend must be adapted")
+        raise LabError(
+            f"{path}: {len(found)} places match instead of one: the mend must be adapted"
+        )
     end = found[0].end()
     line = found[0].group(1) + MEND
     if not text.startswith(line, end):
@@ -229,7 +235,9 @@ class Percent:
             return
         self.shown = percent
         line = f"{self.name}: {percent} %, {time.monotonic() - self.start:.0f} s"
-        print(f"\r\033[K{line}" if terminal else line, end="" if terminal else "\n", file=sys.stderr)
+        print(
+            f"\r\033[K{line}" if terminal else line, end="" if terminal else "\n", file=sys.stderr
+        )
         sys.stderr.flush()
 
     def end(self) -> None:

@@ -33,11 +33,11 @@
 
 /* What one vCPU executed so far, with the counts at the last switch to its guest. */
 struct counters {
-	uint64_t half[2]; /* all of it: lower and upper half of the addresses */
-	uint64_t guest[2]; /* of finished stays in a guest */
-	uint64_t entry[2]; /* half[] when the present stay began */
+	uint64_t half[2];   /* all of it: lower and upper half of the addresses */
+	uint64_t guest[2];  /* of finished stays in a guest */
+	uint64_t entry[2];  /* half[] when the present stay began */
 	const void *resume; /* where the present stay ends; NULL in the host */
-	uint64_t entries; /* stays begun */
+	uint64_t entries;   /* stays begun */
 };
 
 struct sample {
@@ -67,7 +67,7 @@ static struct {
 	const void **resumes; /* host addresses that follow a vmrun */
 	size_t n_resumes;
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
-} plugin = { .lock = PTHREAD_MUTEX_INITIALIZER };
+} plugin = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static struct counters *counters_of(unsigned int vcpu)
 {
@@ -79,7 +79,7 @@ static struct sample take(unsigned int vcpu)
 {
 	const volatile struct counters *c = counters_of(vcpu);
 	const void *resume = c->resume;
-	struct sample s = { .entries = c->entries };
+	struct sample s = {.entries = c->entries};
 
 	for (int h = 0; h < 2; h++) {
 		uint64_t all = c->half[h];
@@ -198,7 +198,7 @@ static bool is_resume(const void *address)
 
 static void translate_insn(struct qemu_plugin_insn *insn)
 {
-	static const uint8_t vmrun[] = { 0x0f, 0x01, 0xd8 };
+	static const uint8_t vmrun[] = {0x0f, 0x01, 0xd8};
 	size_t size = qemu_plugin_insn_size(insn);
 	uint8_t bytes[LAB_MARK_SIZE];
 
@@ -208,7 +208,8 @@ static void translate_insn(struct qemu_plugin_insn *insn)
 			char *resume = (char *)qemu_plugin_insn_haddr(insn) + size;
 
 			remember_resume(resume);
-			qemu_plugin_register_vcpu_insn_exec_cb(insn, at_vmrun, NO_REGISTERS, resume);
+			qemu_plugin_register_vcpu_insn_exec_cb(
+				insn, at_vmrun, NO_REGISTERS, resume);
 		}
 	} else if (size == sizeof(bytes)) {
 		uint32_t word;
@@ -216,9 +217,9 @@ static void translate_insn(struct qemu_plugin_insn *insn)
 		insn_bytes(insn, bytes, size);
 		memcpy(&word, bytes + 3, sizeof(word));
 		if (bytes[0] == 0x0f && bytes[1] == 0x1f && bytes[2] == 0x80 &&
-		    word >> 16 == LAB_MARK_MAGIC >> 16)
-			qemu_plugin_register_vcpu_insn_exec_cb(insn, at_mark, NO_REGISTERS,
-							       (void *)(uintptr_t)(word & 0xffff));
+			word >> 16 == LAB_MARK_MAGIC >> 16)
+			qemu_plugin_register_vcpu_insn_exec_cb(
+				insn, at_mark, NO_REGISTERS, (void *)(uintptr_t)(word & 0xffff));
 	}
 }
 
@@ -233,8 +234,8 @@ static void translate_resume(struct qemu_plugin_tb *tb, const void *address, uns
 	b->insns = qemu_plugin_tb_n_insns(tb);
 	b->half = half;
 	count_block(tb, &plugin.counts, half, b->insns);
-	qemu_plugin_register_vcpu_insn_exec_cb(qemu_plugin_tb_get_insn(tb, 0), at_resume,
-					       NO_REGISTERS, b);
+	qemu_plugin_register_vcpu_insn_exec_cb(
+		qemu_plugin_tb_get_insn(tb, 0), at_resume, NO_REGISTERS, b);
 }
 
 static void translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
@@ -262,7 +263,8 @@ static void print_samples(FILE *out, const struct sample *samples)
 
 		fprintf(out,
 			"%s{\"host_user\":%" PRIu64 ",\"host_kernel\":%" PRIu64
-			",\"guest_low\":%" PRIu64 ",\"guest_high\":%" PRIu64 ",\"vmruns\":%" PRIu64 "}",
+			",\"guest_low\":%" PRIu64 ",\"guest_high\":%" PRIu64 ",\"vmruns\":%" PRIu64
+			"}",
 			i ? "," : "", s->host[0], s->host[1], s->guest[0], s->guest[1], s->entries);
 	}
 	fputs("]", out);
@@ -333,7 +335,7 @@ static void *serve_forever(void *listener)
 
 static int listen_at(const char *path)
 {
-	struct sockaddr_un name = { .sun_family = AF_UNIX };
+	struct sockaddr_un name = {.sun_family = AF_UNIX};
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
@@ -366,9 +368,8 @@ static int start_server(const char *path)
 	return error ? -1 : 0;
 }
 
-__attribute__((visibility("default"))) int qemu_plugin_install(qemu_plugin_id_t id,
-								const qemu_info_t *info, int argc,
-								char **argv)
+__attribute__((visibility("default"))) int qemu_plugin_install(
+	qemu_plugin_id_t id, const qemu_info_t *info, int argc, char **argv)
 {
 	const char *path = argc == 1 && !strncmp(argv[0], "socket=", 7) ? argv[0] + 7 : NULL;
 

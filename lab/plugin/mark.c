@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * mark NUMBER...: marks a point from a shell, NUMBER from 0 to 255 (see
- * mark.h). Static and without a C library, so that little but the exec itself
- * comes on top of what is measured:
+ * mark NUMBER... [exec PROGRAM ARGUMENT...]: marks a point from a shell, NUMBER
+ * from 0 to 255 (see mark.h), and then becomes PROGRAM, given by its path.
+ * Static and without a C library, so that little but the exec itself comes on
+ * top of what is measured:
  * gcc -O2 -static -nostdlib -ffreestanding -o mark mark.c
  */
 #include "mark.h"
@@ -37,13 +38,30 @@ __attribute__((noreturn)) static void leave(long code)
 	__builtin_unreachable();
 }
 
+/* Returns only when PROGRAM cannot be run. */
+static void become(char *const *argv, char *const *envp)
+{
+	long result;
+
+	__asm__ volatile("syscall"
+			 : "=a"(result)
+			 : "a"(59L), "D"(argv[0]), "S"(argv), "d"(envp)
+			 : "rcx", "r11", "memory");
+	leave(127);
+}
+
 __attribute__((used, noreturn)) void run(const long *stack)
 {
 	char *const *argv = (char *const *)(stack + 1);
+	long argc = stack[0];
 
-	for (long i = 1; i < stack[0]; i++)
+	for (long i = 1; i < argc; i++) {
+		/* "exec" is the only word that starts with a letter. */
+		if (argv[i][0] == 'e' && i + 1 < argc)
+			become(argv + i + 1, argv + argc + 1);
 		((void (*)(void))(marks + number_of(argv[i]) * 8))();
-	leave(stack[0] < 2);
+	}
+	leave(argc < 2);
 }
 
 __asm__(".globl _start\n"

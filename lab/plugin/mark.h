@@ -12,12 +12,12 @@
 #define LAB_MARK_H
 
 #define LAB_MARK_MAGIC 0x44550000U
-#define LAB_MARK_SIZE 7
+#define LAB_MARK_SIZE  7
 
-#define LAB_MARK(number)                                               \
-	__asm__ volatile(".byte 0x0f, 0x1f, 0x80\n\t.long %c0"         \
-			 :                                             \
-			 : "i"((LAB_MARK_MAGIC | ((number) & 0xffffU))) \
+#define LAB_MARK(number)                                                                           \
+	__asm__ volatile(".byte 0x0f, 0x1f, 0x80\n\t.long %c0"                                     \
+			 :                                                                         \
+			 : "i"((LAB_MARK_MAGIC | ((number)&0xffffU)))                              \
 			 : "memory")
 
 #endif

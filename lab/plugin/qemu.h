@@ -30,8 +30,12 @@ typedef struct {
 struct qemu_plugin_tb;
 struct qemu_plugin_insn;
 
-enum qemu_plugin_op { ADD_U64 };
-enum qemu_plugin_cb_flags { NO_REGISTERS };
+enum qemu_plugin_op {
+	ADD_U64
+};
+enum qemu_plugin_cb_flags {
+	NO_REGISTERS
+};
 
 /* A block that begins where a vmrun resumes; see insn.c. */
 struct resume_block {
@@ -45,12 +49,10 @@ uint64_t qemu_plugin_tb_vaddr(const struct qemu_plugin_tb *tb);
 struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *tb, size_t index);
 size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *insn);
 void *qemu_plugin_insn_haddr(const struct qemu_plugin_insn *insn);
-void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id,
-					   void (*cb)(qemu_plugin_id_t id,
-						      struct qemu_plugin_tb *tb));
+void qemu_plugin_register_vcpu_tb_trans_cb(
+	qemu_plugin_id_t id, void (*cb)(qemu_plugin_id_t id, struct qemu_plugin_tb *tb));
 void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn,
-					    void (*cb)(unsigned int vcpu, void *data),
-					    enum qemu_plugin_cb_flags flags, void *data);
+	void (*cb)(unsigned int vcpu, void *data), enum qemu_plugin_cb_flags flags, void *data);
 
 __attribute__((visibility("default"))) int qemu_plugin_version = LAB_PLUGIN_API;
 
@@ -65,9 +67,8 @@ typedef struct qemu_plugin_scoreboard *counts_t;
 
 struct qemu_plugin_scoreboard *qemu_plugin_scoreboard_new(size_t size);
 void *qemu_plugin_scoreboard_find(struct qemu_plugin_scoreboard *score, unsigned int vcpu);
-void qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu(struct qemu_plugin_tb *tb,
-						       enum qemu_plugin_op op,
-						       qemu_plugin_u64 entry, uint64_t value);
+void qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu(
+	struct qemu_plugin_tb *tb, enum qemu_plugin_op op, qemu_plugin_u64 entry, uint64_t value);
 size_t qemu_plugin_insn_data(const struct qemu_plugin_insn *insn, void *dest, size_t size);
 
 static inline int counts_new(counts_t *counts, size_t size)
@@ -82,10 +83,10 @@ static inline void *counts_find(counts_t *counts, unsigned int vcpu)
 }
 
 /* The counters' first two words are those of the lower and the upper half. */
-static inline void count_block(struct qemu_plugin_tb *tb, counts_t *counts, unsigned int half,
-			       uint64_t insns)
+static inline void count_block(
+	struct qemu_plugin_tb *tb, counts_t *counts, unsigned int half, uint64_t insns)
 {
-	qemu_plugin_u64 entry = { *counts, half * sizeof(uint64_t) };
+	qemu_plugin_u64 entry = {*counts, half * sizeof(uint64_t)};
 
 	qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu(tb, ADD_U64, entry, insns);
 }
@@ -109,8 +110,7 @@ typedef struct {
 
 const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *insn);
 void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *tb,
-					  void (*cb)(unsigned int vcpu, void *data),
-					  enum qemu_plugin_cb_flags flags, void *data);
+	void (*cb)(unsigned int vcpu, void *data), enum qemu_plugin_cb_flags flags, void *data);
 void *calloc(size_t n, size_t size);
 
 static counts_t *all_counts;
@@ -136,12 +136,12 @@ static void add_block(unsigned int vcpu, void *data)
 	half[(uintptr_t)data & 1] += (uintptr_t)data >> 1;
 }
 
-static inline void count_block(struct qemu_plugin_tb *tb, counts_t *counts, unsigned int half,
-			       uint64_t insns)
+static inline void count_block(
+	struct qemu_plugin_tb *tb, counts_t *counts, unsigned int half, uint64_t insns)
 {
 	(void)counts;
-	qemu_plugin_register_vcpu_tb_exec_cb(tb, add_block, NO_REGISTERS,
-					     (void *)(uintptr_t)(insns << 1 | half));
+	qemu_plugin_register_vcpu_tb_exec_cb(
+		tb, add_block, NO_REGISTERS, (void *)(uintptr_t)(insns << 1 | half));
 }
 
 static inline void insn_bytes(struct qemu_plugin_insn *insn, void *dest, size_t size)

@@ -122,7 +122,12 @@ def test_a_reader_that_leaves_ends_the_command():
     pid = process.stdout.readline().decode().strip()
     process.stdout.close()
     assert process.wait(SECONDS) == 128 + signal.SIGPIPE
-    assert script(f"for i in 1 2 3 4 5 6; do kill -0 {pid} || exit 0; sleep 1; done; exit 1").returncode == 0
+    assert (
+        script(
+            f"for i in 1 2 3 4 5 6; do kill -0 {pid} || exit 0; sleep 1; done; exit 1"
+        ).returncode
+        == 0
+    )
 
 
 # Status
@@ -157,7 +162,11 @@ def test_bad_command_line():
 
 def test_working_directory_environment_and_umask():
     result = subprocess.run(
-        ["sh", "-c", f"umask 027; exec {LAB} exec -n --env OWN=1 --env SECRET -- sh -c 'pwd; umask; env'"],
+        [
+            "sh",
+            "-c",
+            f"umask 027; exec {LAB} exec -n --env OWN=1 --env SECRET -- sh -c 'pwd; umask; env'",
+        ],
         cwd=REPOSITORY / "lab/host",
         env={**os.environ, "DUET_TEST": "x y", "SECRET": "s", "UNRELATED": "u"},
         capture_output=True,
@@ -210,7 +219,9 @@ def test_the_host_has_what_duet_needs():
 
 @pytest.mark.parametrize("name", ["INT", "TERM", "HUP", "USR1"])
 def test_signals_reach_the_command(name):
-    process = started(f"trap 'echo got {name}; exit 9' {name}; echo ready; while :; do sleep 0.1; done")
+    process = started(
+        f"trap 'echo got {name}; exit 9' {name}; echo ready; while :; do sleep 0.1; done"
+    )
     process.send_signal(getattr(signal, f"SIG{name}"))
     out, _ = process.communicate(timeout=SECONDS)
     assert (process.returncode, out) == (9, f"got {name}\n".encode())
@@ -229,14 +240,21 @@ def test_a_killed_caller_takes_its_command_along():
     pid = process.stdout.readline().decode().strip()
     process.kill()
     process.wait()
-    assert script(f"for i in 1 2 3 4 5 6; do kill -0 {pid} || exit 0; sleep 1; done; exit 1").returncode == 0
+    assert (
+        script(
+            f"for i in 1 2 3 4 5 6; do kill -0 {pid} || exit 0; sleep 1; done; exit 1"
+        ).returncode
+        == 0
+    )
 
 
 # Several at once
 
 
 def test_two_at_once_meet_in_one_host():
-    first = started("echo ready; while [ ! -e /run/meet ]; do sleep 0.1; done; cat /run/meet; rm /run/meet")
+    first = started(
+        "echo ready; while [ ! -e /run/meet ]; do sleep 0.1; done; cat /run/meet; rm /run/meet"
+    )
     assert script("echo hello >/run/meet.new; mv /run/meet.new /run/meet").returncode == 0
     out, _ = first.communicate(timeout=SECONDS)
     assert (first.returncode, out) == (0, b"hello\n")
@@ -259,7 +277,15 @@ def test_terminal():
     master, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 99, 0, 0))
     process = subprocess.Popen(
-        [LAB, "exec", "--tty", "--", "sh", "-c", "tty; stty size; echo ready; read x; echo got $x; sleep 60"],
+        [
+            LAB,
+            "exec",
+            "--tty",
+            "--",
+            "sh",
+            "-c",
+            "tty; stty size; echo ready; read x; echo got $x; sleep 60",
+        ],
         cwd=REPOSITORY,
         stdin=terminal,
         stdout=terminal,
@@ -325,7 +351,10 @@ def test_a_crash_is_noticed_and_said(another, crash, reason):
         assert (result.returncode, b"crashed" in result.stderr) == (0, True)
     process = started("echo ready; sleep 100", env={**os.environ, **another})
     if crash == "panic":
-        assert lab("exec", "--", "sh", "-c", "echo c >/proc/sysrq-trigger", env=another).returncode == 125
+        assert (
+            lab("exec", "--", "sh", "-c", "echo c >/proc/sysrq-trigger", env=another).returncode
+            == 125
+        )
     else:
         os.kill(json.loads(lab("status", "--json", env=another).stdout)["pid"], signal.SIGKILL)
     _, errors = process.communicate(timeout=SECONDS)
@@ -349,7 +378,9 @@ def test_taking_it_down_is_no_crash(another):
 
 
 def test_direct_runs_here():
-    result = lab("exec", "--direct", "--", "sh", "-c", "cat; echo ${DUET_LAB:-here}; exit 5", input=b"in\n")
+    result = lab(
+        "exec", "--direct", "--", "sh", "-c", "cat; echo ${DUET_LAB:-here}; exit 5", input=b"in\n"
+    )
     assert (result.returncode, result.stdout) == (5, b"in\nhere\n")
     assert lab("exec", "--direct", "--", "no-such-command").returncode == 127
 
@@ -375,7 +406,7 @@ def test_two_counts_of_the_same_work_agree():
     assert [mark["id"] for mark in marks] == [1, 2] * 3
     counts = [
         after["sum"]["instructions"] - before["sum"]["instructions"]
-        for before, after in zip(marks[::2], marks[1::2])
+        for before, after in zip(marks[::2], marks[1::2], strict=True)
     ][1:]  # the first run also fills caches
     assert min(counts) > 500e6
     assert max(counts) / min(counts) < 1.001
@@ -389,8 +420,12 @@ def test_host_instructions_are_split_by_mode():
     middle = plugin.count(host)["sum"]
     script("dd if=/dev/zero of=/dev/null bs=1 count=300000 2>/dev/null")
     after = plugin.count(host)["sum"]
-    assert middle["host_user"] - before["host_user"] > 3 * (middle["host_kernel"] - before["host_kernel"])
-    assert after["host_kernel"] - middle["host_kernel"] > 3 * (after["host_user"] - middle["host_user"])
+    assert middle["host_user"] - before["host_user"] > 3 * (
+        middle["host_kernel"] - before["host_kernel"]
+    )
+    assert after["host_kernel"] - middle["host_kernel"] > 3 * (
+        after["host_user"] - middle["host_user"]
+    )
 
 
 # The mend and the frames, without a lab host
