@@ -164,7 +164,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _fill_standard_streams() -> None:
+    """A caller may have closed some: a pipe of ours must not take their numbers."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
 def main() -> int:
+    _fill_standard_streams()
     args = _parser().parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):  # so that what was begun is undone
         if signal.getsignal(number) == signal.SIG_DFL:
