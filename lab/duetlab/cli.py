@@ -123,7 +123,7 @@ def _qemu(_args: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="lab/lab",
-        description=__doc__,
+        description="A KVM host in QEMU's emulator, for machines without hardware virtualization.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
