@@ -35,6 +35,9 @@ struct virtio_ops {
 	uint32_t class_code; /* PCI class */
 	/* Device features offered, without the ring features, which the core adds. */
 	uint64_t (*features)(struct virtio_device *device);
+	/* The driver's settings go back to what they were at first; may be null. Quiesced, under
+	 * the device's lock. */
+	void (*reset)(struct virtio_device *device);
 	/* DRIVER_OK: device->negotiated and the enabled queues are final. Return a negative errno
 	 * to make the device need a reset; quiesce does not follow then. Also called when a stopped
 	 * machine goes on, with the queues where they were. */

@@ -42,6 +42,8 @@ static void finish_reset_locked(struct virtio_pci *pci)
 	atomic_store(&pci->config_vector, VIRTIO_NO_VECTOR);
 	atomic_store(&pci->faulted, false);
 	virtio_take_isr(pci);
+	if (pci->model->ops->reset)
+		pci->model->ops->reset(pci->model);
 	pci->offered = pci->model->ops->features(pci->model) | pci->model->ring_features |
 		       VIRTIO_FEATURE(VIRTIO_F_INDIRECT_DESC) | VIRTIO_FEATURE(VIRTIO_F_EVENT_IDX) |
 		       VIRTIO_FEATURE(VIRTIO_F_VERSION_1);
