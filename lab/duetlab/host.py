@@ -48,7 +48,6 @@ class LabHost:
         if not re.fullmatch(r"[\w.-]{0,32}", also):
             raise LabError(f"DUET_LAB_NAME={also}: use letters, digits, . _ and - only", 2)
         self.state = cache_dir() / "lab" / (f"{name}-{also}" if also else name)
-        self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.console = self.state / "console.log"
 
     # What is known of it
@@ -80,6 +79,7 @@ class LabHost:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
+        self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
         with open(self.state / "lock", "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
