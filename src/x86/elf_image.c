@@ -58,9 +58,13 @@ static int add_segment(
 		image->low = segment.address;
 	image->segments[image->count++] = segment;
 	image->high = segment.address + segment.memory_size;
-	if (segment.offset + segment.file_size > image->end)
-		image->end = segment.offset + segment.file_size;
 	return 0;
+}
+
+static void extend(struct elf_image *image, uint64_t offset, uint64_t length, size_t size)
+{
+	if (range_within(offset, length, size) && offset + length > image->end)
+		image->end = offset + length;
 }
 
 /* The entry from the descriptor at @at of @length bytes, which lies within the file. */
@@ -112,6 +116,7 @@ static int parse_program_headers(struct elf_image *image, const uint8_t *file, s
 			find_pvh_entry(image, file, size, &program);
 		if (ret < 0)
 			return ret;
+		extend(image, program.p_offset, program.p_filesz, size);
 	}
 	return 0;
 }
@@ -125,17 +130,13 @@ static void extend_by_sections(
 	if (header->e_shentsize != sizeof(Elf64_Shdr) ||
 		!range_within(header->e_shoff, bytes, size))
 		return;
-	if (header->e_shoff + bytes > image->end)
-		image->end = header->e_shoff + bytes;
+	extend(image, header->e_shoff, bytes, size);
 	for (unsigned i = 0; i < header->e_shnum; i++) {
 		Elf64_Shdr section;
 
 		memcpy(&section, file + header->e_shoff + i * sizeof(section), sizeof(section));
-		if (section.sh_type == SHT_NOBITS ||
-			!range_within(section.sh_offset, section.sh_size, size))
-			continue;
-		if (section.sh_offset + section.sh_size > image->end)
-			image->end = section.sh_offset + section.sh_size;
+		if (section.sh_type != SHT_NOBITS)
+			extend(image, section.sh_offset, section.sh_size, size);
 	}
 }
 

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The ACPI tables as an operating system walks them. */
+#include "base/bytes.h"
+#include "x86/acpi.h"
+#include "x86/layout.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define RAM (1ULL << 20)
+
+static struct acpi_config config_for(unsigned cpus)
+{
+	return (struct acpi_config){.cpus = cpus,
+		.ecam = LAYOUT_ECAM,
+		.mmio32 = LAYOUT_MMIO32,
+		.mmio32_size = LAYOUT_MMIO32_SIZE,
+		.mmio64 = 0x240000000,
+		.mmio64_size = LAYOUT_MMIO64_SIZE};
+}
+
+static int set_up(void **state)
+{
+	static struct memory memory;
+
+	memory_init(&memory);
+	*state = &memory;
+	return memory_add(&memory, GPA(0), RAM, MEMORY_ANONYMOUS, "low", NULL);
+}
+
+static int tear_down(void **state)
+{
+	memory_free(*state);
+	return 0;
+}
+
+static uint8_t sum(const uint8_t *bytes, size_t length)
+{
+	uint8_t total = 0;
+
+	while (length--)
+		total += *bytes++;
+	return total;
+}
+
+static const uint8_t *table_at(struct memory *memory, uint64_t gpa)
+{
+	const uint8_t *table = memory_at(memory, GPA(gpa), 36);
+
+	assert_non_null(table);
+	assert_true(gpa >= LAYOUT_ACPI && gpa + load_le32(table + 4) <= LAYOUT_ACPI_END);
+	assert_int_equal(sum(table, load_le32(table + 4)), 0);
+	return table;
+}
+
+/* The table that the XSDT lists by @signature. */
+static const uint8_t *find(struct memory *memory, uint64_t rsdp, const char *signature)
+{
+	const uint8_t *root = memory_at(memory, GPA(rsdp), 36), *xsdt;
+
+	assert_memory_equal(root, "RSD PTR ", 8);
+	assert_int_equal(sum(root, 20), 0);
+	assert_int_equal(sum(root, 36), 0);
+	xsdt = table_at(memory, load_le64(root + 24));
+	assert_memory_equal(xsdt, "XSDT", 4);
+	for (unsigned at = 36; at < load_le32(xsdt + 4); at += 8) {
+		const uint8_t *table = table_at(memory, load_le64(xsdt + at));
+
+		if (!memcmp(table, signature, 4))
+			return table;
+	}
+	fail_msg("no %s", signature);
+	return NULL;
+}
+
+static void test_fadt(void **state)
+{
+	struct memory *memory = *state;
+	struct acpi_config config = config_for(2);
+	const uint8_t *fadt, *facs;
+	uint64_t rsdp;
+
+	assert_int_equal(acpi_build(memory, &config, &rsdp, NULL), 0);
+	fadt = find(memory, rsdp, "FACP");
+	assert_int_equal(load_le32(fadt + 4), 276);
+	assert_int_equal(load_le16(fadt + 46), LAYOUT_ACPI_SCI);
+	assert_int_equal(load_le32(fadt + 56), LAYOUT_PM_EVENT);
+	assert_int_equal(load_le32(fadt + 64), LAYOUT_PM_CONTROL);
+	assert_int_equal(load_le32(fadt + 76), 0);
+	assert_true(load_le32(fadt + 112) & 1 << 10);   /* reset register */
+	assert_false(load_le32(fadt + 112) & 1U << 20); /* not hardware-reduced */
+	assert_false(load_le32(fadt + 112) & 1 << 4);   /* fixed power button */
+	assert_false(load_le16(fadt + 109) & 3);        /* no legacy devices, no 8042 */
+	assert_int_equal(load_le64(fadt + 120), LAYOUT_RESET_PORT);
+	assert_int_equal(fadt[128], 6);
+	facs = memory_at(memory, GPA(load_le32(fadt + 36)), 64);
+	assert_memory_equal(facs, "FACS", 4);
+	assert_int_equal(load_le32(fadt + 36) % 64, 0);
+	assert_int_equal(load_le32(fadt + 40), load_le64(fadt + 140));
+	assert_memory_equal(table_at(memory, load_le32(fadt + 40)), "DSDT", 4);
+	config.pm_timer = true;
+	assert_int_equal(acpi_build(memory, &config, &rsdp, NULL), 0);
+	fadt = find(memory, rsdp, "FACP");
+	assert_int_equal(load_le32(fadt + 76), LAYOUT_PM_TIMER);
+	assert_int_equal(fadt[91], 4);
+}
+
+/* Counts the entries of @type, whose lengths must add up; the last one goes to @last. */
+static unsigned count(const uint8_t *madt, uint8_t type, const uint8_t **last)
+{
+	unsigned found = 0, at = 44;
+
+	while (at < load_le32(madt + 4)) {
+		assert_true(madt[at + 1] >= 2);
+		if (madt[at] == type) {
+			found++;
+			*last = madt + at;
+		}
+		at += madt[at + 1];
+	}
+	assert_int_equal(at, load_le32(madt + 4));
+	return found;
+}
+
+static void test_madt(void **state)
+{
+	struct memory *memory = *state;
+	struct acpi_config config = config_for(64);
+	const uint8_t *madt, *entry = NULL;
+	uint64_t rsdp;
+
+	assert_int_equal(acpi_build(memory, &config, &rsdp, NULL), 0);
+	madt = find(memory, rsdp, "APIC");
+	assert_int_equal(load_le32(madt + 36), LAYOUT_LAPIC);
+	assert_int_equal(load_le32(madt + 40), 0);
+	assert_int_equal(count(madt, 0, &entry), 64);
+	assert_int_equal(entry[3], 63);
+	assert_int_equal(load_le32(entry + 4), 1);
+	assert_int_equal(count(madt, 1, &entry), 1);
+	assert_int_equal(entry[2], 64);
+	assert_int_equal(load_le32(entry + 4), LAYOUT_IOAPIC);
+	assert_int_equal(count(madt, 2, &entry), 1);
+	assert_int_equal(entry[3], LAYOUT_ACPI_SCI);
+	assert_int_equal(load_le16(entry + 8), 0xd);
+	config.pic = true;
+	assert_int_equal(acpi_build(memory, &config, &rsdp, NULL), 0);
+	madt = find(memory, rsdp, "APIC");
+	assert_int_equal(load_le32(madt + 40), 1);
+	assert_int_equal(count(madt, 2, &entry), 2);
+}
+
+static void test_mcfg(void **state)
+{
+	struct memory *memory = *state;
+	struct acpi_config config = config_for(1);
+	const uint8_t *mcfg;
+	uint64_t rsdp;
+
+	assert_int_equal(acpi_build(memory, &config, &rsdp, NULL), 0);
+	mcfg = find(memory, rsdp, "MCFG");
+	assert_int_equal(load_le32(mcfg + 4), 60);
+	assert_int_equal(load_le64(mcfg + 44), LAYOUT_ECAM);
+	assert_int_equal(mcfg[54], 0); /* first and last bus */
+	assert_int_equal(mcfg[55], 0);
+}
+
+/* The windows: Name objects, each 14 bytes. */
+static void test_ssdt(void **state)
+{
+	static const char *const names[] = {"W32B", "W32S", "W64B", "W64S", "ECAM"};
+	struct memory *memory = *state;
+	struct acpi_config config = config_for(1);
+	const uint64_t values[] = {
+		config.mmio32, config.mmio32_size, config.mmio64, config.mmio64_size, config.ecam};
+	const uint8_t *ssdt;
+	uint64_t rsdp;
+
+	assert_int_equal(acpi_build(memory, &config, &rsdp, NULL), 0);
+	ssdt = find(memory, rsdp, "SSDT");
+	assert_int_equal(load_le32(ssdt + 4), 36 + 5 * 14);
+	for (unsigned i = 0; i < 5; i++) {
+		const uint8_t *name = ssdt + 36 + i * 14;
+
+		assert_int_equal(name[0], 0x08);
+		assert_memory_equal(name + 1, names[i], 4);
+		assert_int_equal(name[5], 0x0e);
+		assert_int_equal(load_le64(name + 6), values[i]);
+	}
+}
+
+static void test_no_memory(void **state)
+{
+	struct acpi_config config = config_for(1);
+	struct memory empty;
+	struct error err = {0};
+	uint64_t rsdp;
+
+	memory_init(&empty);
+	assert_int_equal(acpi_build(&empty, &config, &rsdp, &err), -ENOMEM);
+	assert_non_null(strstr(err.text, "--memory"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_fadt, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_madt, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_mcfg, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_ssdt, set_up, tear_down),
+		cmocka_unit_test(test_no_memory),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
