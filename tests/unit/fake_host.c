@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "fake_host.h"
+
+#include "base/checked.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+/* A test's own misuse, or a device's: there is nothing sensible to go on with. */
+static void fail(const char *what)
+{
+	fprintf(stderr, "fake host: %s\n", what);
+	abort();
+}
+
+static struct fake_host *fake_of(struct bus_host *host)
+{
+	return container_of(host, struct fake_host, host);
+}
+
+static struct fake_route *route_of(struct fake_host *fake, unsigned gsi)
+{
+	unsigned index = gsi - FAKE_HOST_GSI_FIRST;
+
+	if (index >= FAKE_HOST_ROUTES || !fake->routes[index].used)
+		fail("no such route");
+	return &fake->routes[index];
+}
+
+static void set_line(struct bus_host *host, unsigned gsi, bool level)
+{
+	struct fake_host *fake = fake_of(host);
+
+	if (gsi >= FAKE_HOST_LINES)
+		fail("no such line");
+	pthread_mutex_lock(&fake->lock);
+	fake->raised[gsi] += level && !fake->lines[gsi];
+	fake->lines[gsi] = level;
+	pthread_mutex_unlock(&fake->lock);
+}
+
+static int msi_add(struct bus_host *host, uint64_t address, uint32_t data, unsigned *gsi)
+{
+	struct fake_host *fake = fake_of(host);
+	int ret = -ENOSPC;
+
+	pthread_mutex_lock(&fake->lock);
+	fake->msi_adds++;
+	for (unsigned i = 0; i < FAKE_HOST_ROUTES; i++) {
+		if (fake->routes[i].used)
+			continue;
+		fake->routes[i] = (struct fake_route){true, address, data, -1};
+		*gsi = FAKE_HOST_GSI_FIRST + i;
+		ret = 0;
+		break;
+	}
+	pthread_mutex_unlock(&fake->lock);
+	return ret;
+}
+
+static int msi_change(struct bus_host *host, unsigned gsi, uint64_t address, uint32_t data)
+{
+	struct fake_host *fake = fake_of(host);
+	struct fake_route *route;
+
+	pthread_mutex_lock(&fake->lock);
+	fake->msi_changes++;
+	route = route_of(fake, gsi);
+	route->address = address;
+	route->data = data;
+	pthread_mutex_unlock(&fake->lock);
+	return 0;
+}
+
+static void msi_remove(struct bus_host *host, unsigned gsi)
+{
+	struct fake_host *fake = fake_of(host);
+
+	pthread_mutex_lock(&fake->lock);
+	fake->msi_removes++;
+	if (route_of(fake, gsi)->eventfd >= 0)
+		fail("route removed with its eventfd attached");
+	route_of(fake, gsi)->used = false;
+	pthread_mutex_unlock(&fake->lock);
+}
+
+static int irqfd_attach(struct bus_host *host, unsigned gsi, int eventfd)
+{
+	struct fake_host *fake = fake_of(host);
+
+	pthread_mutex_lock(&fake->lock);
+	fake->attaches++;
+	if (route_of(fake, gsi)->eventfd >= 0)
+		fail("eventfd attached twice");
+	route_of(fake, gsi)->eventfd = eventfd;
+	pthread_mutex_unlock(&fake->lock);
+	return 0;
+}
+
+static void irqfd_detach(struct bus_host *host, unsigned gsi, int eventfd)
+{
+	struct fake_host *fake = fake_of(host);
+
+	pthread_mutex_lock(&fake->lock);
+	fake->detaches++;
+	if (route_of(fake, gsi)->eventfd != eventfd)
+		fail("eventfd detached that was not attached");
+	route_of(fake, gsi)->eventfd = -1;
+	pthread_mutex_unlock(&fake->lock);
+}
+
+static bool same_doorbell(const struct fake_doorbell *a, const struct fake_doorbell *b)
+{
+	return a->used && a->port == b->port && a->address == b->address &&
+	       a->length == b->length && a->match == b->match && a->value == b->value;
+}
+
+static struct fake_doorbell *find_doorbell(
+	struct fake_host *fake, const struct fake_doorbell *doorbell)
+{
+	for (unsigned i = 0; i < FAKE_HOST_DOORBELLS; i++)
+		if (same_doorbell(&fake->doorbells[i], doorbell))
+			return &fake->doorbells[i];
+	return NULL;
+}
+
+static int doorbell_add(struct bus_host *host, bool port, uint64_t address, unsigned length,
+	bool match, uint64_t value, int eventfd)
+{
+	struct fake_host *fake = fake_of(host);
+	struct fake_doorbell doorbell = {true, port, match, address, value, length, eventfd};
+	int ret = -ENOSPC;
+
+	pthread_mutex_lock(&fake->lock);
+	fake->doorbell_adds++;
+	if (find_doorbell(fake, &doorbell))
+		ret = -EEXIST;
+	for (unsigned i = 0; ret == -ENOSPC && i < FAKE_HOST_DOORBELLS; i++) {
+		if (fake->doorbells[i].used)
+			continue;
+		fake->doorbells[i] = doorbell;
+		ret = 0;
+	}
+	pthread_mutex_unlock(&fake->lock);
+	return ret;
+}
+
+static void doorbell_remove(struct bus_host *host, bool port, uint64_t address, unsigned length,
+	bool match, uint64_t value, int eventfd)
+{
+	struct fake_host *fake = fake_of(host);
+	struct fake_doorbell doorbell = {true, port, match, address, value, length, eventfd};
+	struct fake_doorbell *found;
+
+	pthread_mutex_lock(&fake->lock);
+	fake->doorbell_removes++;
+	found = find_doorbell(fake, &doorbell);
+	if (!found || found->eventfd != eventfd)
+		fail("doorbell removed that was not in place");
+	found->used = false;
+	pthread_mutex_unlock(&fake->lock);
+}
+
+static const struct bus_host_ops fake_ops = {
+	.set_line = set_line,
+	.msi_add = msi_add,
+	.msi_change = msi_change,
+	.msi_remove = msi_remove,
+	.irqfd_attach = irqfd_attach,
+	.irqfd_detach = irqfd_detach,
+	.doorbell_add = doorbell_add,
+	.doorbell_remove = doorbell_remove,
+};
+
+void fake_host_init(struct fake_host *fake)
+{
+	memset(fake, 0, sizeof(*fake));
+	fake->host.ops = &fake_ops;
+	pthread_mutex_init(&fake->lock, NULL);
+}
+
+void fake_host_free(struct fake_host *fake)
+{
+	pthread_mutex_destroy(&fake->lock);
+}
+
+bool fake_host_line(struct fake_host *fake, unsigned gsi)
+{
+	bool level;
+
+	pthread_mutex_lock(&fake->lock);
+	level = fake->lines[gsi];
+	pthread_mutex_unlock(&fake->lock);
+	return level;
+}
+
+uint64_t fake_host_take_msi(struct fake_host *fake, uint32_t data)
+{
+	uint64_t sum = 0, signals;
+
+	pthread_mutex_lock(&fake->lock);
+	for (unsigned i = 0; i < FAKE_HOST_ROUTES; i++) {
+		const struct fake_route *route = &fake->routes[i];
+
+		if (route->used && route->eventfd >= 0 && route->data == data &&
+			read(route->eventfd, &signals, sizeof(signals)) == sizeof(signals))
+			sum += signals;
+	}
+	pthread_mutex_unlock(&fake->lock);
+	return sum;
+}
+
+bool fake_host_wait_msi(struct fake_host *fake, uint32_t data, unsigned milliseconds)
+{
+	const struct timespec step = {.tv_nsec = 1000000};
+
+	for (unsigned waited = 0; waited <= milliseconds; waited++) {
+		if (fake_host_take_msi(fake, data))
+			return true;
+		nanosleep(&step, NULL);
+	}
+	return false;
+}
+
+unsigned fake_host_routes(struct fake_host *fake)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < FAKE_HOST_ROUTES; i++)
+		count += fake->routes[i].used;
+	return count;
+}
+
+unsigned fake_host_attached(struct fake_host *fake)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < FAKE_HOST_ROUTES; i++)
+		count += fake->routes[i].used && fake->routes[i].eventfd >= 0;
+	return count;
+}
+
+unsigned fake_host_doorbells(struct fake_host *fake)
+{
+	unsigned count = 0;
+
+	pthread_mutex_lock(&fake->lock);
+	for (unsigned i = 0; i < FAKE_HOST_DOORBELLS; i++)
+		count += fake->doorbells[i].used;
+	pthread_mutex_unlock(&fake->lock);
+	return count;
+}
+
+static bool rings(const struct fake_doorbell *doorbell, bool port, uint64_t address, unsigned size,
+	uint64_t value)
+{
+	return doorbell->used && doorbell->port == port && doorbell->address == address &&
+	       (doorbell->length == 0 || doorbell->length == size) &&
+	       (!doorbell->match || doorbell->value == value);
+}
+
+bool fake_host_write(
+	struct fake_host *fake, bool port, uint64_t address, unsigned size, uint64_t value)
+{
+	static const uint64_t one = 1;
+	bool taken = false;
+
+	pthread_mutex_lock(&fake->lock);
+	for (unsigned i = 0; i < FAKE_HOST_DOORBELLS && !taken; i++) {
+		taken = rings(&fake->doorbells[i], port, address, size, value);
+		if (taken && write(fake->doorbells[i].eventfd, &one, sizeof(one)) < 0)
+			fail("doorbell's eventfd is not writable");
+	}
+	pthread_mutex_unlock(&fake->lock);
+	return taken;
+}
+
+void fake_machine_init(struct fake_machine *machine)
+{
+	const struct pci_windows windows = {
+		.ecam = FAKE_ECAM,
+		.memory32 = FAKE_MMIO32,
+		.memory32_size = 0x10000000,
+		.memory64 = 0x1000000000,
+		.memory64_size = 0x1000000000,
+		.ports = 0xc000,
+		.ports_size = 0x1000,
+	};
+	struct error err;
+
+	memset(machine, 0, sizeof(*machine));
+	fake_host_init(&machine->host);
+	memory_init(&machine->memory);
+	machine->ram = mmap(NULL, FAKE_RAM_SIZE, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (machine->ram == MAP_FAILED ||
+		memory_add_fixed(&machine->memory, GPA(0), FAKE_RAM_SIZE, machine->ram) < 0 ||
+		bus_new(&machine->place.ports, "ports") < 0 ||
+		bus_new(&machine->place.mmio, "mmio") < 0 ||
+		loop_thread_start(&machine->io, "fake-io", 64, &err) < 0)
+		fail("machine");
+	machine->place.memory = &machine->memory;
+	machine->place.host = &machine->host.host;
+	machine->place.io = machine->place.main = loop_thread_loop(machine->io);
+	if (pci_bus_new(&machine->place.pci, &machine->place, &windows, &err) < 0)
+		fail(err.text);
+}
+
+void fake_machine_free(struct fake_machine *machine)
+{
+	pci_bus_free(machine->place.pci);
+	bus_free(machine->place.ports);
+	bus_free(machine->place.mmio);
+	loop_thread_stop(machine->io);
+	memory_free(&machine->memory);
+	munmap(machine->ram, FAKE_RAM_SIZE);
+	fake_host_free(&machine->host);
+}
+
+uint64_t fake_guest_read(struct fake_machine *machine, uint64_t address, unsigned size)
+{
+	uint64_t value;
+
+	bus_read(machine->place.mmio, address, size, &value);
+	return value;
+}
+
+void fake_guest_write(struct fake_machine *machine, uint64_t address, unsigned size, uint64_t value)
+{
+	if (!fake_host_write(&machine->host, false, address, size, value))
+		bus_write(machine->place.mmio, address, size, value);
+}
+
+static uint64_t ecam_address(unsigned slot, unsigned offset)
+{
+	return FAKE_ECAM + (slot << 15) + offset;
+}
+
+uint32_t fake_guest_config_read(
+	struct fake_machine *machine, unsigned slot, unsigned offset, unsigned size)
+{
+	return (uint32_t)fake_guest_read(machine, ecam_address(slot, offset), size);
+}
+
+void fake_guest_config_write(
+	struct fake_machine *machine, unsigned slot, unsigned offset, unsigned size, uint32_t value)
+{
+	fake_guest_write(machine, ecam_address(slot, offset), size, value);
+}

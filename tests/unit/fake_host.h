@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A hypervisor and a machine in memory, for tests and fuzzers: what struct bus_host asks of KVM is
+ * recorded here, and a test plays the guest. Any thread.
+ */
+#ifndef DUET_TESTS_FAKE_HOST_H
+#define DUET_TESTS_FAKE_HOST_H
+
+#include "base/loop.h"
+#include "bus/device.h"
+#include "pci/pci.h"
+
+#include <pthread.h>
+
+#define FAKE_HOST_LINES     32
+#define FAKE_HOST_ROUTES    256
+#define FAKE_HOST_DOORBELLS 256
+#define FAKE_HOST_GSI_FIRST 24
+
+struct fake_route {
+	bool used;
+	uint64_t address;
+	uint32_t data;
+	int eventfd; /* attached, or -1 */
+};
+
+struct fake_doorbell {
+	bool used, port, match;
+	uint64_t address, value;
+	unsigned length;
+	int eventfd;
+};
+
+struct fake_host {
+	struct bus_host host; /* give &fake->host to the device */
+	pthread_mutex_t lock;
+	bool lines[FAKE_HOST_LINES];
+	unsigned raised[FAKE_HOST_LINES]; /* edges from low to high */
+	struct fake_route routes[FAKE_HOST_ROUTES];
+	struct fake_doorbell doorbells[FAKE_HOST_DOORBELLS];
+	/* Calls so far. */
+	unsigned msi_adds, msi_changes, msi_removes, attaches, detaches;
+	unsigned doorbell_adds, doorbell_removes;
+};
+
+void fake_host_init(struct fake_host *fake);
+void fake_host_free(struct fake_host *fake);
+bool fake_host_line(struct fake_host *fake, unsigned gsi);
+/* Interrupts that came with the message @data since the last call: what attached eventfds hold. */
+uint64_t fake_host_take_msi(struct fake_host *fake, uint32_t data);
+/* Waits up to @milliseconds for at least one. */
+bool fake_host_wait_msi(struct fake_host *fake, uint32_t data, unsigned milliseconds);
+unsigned fake_host_routes(struct fake_host *fake);    /* in use */
+unsigned fake_host_attached(struct fake_host *fake);  /* eventfds attached */
+unsigned fake_host_doorbells(struct fake_host *fake); /* in place */
+/* As KVM does at a guest's write: true when a doorbell took it. */
+bool fake_host_write(
+	struct fake_host *fake, bool port, uint64_t address, unsigned size, uint64_t value);
+
+/* A machine around it: RAM from 0, both buses, a PCI bus, an I/O loop in its own thread. */
+#define FAKE_RAM_SIZE (16ULL << 20)
+#define FAKE_ECAM     0xe0000000ULL
+#define FAKE_MMIO32   0xc0000000ULL
+struct fake_machine {
+	struct fake_host host;
+	struct memory memory;
+	uint8_t *ram;
+	struct loop_thread *io;
+	struct device_place place;
+};
+void fake_machine_init(struct fake_machine *machine);
+void fake_machine_free(struct fake_machine *machine);
+/* The guest's accesses to memory-mapped registers, doorbells first. */
+uint64_t fake_guest_read(struct fake_machine *machine, uint64_t address, unsigned size);
+void fake_guest_write(
+	struct fake_machine *machine, uint64_t address, unsigned size, uint64_t value);
+uint32_t fake_guest_config_read(
+	struct fake_machine *machine, unsigned slot, unsigned offset, unsigned size);
+void fake_guest_config_write(struct fake_machine *machine, unsigned slot, unsigned offset,
+	unsigned size, uint32_t value);
+
+#endif
