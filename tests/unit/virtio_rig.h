@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A virtio device on a fake machine with a guest's driver at its registers. The model of its own,
+ * for tests of the transport, answers each request with bytes of 0x5a in its writable part.
+ * Tests of real models use the driver's half on their own device.
+ */
+#ifndef DUET_TESTS_VIRTIO_RIG_H
+#define DUET_TESTS_VIRTIO_RIG_H
+
+#include "fake_host.h"
+#include "ring_driver.h"
+#include "virtio/virtio.h"
+
+#define RIG_QUEUES 4
+
+/* Offsets in the common structure (4.1.4.3). */
+#define COMMON_DEVICE_FEATURE_SELECT 0x00
+#define COMMON_DEVICE_FEATURE        0x04
+#define COMMON_DRIVER_FEATURE_SELECT 0x08
+#define COMMON_DRIVER_FEATURE        0x0c
+#define COMMON_CONFIG_VECTOR         0x10
+#define COMMON_NUM_QUEUES            0x12
+#define COMMON_STATUS                0x14
+#define COMMON_GENERATION            0x15
+#define COMMON_QUEUE_SELECT          0x16
+#define COMMON_QUEUE_SIZE            0x18
+#define COMMON_QUEUE_VECTOR          0x1a
+#define COMMON_QUEUE_ENABLE          0x1c
+#define COMMON_QUEUE_NOTIFY_OFF      0x1e
+#define COMMON_QUEUE_DESCRIPTORS     0x20
+#define COMMON_QUEUE_DRIVER          0x28
+#define COMMON_QUEUE_DEVICE          0x30
+
+/* The guest's driver: what it found by walking the capabilities. */
+struct virtio_driver {
+	struct fake_machine *machine;
+	unsigned slot;
+	uint64_t common, isr, config, notify; /* addresses */
+	uint64_t msix;
+	unsigned msix_capability, window_capability;
+	uint32_t stride;
+};
+
+/* Turns decoding on and finds the structures. */
+void driver_probe(struct virtio_driver *driver, struct fake_machine *machine, unsigned slot);
+uint64_t driver_read(struct virtio_driver *driver, unsigned offset, unsigned size);
+void driver_write(struct virtio_driver *driver, unsigned offset, unsigned size, uint64_t value);
+/* Writes 0 to the status and waits for it to read so. False after a second. */
+bool driver_reset(struct virtio_driver *driver);
+uint64_t driver_features(struct virtio_driver *driver);
+/* ACKNOWLEDGE, DRIVER, features, FEATURES_OK; false when the device refuses them. */
+bool driver_negotiate(struct virtio_driver *driver, uint64_t features);
+/* MSI-X on; vector V carries the data 0x100 + V. */
+void driver_msix(struct virtio_driver *driver, unsigned vectors);
+/* Ring of @setup's kind at @base; vector index + 1, or none with 0xffff. */
+void driver_queue(struct virtio_driver *driver, unsigned index, struct ring_driver *ring,
+	uint64_t base, const struct virtqueue_setup *setup, uint16_t vector);
+void driver_ok(struct virtio_driver *driver);
+void driver_kick(struct virtio_driver *driver, unsigned queue);
+/* Waits up to a second for a used buffer. */
+bool driver_await(struct ring_driver *ring, uint64_t *token, uint32_t *written);
+
+/* The test's model. */
+struct rig_model {
+	struct virtio_device virtio; /* first */
+	_Atomic unsigned activations, quiesces, kicks;
+	_Atomic bool hold_quiesce; /* quiesce() does not answer until rig_release() */
+	_Atomic bool fail_activate;
+	_Atomic bool *freed_flag;
+	struct loop_task release;
+	uint8_t config[16];
+};
+int rig_model_new(struct device **device, struct rig_model **model, unsigned queues,
+	uint64_t ring_features, struct error *err);
+/* Lets a held quiesce() answer, on the I/O loop. */
+void rig_release(struct rig_model *model);
+
+#endif
