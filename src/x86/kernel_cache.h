@@ -33,6 +33,10 @@ bool kernel_cache_find_digest(
 /* @image as kernel_image_build() made it. Negative errno when it could not be kept. */
 int kernel_cache_store(
 	int cache, const uint8_t digest[SHA256_SIZE], const struct kernel_image *image);
+/* Removes the entries that were longest not read until KERNEL_CACHE_ENTRIES are left, and what
+ * killed processes left behind. Machines that have an entry open keep it. */
+#define KERNEL_CACHE_ENTRIES 16
+void kernel_cache_prune(int cache);
 /* @file: what fstat said after the file was read. */
 void kernel_cache_link(int cache, const struct stat *file, const uint8_t digest[SHA256_SIZE]);
 

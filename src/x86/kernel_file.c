@@ -184,6 +184,7 @@ static int unpack_into_cache(const struct kernel_file *file, int cache, struct k
 		if (ret < 0)
 			return ret;
 		ret = kernel_cache_store(cache, digest, image);
+		kernel_cache_prune(cache);
 	}
 	if (ret == 0)
 		link_entry(cache, file, digest);

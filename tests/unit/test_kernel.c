@@ -9,6 +9,7 @@
 #include "x86/layout.h"
 #include "x86/unpack.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -560,6 +561,54 @@ static void test_cache_by_file(void **state)
 	free(elf.data);
 }
 
+static unsigned files_in(const char *directory)
+{
+	DIR *dir = opendir(directory);
+	unsigned count = 0;
+
+	assert_non_null(dir);
+	for (struct dirent *item; (item = readdir(dir));)
+		count += item->d_name[0] != '.';
+	closedir(dir);
+	return count;
+}
+
+static void test_cache_pruned(void **state)
+{
+	struct fixture *f = *state;
+	struct sample elf = sample_elf(true, SAMPLE_THREE_LISTS);
+	struct timespec times[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}};
+	uint8_t digest[SHA256_SIZE] = {0};
+	struct kernel_image image, found;
+	struct stat file;
+	int cache = kernel_cache_open(f->cache);
+
+	assert_int_equal(kernel_image_build(&image, elf.data, elf.size, &f->err), 0);
+	for (unsigned i = 0; i <= KERNEL_CACHE_ENTRIES; i++) {
+		digest[0] = (uint8_t)i;
+		assert_int_equal(kernel_cache_store(cache, digest, &image), 0);
+	}
+	/* The eighth is the oldest; a link leads to it; a killed process left a file. */
+	digest[0] = 7;
+	assert_int_equal(stat("/bin/sh", &file), 0);
+	kernel_cache_link(cache, &file, digest);
+	assert_true(kernel_cache_find_digest(cache, digest, &found));
+	assert_int_equal(futimens(found.fd, times), 0);
+	kernel_image_release(&found);
+	close(openat(cache, "tmp-1", O_CREAT | O_WRONLY, 0600));
+	assert_int_equal(utimensat(cache, "tmp-1", times, 0), 0);
+	assert_int_equal(files_in(f->cache), KERNEL_CACHE_ENTRIES + 3);
+	kernel_cache_prune(cache);
+	assert_int_equal(files_in(f->cache), KERNEL_CACHE_ENTRIES);
+	assert_false(kernel_cache_find_digest(cache, digest, &found));
+	digest[0] = 8;
+	assert_true(kernel_cache_find_digest(cache, digest, &found));
+	kernel_image_release(&found);
+	kernel_image_release(&image);
+	close(cache);
+	free(elf.data);
+}
+
 static void test_map_above_4g(void **state)
 {
 	struct memory memory;
@@ -629,6 +678,7 @@ int main(void)
 		TEST(test_cache),
 		TEST(test_cache_unusable),
 		TEST(test_cache_by_file),
+		TEST(test_cache_pruned),
 		TEST(test_map_above_4g),
 		TEST(test_sha256),
 	};
