@@ -78,14 +78,14 @@ static void write_data(void *device, uint64_t offset, unsigned size, uint64_t va
 
 static uint64_t read_ecam(void *device, uint64_t offset, unsigned size)
 {
-	if (offset >> 12 & 7)
+	if ((offset >> 12 & 7) || size > 4)
 		return UINT64_MAX;
 	return pci_config_read(device, (unsigned)(offset >> 15) & 31, offset & 0xfff, size);
 }
 
 static void write_ecam(void *device, uint64_t offset, unsigned size, uint64_t value)
 {
-	if ((offset >> 12 & 7) == 0)
+	if ((offset >> 12 & 7) == 0 && size <= 4)
 		pci_config_write(device, (unsigned)(offset >> 15) & 31, offset & 0xfff, size,
 			(uint32_t)value);
 }
