@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* virtio-console (virtio 1.2, 5.3): one port. */
+#include "virtio/devices/console_private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define DEVICE_CONSOLE   3
+#define CLASS_CONSOLE    0x078000 /* simple communication controller, other */
+#define QUEUE_SIZE       64
+#define CONFIG_SIZE      12
+#define CONFIG_COLUMNS   0
+#define CONFIG_ROWS      2
+#define CONFIG_PORTS     4
+#define CONFIG_EMERGENCY 8
+
+#define VIRTIO_CONSOLE_F_SIZE        0
+#define VIRTIO_CONSOLE_F_EMERG_WRITE 2
+
+static struct console *console_of(struct virtio_device *device)
+{
+	return container_of(device, struct console, virtio);
+}
+
+static uint64_t features(struct virtio_device *device)
+{
+	return VIRTIO_FEATURE(VIRTIO_CONSOLE_F_SIZE) | VIRTIO_FEATURE(VIRTIO_CONSOLE_F_EMERG_WRITE);
+}
+
+static uint64_t config_read(struct virtio_device *device, unsigned offset, unsigned size)
+{
+	uint32_t dimensions = atomic_load(&console_of(device)->size);
+	uint8_t config[CONFIG_SIZE] = {0};
+
+	store_le16(config + CONFIG_COLUMNS, (uint16_t)dimensions);
+	store_le16(config + CONFIG_ROWS, (uint16_t)(dimensions >> 16));
+	store_le32(config + CONFIG_PORTS, 1);
+	return config_load(config, sizeof(config), offset, size);
+}
+
+static void config_write(
+	struct virtio_device *device, unsigned offset, unsigned size, uint64_t value)
+{
+	if (offset == CONFIG_EMERGENCY)
+		console_emergency(console_of(device), (char)value);
+}
+
+void console_try_finish_quiesce(struct console *console)
+{
+	if (!console->quiescing || console->again_posted || !console_output_idle(console) ||
+		console->input.in_flight)
+		return;
+	console->quiescing = console->active = false;
+	virtio_quiesced(&console->virtio);
+}
+
+static int activate(struct virtio_device *device)
+{
+	struct console *console = console_of(device);
+
+	console->active = true;
+	console->output.dead = false;
+	console_input_start(console);
+	return 0;
+}
+
+static void kick(struct virtio_device *device, struct virtqueue *queue)
+{
+	struct console *console = console_of(device);
+
+	if (queue->index == CONSOLE_RECEIVE)
+		console_receive(console);
+	else
+		console_transmit(console);
+}
+
+static void quiesce(struct virtio_device *device)
+{
+	struct console *console = console_of(device);
+
+	console->quiescing = true;
+	console_output_stop(console);
+	console_input_stop(console);
+	console_try_finish_quiesce(console);
+}
+
+static void stats(struct virtio_device *device, struct stats_sink *sink)
+{
+	const struct console *console = console_of(device);
+
+	sink->count(sink, "queue0", "bytes", counter_read(&console->bytes_in));
+	sink->count(sink, "queue1", "bytes", counter_read(&console->bytes_out));
+}
+
+static void console_free(struct virtio_device *device)
+{
+	struct console *console = console_of(device);
+
+	pthread_mutex_destroy(&console->input.lock);
+	free(console);
+}
+
+static const struct virtio_ops console_ops = {
+	.id = DEVICE_CONSOLE,
+	.class_code = CLASS_CONSOLE,
+	.features = features,
+	.activate = activate,
+	.kick = kick,
+	.quiesce = quiesce,
+	.config_read = config_read,
+	.config_write = config_write,
+	.stats = stats,
+	.free = console_free,
+};
+
+int virtio_console_new(struct device **device, const char *name,
+	const struct virtio_console_options *options, struct error *err)
+{
+	struct console *console = calloc(1, sizeof(*console));
+
+	if (!console)
+		return error_errno(err, ENOMEM, "%s", name);
+	console->output.fd = options->output;
+	console->input.fd = options->input;
+	console->input.task.run = console_input_task;
+	pthread_mutex_init(&console->input.lock, NULL);
+	atomic_store(&console->size, 80 | 25U << 16);
+	console->virtio.ops = &console_ops;
+	console->virtio.queue_count = 2;
+	console->virtio.queue_size_max = QUEUE_SIZE;
+	console->virtio.config_size = CONFIG_SIZE;
+	console->virtio.ring_features = options->packed ? VIRTIO_FEATURE(VIRTIO_F_RING_PACKED) : 0;
+	return virtio_pci_new(device, &console->virtio, name, err);
+}
+
+void virtio_console_resize(struct device *device, uint16_t columns, uint16_t rows)
+{
+	struct console *console = console_of(virtio_pci_model(device));
+
+	atomic_store(&console->size, columns | (uint32_t)rows << 16);
+	virtio_config_changed(&console->virtio);
+}
+
+size_t virtio_console_input(struct device *device, const void *bytes, size_t length)
+{
+	return console_input_put(console_of(virtio_pci_model(device)), bytes, length);
+}

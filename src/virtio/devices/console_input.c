@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From a descriptor, or the main thread, to the guest's receive queue. */
+#include "virtio/devices/console_private.h"
+
+#include <errno.h>
+#include <poll.h>
+
+static void read_done(struct loop_op *op, int32_t res, uint32_t flags);
+static void poll_done(struct loop_op *op, int32_t res, uint32_t flags);
+
+size_t console_input_put(struct console *console, const void *bytes, size_t length)
+{
+	struct console_input *input = &console->input;
+	const uint8_t *from = bytes;
+	size_t taken;
+
+	pthread_mutex_lock(&input->lock);
+	taken = min_u64(length, sizeof(input->ring) - input->length);
+	for (size_t i = 0; i < taken; i++)
+		input->ring[(input->start + input->length++) % sizeof(input->ring)] = from[i];
+	if (taken && !input->posted && console->virtio.io) {
+		input->posted = true;
+		loop_post(console->virtio.io, &input->task);
+	}
+	pthread_mutex_unlock(&input->lock);
+	return taken;
+}
+
+void console_input_task(struct loop_task *task)
+{
+	struct console_input *input = container_of(task, struct console_input, task);
+
+	pthread_mutex_lock(&input->lock);
+	input->posted = false;
+	pthread_mutex_unlock(&input->lock);
+	console_receive(container_of(input, struct console, input));
+}
+
+/* Moves what is there into the chain; bytes. */
+static uint32_t fill(struct console_input *input, const struct virtqueue_chain *chain)
+{
+	size_t total = 0;
+
+	pthread_mutex_lock(&input->lock);
+	while (input->length && total < chain->writable_bytes) {
+		size_t part = min_u64(input->length, sizeof(input->ring) - input->start);
+
+		part = min_u64(part, chain->writable_bytes - total);
+		iov_copy_to(&chain->segments[chain->readable], chain->writable, total,
+			input->ring + input->start, part);
+		input->start = (input->start + part) % sizeof(input->ring);
+		input->length -= part;
+		total += part;
+	}
+	pthread_mutex_unlock(&input->lock);
+	return (uint32_t)total;
+}
+
+static size_t waiting(struct console_input *input)
+{
+	size_t length;
+
+	pthread_mutex_lock(&input->lock);
+	length = input->length;
+	pthread_mutex_unlock(&input->lock);
+	return length;
+}
+
+static void read_more(struct console *console)
+{
+	struct console_input *input = &console->input;
+	struct io_uring_sqe *sqe;
+
+	if (input->fd < 0 || input->reading || input->ended || console->quiescing ||
+		sizeof(input->ring) - waiting(input) < sizeof(input->bytes))
+		return;
+	input->reading = true;
+	input->in_flight++;
+	input->op.done = read_done;
+	sqe = loop_sqe(console->virtio.io);
+	io_uring_prep_read(sqe, input->fd, input->bytes, sizeof(input->bytes), (uint64_t)-1);
+	loop_submit(console->virtio.io, sqe, &input->op);
+}
+
+void console_receive(struct console *console)
+{
+	struct virtqueue *queue = &console->virtio.queues[CONSOLE_RECEIVE];
+	struct iovec segments[CONSOLE_SEGMENTS];
+	struct virtqueue_chain chain = {.segments = segments, .capacity = CONSOLE_SEGMENTS};
+
+	if (!console->active || console->quiescing || !queue->enabled || queue->broken)
+		return;
+	while (waiting(&console->input)) {
+		int ret = virtqueue_pop(queue, &chain);
+		uint32_t filled;
+
+		if (ret < 0)
+			virtio_needs_reset(&console->virtio, queue->fault);
+		if (ret <= 0)
+			break;
+		filled = fill(&console->input, &chain);
+		counter_add(&console->bytes_in, filled);
+		virtqueue_push(queue, &chain, filled);
+	}
+	read_more(console);
+	virtio_interrupt(&console->virtio, queue);
+}
+
+static void poll_again(struct console *console)
+{
+	struct console_input *input = &console->input;
+	struct io_uring_sqe *sqe = loop_sqe(console->virtio.io);
+
+	input->op.done = poll_done;
+	input->reading = true;
+	input->in_flight++;
+	io_uring_prep_poll_add(sqe, input->fd, POLLIN);
+	loop_submit(console->virtio.io, sqe, &input->op);
+}
+
+static void poll_done(struct loop_op *op, int32_t res, uint32_t flags)
+{
+	struct console_input *input = container_of(op, struct console_input, op);
+	struct console *console = container_of(input, struct console, input);
+
+	input->in_flight--;
+	input->reading = false;
+	if (res < 0 && res != -EINTR && res != -ECANCELED)
+		input->ended = true;
+	read_more(console);
+	console_try_finish_quiesce(console);
+}
+
+static void read_done(struct loop_op *op, int32_t res, uint32_t flags)
+{
+	struct console_input *input = container_of(op, struct console_input, op);
+	struct console *console = container_of(input, struct console, input);
+
+	input->in_flight--;
+	input->reading = false;
+	if (res > 0)
+		console_input_put(console, input->bytes, (size_t)res);
+	if (res == -EAGAIN && !console->quiescing) {
+		poll_again(console);
+	} else if (res <= 0 && res != -EINTR && res != -ECANCELED && res != -EAGAIN) {
+		input->ended = true;
+	}
+	console_receive(console);
+	console_try_finish_quiesce(console);
+}
+
+static void cancelled(struct loop_op *op, int32_t res, uint32_t flags)
+{
+	struct console_input *input = container_of(op, struct console_input, cancel);
+
+	input->in_flight--;
+	console_try_finish_quiesce(container_of(input, struct console, input));
+}
+
+void console_input_start(struct console *console)
+{
+	console->input.ended = false;
+	read_more(console);
+}
+
+void console_input_stop(struct console *console)
+{
+	struct console_input *input = &console->input;
+	struct io_uring_sqe *sqe;
+
+	if (!input->reading)
+		return;
+	input->in_flight++;
+	input->cancel.done = cancelled;
+	sqe = loop_sqe(console->virtio.io);
+	io_uring_prep_cancel(sqe, &input->op, 0);
+	loop_submit(console->virtio.io, sqe, &input->cancel);
+}

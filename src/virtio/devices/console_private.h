@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* virtio-console: the device (console.c) and the two descriptors behind it (console_output.c,
+ * console_input.c). */
+#ifndef DUET_VIRTIO_DEVICES_CONSOLE_PRIVATE_H
+#define DUET_VIRTIO_DEVICES_CONSOLE_PRIVATE_H
+
+#include "virtio/devices.h"
+#include "virtio/devices/common.h"
+
+#include <pthread.h>
+
+#define CONSOLE_RECEIVE     0
+#define CONSOLE_TRANSMIT    1
+#define CONSOLE_SEGMENTS    128
+#define CONSOLE_OUTPUT_SIZE 8192
+#define CONSOLE_INPUT_SIZE  4096
+#define CONSOLE_CHAINS      256 /* before the other devices' turn */
+
+struct console_buffer {
+	size_t length;
+	uint8_t bytes[CONSOLE_OUTPUT_SIZE];
+};
+
+/*
+ * The guest's output is copied here and its buffers go back at once; one buffer is being written
+ * while the other is filled. The write is an operation on the loop, so a terminal that takes
+ * nothing (Ctrl-S) stops this guest's console and no other device.
+ */
+struct console_output {
+	int fd;
+	bool dead; /* the descriptor failed: what the guest says is thrown away */
+	bool writing;
+	struct loop_op op, timeout, cancel;
+	struct __kernel_timespec patience;
+	unsigned in_flight; /* operations on the loop */
+	bool timing;
+	size_t sent; /* of the buffer being written */
+	unsigned filling;
+	struct console_buffer buffers[2];
+	/* A chain of which @taken bytes were copied when the buffers became full. */
+	bool pending;
+	uint64_t taken;
+	struct virtqueue_chain chain;
+	struct iovec segments[CONSOLE_SEGMENTS];
+};
+
+struct console_input {
+	int fd; /* -1: only virtio_console_input() */
+	struct loop_op op, cancel;
+	unsigned in_flight;
+	bool reading, ended;
+	uint8_t bytes[256]; /* being read */
+	/* Between the main thread and the I/O loop. */
+	pthread_mutex_t lock;
+	uint8_t ring[CONSOLE_INPUT_SIZE];
+	size_t start, length;
+	struct loop_task task;
+	bool posted;
+};
+
+struct console {
+	struct virtio_device virtio;
+	_Atomic uint32_t size; /* columns, rows << 16 */
+	bool active, quiescing;
+	struct loop_task again;
+	bool again_posted;
+	struct console_output output;
+	struct console_input input;
+	_Atomic uint64_t bytes_in, bytes_out;
+};
+
+/* console.c */
+void console_try_finish_quiesce(struct console *console);
+
+/* console_output.c; I/O loop. */
+void console_transmit(struct console *console);
+/* Waits for a while until what the guest said is written, then gives up. */
+void console_output_stop(struct console *console);
+bool console_output_idle(const struct console *console);
+/* Any thread: one character past everything, if the descriptor takes it now. */
+void console_emergency(const struct console *console, char character);
+
+/* console_input.c; I/O loop. */
+void console_receive(struct console *console);
+void console_input_start(struct console *console);
+void console_input_stop(struct console *console);
+void console_input_task(struct loop_task *task);
+/* Any thread. */
+size_t console_input_put(struct console *console, const void *bytes, size_t length);
+
+#endif

@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* virtio-net (virtio 1.2, 5.1): configuration, features, life. */
+#include "virtio/devices/net_private.h"
+
+#include <errno.h>
+#include <linux/if_tun.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define DEVICE_NET     1
+#define CLASS_ETHERNET 0x020000
+
+/* Offsets in struct virtio_net_config (5.1.4). */
+#define CONFIG_MAC       0
+#define CONFIG_STATUS    6
+#define CONFIG_PAIRS_MAX 8
+#define CONFIG_MTU       10
+#define STATUS_LINK_UP   1
+
+#define GUEST_OFFLOADS                                                                             \
+	(VIRTIO_FEATURE(VIRTIO_NET_F_GUEST_CSUM) | VIRTIO_FEATURE(VIRTIO_NET_F_GUEST_TSO4) |       \
+		VIRTIO_FEATURE(VIRTIO_NET_F_GUEST_TSO6) | VIRTIO_FEATURE(VIRTIO_NET_F_GUEST_ECN))
+#define HOST_OFFLOADS                                                                              \
+	(VIRTIO_FEATURE(VIRTIO_NET_F_CSUM) | VIRTIO_FEATURE(VIRTIO_NET_F_HOST_TSO4) |              \
+		VIRTIO_FEATURE(VIRTIO_NET_F_HOST_TSO6) | VIRTIO_FEATURE(VIRTIO_NET_F_HOST_ECN))
+
+static struct nic *nic_of(struct virtio_device *device)
+{
+	return container_of(device, struct nic, virtio);
+}
+
+static uint64_t features(struct virtio_device *device)
+{
+	const struct nic *nic = nic_of(device);
+	uint64_t bits = VIRTIO_FEATURE(VIRTIO_NET_F_MAC) | VIRTIO_FEATURE(VIRTIO_NET_F_STATUS) |
+			VIRTIO_FEATURE(VIRTIO_NET_F_MRG_RXBUF) |
+			VIRTIO_FEATURE(VIRTIO_NET_F_CTRL_VQ) | VIRTIO_FEATURE(VIRTIO_NET_F_CTRL_RX);
+
+	if (nic->mtu)
+		bits |= VIRTIO_FEATURE(VIRTIO_NET_F_MTU);
+	if (nic->pairs_max > 1)
+		bits |= VIRTIO_FEATURE(VIRTIO_NET_F_MQ);
+	if (nic->offloads && (net_offloads(nic->net) & TUN_F_CSUM))
+		bits |= HOST_OFFLOADS | GUEST_OFFLOADS |
+			VIRTIO_FEATURE(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS);
+	return bits;
+}
+
+static uint64_t config_read(struct virtio_device *device, unsigned offset, unsigned size)
+{
+	const struct nic *nic = nic_of(device);
+	uint8_t config[NIC_CONFIG_SIZE];
+
+	memcpy(config, nic->config, sizeof(config));
+	store_le16(config + CONFIG_STATUS, atomic_load(&nic->link_up) ? STATUS_LINK_UP : 0);
+	return config_load(config, sizeof(config), offset, size);
+}
+
+static void fill_config(struct nic *nic, const uint8_t *mac)
+{
+	memcpy(nic->config + CONFIG_MAC, mac, 6);
+	store_le16(nic->config + CONFIG_PAIRS_MAX, (uint16_t)nic->pairs_max);
+	store_le16(nic->config + CONFIG_MTU, nic->mtu);
+}
+
+static void reset(struct virtio_device *device)
+{
+	struct nic *nic = nic_of(device);
+
+	nic->pairs = 1;
+	nic->guest_offloads_set = false;
+	for (unsigned i = 0; i < nic->pairs_max; i++)
+		nic->own[i].held = 0;
+}
+
+void nic_apply_offloads(struct nic *nic)
+{
+	static const struct {
+		unsigned feature, tun;
+	} map[] = {
+		{VIRTIO_NET_F_GUEST_CSUM, TUN_F_CSUM},
+		{VIRTIO_NET_F_GUEST_TSO4, TUN_F_TSO4},
+		{VIRTIO_NET_F_GUEST_TSO6, TUN_F_TSO6},
+		{VIRTIO_NET_F_GUEST_ECN, TUN_F_TSO_ECN},
+	};
+	uint64_t taken = nic->guest_offloads_set ? nic->guest_offloads : nic->virtio.negotiated;
+	unsigned offloads = 0;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(map); i++)
+		if (taken >> map[i].feature & 1)
+			offloads |= map[i].tun;
+	/* 5.1.3.1: segmentation needs the checksum offload. */
+	net_set_offloads(nic->net, offloads & TUN_F_CSUM ? offloads : 0);
+}
+
+void nic_set_pairs(struct nic *nic, unsigned pairs)
+{
+	net_set_queues(nic->net, pairs);
+	nic->pairs = pairs;
+	for (unsigned i = 0; i < nic->pairs_max; i++) {
+		if (i < pairs)
+			nic_receive(&nic->own[i]);
+		else
+			net_receive_enable(nic->net, i, false);
+	}
+}
+
+static bool busy(const struct nic *nic)
+{
+	for (unsigned i = 0; i < nic->pairs_max; i++)
+		if (nic->own[i].again_posted)
+			return true;
+	return !nic->detached;
+}
+
+static void try_finish_quiesce(struct nic *nic)
+{
+	if (!nic->quiescing || busy(nic))
+		return;
+	nic->quiescing = false;
+	virtio_quiesced(&nic->virtio);
+}
+
+static void go_on(struct loop_task *task)
+{
+	struct nic_pair *pair = container_of(task, struct nic_pair, again);
+	bool receive = pair->receive_again, transmit = pair->transmit_again;
+
+	pair->again_posted = pair->receive_again = pair->transmit_again = false;
+	if (receive)
+		nic_receive(pair);
+	if (transmit)
+		nic_transmit(pair);
+	try_finish_quiesce(pair->nic);
+}
+
+void nic_continue_later(struct nic_pair *pair)
+{
+	if (pair->again_posted)
+		return;
+	pair->again_posted = true;
+	pair->again.run = go_on;
+	loop_post(pair->nic->virtio.io, &pair->again);
+}
+
+static void readable(void *opaque, unsigned queue)
+{
+	nic_receive(&((struct nic *)opaque)->own[queue]);
+}
+
+static void writable(void *opaque, unsigned queue)
+{
+	nic_transmit(&((struct nic *)opaque)->own[queue]);
+}
+
+static void gone(void *opaque)
+{
+	struct nic *nic = opaque;
+
+	atomic_store(&nic->link_up, false);
+	virtio_config_changed(&nic->virtio);
+}
+
+static const struct net_events events = {
+	.readable = readable,
+	.writable = writable,
+	.gone = gone,
+};
+
+/* Without VIRTIO_NET_F_MQ there is one pair, and the control queue follows it (5.1.2). */
+static unsigned control_index(const struct nic *nic)
+{
+	return virtio_has(&nic->virtio, VIRTIO_NET_F_MQ) ? 2 * nic->pairs_max : 2;
+}
+
+static int activate(struct virtio_device *device)
+{
+	struct nic *nic = nic_of(device);
+	unsigned used = control_index(nic) / 2;
+
+	nic->detached = false;
+	for (unsigned i = 0; i < nic->pairs_max; i++) {
+		nic->own[i].receive = i < used ? &device->queues[2 * i] : NULL;
+		nic->own[i].transmit = i < used ? &device->queues[2 * i + 1] : NULL;
+	}
+	net_attach(nic->net, device->io, &events, nic);
+	atomic_store(&nic->link_up, !net_is_gone(nic->net));
+	nic_apply_offloads(nic);
+	net_set_queues(nic->net, nic->pairs);
+	return 0;
+}
+
+static void kick(struct virtio_device *device, struct virtqueue *queue)
+{
+	struct nic *nic = nic_of(device);
+	unsigned control = control_index(nic);
+
+	if (queue->index == control)
+		nic_control(nic, queue);
+	else if (queue->index < control && queue->index % 2 == 0)
+		nic_receive(&nic->own[queue->index / 2]);
+	else if (queue->index < control)
+		nic_transmit(&nic->own[queue->index / 2]);
+}
+
+static void back_end_detached(void *opaque)
+{
+	struct nic *nic = opaque;
+
+	nic->detached = true;
+	try_finish_quiesce(nic);
+}
+
+static void quiesce(struct virtio_device *device)
+{
+	struct nic *nic = nic_of(device);
+
+	nic->quiescing = true;
+	net_detach(nic->net, back_end_detached);
+}
+
+static void save(struct virtio_device *device, struct state_writer *writer)
+{
+	const struct nic *nic = nic_of(device);
+
+	state_put_bytes(writer, nic->config + CONFIG_MAC, 6);
+	state_put_u16(writer, (uint16_t)nic->pairs);
+	state_put_bool(writer, nic->guest_offloads_set);
+	state_put_u64(writer, nic->guest_offloads);
+}
+
+static int restore(struct virtio_device *device, struct state_reader *reader, struct error *err)
+{
+	struct nic *nic = nic_of(device);
+	unsigned pairs;
+
+	state_get_bytes(reader, nic->config + CONFIG_MAC, 6);
+	pairs = state_get_u16(reader);
+	nic->guest_offloads_set = state_get_bool(reader);
+	nic->guest_offloads = state_get_u64(reader) & GUEST_OFFLOADS;
+	if (reader->failed)
+		return 0;
+	if (pairs < 1 || pairs > nic->pairs_max)
+		return error_set(err, EINVAL, "%s: was saved with %u queue pairs, has %u",
+			device->name, pairs, nic->pairs_max);
+	nic->pairs = pairs;
+	return 0;
+}
+
+static void count_queue(struct stats_sink *sink, unsigned index, const struct nic_counts *counts)
+{
+	char group[16];
+
+	snprintf(group, sizeof(group), "queue%u", index);
+	sink->count(sink, group, "frames", counter_read(&counts->frames));
+	sink->count(sink, group, "bytes", counter_read(&counts->bytes));
+	sink->count(sink, group, "dropped", counter_read(&counts->dropped));
+}
+
+static void stats(struct virtio_device *device, struct stats_sink *sink)
+{
+	const struct nic *nic = nic_of(device);
+
+	for (unsigned i = 0; i < nic->pairs_max; i++) {
+		count_queue(sink, 2 * i, &nic->own[i].received);
+		count_queue(sink, 2 * i + 1, &nic->own[i].transmitted);
+	}
+	sink->count(sink, NULL, "link_up", atomic_load(&nic->link_up));
+}
+
+static void release(struct nic *nic)
+{
+	net_close(nic->net);
+	if (nic->memory)
+		munmap(nic->memory, nic->memory_size);
+	free(nic->own);
+	free(nic);
+}
+
+static void nic_free(struct virtio_device *device)
+{
+	release(nic_of(device));
+}
+
+static const struct virtio_ops nic_ops = {
+	.id = DEVICE_NET,
+	.class_code = CLASS_ETHERNET,
+	.features = features,
+	.reset = reset,
+	.activate = activate,
+	.kick = kick,
+	.quiesce = quiesce,
+	.config_read = config_read,
+	.save = save,
+	.restore = restore,
+	.stats = stats,
+	.free = nic_free,
+};
+
+/* Zero pages of the host until they are used: a large frame is rare with a tap, and never goes
+ * through here with passt. */
+static int allocate(struct nic *nic)
+{
+	size_t scratch = align_up(sizeof(*nic->scratch), 4096);
+	size_t frame = align_up(NET_FRAME_MAX, 4096);
+	void *memory;
+
+	nic->memory_size = scratch + nic->pairs_max * frame;
+	nic->own = calloc(nic->pairs_max, sizeof(*nic->own));
+	memory = mmap(NULL, nic->memory_size, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (memory == MAP_FAILED)
+		return -ENOMEM;
+	nic->memory = memory;
+	nic->scratch = memory;
+	for (unsigned i = 0; nic->own && i < nic->pairs_max; i++) {
+		nic->own[i].nic = nic;
+		nic->own[i].index = i;
+		nic->own[i].frame = (uint8_t *)memory + scratch + i * frame;
+	}
+	return nic->own ? 0 : -ENOMEM;
+}
+
+int virtio_net_new(struct device **device, const char *name,
+	const struct virtio_net_options *options, struct error *err)
+{
+	struct nic *nic = calloc(1, sizeof(*nic));
+	unsigned pairs = options->queue_pairs ? options->queue_pairs : 1;
+
+	if (!nic) {
+		net_close(options->net);
+		return error_errno(err, ENOMEM, "--net");
+	}
+	nic->net = options->net;
+	nic->pairs_max = pairs;
+	nic->pairs = 1;
+	if (pairs > net_queues(options->net)) {
+		release(nic);
+		return error_set(err, EINVAL, "--net: this kind of network has %u queues at most",
+			net_queues(options->net));
+	}
+	if (allocate(nic) < 0) {
+		release(nic);
+		return error_errno(err, ENOMEM, "--net");
+	}
+	nic->offloads = options->offloads;
+	nic->mtu = options->mtu;
+	atomic_store(&nic->link_up, true);
+	fill_config(nic, options->mac);
+	nic->virtio.ops = &nic_ops;
+	nic->virtio.queue_count = 2 * pairs + 1;
+	nic->virtio.queue_size_max = NIC_QUEUE_SIZE;
+	nic->virtio.config_size = NIC_CONFIG_SIZE;
+	nic->virtio.ring_features = options->packed ? VIRTIO_FEATURE(VIRTIO_F_RING_PACKED) : 0;
+	return virtio_pci_new(device, &nic->virtio, name, err);
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* virtio-net: what net.c (life, configuration), net_receive.c, net_transmit.c and net_control.c
+ * share. */
+#ifndef DUET_VIRTIO_DEVICES_NET_PRIVATE_H
+#define DUET_VIRTIO_DEVICES_NET_PRIVATE_H
+
+#include "backend/net.h"
+#include "virtio/devices.h"
+#include "virtio/devices/common.h"
+
+#define VIRTIO_NET_F_CSUM                0
+#define VIRTIO_NET_F_GUEST_CSUM          1
+#define VIRTIO_NET_F_CTRL_GUEST_OFFLOADS 2
+#define VIRTIO_NET_F_MTU                 3
+#define VIRTIO_NET_F_MAC                 5
+#define VIRTIO_NET_F_GUEST_TSO4          7
+#define VIRTIO_NET_F_GUEST_TSO6          8
+#define VIRTIO_NET_F_GUEST_ECN           9
+#define VIRTIO_NET_F_HOST_TSO4           11
+#define VIRTIO_NET_F_HOST_TSO6           12
+#define VIRTIO_NET_F_HOST_ECN            13
+#define VIRTIO_NET_F_MRG_RXBUF           15
+#define VIRTIO_NET_F_STATUS              16
+#define VIRTIO_NET_F_CTRL_VQ             17
+#define VIRTIO_NET_F_CTRL_RX             18
+#define VIRTIO_NET_F_MQ                  22
+
+#define NIC_QUEUE_SIZE  256
+#define NIC_CONFIG_SIZE 20
+#define NIC_SEGMENTS    1024 /* of one frame, IOV_MAX */
+#define NIC_MERGE_MAX   64   /* buffers for one frame: 64 KiB in buffers of 1 KiB */
+#define NIC_FRAME_MIN   (NET_HEADER_SIZE + 14)
+#define NIC_BURST       256 /* frames before the other devices' turn */
+
+struct nic;
+
+struct nic_counts {
+	_Atomic uint64_t frames, bytes, dropped;
+};
+
+/* A pair of queues. */
+struct nic_pair {
+	struct nic *nic;
+	unsigned index;
+	struct virtqueue *receive, *transmit; /* null when they do not belong to the pair */
+	struct nic_counts received, transmitted;
+	/* A frame taken from the back end that the guest's buffers were too few for; also where the
+	 * part of a frame goes that does not fit into its first buffer. NET_FRAME_MAX bytes. */
+	uint8_t *frame;
+	uint32_t held; /* its length; 0: none */
+	/* Goes on in the next round with what is marked. */
+	struct loop_task again;
+	bool again_posted, receive_again, transmit_again;
+};
+
+/* For the frame being moved; the I/O loop's. */
+struct nic_scratch {
+	struct virtqueue_chain chains[NIC_MERGE_MAX];
+	struct iovec segments[NIC_SEGMENTS + 1];
+};
+
+struct nic {
+	struct virtio_device virtio;
+	struct net *net;
+	bool offloads;
+	uint16_t mtu;
+	uint8_t config[NIC_CONFIG_SIZE]; /* all but the status */
+	_Atomic bool link_up;
+	unsigned pairs_max;
+	/* I/O loop from here on. */
+	unsigned pairs;           /* the driver's choice */
+	uint64_t guest_offloads;  /* VIRTIO_NET_F_GUEST_* the driver takes now */
+	bool guest_offloads_set;  /* by command, else by negotiation */
+	bool quiescing, detached; /* the back end is off the loop */
+	void *memory;             /* one mapping: scratch and frames */
+	size_t memory_size;
+	struct nic_scratch *scratch;
+	struct nic_pair *own;
+};
+
+/* net_receive.c, net_transmit.c: until there is nothing left to do. */
+void nic_receive(struct nic_pair *pair);
+void nic_transmit(struct nic_pair *pair);
+/* net_control.c */
+void nic_control(struct nic *nic, struct virtqueue *queue);
+
+/* net.c */
+void nic_continue_later(struct nic_pair *pair);
+/* Tells the back end what the driver takes. */
+void nic_apply_offloads(struct nic *nic);
+void nic_set_pairs(struct nic *nic, unsigned pairs);
+
+#endif
