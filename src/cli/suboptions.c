@@ -129,7 +129,7 @@ static int net_mtu(void *config, const char *value, struct error *err)
 	return 0;
 }
 
-static int net_queues(void *config, const char *value, struct error *err)
+static int net_queue_pairs(void *config, const char *value, struct error *err)
 {
 	return queues_of("--net", value, &((struct net_config *)config)->queues, err);
 }
@@ -151,7 +151,7 @@ static const struct part net_parts[] = {
 	{"model", net_model},
 	{"mac", net_mac},
 	{"mtu", net_mtu},
-	{"queues", net_queues},
+	{"queues", net_queue_pairs},
 	{"offloads", net_offloads_switch},
 	{"forward", net_forward},
 };
