@@ -18,6 +18,7 @@
 #define ECX1_OSXSAVE       (1U << 27)
 #define ECX1_HYPERVISOR    (1U << 31)
 #define EDX1_HTT           (1U << 28)
+#define EAX6_ARAT          (1U << 2)
 #define ECX7_OSPKE         (1U << 4)
 #define ECX81_CMP_LEGACY   (1U << 1)
 #define LEVEL_SMT          0x100U
@@ -75,6 +76,18 @@ static void set_leaf_1(struct table *table)
 	leaf->edx &= ~EDX1_HTT;
 	if (topology->cpus > 1)
 		leaf->edx |= EDX1_HTT;
+}
+
+/* The APIC timer runs always. Without the bit Linux insists on a PIT, which a machine with a split
+ * irqchip does not have. */
+static void set_leaf_6(struct table *table)
+{
+	struct kvm_cpuid_entry2 *leaf = find(table, 6);
+
+	if (leaf)
+		leaf->eax |= EAX6_ARAT;
+	else if (table->max >= 6)
+		add(table, (struct kvm_cpuid_entry2){.function = 6, .eax = EAX6_ARAT});
 }
 
 /* Cache leaves: 4 of Intel and 0x8000001D of AMD look the same but for the cores in 4. */
@@ -191,6 +204,7 @@ int cpu_cpuid(struct kvm_cpuid2 *cpuid, unsigned capacity, const struct cpu_topo
 	while (1U << table.id_bits < topology->cpus)
 		table.id_bits++;
 	set_leaf_1(&table);
+	set_leaf_6(&table);
 	if (leaf_7)
 		leaf_7->ecx &= ~ECX7_OSPKE;
 	set_cache_leaves(&table);

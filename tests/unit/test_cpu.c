@@ -94,6 +94,7 @@ static void test_intel(void **state)
 	assert_int_equal(got.ecx, 1U << 31 | 1U << 24 | 1U << 21);
 	assert_true(got.edx & 1 << 28);
 	assert_int_equal(leaf(cpuid, 7, 0).ecx, 1 << 3);
+	assert_int_equal(leaf(cpuid, 6, 0).eax, 4); /* ARAT, which the host's table lacked */
 	/* Eight ids for five cores; the first cache is a core's own, the third level everybody's.
 	 */
 	assert_int_equal(leaf(cpuid, 4, 0).eax, 7U << 26 | 0x121);
