@@ -5,6 +5,7 @@
 #include "base/checked.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -480,6 +481,44 @@ static void test_stop_and_start(void **state)
 	rig_free(&rig);
 }
 
+struct kicker {
+	struct rig *rig;
+	_Atomic bool stop;
+};
+
+static void *kick_all_the_time(void *opaque)
+{
+	struct kicker *kicker = opaque;
+
+	while (!kicker->stop)
+		driver_kick(&kicker->rig->driver, 0);
+	return NULL;
+}
+
+/* A doorbell that rings while its watch is taken from the loop must not keep it there. */
+static void test_stop_under_kicks(void **state)
+{
+	struct kicker kicker = {0};
+	pthread_t thread;
+	struct error err;
+	struct rig rig;
+
+	(void)state;
+	rig_init(&rig);
+	kicker.rig = &rig;
+	bring_up(&rig, ALL, 1, true);
+	pthread_create(&thread, NULL, kick_all_the_time, &kicker);
+	for (unsigned round = 0; round < 1000; round++) {
+		rig.device->ops->stop(rig.device);
+		rig.device->ops->start(rig.device, &err);
+	}
+	kicker.stop = true;
+	pthread_join(thread, NULL);
+	request(&rig, 0);
+	assert_answered(&rig, 0);
+	rig_free(&rig);
+}
+
 static void save(struct rig *rig, struct state_writer *writer)
 {
 	state_writer_init(writer);
@@ -614,6 +653,7 @@ int main(void)
 		cmocka_unit_test(test_bad_queue_address),
 		cmocka_unit_test(test_moved_bar),
 		cmocka_unit_test(test_stop_and_start),
+		cmocka_unit_test(test_stop_under_kicks),
 		cmocka_unit_test(test_saved_state),
 		cmocka_unit_test(test_damaged_state),
 		cmocka_unit_test(test_machine_reset),
