@@ -177,6 +177,11 @@ void net_set_queues(struct net *net, unsigned count)
 	net->active = count;
 }
 
+int net_fd(const struct net *net, unsigned queue)
+{
+	return net->is_tap && queue < net->queues_count ? net->queues[queue].fd : -1;
+}
+
 bool net_is_gone(const struct net *net)
 {
 	return net->gone;

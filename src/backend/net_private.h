@@ -44,7 +44,7 @@ struct net {
 	unsigned offloads;     /* what it can do */
 	unsigned queues_count; /* opened */
 	unsigned active;       /* used by the guest */
-	bool gone, detaching;
+	bool is_tap, gone, detaching;
 	struct loop *loop; /* null while not attached */
 	const struct net_events *events;
 	void *opaque;

@@ -154,14 +154,27 @@ void passt_end(struct passt *passt)
 	passt->words_fd = -1;
 }
 
-/* Its last line, without what it says about a missing system log. */
+/* What it says at each start, and about a missing system log. */
+static bool chatter(const char *line)
+{
+	static const char *const starts[] = {"Failed to send ", "Don't run as root"};
+
+	if (!line[0])
+		return true;
+	for (unsigned i = 0; i < ARRAY_SIZE(starts); i++)
+		if (strncmp(line, starts[i], strlen(starts[i])) == 0)
+			return true;
+	return false;
+}
+
+/* Its last line that says something. */
 static const char *last_line(char *text)
 {
 	const char *last = "";
 	char *rest = text;
 
 	for (char *line; (line = strsep(&rest, "\n"));)
-		if (line[0] && strncmp(line, "Failed to send ", 15) != 0)
+		if (!chatter(line))
 			last = line;
 	return last;
 }

@@ -202,6 +202,7 @@ int tap_open(struct net **out, const struct net_options *options, struct error *
 	if (!tap)
 		return error_errno(err, ENOMEM, "--net tap");
 	tap->net.ops = &tap_ops;
+	tap->net.is_tap = true;
 	ret = fill(tap, options, err);
 	if (ret < 0) {
 		net_close(&tap->net);
