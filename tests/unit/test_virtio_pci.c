@@ -315,9 +315,9 @@ static void test_window(void **state)
 		pause_briefly();
 	request(&rig, 0);
 	assert_answered(&rig, 0);
+	memset(rig.machine.ram + DATA + 0x1000, 0, 64);
 	assert_true(ring_driver_offer(
 		&rig.rings[0], (struct ring_buffer[]){{DATA + 0x1000, 32, true}}, 1, false, 77));
-	memset(rig.machine.ram + DATA + 0x1000, 0, 64);
 	window_write(&rig, 0x3000, 2, 0);
 	assert_answered(&rig, 0);
 	rig_free(&rig);
