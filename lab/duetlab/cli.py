@@ -31,11 +31,12 @@ def _options(args: argparse.Namespace) -> dict:
         "qemu": "stock" if args.stock else None,
         "memory": args.memory,
         "icount": args.icount or None,
+        "profile": args.profile or None,
         "kernel_options": args.kernel_options,
     }
 
 
-NO_OPTIONS = dict.fromkeys(("qemu", "memory", "icount", "kernel_options"))
+NO_OPTIONS = dict.fromkeys(("qemu", "memory", "icount", "profile", "kernel_options"))
 
 
 def _up(args: argparse.Namespace) -> int:
@@ -132,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--stock", action="store_true", help="use Debian's own QEMU")
     up.add_argument("--memory", type=int, metavar="MIB", help="memory of the lab host (4096)")
     up.add_argument("--icount", action="store_true", help="count time by instructions (1 GHz TSC)")
+    up.add_argument("--profile", action="store_true", help="count by function too, for `profile`")
     up.add_argument("--kernel-options", metavar="TEXT", help="added to its kernel's command line")
     up.set_defaults(run=_up)
     commands.add_parser("down", help="take it down").set_defaults(run=_down)

@@ -93,7 +93,7 @@ class LabHost:
     def up(self, options: dict) -> dict:
         """The running lab host's record, started if it is down.
 
-        OPTIONS: qemu, memory, icount, kernel_options; None means the default.
+        OPTIONS: qemu, memory, icount, profile, kernel_options; None means the default.
         Those given must fit a lab host that is already up."""
         record = self.record()
         wanted = os.environ.get("DUET_LAB_QEMU")
@@ -122,12 +122,13 @@ class LabHost:
         kernel = hostkernel.find()
         if not os.path.exists(AGENT_PYTHON):
             debian.install_missing(["python3-minimal"])
-        from .plugin import plugin_for  # it asks lab hosts, so it imports this module
+        from .plugin import plugin_for, profile_plugin_for  # it asks lab hosts, so it imports this module
 
         wanted = machine.Machine(
             qemu=chosen,
             # Under -icount QEMU 10 corrupts its guest when a plugin adds inline.
             plugin=None if options.get("icount") else plugin_for(chosen),
+            profile=profile_plugin_for(chosen) if options.get("profile") else None,
             kernel=kernel.image,
             memory=options.get("memory") or MEMORY,
             state=self.state,
@@ -158,6 +159,7 @@ class LabHost:
                 "qemu": "mended" if chosen.mended else "stock",
                 "memory": wanted.memory,
                 "icount": wanted.icount,
+                "profile": bool(wanted.profile),
                 "kernel_options": wanted.kernel_options,
             },
         }
@@ -167,7 +169,7 @@ class LabHost:
 
     def _prepare(self, kernel: hostkernel.Kernel) -> None:
         self._end_unfinished()
-        for name in ("ready", "qmp.sock", "count.sock", "running.json"):
+        for name in ("ready", "qmp.sock", "count.sock", "profile.sock", "running.json"):
             (self.state / name).unlink(missing_ok=True)
         for path in (self.console, self.state / "qemu.log"):
             if path.exists():

@@ -19,6 +19,7 @@ class Machine:
     repository: Path
     cache: Path
     plugin: Path | None = None
+    profile: Path | None = None
     icount: bool = False
     kernel_options: str = ""
 
@@ -108,4 +109,6 @@ def arguments(machine: Machine) -> list[str]:
     args += ["-qmp", "unix:qmp.sock,server=on,wait=off"]
     if machine.plugin:
         args += ["-plugin", f"file={_quoted(machine.plugin)},socket=count.sock"]
+    if machine.profile:
+        args += ["-plugin", f"file={_quoted(machine.profile)},socket=profile.sock"]
     return args

@@ -20,8 +20,8 @@ MARK_FLAGS = "-std=gnu11 -O2 -static -nostdlib -ffreestanding".split()
 FIELDS = ("host_user", "host_kernel", "guest_low", "guest_high", "vmruns")
 
 
-def _compiled(name: str, source: str, flags: list[str]) -> Path:
-    """SOURCE compiled with FLAGS, kept in the cache by what it is made of."""
+def _compiled(name: str, sources: tuple[str, ...], flags: list[str]) -> Path:
+    """SOURCES compiled with FLAGS, kept in the cache by what it is made of."""
     parts = [path.read_bytes() for path in sorted(SOURCES.glob("*.[ch]"))]
     digest = hashlib.sha256(b"\0".join([*parts, " ".join(flags).encode()])).hexdigest()[:12]
     target = cache_dir() / "plugin" / digest / name
@@ -32,31 +32,50 @@ def _compiled(name: str, source: str, flags: list[str]) -> Path:
             debian.install_missing(["gcc", "libc6-dev"])
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f".{name}.{os.getpid()}")
-        command = ["gcc", *flags, "-o", str(part), str(SOURCES / source)]
+        files = [str(SOURCES / source) for source in sources]
+        command = ["gcc", *flags, "-o", str(part), *files]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode != 0:
-            raise LabError(f"{source} does not compile: {result.stderr.strip().splitlines()[-1]}")
+            raise LabError(f"{sources[0]} does not compile: {result.stderr.strip().splitlines()[-1]}")
         os.replace(part, target)
     return target
 
 
 def plugin_for(qemu: Qemu) -> Path:
     """The plugin for this QEMU's version of the plugin interface."""
-    api = 4 if qemu.version >= (9, 1, 0) else 1
-    return _compiled(f"insn-v{api}.so", "insn.c", [*PLUGIN_FLAGS, f"-DLAB_PLUGIN_API={api}"])
+    api = _interface(qemu)
+    flags = [*PLUGIN_FLAGS, f"-DLAB_PLUGIN_API={api}"]
+    return _compiled(f"insn-v{api}.so", ("insn.c", "server.c"), flags)
+
+
+def profile_plugin_for(qemu: Qemu) -> Path:
+    """The plugin that counts by block; it needs inline counts for each vCPU."""
+    if _interface(qemu) < 4:
+        raise LabError(f"--profile needs QEMU 9.1 or later, this is {qemu.name}")
+    flags = [*PLUGIN_FLAGS, "-DLAB_PLUGIN_API=4"]
+    return _compiled("profile.so", ("profile.c", "server.c"), flags)
+
+
+def _interface(qemu: Qemu) -> int:
+    return 4 if qemu.version >= (9, 1, 0) else 1
 
 
 def mark_program() -> Path:
     """The static program `mark NUMBER...`, for shells and initramfs images."""
-    return _compiled("mark", "mark.c", MARK_FLAGS)
+    return _compiled("mark", ("mark.c",), MARK_FLAGS)
+
+
+def ask(host: LabHost, line: str, name: str = "count.sock") -> str:
+    """The answer of the plugin that listens at NAME to one LINE."""
+    with connect_unix(host.state / name) as sock, sock.makefile("rw") as stream:
+        stream.write(line + "\n")
+        stream.flush()
+        return stream.read()
 
 
 def _ask(host: LabHost, line: str) -> dict:
     try:
-        with connect_unix(host.state / "count.sock") as sock, sock.makefile("rw") as stream:
-            stream.write(line + "\n")
-            stream.flush()
-            return json.loads(stream.read())
+        return json.loads(ask(host, line))
     except OSError as error:
         record = host.record()
         if host.alive(record) and record["options"]["icount"]:

@@ -10,26 +10,22 @@
  * address space stand for user and kernel; which one a block belongs to is
  * known when it is translated.
  */
-#include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
-#include <signal.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "mark.h"
 #include "qemu.h"
+#include "server.h"
 
 #define MAX_VCPUS 64
 #define MAX_MARKS (1U << 20)
+#define FIRST_VMRUN 65535 /* the mark noted at the first vmrun after a mark in the host */
 
 /* What one vCPU executed so far, with the counts at the last switch to its guest. */
 struct counters {
@@ -66,7 +62,7 @@ static struct {
 	size_t n_marks, room, dropped;
 	const void **resumes; /* host addresses that follow a vmrun */
 	size_t n_resumes;
-	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	bool vmrun_awaited; /* a mark in the host came after the last vmrun; read without the lock */
 } plugin = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static struct counters *counters_of(unsigned int vcpu)
@@ -88,34 +84,6 @@ static struct sample take(unsigned int vcpu)
 		s.host[h] = all - s.guest[h];
 	}
 	return s;
-}
-
-/* Call-backs at execution, on the vCPU's own thread */
-
-static void at_vmrun(unsigned int vcpu, void *resume)
-{
-	struct counters *c = counters_of(vcpu);
-
-	if (c->resume) /* a guest's own vmrun: intercepted, it stays the guest */
-		return;
-	c->entry[0] = c->half[0];
-	c->entry[1] = c->half[1];
-	c->resume = resume;
-	c->entries++;
-}
-
-/* The block's own instructions are already counted: they are the host's. */
-static void at_resume(unsigned int vcpu, void *block)
-{
-	const struct resume_block *b = block;
-	struct counters *c = counters_of(vcpu);
-
-	if (c->resume != b->address)
-		return;
-	c->guest[0] += c->half[0] - c->entry[0];
-	c->guest[1] += c->half[1] - c->entry[1];
-	c->guest[b->half] -= b->insns;
-	c->resume = NULL;
 }
 
 static uint64_t now_ns(void)
@@ -143,7 +111,7 @@ static bool make_room(void)
 	return true;
 }
 
-static void at_mark(unsigned int vcpu, void *id)
+static void note_mark(unsigned int vcpu, uint16_t id)
 {
 	struct sample *samples = calloc(plugin.vcpus, sizeof(*samples));
 
@@ -151,7 +119,7 @@ static void at_mark(unsigned int vcpu, void *id)
 	if (samples && make_room()) {
 		struct mark *m = &plugin.marks[plugin.n_marks++];
 
-		m->id = (uint16_t)(uintptr_t)id;
+		m->id = id;
 		m->vcpu = (uint8_t)vcpu;
 		m->in_guest = counters_of(vcpu)->resume;
 		m->ns = now_ns();
@@ -163,6 +131,44 @@ static void at_mark(unsigned int vcpu, void *id)
 		free(samples);
 	}
 	pthread_mutex_unlock(&plugin.lock);
+}
+
+/* Call-backs at execution, on the vCPU's own thread */
+
+static void at_vmrun(unsigned int vcpu, void *resume)
+{
+	struct counters *c = counters_of(vcpu);
+
+	if (c->resume) /* a guest's own vmrun: intercepted, it stays the guest */
+		return;
+	if (__atomic_load_n(&plugin.vmrun_awaited, __ATOMIC_RELAXED) &&
+		__atomic_exchange_n(&plugin.vmrun_awaited, false, __ATOMIC_RELAXED))
+		note_mark(vcpu, FIRST_VMRUN);
+	c->entry[0] = c->half[0];
+	c->entry[1] = c->half[1];
+	c->resume = resume;
+	c->entries++;
+}
+
+/* The block's own instructions are already counted: they are the host's. */
+static void at_resume(unsigned int vcpu, void *block)
+{
+	const struct resume_block *b = block;
+	struct counters *c = counters_of(vcpu);
+
+	if (c->resume != b->address)
+		return;
+	c->guest[0] += c->half[0] - c->entry[0];
+	c->guest[1] += c->half[1] - c->entry[1];
+	c->guest[b->half] -= b->insns;
+	c->resume = NULL;
+}
+
+static void at_mark(unsigned int vcpu, void *id)
+{
+	note_mark(vcpu, (uint16_t)(uintptr_t)id);
+	if (!counters_of(vcpu)->resume)
+		__atomic_store_n(&plugin.vmrun_awaited, true, __ATOMIC_RELAXED);
 }
 
 /* Translation */
@@ -198,28 +204,21 @@ static bool is_resume(const void *address)
 
 static void translate_insn(struct qemu_plugin_insn *insn)
 {
-	static const uint8_t vmrun[] = {0x0f, 0x01, 0xd8};
 	size_t size = qemu_plugin_insn_size(insn);
 	uint8_t bytes[LAB_MARK_SIZE];
+	unsigned int mark;
 
-	if (size == sizeof(vmrun)) {
-		insn_bytes(insn, bytes, size);
-		if (!memcmp(bytes, vmrun, size)) {
-			char *resume = (char *)qemu_plugin_insn_haddr(insn) + size;
+	if (size > sizeof(bytes))
+		return;
+	insn_bytes(insn, bytes, size);
+	if (is_vmrun(bytes, size)) {
+		char *resume = (char *)qemu_plugin_insn_haddr(insn) + size;
 
-			remember_resume(resume);
-			qemu_plugin_register_vcpu_insn_exec_cb(
-				insn, at_vmrun, NO_REGISTERS, resume);
-		}
-	} else if (size == sizeof(bytes)) {
-		uint32_t word;
-
-		insn_bytes(insn, bytes, size);
-		memcpy(&word, bytes + 3, sizeof(word));
-		if (bytes[0] == 0x0f && bytes[1] == 0x1f && bytes[2] == 0x80 &&
-			word >> 16 == LAB_MARK_MAGIC >> 16)
-			qemu_plugin_register_vcpu_insn_exec_cb(
-				insn, at_mark, NO_REGISTERS, (void *)(uintptr_t)(word & 0xffff));
+		remember_resume(resume);
+		qemu_plugin_register_vcpu_insn_exec_cb(insn, at_vmrun, NO_REGISTERS, resume);
+	} else if (is_mark(bytes, size, &mark)) {
+		qemu_plugin_register_vcpu_insn_exec_cb(
+			insn, at_mark, NO_REGISTERS, (void *)(uintptr_t)mark);
 	}
 }
 
@@ -300,72 +299,12 @@ static void answer_marks(FILE *out)
 	fputs("]}\n", out);
 }
 
-static void serve(int fd)
+static void answer(FILE *out, const char *line)
 {
-	FILE *stream = fdopen(fd, "r+");
-	char line[32] = "";
-
-	if (!stream) {
-		close(fd);
-		return;
-	}
-	if (fgets(line, sizeof(line), stream)) {
-		fseek(stream, 0, SEEK_CUR); /* from reading to writing */
-		if (!strcmp(line, "marks\n"))
-			answer_marks(stream);
-		else
-			answer_count(stream);
-	}
-	fclose(stream);
-}
-
-static void *serve_forever(void *listener)
-{
-	int fd = (int)(intptr_t)listener;
-
-	for (;;) {
-		int conn = accept(fd, NULL, NULL);
-
-		if (conn >= 0)
-			serve(conn);
-		else if (errno != EINTR && errno != ECONNABORTED)
-			return NULL;
-	}
-}
-
-static int listen_at(const char *path)
-{
-	struct sockaddr_un name = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	if (fd < 0)
-		return -1;
-	strncpy(name.sun_path, path, sizeof(name.sun_path) - 1);
-	unlink(path);
-	if (bind(fd, (struct sockaddr *)&name, sizeof(name)) || listen(fd, 8)) {
-		close(fd);
-		return -1;
-	}
-	return fd;
-}
-
-/* QEMU's signals are for QEMU's threads. */
-static int start_server(const char *path)
-{
-	int fd = listen_at(path);
-	sigset_t all, before;
-	pthread_t thread;
-	int error;
-
-	if (fd < 0) {
-		fprintf(stderr, "insn plugin: %s: %s\n", path, strerror(errno));
-		return -1;
-	}
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	error = pthread_create(&thread, NULL, serve_forever, (void *)(intptr_t)fd);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return error ? -1 : 0;
+	if (!strcmp(line, "marks\n"))
+		answer_marks(out);
+	else
+		answer_count(out);
 }
 
 __attribute__((visibility("default"))) int qemu_plugin_install(
@@ -380,7 +319,7 @@ __attribute__((visibility("default"))) int qemu_plugin_install(
 	plugin.vcpus = (unsigned int)info->system.max_vcpus;
 	if (plugin.vcpus > MAX_VCPUS || counts_new(&plugin.counts, sizeof(struct counters)))
 		return -1;
-	if (start_server(path))
+	if (server_start(path, answer))
 		return -1;
 	qemu_plugin_register_vcpu_tb_trans_cb(id, translate);
 	return 0;

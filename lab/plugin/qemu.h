@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The few functions of QEMU's plugin interface that insn.c uses, declared here
+ * The few functions of QEMU's plugin interface that insn.c and profile.c use, declared here
  * because Debian ships no header for them: version 4 (QEMU 9.1 to 10) and
  * version 1 (QEMU 7.2). LAB_PLUGIN_API chooses; what differs is wrapped below.
  */
@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+#include "mark.h"
 
 typedef uint64_t qemu_plugin_id_t;
 
@@ -82,11 +84,11 @@ static inline void *counts_find(counts_t *counts, unsigned int vcpu)
 	return qemu_plugin_scoreboard_find(*counts, vcpu);
 }
 
-/* The counters' first two words are those of the lower and the upper half. */
+/* Adds @insns to the word @cell of the vCPU's counters each time the block is entered. */
 static inline void count_block(
-	struct qemu_plugin_tb *tb, counts_t *counts, unsigned int half, uint64_t insns)
+	struct qemu_plugin_tb *tb, counts_t *counts, unsigned int cell, uint64_t insns)
 {
-	qemu_plugin_u64 entry = {*counts, half * sizeof(uint64_t)};
+	qemu_plugin_u64 entry = {*counts, cell * sizeof(uint64_t)};
 
 	qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu(tb, ADD_U64, entry, insns);
 }
@@ -150,5 +152,23 @@ static inline void insn_bytes(struct qemu_plugin_insn *insn, void *dest, size_t 
 }
 
 #endif
+
+static inline bool is_vmrun(const uint8_t *bytes, size_t size)
+{
+	static const uint8_t vmrun[] = {0x0f, 0x01, 0xd8};
+
+	return size == sizeof(vmrun) && memcmp(bytes, vmrun, size) == 0;
+}
+
+static inline bool is_mark(const uint8_t *bytes, size_t size, unsigned int *id)
+{
+	uint32_t word;
+
+	if (size != LAB_MARK_SIZE || bytes[0] != 0x0f || bytes[1] != 0x1f || bytes[2] != 0x80)
+		return false;
+	memcpy(&word, bytes + 3, sizeof(word));
+	*id = word & 0xffff;
+	return word >> 16 == LAB_MARK_MAGIC >> 16;
+}
 
 #endif
