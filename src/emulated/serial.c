@@ -126,7 +126,7 @@ static uint8_t read_data(struct serial *serial)
 	byte = serial->fifo[serial->fifo_first];
 	serial->fifo_first = (serial->fifo_first + 1) % FIFO_SIZE;
 	serial->fifo_count--;
-	if (serial->want_room && !serial->fifo_count) {
+	if (serial->want_room && serial->room && !serial->fifo_count) {
 		serial->want_room = false;
 		loop_post(serial->main, &serial->room_task);
 	}

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/loop.h"
+#include "board_fixture.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <time.h>
+#include <unistd.h>
+
+#define THR LAYOUT_SERIAL_PORT
+#define IER (LAYOUT_SERIAL_PORT + 1)
+#define IIR (LAYOUT_SERIAL_PORT + 2)
+#define LCR (LAYOUT_SERIAL_PORT + 3)
+#define MCR (LAYOUT_SERIAL_PORT + 4)
+#define LSR (LAYOUT_SERIAL_PORT + 5)
+#define MSR (LAYOUT_SERIAL_PORT + 6)
+
+struct port {
+	struct board_fixture fixture;
+	struct device *device;
+	int pipe[2];
+	unsigned rooms;
+};
+
+static int set_up(void **state)
+{
+	struct port *port = calloc(1, sizeof(*port));
+
+	assert_int_equal(pipe2(port->pipe, O_CLOEXEC), 0);
+	fcntl(port->pipe[0], F_SETFL, O_NONBLOCK);
+	fixture_open(&port->fixture);
+	assert_int_equal(serial_new(&port->device, port->pipe[1], NULL), 0);
+	assert_int_equal(port->device->ops->realize(port->device, &port->fixture.place, NULL), 0);
+	port->device->ops->reset(port->device);
+	*state = port;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct port *port = *state;
+
+	port->device->ops->free(port->device);
+	fixture_close(&port->fixture);
+	close(port->pipe[0]);
+	close(port->pipe[1]);
+	free(port);
+	return 0;
+}
+
+static void out(struct port *port, uint64_t address, uint8_t value)
+{
+	fixture_out(&port->fixture, address, 1, value);
+}
+
+static uint8_t in(struct port *port, uint64_t address)
+{
+	return (uint8_t)fixture_in(&port->fixture, address, 1);
+}
+
+static void put(struct port *port, const char *text)
+{
+	while (*text)
+		out(port, THR, (uint8_t)*text++);
+}
+
+static void assert_output(struct port *port, const char *expected)
+{
+	char got[256] = {0};
+	ssize_t length = read(port->pipe[0], got, sizeof(got) - 1);
+
+	assert_int_equal(length < 0 ? 0 : length, strlen(expected));
+	assert_string_equal(got, expected);
+}
+
+static bool line_up(const struct port *port)
+{
+	return port->fixture.lines >> LAYOUT_SERIAL_GSI & 1;
+}
+
+static void test_line_is_one_write(void **state)
+{
+	struct port *port = *state;
+
+	put(port, "hello");
+	assert_output(port, "");
+	put(port, "\n");
+	assert_output(port, "hello\n");
+}
+
+static void test_prompt_leaves_when_the_driver_is_done(void **state)
+{
+	struct port *port = *state;
+
+	put(port, "login: ");
+	assert_output(port, "");
+	out(port, IER, 0);
+	assert_output(port, "login: ");
+}
+
+static void test_flush_at_the_end(void **state)
+{
+	struct port *port = *state;
+
+	put(port, "last words");
+	serial_flush(port->device);
+	assert_output(port, "last words");
+}
+
+static void test_full_pipe_drops_and_does_not_hang(void **state)
+{
+	struct port *port = *state;
+	struct timespec start, end;
+
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	for (unsigned i = 0; i < 200000; i++)
+		out(port, THR, i % 64 == 63 ? '\n' : 'x');
+	serial_flush(port->device);
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	assert_true(end.tv_sec - start.tv_sec < 5);
+	/* The test's own end of the pipe must not have become non-blocking. */
+	assert_false(fcntl(port->pipe[1], F_GETFL) & O_NONBLOCK);
+}
+
+static void test_slow_reader_loses_nothing(void **state)
+{
+	struct port *port = *state;
+	uint64_t sent = 0, got = 0;
+	char buffer[4096];
+
+	for (unsigned round = 0; round < 200; round++) {
+		for (unsigned i = 0; i < 1000; i++, sent++)
+			out(port, THR, i % 100 == 99 ? '\n' : 'y');
+		got += (uint64_t)read(port->pipe[0], buffer, sizeof(buffer));
+	}
+	serial_flush(port->device);
+	for (ssize_t length; (length = read(port->pipe[0], buffer, sizeof(buffer))) > 0;)
+		got += (uint64_t)length;
+	assert_int_equal(sent, got);
+}
+
+static void test_transmitter_interrupt(void **state)
+{
+	struct port *port = *state;
+
+	out(port, IER, 2);
+	assert_false(line_up(port)); /* OUT2 is the gate */
+	out(port, MCR, 8);
+	assert_true(line_up(port));
+	assert_int_equal(in(port, IIR) & 0xf, 2);
+	assert_false(line_up(port)); /* reading acknowledges */
+	assert_int_equal(in(port, IIR) & 0xf, 1);
+	out(port, THR, 'a');
+	assert_true(line_up(port));
+	out(port, IER, 0);
+	assert_false(line_up(port));
+	/* Enabling it while the transmitter is empty raises it again: drivers test for that. */
+	out(port, IER, 2);
+	assert_int_equal(in(port, IIR) & 0xf, 2);
+}
+
+static void test_receive(void **state)
+{
+	struct port *port = *state;
+
+	out(port, IIR, 1); /* FIFO on */
+	out(port, MCR, 8);
+	out(port, IER, 1);
+	assert_int_equal(in(port, LSR) & 1, 0);
+	assert_int_equal(serial_input(port->device, "ab", 2), 2);
+	assert_true(line_up(port));
+	assert_int_equal(in(port, IIR), 0xc4);
+	assert_int_equal(in(port, THR), 'a');
+	assert_int_equal(in(port, LSR) & 1, 1);
+	assert_int_equal(in(port, THR), 'b');
+	assert_false(line_up(port));
+	assert_int_equal(in(port, LSR), 0x60);
+}
+
+static void test_receive_is_bounded(void **state)
+{
+	struct port *port = *state;
+	char text[200];
+
+	memset(text, 'z', sizeof(text));
+	assert_int_equal(serial_input(port->device, text, sizeof(text)), 1); /* no FIFO yet */
+	in(port, THR);
+	out(port, IIR, 1);
+	assert_true(serial_input(port->device, text, sizeof(text)) >= 16);
+	assert_int_equal(serial_input(port->device, text, 1), 0);
+	out(port, IIR, 3); /* clear */
+	assert_int_equal(in(port, LSR) & 1, 0);
+}
+
+static void *run_loop(void *loop)
+{
+	loop_run(loop);
+	return NULL;
+}
+
+static void made_room(void *opaque)
+{
+	struct port *port = opaque;
+
+	port->rooms++;
+	loop_stop(port->fixture.place.main);
+}
+
+static void test_room_is_told_once_the_guest_has_read(void **state)
+{
+	struct port *port = *state;
+	struct pollfd poll_fd = {.fd = port->pipe[0], .events = POLLIN};
+	char text[100] = {0};
+	pthread_t thread;
+	size_t taken;
+
+	assert_int_equal(loop_new(&port->fixture.place.main, 8, NULL), 0);
+	/* Again, now with a main loop. */
+	port->device->ops->free(port->device);
+	fixture_close(&port->fixture);
+	bus_new(&port->fixture.place.ports, "ports");
+	bus_new(&port->fixture.place.mmio, "mmio");
+	assert_int_equal(serial_new(&port->device, port->pipe[1], NULL), 0);
+	assert_int_equal(port->device->ops->realize(port->device, &port->fixture.place, NULL), 0);
+	serial_set_room(port->device, made_room, port);
+	out(port, IIR, 1);
+	taken = serial_input(port->device, text, sizeof(text));
+	assert_true(taken < sizeof(text));
+	for (size_t i = 0; i < taken; i++)
+		in(port, THR);
+	assert_int_equal(loop_run(port->fixture.place.main), 0);
+	assert_int_equal(port->rooms, 1);
+	/* And a byte without a newline leaves by the timer alone. */
+	out(port, THR, '>');
+	assert_output(port, "");
+	assert_int_equal(pthread_create(&thread, NULL, run_loop, port->fixture.place.main), 0);
+	assert_int_equal(poll(&poll_fd, 1, 2000), 1);
+	loop_stop(port->fixture.place.main);
+	pthread_join(thread, NULL);
+	assert_output(port, ">");
+	loop_free(port->fixture.place.main);
+	port->fixture.place.main = NULL;
+}
+
+static void test_probe_of_drivers(void **state)
+{
+	struct port *port = *state;
+
+	out(port, IER, 0xff);
+	assert_int_equal(in(port, IER), 0x0f);
+	out(port, IER, 0);
+	out(port, MCR, 0x1a); /* loopback, OUT2, RTS */
+	assert_int_equal(in(port, MSR) & 0xf0, 0x90);
+	out(port, THR, 'L');
+	assert_int_equal(in(port, THR), 'L');
+	out(port, MCR, 0);
+	out(port, LCR, 0x80);
+	out(port, THR, 0x34);
+	out(port, IER, 0x12);
+	assert_int_equal(in(port, THR), 0x34);
+	assert_int_equal(in(port, IER), 0x12);
+	out(port, LCR, 3);
+	assert_int_equal(in(port, IER), 0);
+	out(port, IIR, 1);
+	assert_int_equal(in(port, IIR) & 0xc0, 0xc0);
+	serial_flush(port->device);
+	assert_output(port, "");
+}
+
+static void test_move(void **state)
+{
+	struct port *from = *state;
+	struct port *to;
+
+	set_up((void **)&to);
+	out(from, IIR, 1);
+	out(from, MCR, 8);
+	out(from, IER, 3);
+	serial_input(from->device, "xyz", 3);
+	in(from, THR);
+	assert_int_equal(fixture_move(from->device, to->device), 0);
+	assert_int_equal(in(to, IER), 3);
+	assert_int_equal(in(to, MCR), 8);
+	assert_int_equal(in(to, IIR), 0xc4);
+	assert_int_equal(in(to, THR), 'y');
+	assert_int_equal(in(to, THR), 'z');
+	assert_int_equal(in(to, LSR) & 1, 0);
+	tear_down((void **)&to);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_line_is_one_write, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			test_prompt_leaves_when_the_driver_is_done, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_flush_at_the_end, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			test_full_pipe_drops_and_does_not_hang, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_slow_reader_loses_nothing, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_transmitter_interrupt, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_receive, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_receive_is_bounded, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			test_room_is_told_once_the_guest_has_read, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_probe_of_drivers, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_move, set_up, tear_down),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
