@@ -42,8 +42,7 @@ static const char *const machine_words[] = {
 	"8250.nr_uarts=1",
 };
 
-/* Whether @cmdline sets the parameter that @word sets (the part up to '='). */
-static bool user_sets(const char *cmdline, const char *word)
+bool machine_cmdline_has(const char *cmdline, const char *word)
 {
 	size_t length = strcspn(word, "=");
 	const char *at = cmdline;
@@ -77,13 +76,13 @@ int machine_cmdline(
 	int ret = 0;
 
 	buffer[0] = 0;
-	if (!user_sets(user, "console=")) {
+	if (!machine_cmdline_has(user, "console=")) {
 		ret = append(buffer, size, "console=ttyS0", err);
 		if (ret == 0 && config->console == CONSOLE_VIRTIO)
 			ret = append(buffer, size, "console=hvc0", err);
 	}
 	for (unsigned i = 0; ret == 0 && i < ARRAY_SIZE(machine_words); i++) {
-		if (!user_sets(user, machine_words[i]))
+		if (!machine_cmdline_has(user, machine_words[i]))
 			ret = append(buffer, size, machine_words[i], err);
 	}
 	if (ret == 0 && *user)

@@ -72,4 +72,7 @@ void machine_config_defaults(struct machine_config *config);
 int machine_cmdline(
 	const struct machine_config *config, char *buffer, size_t size, struct error *err);
 
+/* Whether @cmdline sets the parameter that @word sets (its part up to '='). */
+bool machine_cmdline_has(const char *cmdline, const char *word);
+
 #endif

@@ -4,6 +4,7 @@
 #include "machine/internal.h"
 #include "virtio/devices.h"
 #include "x86/acpi.h"
+#include "x86/cpu.h"
 #include "x86/layout.h"
 
 #include <errno.h>
@@ -103,6 +104,9 @@ static int load_kernel(struct machine *machine, struct error *err)
 		.mmio32_size = windows->memory32_size,
 		.mmio64 = windows->memory64,
 		.mmio64_size = windows->memory64_size,
+		.pic = config->irqchip == KVM_VM_IRQCHIP_KERNEL,
+		/* Without kvmclock the guest needs something to measure the TSC against. */
+		.pm_timer = !(config->pv & PV_CLOCK),
 	};
 	struct kernel_options kernel = {
 		.kernel = config->kernel,
@@ -116,7 +120,7 @@ static int load_kernel(struct machine *machine, struct error *err)
 
 	if (ret < 0)
 		return ret;
-	kernel.randomise = !strstr(cmdline, "nokaslr");
+	kernel.randomise = !machine_cmdline_has(cmdline, "nokaslr");
 	ret = acpi_build(&machine->memory, &acpi, &kernel.rsdp, err);
 	if (ret == 0)
 		ret = kernel_load(&machine->memory, &kernel, &machine->entry, err);

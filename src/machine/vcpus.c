@@ -14,21 +14,22 @@
 /* Dispatch goes a few frames deep and keeps no large buffers. */
 #define STACK_SIZE (128U << 10)
 
-struct cpuid_table {
+/* KVM's structs with the room behind them that their flexible arrays need. */
+union cpuid_table {
 	struct kvm_cpuid2 header;
-	struct kvm_cpuid_entry2 entries[CPUID_ENTRIES];
+	uint8_t room[sizeof(struct kvm_cpuid2) + CPUID_ENTRIES * sizeof(struct kvm_cpuid_entry2)];
 };
 
-struct msr_table {
+union msr_table {
 	struct kvm_msrs header;
-	struct kvm_msr_entry entries[MSR_ENTRIES];
+	uint8_t room[sizeof(struct kvm_msrs) + MSR_ENTRIES * sizeof(struct kvm_msr_entry)];
 };
 
-static int set_cpuid(struct machine *machine, const struct cpuid_table *host,
+static int set_cpuid(struct machine *machine, const union cpuid_table *host,
 	struct machine_vcpu *vcpu, struct error *err)
 {
 	struct cpu_topology topology = {.cpus = machine->config.cpus, .index = vcpu->index};
-	struct cpuid_table table = *host;
+	union cpuid_table table = *host;
 	int ret = cpu_cpuid(&table.header, CPUID_ENTRIES, &topology, machine->config.pv,
 		kvm_vm_tsc_khz(machine->vm), err);
 
@@ -39,7 +40,7 @@ static int set_cpuid(struct machine *machine, const struct cpuid_table *host,
 
 static int set_registers(struct machine *machine, struct machine_vcpu *vcpu, struct error *err)
 {
-	struct msr_table msrs = {0};
+	union msr_table msrs = {.room = {0}};
 	struct kvm_sregs sregs;
 	struct kvm_regs regs = {0};
 	int ret;
@@ -56,7 +57,7 @@ static int set_registers(struct machine *machine, struct machine_vcpu *vcpu, str
 }
 
 static int create_vcpu(
-	struct machine *machine, const struct cpuid_table *host, unsigned index, struct error *err)
+	struct machine *machine, const union cpuid_table *host, unsigned index, struct error *err)
 {
 	struct machine_vcpu *vcpu = &machine->vcpus[index];
 	int ret;
@@ -75,7 +76,7 @@ static int create_vcpu(
 
 int machine_create_vcpus(struct machine *machine, struct error *err)
 {
-	struct cpuid_table host = {0};
+	union cpuid_table host = {.room = {0}};
 	int ret = kvm_host_supported_cpuid(&machine->kvm_host, &host.header, CPUID_ENTRIES, err);
 
 	if (ret == 0)
