@@ -1,0 +1,415 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* virtio-net as its driver sees it, with the other end of passt's stream in the test's hand. */
+#include "device_rig.h"
+
+#include "backend/net_private.h"
+#include "base/bytes.h"
+#include "base/checked.h"
+#include "virtio/devices.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define BIT(n)    VIRTIO_FEATURE(n)
+#define F_CSUM    0
+#define F_MTU     3
+#define F_MAC     5
+#define F_MRG     15
+#define F_STATUS  16
+#define F_CTRL_VQ 17
+#define F_MQ      22
+#define PACKED    BIT(VIRTIO_F_RING_PACKED)
+#define EVENT     BIT(VIRTIO_F_EVENT_IDX)
+#define PLAIN     (BIT(F_MAC) | BIT(F_STATUS) | BIT(F_CTRL_VQ))
+
+#define DATA   DEVICE_RIG_DATA
+#define TX     (DATA + 0x200000)
+#define HEADER 12
+
+enum {
+	RECEIVE,
+	TRANSMIT,
+	CONTROL
+};
+
+struct rig {
+	struct device_rig rig;
+	int other;
+};
+
+static void rig_init(struct rig *rig)
+{
+	struct virtio_net_options options = {
+		.mac = {2, 0, 0, 1, 2, 3}, .mtu = 9000, .packed = true, .offloads = true};
+	struct error err = {0};
+	int pair[2];
+
+	memset(rig, 0, sizeof(*rig));
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	rig->other = pair[1];
+	assert_int_equal(passt_open_stream(&options.net, pair[0], &err), 0);
+	fake_machine_init(&rig->rig.machine);
+	assert_int_equal(virtio_net_new(&rig->rig.device, "net0", &options, &err), 0);
+	device_rig_start(&rig->rig);
+}
+
+static void rig_free(struct rig *rig)
+{
+	device_rig_free(&rig->rig);
+	close(rig->other);
+}
+
+static void fill(uint8_t *bytes, size_t length, unsigned seed)
+{
+	for (size_t i = 0; i < length; i++)
+		bytes[i] = (uint8_t)(i * 11 + i / 256 + seed);
+}
+
+/* From the network. */
+static void put_frame(struct rig *rig, uint32_t length, unsigned seed)
+{
+	uint8_t *bytes = malloc(length + 4);
+
+	store_le32(bytes, htonl(length));
+	fill(bytes + 4, length, seed);
+	assert_int_equal(send(rig->other, bytes, length + 4, 0), length + 4);
+	free(bytes);
+}
+
+static bool take_frame(struct rig *rig, uint8_t *to, uint32_t length)
+{
+	struct pollfd readable = {.fd = rig->other, .events = POLLIN};
+	uint32_t prefix;
+
+	if (poll(&readable, 1, 1000) != 1)
+		return false;
+	assert_int_equal(recv(rig->other, &prefix, 4, MSG_WAITALL), 4);
+	assert_int_equal(ntohl(prefix), length);
+	return recv(rig->other, to, length, MSG_WAITALL) == length;
+}
+
+static void offer(struct rig *rig, uint64_t gpa, uint32_t length)
+{
+	const struct ring_buffer buffer = {gpa, length, true};
+
+	assert_true(ring_driver_offer(&rig->rig.rings[RECEIVE], &buffer, 1, false, gpa));
+}
+
+static void expect(struct rig *rig, uint32_t length, unsigned seed)
+{
+	uint8_t *got = malloc(length + HEADER), *want = malloc(length);
+	unsigned buffers = 0, announced = 1;
+	uint32_t at = 0;
+
+	for (; buffers < announced; buffers++) {
+		uint64_t token;
+		uint32_t written;
+
+		assert_true(driver_await(&rig->rig.rings[RECEIVE], &token, &written));
+		assert_true(at + written <= length + HEADER);
+		memcpy(got + at, device_rig_at(&rig->rig, token), written);
+		if (buffers == 0)
+			announced = load_le16(got + 10);
+		at += written;
+	}
+	assert_int_equal(at, length + HEADER);
+	fill(want, length, seed);
+	assert_memory_equal(got + HEADER, want, length);
+	for (unsigned i = 0; i < 10; i++)
+		assert_int_equal(got[i], 0);
+	free(got);
+	free(want);
+}
+
+static void receive(struct rig *rig, uint64_t features)
+{
+	device_rig_up(&rig->rig, features, 3);
+	/* Frames before there are buffers, which come one by one. */
+	put_frame(rig, 100, 1);
+	put_frame(rig, 1514, 2);
+	offer(rig, DATA, 2048);
+	driver_kick(&rig->rig.driver, RECEIVE);
+	expect(rig, 100, 1);
+	offer(rig, DATA, 2048);
+	driver_kick(&rig->rig.driver, RECEIVE);
+	expect(rig, 1514, 2);
+	/* Buffers before there are frames. */
+	for (unsigned i = 0; i < 8; i++)
+		offer(rig, DATA + 2048 * i, 2048);
+	driver_kick(&rig->rig.driver, RECEIVE);
+	for (unsigned i = 0; i < 8; i++)
+		put_frame(rig, 60 + i, i);
+	for (unsigned i = 0; i < 8; i++)
+		expect(rig, 60 + i, i);
+	assert_true(fake_host_wait_msi(&rig->rig.machine.host, 0x101, 1000));
+}
+
+static void test_receive(void **state)
+{
+	struct rig rig;
+
+	rig_init(&rig);
+	receive(&rig, PLAIN);
+	receive(&rig, PLAIN | EVENT);
+	receive(&rig, PLAIN | PACKED);
+	receive(&rig, PLAIN | PACKED | EVENT | BIT(F_MRG));
+	assert_int_equal(device_rig_count(&rig.rig, "queue0", "frames"), 40);
+	assert_int_equal(device_rig_count(&rig.rig, "queue0", "dropped"), 0);
+	rig_free(&rig);
+}
+
+static void merge(struct rig *rig, uint64_t features)
+{
+	device_rig_up(&rig->rig, features | BIT(F_MRG), 3);
+	/* 9000 bytes over buffers of 1536, of which some come late. */
+	for (unsigned i = 0; i < 4; i++)
+		offer(rig, DATA + 2048 * i, 1536);
+	driver_kick(&rig->rig.driver, RECEIVE);
+	put_frame(rig, 9000, 5);
+	put_frame(rig, 10, 5); /* no frame at all: not delivered */
+	put_frame(rig, 64, 6);
+	usleep(20000);
+	for (unsigned i = 4; i < 8; i++)
+		offer(rig, DATA + 2048 * i, 1536);
+	driver_kick(&rig->rig.driver, RECEIVE);
+	expect(rig, 9000, 5);
+	expect(rig, 64, 6);
+}
+
+static void test_mergeable(void **state)
+{
+	struct rig rig;
+
+	rig_init(&rig);
+	merge(&rig, PLAIN);
+	merge(&rig, PLAIN | EVENT | PACKED);
+	rig_free(&rig);
+}
+
+/* Without mergeable buffers, or with too many needed: dropped, and what follows still comes. */
+static void test_frame_too_long(void **state)
+{
+	struct rig rig;
+
+	rig_init(&rig);
+	device_rig_up(&rig.rig, PLAIN, 3);
+	offer(&rig, DATA, 1000);
+	put_frame(&rig, 2000, 1);
+	put_frame(&rig, 500, 2);
+	driver_kick(&rig.rig.driver, RECEIVE);
+	expect(&rig, 500, 2);
+	assert_int_equal(device_rig_count(&rig.rig, "queue0", "dropped"), 1);
+	device_rig_up(&rig.rig, PLAIN | BIT(F_MRG), 3);
+	put_frame(&rig, 9000, 1);
+	put_frame(&rig, 16, 2);
+	for (unsigned i = 0; i < 64; i++)
+		offer(&rig, DATA + 64 * i, 32);
+	driver_kick(&rig.rig.driver, RECEIVE);
+	expect(&rig, 16, 2);
+	assert_int_equal(device_rig_count(&rig.rig, "queue0", "dropped"), 2);
+	rig_free(&rig);
+}
+
+static void transmit(struct rig *rig, uint32_t length, unsigned seed)
+{
+	const struct ring_buffer buffers[] = {
+		{TX, 7, false}, {TX + 7, 5 + 20, false}, {TX + 32, length - 20, false}};
+	uint8_t *got = malloc(length);
+
+	memset(device_rig_at(&rig->rig, TX), 0, HEADER);
+	fill(device_rig_at(&rig->rig, TX + HEADER), length, seed);
+	assert_int_equal(device_rig_request(&rig->rig, TRANSMIT, buffers, 3, false), 0);
+	assert_true(take_frame(rig, got, length));
+	assert_memory_equal(got, device_rig_at(&rig->rig, TX + HEADER), length);
+	free(got);
+}
+
+static void test_transmit(void **state)
+{
+	static const uint64_t kinds[] = {PLAIN, PLAIN | EVENT, PLAIN | PACKED | EVENT};
+	struct rig rig;
+
+	rig_init(&rig);
+	for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
+		device_rig_up(&rig.rig, kinds[i], 3);
+		transmit(&rig, 60, i);
+		transmit(&rig, 1514, i);
+		transmit(&rig, 65000, i);
+	}
+	assert_int_equal(device_rig_count(&rig.rig, "queue1", "frames"), 9);
+	assert_int_equal(device_rig_count(&rig.rig, "queue1", "bytes"), 3 * (60 + 1514 + 65000));
+	rig_free(&rig);
+}
+
+static void test_transmit_dropped(void **state)
+{
+	const struct ring_buffer too_short = {TX, HEADER + 13, false};
+	const struct ring_buffer too_long[] = {{TX, 60000, false}, {TX, 60000, false}};
+	const struct ring_buffer checksum = {TX, HEADER + 60, false};
+	const struct ring_buffer writable = {TX, 2000, true};
+	struct rig rig;
+
+	rig_init(&rig);
+	device_rig_up(&rig.rig, PLAIN, 3);
+	device_rig_request(&rig.rig, TRANSMIT, &too_short, 1, false);
+	device_rig_request(&rig.rig, TRANSMIT, too_long, 2, false);
+	device_rig_request(&rig.rig, TRANSMIT, &writable, 1, false);
+	*device_rig_at(&rig.rig, TX) = 1;
+	device_rig_request(&rig.rig, TRANSMIT, &checksum, 1, false);
+	assert_int_equal(device_rig_count(&rig.rig, "queue1", "dropped"), 4);
+	transmit(&rig, 60, 9);
+	rig_free(&rig);
+}
+
+/* The network takes nothing: the driver's frames wait in its ring, none is lost. */
+static void test_transmit_waits(void **state)
+{
+	enum {
+		FRAMES = 60,
+		LENGTH = 20000
+	};
+	uint8_t *got = malloc(LENGTH);
+	unsigned used = 0;
+	struct rig rig;
+
+	rig_init(&rig);
+	device_rig_up(&rig.rig, PLAIN | EVENT, 3);
+	for (unsigned i = 0; i < FRAMES; i++) {
+		const struct ring_buffer buffer = {TX + 32768ULL * i, HEADER + LENGTH, false};
+
+		memset(device_rig_at(&rig.rig, buffer.gpa), 0, HEADER);
+		fill(device_rig_at(&rig.rig, buffer.gpa + HEADER), LENGTH, i);
+		assert_true(ring_driver_offer(&rig.rig.rings[TRANSMIT], &buffer, 1, false, i));
+	}
+	driver_kick(&rig.rig.driver, TRANSMIT);
+	usleep(50000);
+	for (unsigned i = 0; i < FRAMES; i++) {
+		assert_true(take_frame(&rig, got, LENGTH));
+		assert_memory_equal(
+			got, device_rig_at(&rig.rig, TX + 32768ULL * i + HEADER), LENGTH);
+	}
+	for (uint64_t token; used < FRAMES; used++) {
+		uint32_t written;
+
+		assert_true(driver_await(&rig.rig.rings[TRANSMIT], &token, &written));
+		assert_int_equal(token, used);
+	}
+	free(got);
+	rig_free(&rig);
+}
+
+static uint8_t command(
+	struct rig *rig, uint8_t class, uint8_t number, const void *data, uint32_t length)
+{
+	const struct ring_buffer buffers[] = {
+		{DATA, 2, false}, {DATA + 2, length, false}, {DATA + 0x1000, 1, true}};
+	const struct ring_buffer short_form[] = {{DATA, 2, false}, {DATA + 0x1000, 1, true}};
+
+	device_rig_at(&rig->rig, DATA)[0] = class;
+	device_rig_at(&rig->rig, DATA)[1] = number;
+	memcpy(device_rig_at(&rig->rig, DATA + 2), data, length);
+	*device_rig_at(&rig->rig, DATA + 0x1000) = 0xff;
+	if (length)
+		device_rig_request(&rig->rig, CONTROL, buffers, 3, false);
+	else
+		device_rig_request(&rig->rig, CONTROL, short_form, 2, false);
+	return *device_rig_at(&rig->rig, DATA + 0x1000);
+}
+
+static void test_control(void **state)
+{
+	const struct ring_buffer no_answer = {DATA, 3, false};
+	struct rig rig;
+
+	rig_init(&rig);
+	device_rig_up(&rig.rig, PLAIN, 3);
+	assert_int_equal(command(&rig, 0, 0, "\1", 1), 0); /* promiscuous */
+	assert_int_equal(command(&rig, 0, 5, "\0", 1), 0);
+	assert_int_equal(command(&rig, 0, 0, "", 0), 1);
+	assert_int_equal(command(&rig, 0, 6, "\1", 1), 1);
+	assert_int_equal(command(&rig, 1, 0, "\0\0\0\0\0\0\0\0", 8), 0);
+	assert_int_equal(command(&rig, 1, 1, "\2\0\0\0\0\1", 6), 1);
+	assert_int_equal(command(&rig, 4, 0, "\1\0", 2), 1); /* MQ was not negotiated */
+	assert_int_equal(command(&rig, 5, 0, "\0\0\0\0\0\0\0\0", 8), 1);
+	assert_int_equal(command(&rig, 77, 0, "", 0), 1);
+	assert_true(ring_driver_offer(&rig.rig.rings[CONTROL], &no_answer, 1, false, 1));
+	driver_kick(&rig.rig.driver, CONTROL);
+	assert_true(device_rig_needs_reset(&rig.rig));
+	rig_free(&rig);
+}
+
+static void test_config_and_link(void **state)
+{
+	static const uint8_t mac[] = {2, 0, 0, 1, 2, 3};
+	struct rig rig;
+	uint64_t config, features;
+
+	rig_init(&rig);
+	config = rig.rig.driver.config;
+	features = driver_features(&rig.rig.driver);
+	assert_int_equal(features & PLAIN, PLAIN);
+	assert_true(features & BIT(F_MTU));
+	/* passt has no offloads and one queue. */
+	assert_false(features & (BIT(F_CSUM) | BIT(F_MQ)));
+	for (unsigned i = 0; i < 6; i++)
+		assert_int_equal(fake_guest_read(&rig.rig.machine, config + i, 1), mac[i]);
+	assert_int_equal(fake_guest_read(&rig.rig.machine, config + 6, 2), 1);
+	assert_int_equal(fake_guest_read(&rig.rig.machine, config + 10, 2), 9000);
+	device_rig_up(&rig.rig, PLAIN, 3);
+	offer(&rig, DATA, 2048);
+	driver_kick(&rig.rig.driver, RECEIVE);
+	shutdown(rig.other, SHUT_RDWR);
+	assert_true(fake_host_wait_msi(&rig.rig.machine.host, 0x100, 1000));
+	assert_int_equal(fake_guest_read(&rig.rig.machine, config + 6, 2), 0);
+	/* Frames go nowhere, and come back. */
+	device_rig_request(
+		&rig.rig, TRANSMIT, &(struct ring_buffer){TX, HEADER + 60, false}, 1, false);
+	assert_int_equal(device_rig_count(&rig.rig, NULL, "link_up"), 0);
+	rig_free(&rig);
+}
+
+static void test_malformed_receive(void **state)
+{
+	const struct ring_buffer readable = {DATA, 2048, false};
+	struct rig rig;
+
+	rig_init(&rig);
+	device_rig_up(&rig.rig, PLAIN, 3);
+	assert_true(ring_driver_offer(&rig.rig.rings[RECEIVE], &readable, 1, false, 1));
+	driver_kick(&rig.rig.driver, RECEIVE);
+	put_frame(&rig, 64, 1);
+	assert_true(device_rig_needs_reset(&rig.rig));
+	/* The frame waits for the next driver. */
+	device_rig_up(&rig.rig, PLAIN, 3);
+	offer(&rig, DATA, 2048);
+	driver_kick(&rig.rig.driver, RECEIVE);
+	expect(&rig, 64, 1);
+	rig_free(&rig);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_receive),
+		cmocka_unit_test(test_mergeable),
+		cmocka_unit_test(test_frame_too_long),
+		cmocka_unit_test(test_transmit),
+		cmocka_unit_test(test_transmit_dropped),
+		cmocka_unit_test(test_transmit_waits),
+		cmocka_unit_test(test_control),
+		cmocka_unit_test(test_config_and_link),
+		cmocka_unit_test(test_malformed_receive),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
