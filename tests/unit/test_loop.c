@@ -95,6 +95,7 @@ static void runs_posted_tasks_in_its_thread(void **state)
 {
 	struct loop_thread *thread = NULL;
 	struct counter counters[100] = {0};
+	struct counter last = {.task.run = run_task};
 
 	(void)state;
 	assert_int_equal(loop_thread_start(&thread, "test", 8, NULL), 0);
@@ -103,8 +104,6 @@ static void runs_posted_tasks_in_its_thread(void **state)
 		loop_post(loop_thread_loop(thread), &counters[i].task);
 	}
 	/* Posting order: when the last has run, all have. */
-	counters[99].seen = 0;
-	struct counter last = {.task.run = run_task};
 	loop_call(loop_thread_loop(thread), &last.task);
 	assert_int_equal(last.seen, 1);
 	for (unsigned i = 0; i < ARRAY_SIZE(counters); i++)
