@@ -3,16 +3,12 @@
 #include "backend/net_private.h"
 #include "backend/passt_private.h"
 #include "base/checked.h"
+#include "tap_rig.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/if.h>
-#include <linux/if_ether.h>
-#include <linux/if_packet.h>
 #include <linux/if_tun.h>
 #include <poll.h>
-#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -20,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -28,8 +23,6 @@
 #include <cmocka.h>
 
 #define FRAME_ROOM (NET_FRAME_MAX + 4)
-
-extern unsigned if_nametoindex(const char *name);
 
 /* A back end on a loop of the test's own, and the other end of its stream. */
 struct rig {
@@ -485,42 +478,14 @@ static void tap_refused(const char *ifname, unsigned queues, int code, const cha
 		fail_msg("no \"%s\" in: %s", word, err.text);
 }
 
-static bool make_tap(const char *ifname, int flags)
-{
-	struct ifreq request = {.ifr_flags = (short)(IFF_TAP | IFF_NO_PI | flags)};
-	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC), control;
-	bool made;
-
-	strcpy(request.ifr_name, ifname);
-	made = fd >= 0 && ioctl(fd, TUNSETIFF, &request) == 0 && ioctl(fd, TUNSETPERSIST, 1) == 0;
-	if (fd >= 0)
-		close(fd);
-	control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	request.ifr_flags = IFF_UP;
-	made = made && ioctl(control, SIOCSIFFLAGS, &request) == 0;
-	close(control);
-	return made;
-}
-
 /* A network namespace of our own: what is made in it goes away with the process. */
 static void need_tap(void)
 {
-	if (unshare(CLONE_NEWNET) < 0 || !make_tap("duet0", 0) ||
-		!make_tap("duet1", IFF_MULTI_QUEUE)) {
+	if (!tap_rig_namespace() || !tap_rig_make("duet0", 0, 1500) ||
+		!tap_rig_make("duet1", IFF_MULTI_QUEUE, 1500)) {
 		print_message("skipped: a tap needs root and /dev/net/tun\n");
 		skip();
 	}
-}
-
-static int packet_socket(const char *ifname)
-{
-	struct sockaddr_ll address = {.sll_family = AF_PACKET,
-		.sll_protocol = htons(0x88b5),
-		.sll_ifindex = (int)if_nametoindex(ifname)};
-	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, htons(0x88b5));
-
-	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
-	return fd;
 }
 
 static void tap_exchange(const char *ifname, unsigned queues)
@@ -536,7 +501,7 @@ static void tap_exchange(const char *ifname, unsigned queues)
 	if (net_open(&rig.net, &options, &err) < 0)
 		fail_msg("%s", err.text);
 	assert_true(net_fd(rig.net, 0) >= 0);
-	rig.other = packet_socket(ifname);
+	rig.other = tap_rig_socket(ifname);
 	rig_attach(&rig);
 	net_set_offloads(rig.net, TUN_F_CSUM | TUN_F_TSO4);
 	net_set_queues(rig.net, 1);
@@ -581,7 +546,7 @@ static void test_tap_refused(void **state)
 	tap_refused("a-name-far-too-long", 1, EINVAL, "1 to 15 characters");
 	tap_refused("duet-none", 1, ENODEV, "`ip tuntap add duet-none mode tap user $USER`");
 	need_tap();
-	assert_int_equal(if_nametoindex("duet-none"), 0);
+	assert_int_equal(tap_rig_index("duet-none"), 0);
 	tap_refused("lo", 1, EINVAL, "is not a tap interface");
 	tap_refused("duet0", 2, EINVAL, "multi_queue");
 	assert_int_equal(net_open(&net, &options, NULL), 0);
