@@ -58,6 +58,7 @@ struct kvm_vm {
 struct kvm_vcpu {
 	struct kvm_vm *vm;
 	int fd;
+	int stats_fd; /* -1: none */
 	unsigned index;
 	struct kvm_run *run;
 	size_t run_size;

@@ -64,22 +64,19 @@ static int read_all(int fd, struct kvm_stat *stats, unsigned capacity)
 	return ret < 0 ? ret : (int)count;
 }
 
-static int read_of(int owner, bool available, struct kvm_stat *stats, unsigned capacity)
-{
-	_cleanup_close_ int fd = -1;
-
-	if (!available)
-		return -ENOTSUP;
-	fd = kvm_ioctl_value(owner, KVM_GET_STATS_FD, 0);
-	return fd < 0 ? fd : read_all(fd, stats, capacity);
-}
-
+/* The descriptor is made with the vCPU: while the vCPU runs, and an idle one does so until its next
+ * interrupt, KVM_GET_STATS_FD would wait for it. Reading does not. */
 int kvm_vcpu_stats(struct kvm_vcpu *vcpu, struct kvm_stat *stats, unsigned capacity)
 {
-	return read_of(vcpu->fd, vcpu->vm->host.binary_stats, stats, capacity);
+	return vcpu->stats_fd < 0 ? -ENOTSUP : read_all(vcpu->stats_fd, stats, capacity);
 }
 
 int kvm_vm_stats(struct kvm_vm *vm, struct kvm_stat *stats, unsigned capacity)
 {
-	return read_of(vm->fd, vm->host.binary_stats, stats, capacity);
+	_cleanup_close_ int fd = -1;
+
+	if (!vm->host.binary_stats)
+		return -ENOTSUP;
+	fd = kvm_ioctl_value(vm->fd, KVM_GET_STATS_FD, 0);
+	return fd < 0 ? fd : read_all(fd, stats, capacity);
 }

@@ -32,6 +32,7 @@ int kvm_vcpu_new(struct kvm_vcpu **out, struct kvm_vm *vm, unsigned index, struc
 	if (!vcpu)
 		return error_errno(err, ENOMEM, "vCPU %u", index);
 	vcpu->vm = vm;
+	vcpu->stats_fd = -1;
 	vcpu->index = index;
 	vcpu->ports = ports;
 	vcpu->mmio = mmio;
@@ -43,6 +44,8 @@ int kvm_vcpu_new(struct kvm_vcpu **out, struct kvm_vm *vm, unsigned index, struc
 		kvm_vcpu_free(vcpu);
 		return error_errno(err, -ret, "/dev/kvm: vCPU %u cannot be made", index);
 	}
+	if (vm->host.binary_stats)
+		vcpu->stats_fd = kvm_ioctl_value(vcpu->fd, KVM_GET_STATS_FD, 0);
 	if (index == 0)
 		vm->vcpu0_fd = vcpu->fd;
 	*out = vcpu;
@@ -57,6 +60,8 @@ void kvm_vcpu_free(struct kvm_vcpu *vcpu)
 		vcpu->vm->vcpu0_fd = -1;
 	if (vcpu->run)
 		munmap(vcpu->run, vcpu->run_size);
+	if (vcpu->stats_fd >= 0)
+		close(vcpu->stats_fd);
 	if (vcpu->fd >= 0)
 		close(vcpu->fd);
 	free(vcpu);
