@@ -4,9 +4,14 @@
 #include "base/cleanup.h"
 
 #include <errno.h>
+#include <link.h>
+#include <malloc.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 static bool is_guest(const struct memory *memory, unsigned long start)
 {
@@ -38,4 +43,30 @@ int footprint_read(const struct memory *memory, struct footprint *footprint)
 			footprint->outside_rss += kib * 1024;
 	}
 	return 0;
+}
+
+/* Only whole pages that are never written: what they hold is in the file. */
+static int give_back(struct dl_phdr_info *object, size_t size, void *opaque)
+{
+	const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+
+	(void)size;
+	(void)opaque;
+	for (unsigned i = 0; i < object->dlpi_phnum; i++) {
+		const ElfW(Phdr) *part = &object->dlpi_phdr[i];
+		const uintptr_t first = object->dlpi_addr + part->p_vaddr + page - 1;
+		const uintptr_t last = object->dlpi_addr + part->p_vaddr + part->p_memsz;
+
+		if (part->p_type == PT_LOAD && !(part->p_flags & PF_W) && last / page > first / page)
+			madvise((void *)(first / page * page), (last / page - first / page) * page,
+				MADV_DONTNEED);
+	}
+	return 0;
+}
+
+/* Unpackers, loaders and the tables of options are most of the program. */
+void footprint_trim(void)
+{
+	malloc_trim(0);
+	dl_iterate_phdr(give_back, NULL);
 }

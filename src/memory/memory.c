@@ -80,6 +80,9 @@ int memory_add(struct memory *memory, gpa_t base, uint64_t size, enum memory_kin
 			"--memory: the host does not give 0x%llx bytes; ask for less or free some",
 			(unsigned long long)size);
 	}
+	/* Out of core dumps, and a mapping of its own: the kernel would merge it with a neighbour
+	 * that looks the same, and nobody could tell the guest's memory from ours. */
+	madvise(host, size, MADV_DONTDUMP);
 	append(memory, (struct memory_region){
 			       .base = base, .size = size, .host = host, .fd = fd, .name = name});
 	return 0;
