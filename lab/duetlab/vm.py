@@ -22,7 +22,7 @@ from .cache import cache_dir
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DUET = REPOSITORY / "build" / "duet"
-BOOT_LIMIT = 240  # seconds; a guest in the lab needs about 10
+BOOT_LIMIT = 120  # seconds; a guest in the lab needs about 10
 
 
 class GuestFailure(Exception):

@@ -48,7 +48,9 @@ static void block_signals(void)
 	sigaddset(&set, SIGUSR1);
 	sigaddset(&set, SIGWINCH);
 	sigprocmask(SIG_BLOCK, &set, NULL);
+	/* Errors of the write that met them, not the end of the machine. */
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
 }
 
 static int run_machine(const struct machine_config *config, enum machine_end *end)

@@ -120,6 +120,11 @@ static int create_net(
 	ret = net_open(&options.net, &link, err);
 	if (ret < 0)
 		return ret;
+	ret = net_ready(options.net, err);
+	if (ret < 0) {
+		net_close(options.net);
+		return ret;
+	}
 	snprintf(name, sizeof(name), "net%u", index);
 	return virtio_net_new(device, name, &options, err);
 }

@@ -18,6 +18,8 @@ def test_second_sigterm_ends_it():
     with vm.Guest(script="echo ready; while :; do sleep 1; done") as guest:
         guest.wait_for(r"^ready")
         guest.signal(signal.SIGTERM)
+        # Two signals at once would be one.
+        guest.wait_for("does not listen to its power button")
         guest.signal(signal.SIGTERM)
         assert guest.finish() == 4
         assert "second signal" in guest.output
