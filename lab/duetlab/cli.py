@@ -6,8 +6,9 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 
-from . import agent, hardware, plugin, qemu
+from . import agent, hardware, plugin, profile, qemu
 from .debian import DebianError
 from .errors import LabError
 from .host import LabHost, say
@@ -110,6 +111,23 @@ def _count(args: argparse.Namespace) -> int:
     return 0
 
 
+def _profile(args: argparse.Namespace) -> int:
+    """What `between` expects, or what was executed, by function."""
+    host = LabHost()
+    if args.between:
+        profile.expect(host, *args.between)
+        return 0
+    blocks = profile.take(host)
+    if args.symbols:
+        symbols = profile.Symbols(args.symbols.read_text())
+    else:
+        symbols = profile.host_symbols(host)
+    counts = profile.by_function(blocks, symbols, bool(args.symbols))
+    for name, count in counts.most_common(args.top):
+        print(f"{count:14} {name}")
+    return 0
+
+
 def _shell(_args: argparse.Namespace) -> int:
     host = LabHost()
     return agent.run(host, host.up(NO_OPTIONS), ["/bin/bash"], use_tty=True)
@@ -161,6 +179,13 @@ def _parser() -> argparse.ArgumentParser:
         help="now; marks: those since the last call; program: print the path of `mark`",
     )
     count.set_defaults(run=_count)
+    shown = commands.add_parser("profile", help="instructions by function (after up --profile)")
+    shown.add_argument("--between", type=int, nargs=2, metavar="MARK",
+                       help="expect a profile from one mark to the other, print nothing")  # fmt: skip
+    shown.add_argument("--symbols", type=Path, metavar="FILE",
+                       help="of a guest, lines of ADDRESS NAME (default: the lab host's kernel)")  # fmt: skip
+    shown.add_argument("--top", type=int, default=40, metavar="N")
+    shown.set_defaults(run=_profile)
     commands.add_parser("qemu", help="build the mended QEMU now").set_defaults(run=_qemu)
     commands.add_parser("shell", help="an interactive shell in it").set_defaults(run=_shell)
     return parser

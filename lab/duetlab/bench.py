@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmarks of `make bench`: each measures one thing and adds rows to the report."""
+
+import argparse
+from pathlib import Path
+
+from . import bench_boot, bench_fio, bench_idle
+from .bench_lab import BenchLab
+from .bench_report import Report
+from .errors import LabError
+from .guests import GuestError
+from .host import say
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SECTIONS = ("boot", "where", "memory", "idle", "fio")
+
+
+def _arguments(text: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", default=",".join(SECTIONS), metavar="PARTS")
+    parser.add_argument("--runs", type=int, default=3, help="of each monitor (3)")
+    parser.add_argument("--duet", type=Path, default=REPOSITORY / "build" / "duet")
+    parser.add_argument("--json", type=Path, default=REPOSITORY / "build" / "bench.json")
+    parser.add_argument("--keep", action="store_true", help="leave the lab host up")
+    args = parser.parse_args()
+    args.parts = args.only.split(",")
+    for part in args.parts:
+        if part not in SECTIONS:
+            parser.error(f"--only {part}: there are {', '.join(SECTIONS)}")
+    if args.runs < 1:
+        parser.error("--runs: at least 1")
+    if not args.duet.exists():
+        parser.error(f"{args.duet}: not there; make build")
+    return args
+
+
+def _run_parts(args: argparse.Namespace, lab: BenchLab, report: Report) -> None:
+    counted = lab.counts
+    if not counted:
+        report.note("Instructions are counted in the nested lab only: boot and where are skipped.")
+    if "boot" in args.parts and counted:
+        bench_boot.boot(lab, report, args.runs)
+    if "where" in args.parts and counted:
+        bench_boot.where(lab, report)
+    if "memory" in args.parts or "idle" in args.parts:
+        bench_idle.measure(lab, report, args.parts)
+    if "fio" in args.parts:
+        bench_fio.measure(lab, report)
+
+
+def main(text: str) -> int:
+    args = _arguments(text)
+    report = Report()
+    try:
+        with BenchLab(args.duet, keep=args.keep) as lab:
+            report.note(lab.describe())
+            _run_parts(args, lab, report)
+    except (LabError, GuestError) as error:
+        say(str(error))
+        return 125
+    report.finish(args.json)
+    return 1 if report.missed else 0

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory besides guest RAM, and what wakes the monitor of an idle guest."""
+
+import json
+import re
+import shlex
+
+from .bench_lab import DUET, BenchLab
+from .bench_report import Report
+from .monitors import HOME, MEMORY_MIB, Monitor
+
+KERNEL = "6.1-cloud"
+OUTSIDE_MAX = 1.2  # MiB
+IDLE_SECONDS = 10
+SETTLE_SECONDS = 3
+
+SCRIPT = """
+ip link set eth0 up
+dd if=/dev/vda of=/dev/null bs=64k count=64 2>/dev/null
+echo "bench: idle"
+exec sleep 100000
+"""
+
+# MONITOR in the background until the guest is idle; then what MEASURE prints.
+_RUN = """
+cd {home}; rm -f output stats.json
+{command} >output 2>&1 </dev/null & pid=$!
+tries=0
+until grep -q "bench: idle" output; do
+	sleep 0.5; tries=$((tries + 1))
+	[ $tries -lt 240 ] && kill -0 $pid || {{ tail -5 output >&2; kill -9 $pid; exit 1; }}
+done
+sleep {settle}
+{measure}
+kill -9 $pid; wait $pid 2>/dev/null; true
+"""
+
+# Two statistics, the second after a while in which nothing happens.
+_SAMPLES = """
+sample() {{ rm -f stats.json; kill -USR1 $pid; until [ -s stats.json ]; do sleep 0.1; done; }}
+cat /proc/$pid/smaps
+sample; cp stats.json first.json
+sleep {seconds}
+sample; echo ====; cat first.json; echo ====; cat stats.json
+"""
+
+
+def _idle(lab: BenchLab, monitor: Monitor, measure: str) -> str:
+    command = shlex.join(monitor.command(lab.boot_of(KERNEL, "base", "", SCRIPT)))
+    return lab.shell(_RUN.format(home=HOME, command=command, settle=SETTLE_SECONDS,
+                                 measure=measure))  # fmt: skip
+
+
+def outside_pss(smaps: str) -> float:
+    """MiB, without the mappings as large as the guest's RAM."""
+    total = 0
+    for mapping in re.split(r"(?m)^(?=[0-9a-f]+-[0-9a-f]+ )", smaps):
+        size, pss = (re.search(rf"(?m)^{name}: +(\d+) kB", mapping) for name in ("Size", "Pss"))
+        if size and pss and int(size.group(1)) < MEMORY_MIB * 1024 * 3 // 4:
+            total += int(pss.group(1))
+    return total / 1024
+
+
+def causes(before: dict, after: dict) -> dict[str, int]:
+    """Accesses between two statistics, by device, and exits of other causes."""
+    found = {}
+    for name, now in after["exits"]["by_device"].items():
+        then = before["exits"]["by_device"].get(name, {})
+        found[name] = sum(now[way] - then.get(way, 0) for way in ("reads", "writes"))
+    for name, now in after["exits"]["by_cause"].items():
+        if name not in ("port", "mmio", "total"):
+            found[name] = now - before["exits"]["by_cause"][name]
+    return {name: count for name, count in found.items() if count}
+
+
+def measure(lab: BenchLab, report: Report, parts: list[str]) -> None:
+    text = _idle(lab, DUET, _SAMPLES.format(seconds=IDLE_SECONDS if "idle" in parts else 0))
+    smaps, first, second = text.split("====\n")
+    if "memory" in parts:
+        report.heading("Memory besides guest RAM, with a disk and a NIC (proportional set size)")
+        for peer in lab.peers:
+            _peer(lab, report, peer)
+        report.row("duet", outside_pss(smaps), "MiB", OUTSIDE_MAX)
+    if "idle" in parts:
+        report.heading(f"Exits to user space of an idle guest in {IDLE_SECONDS} s")
+        found = causes(json.loads(first), json.loads(second))
+        console = found.pop("serial", 0)
+        shown = ", ".join(f"{name} {count}" for name, count in found.items())
+        # A signal for statistics may interrupt a vCPU: that one is the measurement's.
+        report.row("duet, besides the console's", sum(found.values()), "", 0, detail=shown)
+        report.row("duet, the console's", console, "")
+
+
+def _peer(lab: BenchLab, report: Report, peer: Monitor) -> None:
+    try:
+        report.row(peer.name, outside_pss(_idle(lab, peer, "cat /proc/$pid/smaps")), "MiB")
+    except Exception as error:  # a peer that hangs is a result
+        report.note(f"  {peer.name}: {error}")
