@@ -113,7 +113,7 @@ def test_random_reads_cost_one_kick_and_one_interrupt(local_disk):
     disk = local_disk("64M")
     script = "fio --name=r --filename=/dev/vdb --direct=1 --rw=randread --bs=4k --iodepth=1 " \
              "--ioengine=libaio --number_ios=2000 --size=64M"
-    with debian("--disk", f"path={disk}", "--cmdline", "quiet", script=script) as guest:
+    with debian("--disk", f"path={disk}", script=script) as guest:
         guest.succeed()
         queue = next(d for d in guest.stats["devices"] if d["name"] == "disk1")["queues"]["queue0"]
     assert queue["chains"] >= 2000
