@@ -23,8 +23,8 @@
 #include "qemu.h"
 #include "server.h"
 
-#define MAX_VCPUS 64
-#define MAX_MARKS (1U << 20)
+#define MAX_VCPUS   64
+#define MAX_MARKS   (1U << 20)
 #define FIRST_VMRUN 65535 /* the mark noted at the first vmrun after a mark in the host */
 
 /* What one vCPU executed so far, with the counts at the last switch to its guest. */
@@ -62,7 +62,8 @@ static struct {
 	size_t n_marks, room, dropped;
 	const void **resumes; /* host addresses that follow a vmrun */
 	size_t n_resumes;
-	bool vmrun_awaited; /* a mark in the host came after the last vmrun; read without the lock */
+	bool vmrun_awaited; /* a mark in the host came after the last vmrun; read without the lock
+			     */
 } plugin = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static struct counters *counters_of(unsigned int vcpu)

@@ -28,9 +28,9 @@
 #include "qemu.h"
 #include "server.h"
 
-#define CHUNK 65536U /* cells of one scoreboard */
-#define CHUNKS 64U
-#define BUCKETS (1U << 20)
+#define CHUNK     65536U /* cells of one scoreboard */
+#define CHUNKS    64U
+#define BUCKETS   (1U << 20)
 #define MAX_VCPUS 64
 
 struct block {

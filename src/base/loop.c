@@ -180,8 +180,8 @@ void loop_unwatch(struct loop_watch *watch, void (*removed)(struct loop_watch *)
 			removed(watch);
 		return;
 	}
-	/* Not a poll-remove: that gives up (EALREADY) when the descriptor becomes ready at this moment,
-	 * and the last completion would never come. */
+	/* Not a poll-remove: that gives up (EALREADY) when the descriptor becomes ready at this
+	 * moment, and the last completion would never come. */
 	sqe = loop_sqe(watch->loop);
 	io_uring_prep_cancel64(sqe, (uint64_t)(uintptr_t)&watch->op, 0);
 	loop_submit(watch->loop, sqe, &ignored);

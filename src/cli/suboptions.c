@@ -162,8 +162,8 @@ static int set_part(const char *option, const struct part *parts, unsigned count
 	char *value = strchr(text, '=');
 
 	if (!value || !value[1])
-		return error_set(err, EINVAL, "%s: %.*s= needs a value; see duet run --help", option,
-			(int)strcspn(text, "="), text);
+		return error_set(err, EINVAL, "%s: %.*s= needs a value; see duet run --help",
+			option, (int)strcspn(text, "="), text);
 	*value++ = 0;
 	for (unsigned i = 0; i < count; i++) {
 		if (strcmp(parts[i].name, text) == 0)

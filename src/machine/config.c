@@ -40,8 +40,9 @@ static const char *const machine_words[] = {
 	"tsc=reliable",
 	/* One serial port. */
 	"8250.nr_uarts=1",
-	/* The cryptographic API would test itself: 870 M instructions for a stock 6.1 kernel, 0.6 of
-	 * its whole start, most of it for RSA private keys. A guest in FIPS mode tests all the same. */
+	/* The cryptographic API would test itself: 870 M instructions for a stock 6.1 kernel, 0.6
+	 * of its whole start, most of it for RSA private keys. A guest in FIPS mode tests all the
+	 * same. */
 	"cryptomgr.notests=1",
 };
 

@@ -57,7 +57,8 @@ static int give_back(struct dl_phdr_info *object, size_t size, void *opaque)
 		const uintptr_t first = object->dlpi_addr + part->p_vaddr + page - 1;
 		const uintptr_t last = object->dlpi_addr + part->p_vaddr + part->p_memsz;
 
-		if (part->p_type == PT_LOAD && !(part->p_flags & PF_W) && last / page > first / page)
+		if (part->p_type == PT_LOAD && !(part->p_flags & PF_W) &&
+			last / page > first / page)
 			madvise((void *)(first / page * page), (last / page - first / page) * page,
 				MADV_DONTNEED);
 	}

@@ -86,8 +86,7 @@ static inline void memory_mark_dirty(struct memory *memory, gpa_t gpa, uint64_t 
 
 /* The same by the host pointer that memory_at() gave. */
 void memory_mark_dirty_host_slow(struct memory *memory, const void *host, uint64_t length);
-static inline void memory_mark_dirty_host(
-	struct memory *memory, const void *host, uint64_t length)
+static inline void memory_mark_dirty_host(struct memory *memory, const void *host, uint64_t length)
 {
 	if (__builtin_expect(atomic_load_explicit(&memory->dirty, memory_order_relaxed) != NULL, 0))
 		memory_mark_dirty_host_slow(memory, host, length);

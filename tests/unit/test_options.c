@@ -14,8 +14,8 @@
 #include "x86/cpu.h"
 
 /* Parses "--kernel k" followed by @words. */
-static int parse(struct run_options *options, struct error *err, unsigned count,
-	const char *const *words)
+static int parse(
+	struct run_options *options, struct error *err, unsigned count, const char *const *words)
 {
 	const char *args[32] = {"--kernel", "k"};
 
@@ -24,8 +24,8 @@ static int parse(struct run_options *options, struct error *err, unsigned count,
 	return run_options_parse(options, 2 + count, args, "/cache", err);
 }
 
-#define PARSE(options, err, ...) \
-	parse(options, err, ARRAY_SIZE(((const char *const[]){__VA_ARGS__})), \
+#define PARSE(options, err, ...)                                                                   \
+	parse(options, err, ARRAY_SIZE(((const char *const[]){__VA_ARGS__})),                      \
 		(const char *const[]){__VA_ARGS__})
 
 static void takes_everything(void **state)
