@@ -15,30 +15,33 @@
 #include <string.h>
 #include <time.h>
 
-#define CMOS_SIZE    128U
-#define INDEX_MASK   0x7f /* bit 7 of the index port is the NMI mask */
-#define REG_SECONDS  0x00
-#define REG_MINUTES  0x02
-#define REG_HOURS    0x04
-#define REG_WEEKDAY  0x06
-#define REG_DAY      0x07
-#define REG_MONTH    0x08
-#define REG_YEAR     0x09
-#define REG_A        0x0a
-#define REG_B        0x0b
-#define REG_C        0x0c
-#define REG_D        0x0d
-#define REG_CENTURY  0x32
-#define A_UIP        0x80
-#define A_DEFAULT    0x26 /* 32768 Hz time base, 1024 Hz rate */
-#define B_SET        0x80
-#define B_BINARY     0x04
-#define B_24H        0x02
-#define D_VALID      0x80 /* the battery is good */
-#define HOURS_PM     0x80
-#define UIP_NS       244000L /* an update is announced so long before it comes */
-#define SECOND_NS    1000000000L
-#define OFFSET_MAX_S (200LL * 366 * 86400)
+#define CMOS_SIZE      128U
+#define INDEX_MASK     0x7f /* bit 7 of the index port is the NMI mask */
+#define REG_SECONDS    0x00
+#define REG_MINUTES    0x02
+#define REG_HOURS      0x04
+#define REG_WEEKDAY    0x06
+#define REG_DAY        0x07
+#define REG_MONTH      0x08
+#define REG_YEAR       0x09
+#define REG_A          0x0a
+#define REG_B          0x0b
+#define REG_C          0x0c
+#define REG_D          0x0d
+#define REG_CENTURY    0x32
+#define A_UIP          0x80
+#define A_DEFAULT      0x26 /* 32768 Hz time base, 1024 Hz rate */
+#define B_SET          0x80
+#define B_BINARY       0x04
+#define B_24H          0x02
+#define D_VALID        0x80 /* the battery is good */
+#define HOURS_PM       0x80
+#define UIP_NS         244000L /* an update is announced so long before it comes */
+#define SECOND_NS      1000000000L
+#define DAY_S          86400
+#define OFFSET_MAX_S   (200LL * 366 * DAY_S)
+#define DAYS_400_YEARS 146097
+#define DAYS_TO_1970   719468LL /* from 0000-03-01 */
 
 struct rtc {
 	struct device device;
@@ -86,38 +89,58 @@ static bool is_time(unsigned index)
 	       (index >= REG_WEEKDAY && index <= REG_YEAR) || index == REG_CENTURY;
 }
 
+/*
+ * The calendar is computed here: gmtime_r() reads the host's time zone through a file, at the first
+ * look at the clock on a vCPU's thread, and leaves 100 KiB of the C library and its buffer behind.
+ *
+ * Years begin in March, so that a leap day is a year's last; days are counted from 0000-03-01.
+ */
+static int64_t count_days(int64_t year, int month, int day) /* month: 0 January, -1 and more */
+{
+	const int64_t y = year - 1 + (month + 10) / 12;
+
+	return 365 * y + y / 4 - y / 100 + y / 400 + (153 * ((month + 10) % 12) + 2) / 5 + day - 1;
+}
+
+static void load_date(struct rtc *rtc, int64_t days)
+{
+	const int64_t in_era = days % DAYS_400_YEARS;
+	const int64_t in_year_of =
+		(in_era - in_era / 1460 + in_era / 36524 - in_era / (DAYS_400_YEARS - 1)) / 365;
+	const int in_year = (int)(in_era - (365 * in_year_of + in_year_of / 4 - in_year_of / 100));
+	const int month = (5 * in_year + 2) / 153; /* 0: March */
+	const int64_t year = days / DAYS_400_YEARS * 400 + in_year_of + (month >= 10);
+
+	rtc->cmos[REG_WEEKDAY] = encode(rtc, (int)((days + 3) % 7) + 1);
+	rtc->cmos[REG_DAY] = encode(rtc, in_year - (153 * month + 2) / 5 + 1);
+	rtc->cmos[REG_MONTH] = encode(rtc, (month + 2) % 12 + 1);
+	rtc->cmos[REG_YEAR] = encode(rtc, (int)(year % 100));
+	rtc->cmos[REG_CENTURY] = encode(rtc, (int)(year / 100));
+}
+
 /* The guest's time of day into the time registers. */
 static void load_time(struct rtc *rtc)
 {
-	const time_t seconds = time(NULL) + rtc->offset;
-	struct tm tm;
+	const int64_t seconds = (int64_t)time(NULL) + rtc->offset + DAYS_TO_1970 * DAY_S;
+	const int in_day = (int)(seconds % DAY_S);
 
-	if (!gmtime_r(&seconds, &tm))
-		return;
-	rtc->cmos[REG_SECONDS] = encode(rtc, tm.tm_sec);
-	rtc->cmos[REG_MINUTES] = encode(rtc, tm.tm_min);
-	rtc->cmos[REG_HOURS] = encode_hours(rtc, tm.tm_hour);
-	rtc->cmos[REG_WEEKDAY] = encode(rtc, tm.tm_wday + 1);
-	rtc->cmos[REG_DAY] = encode(rtc, tm.tm_mday);
-	rtc->cmos[REG_MONTH] = encode(rtc, tm.tm_mon + 1);
-	rtc->cmos[REG_YEAR] = encode(rtc, tm.tm_year % 100);
-	rtc->cmos[REG_CENTURY] = encode(rtc, tm.tm_year / 100 + 19);
+	rtc->cmos[REG_SECONDS] = encode(rtc, in_day % 60);
+	rtc->cmos[REG_MINUTES] = encode(rtc, in_day / 60 % 60);
+	rtc->cmos[REG_HOURS] = encode_hours(rtc, in_day / 3600);
+	load_date(rtc, seconds / DAY_S);
 }
 
 /* The guest has set the time registers. Any bytes give some time; a wild one is brought back into
  * a range in which the arithmetic is safe. */
 static void take_time(struct rtc *rtc)
 {
-	struct tm tm = {
-		.tm_sec = decode(rtc, rtc->cmos[REG_SECONDS]),
-		.tm_min = decode(rtc, rtc->cmos[REG_MINUTES]),
-		.tm_hour = decode_hours(rtc, rtc->cmos[REG_HOURS]),
-		.tm_mday = decode(rtc, rtc->cmos[REG_DAY]),
-		.tm_mon = decode(rtc, rtc->cmos[REG_MONTH]) - 1,
-		.tm_year = decode(rtc, rtc->cmos[REG_CENTURY]) * 100 +
-			   decode(rtc, rtc->cmos[REG_YEAR]) - 1900,
-	};
-	const int64_t offset = (int64_t)timegm(&tm) - (int64_t)time(NULL);
+	const int64_t days = count_days(
+		decode(rtc, rtc->cmos[REG_CENTURY]) * 100 + decode(rtc, rtc->cmos[REG_YEAR]),
+		decode(rtc, rtc->cmos[REG_MONTH]) - 1, decode(rtc, rtc->cmos[REG_DAY]));
+	const int64_t seconds =
+		(days - DAYS_TO_1970) * DAY_S + decode_hours(rtc, rtc->cmos[REG_HOURS]) * 3600 +
+		decode(rtc, rtc->cmos[REG_MINUTES]) * 60 + decode(rtc, rtc->cmos[REG_SECONDS]);
+	const int64_t offset = seconds - (int64_t)time(NULL);
 
 	if (offset >= -OFFSET_MAX_S && offset <= OFFSET_MAX_S)
 		rtc->offset = offset;

@@ -118,6 +118,41 @@ static void test_can_be_set(void **state)
 	assert_int_equal(get(clock, 9), 1);
 }
 
+static void set_time(struct clock *clock, const struct tm *tm)
+{
+	set(clock, 0x0b, 0x86); /* stopped, binary */
+	set(clock, 0, (unsigned)tm->tm_sec);
+	set(clock, 2, (unsigned)tm->tm_min);
+	set(clock, 4, (unsigned)tm->tm_hour);
+	set(clock, 7, (unsigned)tm->tm_mday);
+	set(clock, 8, (unsigned)tm->tm_mon + 1);
+	set(clock, 9, (unsigned)tm->tm_year % 100);
+	set(clock, 0x32, (unsigned)(tm->tm_year + 1900) / 100);
+	set(clock, 0x0b, 0x06);
+}
+
+/* The C library's calendar is the reference: some 60 years, leap days and centuries among them. */
+static void test_calendar_is_the_c_librarys(void **state)
+{
+	struct clock *clock = *state;
+
+	for (time_t day = 20000; day < 62000; day += 29) {
+		const time_t seconds = day * 86400 + 43200;
+		struct tm tm;
+
+		assert_non_null(gmtime_r(&seconds, &tm));
+		tm.tm_year -= 100 * (day % 2); /* before 1970, too */
+		timegm(&tm);
+		set_time(clock, &tm);
+		assert_int_equal(get(clock, 4), 12);
+		assert_int_equal(get(clock, 6), tm.tm_wday + 1);
+		assert_int_equal(get(clock, 7), tm.tm_mday);
+		assert_int_equal(get(clock, 8), tm.tm_mon + 1);
+		assert_int_equal(get(clock, 9), tm.tm_year % 100);
+		assert_int_equal(get(clock, 0x32), (tm.tm_year + 1900) / 100);
+	}
+}
+
 static void test_wild_values_are_harmless(void **state)
 {
 	struct clock *clock = *state;
@@ -151,6 +186,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			test_update_is_rarely_in_progress, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_can_be_set, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_calendar_is_the_c_librarys, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_wild_values_are_harmless, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_memory_and_move, set_up, tear_down),
 	};
