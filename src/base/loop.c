@@ -205,17 +205,26 @@ void loop_remove_hook(struct loop *loop, struct loop_hook *hook)
 	}
 }
 
+static void complete(struct loop *loop, struct io_uring_cqe *cqe)
+{
+	struct loop_op *op = io_uring_cqe_get_data(cqe);
+	int32_t res = cqe->res;
+	uint32_t flags = cqe->flags;
+
+	io_uring_cqe_seen(&loop->ring, cqe);
+	op->done(op, res, flags);
+}
+
+/* Those that are there now. Callbacks make new ones (work that posts itself again), and without an
+ * end to the round nothing would be submitted, no hook run and no loop_stop() be seen. */
 static void complete_all(struct loop *loop)
 {
 	struct io_uring_cqe *cqe;
 
-	while (io_uring_peek_cqe(&loop->ring, &cqe) == 0) {
-		struct loop_op *op = io_uring_cqe_get_data(cqe);
-		int32_t res = cqe->res;
-		uint32_t flags = cqe->flags;
-
-		io_uring_cqe_seen(&loop->ring, cqe);
-		op->done(op, res, flags);
+	for (unsigned left = io_uring_cq_ready(&loop->ring); left; left--) {
+		if (io_uring_peek_cqe(&loop->ring, &cqe) < 0)
+			return;
+		complete(loop, cqe);
 	}
 }
 

@@ -72,8 +72,8 @@ void loop_submit(struct loop *loop, struct io_uring_sqe *sqe, struct loop_op *op
 /* A write whose result nobody awaits (an irqfd's eight bytes): goes with the next wait. */
 void loop_signal(struct loop *loop, int eventfd);
 
-/* Runs @hook once per round after all completions were handled and before the next wait:
- * the place to batch interrupts and refill rings. One chain per loop; embedded. */
+/* Runs @hook once per round, after the completions that were there when the round began and before
+ * the next wait: the place to batch interrupts and refill rings. One chain per loop; embedded. */
 struct loop_hook {
 	struct loop_hook *next; /* private */
 	void (*run)(struct loop_hook *hook);

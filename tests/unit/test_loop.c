@@ -149,6 +149,44 @@ static void submits_beyond_its_queue(void **state)
 	close(fd);
 }
 
+struct rounds {
+	struct loop_task task;
+	struct loop_hook hook;
+	struct loop *loop;
+	unsigned tasks, hooks;
+};
+
+static void post_again(struct loop_task *task)
+{
+	struct rounds *rounds = container_of(task, struct rounds, task);
+
+	if (++rounds->tasks == 100)
+		loop_stop(rounds->loop);
+	else
+		loop_post(rounds->loop, task);
+}
+
+static void count_round(struct loop_hook *hook)
+{
+	container_of(hook, struct rounds, hook)->hooks++;
+}
+
+/* Work that posts itself again and again must not keep the loop from its hooks and submissions. */
+static void ends_a_round_though_work_goes_on(void **state)
+{
+	struct rounds rounds = {.task.run = post_again, .hook.run = count_round};
+
+	(void)state;
+	assert_int_equal(loop_new(&rounds.loop, 8, NULL), 0);
+	loop_add_hook(rounds.loop, &rounds.hook);
+	loop_post(rounds.loop, &rounds.task);
+	assert_int_equal(loop_run(rounds.loop), 0);
+	assert_int_equal(rounds.tasks, 100);
+	assert_in_range(rounds.hooks, 98, 101);
+	loop_remove_hook(rounds.loop, &rounds.hook);
+	loop_free(rounds.loop);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -156,6 +194,7 @@ int main(void)
 		cmocka_unit_test(forgets_a_removed_watch),
 		cmocka_unit_test(runs_posted_tasks_in_its_thread),
 		cmocka_unit_test(submits_beyond_its_queue),
+		cmocka_unit_test(ends_a_round_though_work_goes_on),
 	};
 
 	return cmocka_run_group_tests_name("loop", tests, NULL, NULL);
