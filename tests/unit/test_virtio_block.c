@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -401,6 +402,76 @@ static void test_save_restore(void **state)
 	rig_free(&rig);
 }
 
+/* Holds the I/O loop, when a request has just been completed, until the device is being stopped. */
+struct hold {
+	struct loop_hook hook;
+	struct loop_task task;
+	struct loop_op nothing;
+	struct rig *rig;
+	_Atomic bool held, stopping;
+};
+
+static void nothing_done(struct loop_op *op, int32_t res, uint32_t flags)
+{
+}
+
+static void hold_loop(struct loop_hook *hook)
+{
+	const struct timespec while_it_stops = {.tv_nsec = 50 * 1000 * 1000};
+	struct hold *hold = container_of(hook, struct hold, hook);
+	struct virtio_device *model = virtio_pci_model(hold->rig->rig.device);
+
+	if (hold->held || model->queues[0].in_flight == 0)
+		return;
+	/* A full queue (64 entries) is submitted: the read ends, and its completion waits for the
+	 * next round. */
+	for (unsigned i = 0; i < 2 * 64; i++) {
+		struct io_uring_sqe *sqe = loop_sqe(model->io);
+
+		io_uring_prep_nop(sqe);
+		loop_submit(model->io, sqe, &hold->nothing);
+	}
+	hold->held = true;
+	while (!hold->stopping)
+		continue;
+	nanosleep(&while_it_stops, NULL);
+}
+
+static void add_hold(struct loop_task *task)
+{
+	struct hold *hold = container_of(task, struct hold, task);
+
+	loop_add_hook(hold->rig->rig.machine.place.io, &hold->hook);
+}
+
+/* What was completed in the round in which the device stops reaches the driver all the same. */
+static void test_stop_after_completion(void **state)
+{
+	const struct ring_buffer in[] = {
+		{HEADER, 16, false}, {DATA, 512, true}, {STATUS, 1, true}};
+	struct hold hold = {.hook.run = hold_loop, .task.run = add_hold,
+		.nothing.done = nothing_done};
+	uint64_t token;
+	uint32_t written;
+	struct rig rig;
+
+	rig_init(&rig, false, 1);
+	device_rig_up(&rig.rig, ALL, 1);
+	assert_int_equal(request(&rig, T_IN, 0, 512), S_OK);
+	hold.rig = &rig;
+	loop_call(rig.rig.machine.place.io, &hold.task);
+	put_header(&rig, T_IN, 0);
+	assert_true(ring_driver_offer(&rig.rig.rings[0], in, 3, false, 1));
+	driver_kick(&rig.rig.driver, 0);
+	while (!hold.held)
+		continue;
+	hold.stopping = true;
+	rig.rig.device->ops->stop(rig.rig.device);
+	assert_int_equal(status(&rig), S_OK);
+	assert_true(ring_driver_take(&rig.rig.rings[0], &token, &written));
+	rig_free(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -413,6 +484,7 @@ int main(void)
 		cmocka_unit_test(test_malformed),
 		cmocka_unit_test(test_depth),
 		cmocka_unit_test(test_save_restore),
+		cmocka_unit_test(test_stop_after_completion),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -111,6 +111,9 @@ static void finish_quiesce(struct disk *disk)
 {
 	disk->quiescing = false;
 	loop_remove_hook(disk->virtio.io, &disk->hook);
+	/* What was completed in this very round: the hook, which would publish it, has gone. */
+	for (unsigned i = 0; i < disk->virtio.queue_count; i++)
+		disk_queue_settle(&disk->queues[i]);
 	release(disk);
 	virtio_quiesced(&disk->virtio);
 }
@@ -255,10 +258,14 @@ int virtio_block_new(struct device **device, const char *name,
 	if (disk)
 		disk->queues = calloc(queues, sizeof(*disk->queues));
 	if (!disk || !disk->queues || queues >= VIRTIO_QUEUES_MAX) {
+		bool memory = disk && disk->queues;
+
 		block_close(options->block);
 		if (disk)
 			free(disk->queues);
 		free(disk);
+		if (!memory)
+			return error_errno(err, ENOMEM, "--disk");
 		return error_set(err, EINVAL, "--disk: 1 to %d queues", VIRTIO_QUEUES_MAX - 1);
 	}
 	disk->block = options->block;
