@@ -84,11 +84,12 @@ int virtio_pci_new(
 /* The model behind a device made by virtio_pci_new(). */
 struct virtio_device *virtio_pci_model(struct device *device);
 
-/* Any thread. The reason goes to the log (rate-limited) and is counted. */
+/* Any thread. The first one since the last reset goes to the log (rate-limited) and is counted. */
 void virtio_needs_reset(struct virtio_device *device, const char *reason);
 /* I/O loop: the answer to quiesce(). */
 void virtio_quiesced(struct virtio_device *device);
-/* Any thread: the configuration changed (link state, capacity): interrupt and generation. */
+/* Any thread, not from a callback under the device's lock. The configuration changed (link state,
+ * size): a new generation, and an interrupt from DRIVER_OK on. */
 void virtio_config_changed(struct virtio_device *device);
 /* I/O loop: flushes what was pushed, and interrupts the driver if the used buffers since the last
  * call ask for it. The interrupt goes out with the loop's next wait. */

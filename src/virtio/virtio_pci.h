@@ -128,7 +128,7 @@ void virtio_doorbell_remove_all(struct virtio_pci *pci);
 void virtio_doorbell_ring(struct virtio_pci *pci, unsigned index);
 void virtio_doorbell_close(struct virtio_pci *pci); /* at the end */
 
-/* virtio_pci_interrupt.c; any thread. */
+/* virtio_pci_interrupt.c; any thread, also under @lock. */
 void virtio_raise(struct virtio_pci *pci, uint8_t cause);
 uint8_t virtio_take_isr(struct virtio_pci *pci);
 void virtio_config_interrupt(struct virtio_pci *pci);

@@ -35,8 +35,12 @@ void virtio_config_changed(struct virtio_device *device)
 {
 	struct virtio_pci *pci = device->transport;
 
+	pthread_mutex_lock(&pci->lock);
 	atomic_fetch_add(&pci->generation, 1);
-	virtio_config_interrupt(pci);
+	/* Before DRIVER_OK nobody would lower the line, which others share. */
+	if (pci->status & VIRTIO_STATUS_DRIVER_OK)
+		virtio_config_interrupt(pci);
+	pthread_mutex_unlock(&pci->lock);
 }
 
 void virtio_interrupt(struct virtio_device *device, struct virtqueue *queue)

@@ -216,10 +216,12 @@ void virtio_needs_reset(struct virtio_device *device, const char *reason)
 {
 	struct virtio_pci *pci = device->transport;
 
+	/* What follows until the model is quiesced is the same fault, or of no more interest. */
+	if (atomic_exchange(&pci->faulted, true))
+		return;
 	log_guest(&device->guest_log, pci->name, "%s; the device needs a reset", reason);
 	atomic_fetch_add_explicit(&pci->faults, 1, memory_order_relaxed);
-	if (!atomic_exchange(&pci->faulted, true))
-		virtio_post_work(pci);
+	virtio_post_work(pci);
 }
 
 int virtio_pci_start(struct device *device, struct error *err)

@@ -263,6 +263,19 @@ static void test_intx(void **state)
 	rig_free(&rig);
 }
 
+/* Nobody would lower the line before there is a driver. */
+static void test_config_change_without_driver(void **state)
+{
+	struct rig rig;
+
+	(void)state;
+	rig_init(&rig);
+	virtio_config_changed(&rig.model->virtio);
+	assert_false(fake_host_line(&rig.machine.host, pci_slot_gsi(SLOT)));
+	assert_int_equal(driver_read(&rig.driver, COMMON_GENERATION, 1), 1);
+	rig_free(&rig);
+}
+
 /* Kicks before DRIVER_OK are harmless, and what was offered then is seen at activation. */
 static void test_early_kick(void **state)
 {
@@ -645,6 +658,7 @@ int main(void)
 		cmocka_unit_test(test_device_config),
 		cmocka_unit_test(test_requests),
 		cmocka_unit_test(test_intx),
+		cmocka_unit_test(test_config_change_without_driver),
 		cmocka_unit_test(test_early_kick),
 		cmocka_unit_test(test_window),
 		cmocka_unit_test(test_reset_and_again),
