@@ -3,9 +3,11 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <linux/ethtool.h>
 #include <linux/if.h>
 #include <linux/if_packet.h>
 #include <linux/if_tun.h>
+#include <linux/sockios.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -50,6 +52,19 @@ int tap_rig_socket(const char *ifname)
 		return -1;
 	}
 	return fd;
+}
+
+bool tap_rig_segments(const char *ifname)
+{
+	struct ethtool_value value = {.cmd = ETHTOOL_GTSO};
+	struct ifreq request = {.ifr_data = (void *)&value};
+	int control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	bool asked;
+
+	strcpy(request.ifr_name, ifname);
+	asked = ioctl(control, SIOCETHTOOL, &request) == 0;
+	close(control);
+	return asked && value.data;
 }
 
 unsigned tap_rig_index(const char *ifname)

@@ -14,6 +14,8 @@ bool tap_rig_namespace(void);
 bool tap_rig_make(const char *ifname, int flags, int mtu);
 /* A raw socket on the host's side, for frames of TAP_RIG_ETHERTYPE. */
 int tap_rig_socket(const char *ifname);
+/* Whether the interface may give its reader segments (TSO4) as the last TUNSETOFFLOAD said. */
+bool tap_rig_segments(const char *ifname);
 unsigned tap_rig_index(const char *ifname); /* 0: there is none */
 
 #endif

@@ -468,6 +468,10 @@ static void test_tap(void **state)
 	assert_true(features & BIT(F_CSUM));
 	tap_merge(&rig, PLAIN | BIT(F_MRG));
 	tap_merge(&rig, (features & 0xffffff) | EVENT | PACKED);
+	assert_true(tap_rig_segments("duet0"));
+	/* GUEST_CSUM and GUEST_ECN: no segments, though the tap knows no such combination. */
+	assert_int_equal(command(&rig, 5, 0, "\2\2\0\0\0\0\0\0", 8), 0);
+	assert_false(tap_rig_segments("duet0"));
 	rig_free(&rig);
 }
 
