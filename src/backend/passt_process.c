@@ -31,7 +31,7 @@ struct passt_launch {
 static void run_child(const struct passt_launch *launch)
 {
 	static const int defaults[] = {SIGPIPE, SIGXFSZ, SIGINT, SIGTERM, SIGHUP, SIGUSR1};
-	int null = open("/dev/null", O_RDONLY);
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	sigset_t none;
 	int code;
 
@@ -200,27 +200,44 @@ static int send_probe(int fd)
 	return send(fd, probe, sizeof(probe), MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
+/* Waits up to @milliseconds for passt's end of the stream to be closed. */
+static bool closed(int fd, int milliseconds)
+{
+	struct pollfd end = {.fd = fd, .events = POLLRDHUP};
+
+	return poll(&end, 1, milliseconds) > 0;
+}
+
+/* True when the probe was read, or thrown away by the end of passt. */
+static bool probe_gone(int fd)
+{
+	int unread = 0;
+
+	if (send_probe(fd) < 0)
+		return true;
+	for (int waited = 0, step = 1; waited < READY_MS; waited += step) {
+		if (ioctl(fd, SIOCOUTQ, &unread) < 0 || unread == 0)
+			return true;
+		step = step < 16 ? step * 2 : step;
+		if (closed(fd, step))
+			return true;
+	}
+	return false;
+}
+
 /* passt tells nobody when it is ready, but it reads the stream only then. */
 int passt_ready(struct net *net, struct error *err)
 {
-	struct passt *passt = container_of(net, struct passt, net);
-	struct pollfd end = {.fd = net->queues[0].fd, .events = POLLRDHUP};
+	int fd = net->queues[0].fd;
+	bool gone = probe_gone(fd);
 	char words[256];
 
-	if (send_probe(end.fd) == 0) {
-		for (int waited = 0, step = 1; waited < READY_MS; waited += step) {
-			int unread = 0;
-
-			if (ioctl(end.fd, SIOCOUTQ, &unread) < 0 || unread == 0)
-				return 0;
-			step = step < 16 ? step * 2 : step;
-			if (poll(&end, 1, step) > 0)
-				break;
-		}
-	}
-	passt_last_words(passt, words, sizeof(words));
-	if (poll(&end, 1, 0) > 0)
+	if (closed(fd, 0)) {
+		passt_last_words(container_of(net, struct passt, net), words, sizeof(words));
 		return error_set(err, EIO, "--net user: %s; run `passt -f` to see why", words);
+	}
+	if (gone)
+		return 0;
 	return error_set(err, ETIMEDOUT,
 		"--net user: passt did not start within %d seconds; run `passt -f` to see why",
 		READY_MS / 1000);
