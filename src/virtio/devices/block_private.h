@@ -32,7 +32,7 @@ struct disk_request {
 	struct disk_queue *queue;
 	struct virtqueue_chain chain; /* its data, without header and status */
 	uint8_t *status;
-	uint32_t written; /* to the writable part, status included, when it succeeds */
+	uint32_t written; /* to the writable part from its start, as the driver is told */
 	struct iovec few[DISK_FEW_SEGMENTS];
 };
 

@@ -72,12 +72,27 @@ static struct disk_request *take_request(struct disk_queue *queue)
 	return request;
 }
 
+/* How much of its data a failed request wrote is not known: none is reported (2.7.8.2), but all of
+ * the pages may have changed. */
+static void retract_data(struct disk_request *request)
+{
+	const struct virtqueue_chain *chain = &request->chain;
+
+	for (unsigned i = 0; i < chain->writable; i++)
+		memory_mark_dirty_host(request->queue->disk->virtio.memory,
+			chain->segments[i].iov_base, chain->segments[i].iov_len);
+	if (chain->writable)
+		request->written = 0;
+}
+
 static void complete(struct disk_request *request, uint8_t status)
 {
 	struct disk_queue *queue = request->queue;
 
-	if (status != VIRTIO_BLK_S_OK)
+	if (status != VIRTIO_BLK_S_OK) {
 		counter_add(&queue->counts[DISK_ERRORS], 1);
+		retract_data(request);
+	}
 	*request->status = status;
 	memory_mark_dirty_host(queue->disk->virtio.memory, request->status, 1);
 	virtqueue_push(queue->queue, &request->chain, request->written);
@@ -211,6 +226,8 @@ static void get_id(struct disk_request *request)
 
 	iov_copy_to(&chain->segments[chain->readable], chain->writable, 0,
 		request->queue->disk->serial, length);
+	if (length < chain->writable_bytes)
+		request->written = (uint32_t)length;
 	complete(request, VIRTIO_BLK_S_OK);
 }
 
@@ -278,7 +295,9 @@ static void keep_data(struct disk_request *request, struct virtqueue_chain *chai
 	unsigned count;
 
 	*kept = (struct virtqueue_chain){.id = chain->id, .entries = chain->entries};
-	request->written = (uint32_t)chain->writable_bytes;
+	/* The status is the last byte: of what lies before it only a read writes all. */
+	request->written = to_guest || chain->writable_bytes == 1 ? (uint32_t)chain->writable_bytes
+								  : 0;
 	count = chain->writable;
 	request->status = take_last_byte(writable, &count);
 	if (to_guest) {
