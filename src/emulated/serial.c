@@ -115,6 +115,15 @@ static bool fifo_push(struct serial *serial, uint8_t byte)
 	return true;
 }
 
+/* Whoever was told to wait is told to go on, once the guest has taken or thrown away all. */
+static void offer_room(struct serial *serial)
+{
+	if (!serial->want_room || !serial->room || serial->fifo_count)
+		return;
+	serial->want_room = false;
+	loop_post(serial->main, &serial->room_task);
+}
+
 static uint8_t read_data(struct serial *serial)
 {
 	uint8_t byte;
@@ -126,10 +135,7 @@ static uint8_t read_data(struct serial *serial)
 	byte = serial->fifo[serial->fifo_first];
 	serial->fifo_first = (serial->fifo_first + 1) % FIFO_SIZE;
 	serial->fifo_count--;
-	if (serial->want_room && serial->room && !serial->fifo_count) {
-		serial->want_room = false;
-		loop_post(serial->main, &serial->room_task);
-	}
+	offer_room(serial);
 	return byte;
 }
 
@@ -216,6 +222,7 @@ static void write_fcr(struct serial *serial, uint8_t value)
 	if ((value & FCR_CLEAR_RX) || ((value ^ serial->fcr) & FCR_ENABLE))
 		serial->fifo_count = 0;
 	serial->fcr = value & FCR_ENABLE;
+	offer_room(serial);
 }
 
 static void write_register(struct serial *serial, uint64_t offset, uint8_t value)
