@@ -47,6 +47,7 @@ static void block_signals(void)
 	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGUSR1);
 	sigaddset(&set, SIGWINCH);
+	sigaddset(&set, SIGCONT);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	/* Errors of the write that met them, not the end of the machine. */
 	signal(SIGPIPE, SIG_IGN);

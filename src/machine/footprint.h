@@ -15,8 +15,8 @@ struct footprint { /* bytes */
 /* Main thread; a few milliseconds. Negative errno when /proc is not there. */
 int footprint_read(const struct memory *memory, struct footprint *footprint);
 
-/* Once set up: gives back what only setting up needed, the pages of its code and of freed memory.
- * What is used again comes back from the page cache by itself. */
+/* Gives back what only setting up, or writing statistics, needed: the pages of its code and of
+ * freed memory. What is used again comes back from the page cache by itself. Any thread. */
 void footprint_trim(void);
 
 #endif

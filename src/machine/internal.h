@@ -72,7 +72,7 @@ extern const struct power_events machine_power_events;
 void machine_end(struct machine *machine, enum machine_end end, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
-/* signals.c: SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGWINCH through the main loop. */
+/* signals.c: SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGWINCH, SIGCONT through the main loop. */
 int machine_watch_signals(struct machine *machine, struct error *err);
 void machine_unwatch_signals(struct machine *machine);
 /* First call asks the guest to power off, the second ends it. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/checked.h"
 #include "base/log.h"
+#include "machine/footprint.h"
 #include "machine/internal.h"
 #include "virtio/devices.h"
 
@@ -37,8 +38,12 @@ static void write_stats(struct machine *machine)
 {
 	struct error err = {0};
 
-	if (machine->config.stats && machine_write_stats(machine, &err) < 0)
+	if (!machine->config.stats)
+		return;
+	if (machine_write_stats(machine, &err) < 0)
 		log_error("%s", err.text);
+	/* The writer of JSON is not needed again soon. */
+	footprint_trim();
 }
 
 static void take_signal(struct machine *machine, uint32_t number)
@@ -54,6 +59,9 @@ static void take_signal(struct machine *machine, uint32_t number)
 		break;
 	case SIGWINCH:
 		resize_console(machine);
+		break;
+	case SIGCONT:
+		terminal_resume(&machine->terminal);
 		break;
 	default:
 		break;
@@ -80,6 +88,7 @@ int machine_watch_signals(struct machine *machine, struct error *err)
 	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGUSR1);
 	sigaddset(&set, SIGWINCH);
+	sigaddset(&set, SIGCONT);
 	machine->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (machine->signal_fd < 0)
 		return error_errno(err, errno, "signals");

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "machine/terminal.h"
 
+#include "base/checked.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define ESCAPE 0x01 /* Ctrl-A */
@@ -49,11 +52,19 @@ static void take(struct terminal *terminal, const unsigned char *keys, size_t co
 	}
 }
 
-static void stop_watching(struct terminal *terminal)
+/* Input has ended: the guest goes on without a keyboard. */
+static void end_input(struct terminal *terminal)
 {
+	terminal->open = false;
 	if (terminal->watching)
 		loop_unwatch(&terminal->watch, NULL);
 	terminal->watching = false;
+}
+
+/* To read or set a terminal from the background stops the process. */
+static bool may_use(const struct terminal *terminal)
+{
+	return !terminal->tty || tcgetpgrp(terminal->fd) == getpgrp();
 }
 
 static void deliver(struct terminal *terminal)
@@ -69,35 +80,63 @@ void terminal_pump(struct terminal *terminal)
 {
 	unsigned char keys[sizeof(terminal->pending)];
 
-	while (terminal->watching) {
+	while (terminal->open) {
 		struct pollfd poll_fd = {.fd = terminal->fd, .events = POLLIN};
 		ssize_t got;
 
 		if (terminal->pending_length)
 			deliver(terminal);
-		if (terminal->pending_length || poll(&poll_fd, 1, 0) <= 0)
+		if (terminal->pending_length || !may_use(terminal) || poll(&poll_fd, 1, 0) <= 0)
 			return;
 		got = read(terminal->fd, keys, sizeof(keys));
 		if (got < 0 && (errno == EAGAIN || errno == EINTR))
 			return;
-		if (got <= 0) {
-			/* End of input: the guest goes on without a keyboard. */
-			stop_watching(terminal);
-			return;
-		}
-		take(terminal, keys, (size_t)got);
+		if (got <= 0)
+			end_input(terminal);
+		else
+			take(terminal, keys, (size_t)got);
 	}
 }
 
 static void readable(struct loop_watch *watch, uint32_t events)
 {
-	struct terminal *terminal =
-		(struct terminal *)(void *)((char *)watch - offsetof(struct terminal, watch));
+	(void)events;
+	terminal_pump(container_of(watch, struct terminal, watch));
+}
 
-	if (events & POLLERR) {
-		/* Not a pollable descriptor (a regular file): nothing to wait for. */
-		terminal->watching = false;
+/* Files and devices like /dev/null are always ready: a watch on them would call back for ever.
+ * They are read as the guest takes what they hold. */
+static bool can_wait(const struct terminal *terminal)
+{
+	struct stat status;
+
+	if (terminal->tty)
+		return true;
+	return fstat(terminal->fd, &status) == 0 &&
+	       (S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode));
+}
+
+static void set_raw(struct terminal *terminal)
+{
+	struct termios raw;
+
+	if (!terminal->raw && tcgetattr(terminal->fd, &terminal->before) < 0)
 		return;
+	raw = terminal->before;
+	cfmakeraw(&raw);
+	if (tcsetattr(terminal->fd, TCSANOW, &raw) == 0)
+		terminal->raw = true;
+}
+
+void terminal_resume(struct terminal *terminal)
+{
+	if (!terminal->open || !may_use(terminal))
+		return;
+	if (terminal->tty)
+		set_raw(terminal);
+	if (can_wait(terminal) && !terminal->watching) {
+		terminal->watching = true;
+		loop_watch(terminal->loop, &terminal->watch, terminal->fd, POLLIN, readable);
 	}
 	terminal_pump(terminal);
 }
@@ -105,23 +144,19 @@ static void readable(struct loop_watch *watch, uint32_t events)
 void terminal_start(struct terminal *terminal, struct loop *loop, int fd,
 	const struct terminal_events *events, void *opaque)
 {
-	struct termios raw;
-
-	*terminal = (struct terminal){.events = events, .opaque = opaque, .loop = loop, .fd = fd};
-	if (isatty(fd) && tcgetattr(fd, &terminal->before) == 0) {
-		raw = terminal->before;
-		cfmakeraw(&raw);
-		if (tcsetattr(fd, TCSANOW, &raw) == 0)
-			terminal->raw = true;
-	}
-	terminal->watching = true;
-	loop_watch(loop, &terminal->watch, fd, POLLIN, readable);
+	*terminal = (struct terminal){.events = events,
+		.opaque = opaque,
+		.loop = loop,
+		.fd = fd,
+		.tty = isatty(fd),
+		.open = true};
+	terminal_resume(terminal);
 }
 
 void terminal_stop(struct terminal *terminal)
 {
-	stop_watching(terminal);
-	if (terminal->raw)
+	end_input(terminal);
+	if (terminal->raw && may_use(terminal))
 		tcsetattr(terminal->fd, TCSANOW, &terminal->before);
 	terminal->raw = false;
 }

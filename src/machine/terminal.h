@@ -25,6 +25,7 @@ struct terminal {
 	struct loop *loop;
 	struct loop_watch watch;
 	int fd;
+	bool tty, open; /* open: its end was not read yet */
 	bool raw, escaped, watching;
 	struct termios before;
 	unsigned char pending[256]; /* typed, not yet taken */
@@ -34,6 +35,8 @@ struct terminal {
 /* Puts @fd (standard input) into raw mode when it is a terminal, and reads it. */
 void terminal_start(struct terminal *terminal, struct loop *loop, int fd,
 	const struct terminal_events *events, void *opaque);
+/* The process goes on (SIGCONT), perhaps in the foreground now: a terminal is used only there. */
+void terminal_resume(struct terminal *terminal);
 /* The guest has room again. */
 void terminal_pump(struct terminal *terminal);
 /* Restores the terminal. Safe to call twice and without a start. */

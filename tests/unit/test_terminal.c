@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "machine/terminal.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* A guest that takes @room bytes at a time. */
+struct guest {
+	struct loop *loop;
+	struct terminal terminal;
+	size_t room, taken;
+	unsigned calls;
+	char bytes[2048];
+};
+
+static size_t typed(void *opaque, const void *bytes, size_t length)
+{
+	struct guest *guest = opaque;
+
+	if (length > guest->room)
+		length = guest->room;
+	memcpy(guest->bytes + guest->taken, bytes, length);
+	guest->taken += length;
+	guest->room -= length;
+	guest->calls++;
+	return length;
+}
+
+static void end(void *opaque)
+{
+	fail();
+}
+
+static const struct terminal_events events = {.typed = typed, .end = end};
+
+static int set_up(void **state)
+{
+	struct guest *guest = calloc(1, sizeof(*guest));
+
+	assert_int_equal(loop_new(&guest->loop, 8, NULL), 0);
+	*state = guest;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct guest *guest = *state;
+
+	loop_free(guest->loop);
+	free(guest);
+	return 0;
+}
+
+struct pause {
+	struct loop *loop;
+	struct loop_op op;
+	struct __kernel_timespec time;
+};
+
+static void stop(struct loop_op *op, int32_t res, uint32_t flags)
+{
+	struct pause *pause = (struct pause *)((char *)op - offsetof(struct pause, op));
+
+	loop_stop(pause->loop);
+}
+
+static void run_for_ms(struct loop *loop, unsigned milliseconds)
+{
+	struct pause pause = {
+		.loop = loop, .op.done = stop, .time.tv_nsec = milliseconds * 1000000LL};
+	struct io_uring_sqe *sqe = loop_sqe(loop);
+
+	io_uring_prep_timeout(sqe, &pause.time, 0, 0);
+	loop_submit(loop, sqe, &pause.op);
+	assert_int_equal(loop_run(loop), 0);
+}
+
+static void test_a_file_is_read_as_the_guest_takes_it(void **state)
+{
+	struct guest *guest = *state;
+	int fd = memfd_create("input", MFD_CLOEXEC);
+	char text[1000];
+
+	for (size_t i = 0; i < sizeof(text); i++)
+		text[i] = (char)('a' + i % 26);
+	assert_int_equal(write(fd, text, sizeof(text)), sizeof(text));
+	assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+	guest->room = 10;
+	terminal_start(&guest->terminal, guest->loop, fd, &events, guest);
+	run_for_ms(guest->loop, 50);
+	assert_int_equal(guest->taken, 10);
+	assert_in_range(guest->calls, 1, 3); /* and does not spin meanwhile */
+	while (guest->taken < sizeof(text)) {
+		size_t before = guest->taken;
+
+		guest->room = 90;
+		terminal_pump(&guest->terminal);
+		assert_true(guest->taken > before);
+	}
+	assert_memory_equal(guest->bytes, text, sizeof(text));
+	assert_false(guest->terminal.open);
+	terminal_stop(&guest->terminal);
+	close(fd);
+}
+
+static void test_dev_null_has_ended(void **state)
+{
+	struct guest *guest = *state;
+	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	terminal_start(&guest->terminal, guest->loop, fd, &events, guest);
+	assert_false(guest->terminal.open);
+	terminal_stop(&guest->terminal);
+	close(fd);
+}
+
+static void test_a_pipe_is_waited_for(void **state)
+{
+	struct guest *guest = *state;
+	int ends[2];
+
+	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+	guest->room = 100;
+	terminal_start(&guest->terminal, guest->loop, ends[0], &events, guest);
+	run_for_ms(guest->loop, 5);
+	assert_int_equal(write(ends[1], "one", 3), 3);
+	run_for_ms(guest->loop, 20);
+	assert_memory_equal(guest->bytes, "one", 3);
+	close(ends[1]);
+	run_for_ms(guest->loop, 20);
+	assert_false(guest->terminal.open);
+	terminal_stop(&guest->terminal);
+	close(ends[0]);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(
+			test_a_file_is_read_as_the_guest_takes_it, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_dev_null_has_ended, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_a_pipe_is_waited_for, set_up, tear_down),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
