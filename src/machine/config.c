@@ -73,8 +73,19 @@ static int append(char *buffer, size_t size, const char *word, struct error *err
 	return 0;
 }
 
-int machine_cmdline(
-	const struct machine_config *config, char *buffer, size_t size, struct error *err)
+/* Without kvmclock a guest measures its TSC against a PIT or HPET, which this machine does not
+ * have, and hangs. */
+static int append_tsc(
+	const char *user, unsigned tsc_khz, char *buffer, size_t size, struct error *err)
+{
+	char word[32];
+
+	snprintf(word, sizeof(word), "tsc_early_khz=%u", tsc_khz);
+	return machine_cmdline_has(user, word) ? 0 : append(buffer, size, word, err);
+}
+
+int machine_cmdline(const struct machine_config *config, unsigned tsc_khz, char *buffer,
+	size_t size, struct error *err)
 {
 	const char *user = config->cmdline ? config->cmdline : "";
 	int ret = 0;
@@ -89,6 +100,8 @@ int machine_cmdline(
 		if (!machine_cmdline_has(user, machine_words[i]))
 			ret = append(buffer, size, machine_words[i], err);
 	}
+	if (ret == 0 && !(config->pv & PV_CLOCK) && tsc_khz)
+		ret = append_tsc(user, tsc_khz, buffer, size, err);
 	if (ret == 0 && *user)
 		ret = append(buffer, size, user, err);
 	return ret;

@@ -68,9 +68,9 @@ struct machine_config {
 void machine_config_defaults(struct machine_config *config);
 
 /* The complete kernel command line: what this machine needs, then the user's words, which win.
- * -E2BIG when @buffer is too small. */
-int machine_cmdline(
-	const struct machine_config *config, char *buffer, size_t size, struct error *err);
+ * @tsc_khz: the guest's, 0 when unknown. -E2BIG when @buffer is too small. */
+int machine_cmdline(const struct machine_config *config, unsigned tsc_khz, char *buffer,
+	size_t size, struct error *err);
 
 /* Whether @cmdline sets the parameter that @word sets (its part up to '='). */
 bool machine_cmdline_has(const char *cmdline, const char *word);

@@ -122,7 +122,8 @@ static int load_kernel(struct machine *machine, struct error *err)
 		.cache = config->cache,
 		.ram_size = config->memory,
 	};
-	int ret = machine_cmdline(config, cmdline, sizeof(cmdline), err);
+	int ret =
+		machine_cmdline(config, kvm_vm_tsc_khz(machine->vm), cmdline, sizeof(cmdline), err);
 
 	if (ret < 0)
 		return ret;

@@ -171,14 +171,17 @@ static void user_words_win(void **state)
 	(void)state;
 	machine_config_defaults(&config);
 	config.cmdline = "root=/dev/vda panic=5 quiet";
-	assert_int_equal(machine_cmdline(&config, line, sizeof(line), &err), 0);
+	assert_int_equal(machine_cmdline(&config, 3000000, line, sizeof(line), &err), 0);
 	assert_non_null(strstr(line, "console=ttyS0 "));
 	assert_null(strstr(line, "panic=-1"));
+	assert_null(strstr(line, "tsc_early_khz"));
 	assert_non_null(strstr(line, "panic=5 quiet"));
+	config.pv &= ~PV_CLOCK;
 	config.cmdline = "console=tty0";
-	assert_int_equal(machine_cmdline(&config, line, sizeof(line), &err), 0);
+	assert_int_equal(machine_cmdline(&config, 3000000, line, sizeof(line), &err), 0);
 	assert_null(strstr(line, "ttyS0"));
-	assert_int_equal(machine_cmdline(&config, short_line, sizeof(short_line), &err), -E2BIG);
+	assert_non_null(strstr(line, " tsc_early_khz=3000000 "));
+	assert_int_equal(machine_cmdline(&config, 0, short_line, sizeof(short_line), &err), -E2BIG);
 }
 
 int main(void)
