@@ -95,8 +95,7 @@ static void vcpu_ended(struct machine_vcpu *vcpu, enum kvm_run_result result)
 	case KVM_RUN_SHUTDOWN:
 		machine_end(machine, MACHINE_TRIPLE_FAULT,
 			"vCPU %u shut down after a triple fault: the guest's kernel went wrong, or "
-			"is not "
-			"made for this machine",
+			"is not made for this machine",
 			vcpu->index);
 		break;
 	case KVM_RUN_RESET:
@@ -112,8 +111,7 @@ static void vcpu_ended(struct machine_vcpu *vcpu, enum kvm_run_result result)
 		machine_end(machine, MACHINE_FAILED, "vCPU %u halted for good", vcpu->index);
 		break;
 	default:
-		machine_end(machine, MACHINE_FAILED, "vCPU %u: %s", vcpu->index,
-			kvm_vcpu_error(vcpu->kvm));
+		machine_end(machine, MACHINE_FAILED, "%s", kvm_vcpu_error(vcpu->kvm));
 		break;
 	}
 }
