@@ -195,6 +195,15 @@ static void find_alignment(struct block *block)
 #endif
 }
 
+/* The path is opened twice: both must be the file that was measured and locked. */
+static bool same_file(int one, int other)
+{
+	struct stat a, b;
+
+	return fstat(one, &a) == 0 && fstat(other, &b) == 0 && a.st_dev == b.st_dev &&
+	       a.st_ino == b.st_ino && a.st_rdev == b.st_rdev;
+}
+
 static int open_direct(struct block *block, const struct block_options *options, struct error *err)
 {
 	/* The locked one stays open and becomes the way through the page cache. */
@@ -202,6 +211,10 @@ static int open_direct(struct block *block, const struct block_options *options,
 	block->fd = open_file(options, O_DIRECT, err);
 	if (block->fd < 0)
 		return block->fd;
+	if (!same_file(block->fd, block->buffered_fd))
+		return error_set(err, EAGAIN,
+			"--disk path=%s: was replaced while it was opened; start again",
+			block->path);
 	find_alignment(block);
 	return 0;
 }

@@ -35,8 +35,7 @@
 #define PCI_BAR_FLAG_64           0x4
 #define PCI_BAR_FLAG_PREFETCHABLE 0x8
 
-#define PCI_CAPABILITY_VENDOR 0x09
-#define PCI_CAPABILITY_MSIX   0x11
+#define PCI_CAPABILITY_MSIX 0x11
 
 #define MSIX_CONTROL           2 /* offset in the capability */
 #define MSIX_TABLE             4

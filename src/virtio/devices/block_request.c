@@ -242,6 +242,7 @@ static void dispatch(struct disk_request *request, uint32_t type, uint64_t secto
 		break;
 	case VIRTIO_BLK_T_FLUSH:
 		counter_add(&request->queue->counts[DISK_FLUSHES], 1);
+		request->io.offset = 0;
 		submit(request, BLOCK_FLUSH);
 		break;
 	case VIRTIO_BLK_T_GET_ID:
