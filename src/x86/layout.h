@@ -32,6 +32,7 @@
 #define LAYOUT_SERIAL_GSI     4
 #define LAYOUT_RTC_PORT       0x70
 #define LAYOUT_RTC_GSI        8
+#define LAYOUT_PIT            0x40
 #define LAYOUT_KEYBOARD_DATA  0x60
 #define LAYOUT_KEYBOARD_CMD   0x64
 #define LAYOUT_ACPI_SCI       9
