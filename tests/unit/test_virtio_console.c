@@ -268,6 +268,21 @@ static void input_from_descriptor(int flags)
 	rig_free(&rig);
 }
 
+/* Buffers that take nothing could come without end while a byte waits. */
+static void test_malformed_input(void **state)
+{
+	const struct ring_buffer readable = {DATA, 64, false};
+	struct rig rig;
+
+	rig_init(&rig, false, 0);
+	device_rig_up(&rig.rig, 0, 2);
+	assert_true(ring_driver_offer(&rig.rig.rings[RECEIVE], &readable, 1, false, 1));
+	driver_kick(&rig.rig.driver, RECEIVE);
+	assert_int_equal(virtio_console_input(rig.rig.device, "x", 1), 1);
+	assert_true(device_rig_needs_reset(&rig.rig));
+	rig_free(&rig);
+}
+
 static void test_input_from_descriptor(void **state)
 {
 	input_from_descriptor(0);
@@ -322,6 +337,7 @@ int main(void)
 		cmocka_unit_test(test_last_words),
 		cmocka_unit_test(test_input_from_main),
 		cmocka_unit_test(test_input_from_descriptor),
+		cmocka_unit_test(test_malformed_input),
 		cmocka_unit_test(test_config),
 		cmocka_unit_test(test_no_terminal),
 	};

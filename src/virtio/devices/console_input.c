@@ -98,6 +98,11 @@ void console_receive(struct console *console)
 			virtio_needs_reset(&console->virtio, queue->fault);
 		if (ret <= 0)
 			break;
+		/* Each buffer takes a byte at least, so this ends however fast they come. */
+		if (chain.writable_bytes == 0) {
+			virtio_needs_reset(&console->virtio, "receive buffer not writable");
+			break;
+		}
 		filled = fill(&console->input, &chain);
 		counter_add(&console->bytes_in, filled);
 		virtqueue_push(queue, &chain, filled);
