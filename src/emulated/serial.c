@@ -70,6 +70,7 @@ struct serial {
 	bool thr_pending; /* the "transmitter empty" interrupt is due */
 	bool line;        /* level of the interrupt line */
 	bool want_room;   /* serial_input() took less than it was given */
+	bool room_posted; /* room_task is under way: it may be posted once only */
 	uint8_t fifo[FIFO_SIZE];
 	unsigned fifo_first, fifo_count;
 	uint64_t bytes_in, overruns, interrupts;
@@ -118,9 +119,10 @@ static bool fifo_push(struct serial *serial, uint8_t byte)
 /* Whoever was told to wait is told to go on, once the guest has taken or thrown away all. */
 static void offer_room(struct serial *serial)
 {
-	if (!serial->want_room || !serial->room || serial->fifo_count)
+	if (!serial->want_room || !serial->room || serial->fifo_count || serial->room_posted)
 		return;
 	serial->want_room = false;
+	serial->room_posted = true;
 	loop_post(serial->main, &serial->room_task);
 }
 
@@ -306,6 +308,9 @@ static void call_room(struct loop_task *task)
 {
 	struct serial *serial = container_of(task, struct serial, room_task);
 
+	pthread_mutex_lock(&serial->lock);
+	serial->room_posted = false;
+	pthread_mutex_unlock(&serial->lock);
 	if (serial->room)
 		serial->room(serial->room_opaque);
 }

@@ -214,6 +214,34 @@ static void made_room(void *opaque)
 	loop_stop(port->fixture.place.main);
 }
 
+struct other_task {
+	struct loop_task task;
+	unsigned runs;
+};
+
+static void run_other(struct loop_task *task)
+{
+	((struct other_task *)task)->runs++;
+}
+
+/* Room, a full FIFO and room again before the main loop runs: its list of tasks stays whole. */
+static void give_room_twice(struct port *port)
+{
+	struct other_task other = {.task.run = run_other};
+	const unsigned rooms = port->rooms;
+	char text[100] = {0};
+
+	for (unsigned round = 0; round < 2; round++) {
+		assert_true(serial_input(port->device, text, sizeof(text)) < sizeof(text));
+		out(port, IIR, 3);
+		if (round == 0)
+			loop_post(port->fixture.place.main, &other.task);
+	}
+	assert_int_equal(loop_run(port->fixture.place.main), 0);
+	assert_int_equal(port->rooms, rooms + 1);
+	assert_int_equal(other.runs, 1);
+}
+
 static void test_room_is_told_once_the_guest_has_read(void **state)
 {
 	struct port *port = *state;
@@ -243,6 +271,7 @@ static void test_room_is_told_once_the_guest_has_read(void **state)
 	out(port, IIR, 3);
 	assert_int_equal(loop_run(port->fixture.place.main), 0);
 	assert_int_equal(port->rooms, 2);
+	give_room_twice(port);
 	/* And a byte without a newline leaves by the timer alone. */
 	out(port, THR, '>');
 	assert_output(port, "");
