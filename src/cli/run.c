@@ -41,13 +41,7 @@ static void block_signals(void)
 {
 	sigset_t set;
 
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGUSR1);
-	sigaddset(&set, SIGWINCH);
-	sigaddset(&set, SIGCONT);
+	machine_signals(&set);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	/* Errors of the write that met them, not the end of the machine. */
 	signal(SIGPIPE, SIG_IGN);

@@ -88,7 +88,6 @@ static inline int kvm_ioctl_value(int fd, unsigned long request, unsigned long v
 int kvm_enable_cap(int fd, uint32_t cap, uint64_t argument);
 
 int routing_init(struct kvm_vm *vm);
-void routing_destroy(struct kvm_vm *vm);
 extern const struct bus_host_ops kvm_bus_host_ops;
 void doorbell_remove(struct bus_host *host, bool port, uint64_t address, unsigned length,
 	bool match, uint64_t value, int eventfd);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A virtual machine as its user described it. Plain data: filled by the command line (or an API),
- * checked by machine_config_check(), read by the machine. Strings belong to whoever filled it in
- * and outlive the machine.
+ * A virtual machine as its user described it. Plain data: filled and checked by the command line
+ * (or an API), read by the machine. Strings belong to whoever filled it in and outlive the machine.
  */
 #ifndef DUET_MACHINE_CONFIG_H
 #define DUET_MACHINE_CONFIG_H
@@ -32,7 +31,7 @@ struct net_config {
 	const char *ifname;  /* tap */
 	const char *forward; /* user */
 	uint8_t mac[6];
-	bool has_mac; /* else one is made from the machine's identity */
+	bool has_mac; /* else a random one */
 	uint16_t mtu; /* 0: the driver's default */
 	unsigned queues;
 	bool offloads;

@@ -57,9 +57,6 @@ static int create_vm(struct machine *machine, struct error *err)
 
 	if (ret < 0)
 		return ret;
-	if (machine->config.cpus > machine->kvm_host.vcpus_max)
-		return error_set(err, EINVAL, "--cpus %u: this host's KVM allows at most %u",
-			machine->config.cpus, machine->kvm_host.vcpus_max);
 	ret = kvm_vm_new(&machine->vm, &machine->kvm_host, &options, err);
 	if (ret == 0)
 		ret = add_memory(machine, err);

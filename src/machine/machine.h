@@ -10,6 +10,8 @@
 
 #include "machine/config.h"
 
+#include <signal.h>
+
 struct machine;
 
 /* How a machine ended. */
@@ -25,7 +27,10 @@ enum machine_end {
 /* Builds it up to the first instruction: memory, kernel, devices, vCPUs. Nothing is left behind
  * when it fails. @config is copied, its strings are not. */
 int machine_new(struct machine **machine, const struct machine_config *config, struct error *err);
-/* Runs until it ends. Signals (TERM, INT, HUP, USR1, WINCH) must be blocked in the calling thread.
+/* The signals that machine_run() takes (TERM, INT, HUP, USR1, WINCH, CONT). They must be blocked
+ * before machine_new(), whose threads inherit the mask. */
+void machine_signals(sigset_t *set);
+/* Runs until it ends.
  * Negative: it could not be run at all. */
 int machine_run(struct machine *machine, enum machine_end *end, struct error *err);
 /* Writes the statistics (--stats FILE) as they are now; main thread. */

@@ -78,17 +78,22 @@ static void signalled(struct loop_watch *watch, uint32_t events)
 		take_signal(machine, info.ssi_signo);
 }
 
+void machine_signals(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGHUP);
+	sigaddset(set, SIGUSR1);
+	sigaddset(set, SIGWINCH);
+	sigaddset(set, SIGCONT);
+}
+
 int machine_watch_signals(struct machine *machine, struct error *err)
 {
 	sigset_t set;
 
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGUSR1);
-	sigaddset(&set, SIGWINCH);
-	sigaddset(&set, SIGCONT);
+	machine_signals(&set);
 	machine->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (machine->signal_fd < 0)
 		return error_errno(err, errno, "signals");
