@@ -40,9 +40,8 @@ struct device_place {
 	struct loop *main;   /* the main thread's loop: control, timers, console */
 };
 
-/* Receives a device's counters: stats()->queue.kick = 12 becomes count(sink, "queue0", "kicks",
- * 12).
- * @group is null for the device itself. Strings are copied. */
+/* Receives a device's counters: 12 kicks of its first queue come as count(sink, "queue0", "kicks",
+ * 12). @group is null for the device itself. Strings are copied. */
 struct stats_sink {
 	void (*count)(struct stats_sink *sink, const char *group, const char *name, uint64_t value);
 	void (*text)(

@@ -297,8 +297,8 @@ static void keep_data(struct disk_request *request, struct virtqueue_chain *chai
 
 	*kept = (struct virtqueue_chain){.id = chain->id, .entries = chain->entries};
 	/* The status is the last byte: of what lies before it only a read writes all. */
-	request->written = to_guest || chain->writable_bytes == 1 ? (uint32_t)chain->writable_bytes
-								  : 0;
+	request->written =
+		to_guest || chain->writable_bytes == 1 ? (uint32_t)chain->writable_bytes : 0;
 	count = chain->writable;
 	request->status = take_last_byte(writable, &count);
 	if (to_guest) {

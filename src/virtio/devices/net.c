@@ -91,8 +91,8 @@ void nic_apply_offloads(struct nic *nic)
 	for (unsigned i = 0; i < ARRAY_SIZE(map); i++)
 		if (taken >> map[i].feature & 1)
 			offloads |= map[i].tun;
-	/* 5.1.3.1: congestion marks need segmentation, segmentation the checksum offload. A tap takes
-	 * all of what it is told or nothing, and then would go on as before. */
+	/* 5.1.3.1: congestion marks need segmentation, segmentation the checksum offload. A tap
+	 * takes all of what it is told or nothing, and then would go on as before. */
 	if (!(offloads & (TUN_F_TSO4 | TUN_F_TSO6)))
 		offloads &= ~(unsigned)TUN_F_TSO_ECN;
 	net_set_offloads(nic->net, offloads & TUN_F_CSUM ? offloads : 0);
