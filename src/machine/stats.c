@@ -193,12 +193,14 @@ static json_t *machine_stats(const struct machine *machine)
 
 static json_t *all_stats(struct machine *machine)
 {
+	/* First, before there is all the rest of this to count. */
+	json_t *memory = memory_stats(machine);
 	uint64_t sum[EXIT_CAUSES] = {0};
 	json_t *vcpus = vcpus_stats(machine, sum);
 
 	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "duet", DUET_VERSION, "machine",
 		machine_stats(machine), "vcpus", vcpus, "exits", exits_stats(machine, sum),
-		"devices", devices_stats(machine), "memory", memory_stats(machine));
+		"devices", devices_stats(machine), "memory", memory);
 }
 
 static int write_text(const char *path, const char *text, size_t length, struct error *err)

@@ -61,10 +61,13 @@ static void end_input(struct terminal *terminal)
 	terminal->watching = false;
 }
 
-/* To read or set a terminal from the background stops the process. */
+/* To read or set the controlling terminal from the background stops the process. (There is no such
+ * group, -1, for another terminal.) */
 static bool may_use(const struct terminal *terminal)
 {
-	return !terminal->tty || tcgetpgrp(terminal->fd) == getpgrp();
+	const pid_t foreground = terminal->tty ? tcgetpgrp(terminal->fd) : -1;
+
+	return foreground < 0 || foreground == getpgrp();
 }
 
 static void deliver(struct terminal *terminal)

@@ -143,12 +143,37 @@ static void test_a_pipe_is_waited_for(void **state)
 	close(ends[0]);
 }
 
+static void test_a_terminal_of_nobody_is_raw_and_read(void **state)
+{
+	struct guest *guest = *state;
+	int keys = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), fd;
+	struct termios now;
+
+	assert_true(keys >= 0 && grantpt(keys) == 0 && unlockpt(keys) == 0);
+	fd = open(ptsname(keys), O_RDWR | O_NOCTTY | O_CLOEXEC);
+	guest->room = 100;
+	terminal_start(&guest->terminal, guest->loop, fd, &events, guest);
+	assert_int_equal(tcgetattr(fd, &now), 0);
+	assert_false(now.c_lflag & (ICANON | ECHO | ISIG));
+	assert_int_equal(write(keys, "k\x01\x01", 3), 3);
+	run_for_ms(guest->loop, 20);
+	assert_int_equal(guest->taken, 2); /* Ctrl-A twice is one */
+	assert_memory_equal(guest->bytes, "k\x01", 2);
+	terminal_stop(&guest->terminal);
+	assert_int_equal(tcgetattr(fd, &now), 0);
+	assert_true(now.c_lflag & ICANON);
+	close(fd);
+	close(keys);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(
 			test_a_file_is_read_as_the_guest_takes_it, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_dev_null_has_ended, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			test_a_terminal_of_nobody_is_raw_and_read, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_a_pipe_is_waited_for, set_up, tear_down),
 	};
 
