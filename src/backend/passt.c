@@ -300,7 +300,7 @@ int passt_new(struct passt **out, struct error *err)
 
 int passt_open_stream(struct net **out, int fd, struct error *err)
 {
-	struct passt *passt;
+	struct passt *passt = NULL;
 	int ret = passt_new(&passt, err);
 
 	if (ret < 0) {
