@@ -303,7 +303,7 @@ int passt_open_stream(struct net **out, int fd, struct error *err)
 	struct passt *passt = NULL;
 	int ret = passt_new(&passt, err);
 
-	if (ret < 0) {
+	if (!passt) {
 		close(fd);
 		return ret;
 	}
