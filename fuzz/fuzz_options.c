@@ -28,7 +28,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			*at++ = 0;
 	}
 	if (run_options_parse(&options, count, args, NULL, &err) == 0 && !options.help)
-		machine_cmdline(&options.config, line, sizeof(line), &err);
+		machine_cmdline(&options.config, 2600000, line, sizeof(line), &err);
 	else if (!options.help && !err.text[0])
 		abort(); /* refused without a word */
 	run_options_free(&options);
