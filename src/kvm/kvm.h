@@ -186,5 +186,8 @@ struct kvm_probe {
 	char why[160];
 };
 int kvm_probe(const struct kvm_host *host, struct kvm_probe *probe, struct error *err);
+/* Before a machine is built: refuses a software back end, in which stock kernels die. Costs two
+ * CPUID instructions where the CPU shows VMX or SVM, and a probe only where it shows neither. */
+int kvm_require_hardware(const struct kvm_host *host, struct error *err);
 
 #endif

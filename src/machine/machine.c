@@ -55,6 +55,8 @@ static int create_vm(struct machine *machine, struct error *err)
 		.reserved_gpa = LAYOUT_KVM_RESERVED};
 	int ret = kvm_host_open(&machine->kvm_host, err);
 
+	if (ret == 0)
+		ret = kvm_require_hardware(&machine->kvm_host, err);
 	if (ret < 0)
 		return ret;
 	ret = kvm_vm_new(&machine->vm, &machine->kvm_host, &options, err);

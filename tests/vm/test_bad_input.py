@@ -2,8 +2,10 @@
 """Wrong input: one line that names the option, the file and the remedy; status 1 (2 for a bad
 command line); nothing left behind."""
 
+import json
 import lzma
 import re
+import subprocess
 
 import pytest
 
@@ -134,6 +136,18 @@ def test_no_kvm(kernel, workspace):
                                 f"--clear-groups {command} --cache off", check=False)
     assert denied.returncode == 1
     assert re.search(r"/dev/kvm.*(group|kvm)", denied.stderr), denied.stderr
+
+
+def test_software_back_end(kernel):
+    """Right here, not in the lab: a /dev/kvm that is no hardware virtualization."""
+    doctor = subprocess.run([vm.DUET, "doctor", "--json"], capture_output=True, text=True, check=False)
+    backend = json.loads(doctor.stdout)["kvm"]["backend"]
+    if backend != "software":
+        pytest.skip(f"this machine's /dev/kvm is {backend}, not a software back end")
+    result = subprocess.run([vm.DUET, "run", "--kernel", kernel], capture_output=True, text=True,
+                            timeout=60, check=False)
+    assert result.returncode == 1
+    assert re.fullmatch(r"duet: error: /dev/kvm: a software back end.*lab/lab exec.*\n", result.stderr)
 
 
 def test_corrupt_cache_is_rebuilt(kernel, workspace):
