@@ -102,7 +102,8 @@ def test_pv_features_are_what_cpuid_says():
         no_clock = guest.succeed()
     assert "kvm-clock: Using msrs" in everything and "kvm-clock: Using msrs" in clock
     assert "kvm-clock: Using msrs" not in no_clock
-    assert "stealtime" in everything and "stealtime" not in clock
+    for words in ("setup PV IPIs", "PV sched yield", "pv remote TLB flush"):
+        assert words in everything and words not in clock, words
 
 
 def test_64_cpus():
