@@ -27,6 +27,7 @@ struct block_options {
 	const char *path;
 	bool readonly;
 	enum block_cache cache;
+	uint64_t iops; /* requests begun a second at most, evenly spaced; 0: no limit */
 	bool lock; /* refuse a file that another duet has open for writing (OFD lock) */
 };
 

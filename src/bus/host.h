@@ -27,6 +27,10 @@ struct bus_host_ops {
 	/* While attached, each write to @eventfd injects the interrupt of @gsi. */
 	int (*irqfd_attach)(struct bus_host *host, unsigned gsi, int eventfd);
 	void (*irqfd_detach)(struct bus_host *host, unsigned gsi, int eventfd);
+	/* A level-triggered line that @eventfd asserts; the guest's EOI lowers it and signals
+	 * @resample, whose owner asserts it again if need be. Detached by irqfd_detach(). */
+	int (*irqfd_attach_level)(
+		struct bus_host *host, unsigned gsi, int eventfd, int resample);
 
 	/* A guest write of any value and size at @address (guest-physical, or a port when @port)
 	 * signals @eventfd without an exit to user space. @length 0: any size; else it must match,
@@ -35,6 +39,14 @@ struct bus_host_ops {
 		bool match, uint64_t value, int eventfd);
 	void (*doorbell_remove)(struct bus_host *host, bool port, uint64_t address, unsigned length,
 		bool match, uint64_t value, int eventfd);
+
+	/* Host memory that is not guest RAM (a passed-through BAR) appears at @address; page
+	 * aligned. *@window names it. */
+	int (*window_add)(struct bus_host *host, uint64_t address, void *memory, uint64_t length,
+		unsigned *window);
+	void (*window_remove)(struct bus_host *host, unsigned window);
+	/* The hypervisor learns of a VFIO group (KVM_DEV_VFIO): its DMA may be non-coherent. */
+	int (*vfio_group)(struct bus_host *host, int group, bool add);
 };
 
 struct bus_host {

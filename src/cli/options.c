@@ -168,6 +168,7 @@ static const struct {
 	{"--memory", set_memory, false},
 	{"--disk", suboptions_disk, true},
 	{"--net", suboptions_net, true},
+	{"--device", suboptions_device, true},
 	{"--pv", set_pv, false},
 	{"--stats", set_stats, false},
 	{"--log", set_log, false},

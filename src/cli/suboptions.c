@@ -46,10 +46,15 @@ static int disk_path(void *config, const char *value, struct error *err)
 
 static int disk_model(void *config, const char *value, struct error *err)
 {
-	(void)config;
-	if (strcmp(value, "virtio") != 0)
+	struct disk_config *disk = config;
+
+	if (strcmp(value, "virtio") == 0)
+		disk->model = DISK_VIRTIO;
+	else if (strcmp(value, "ide") == 0)
+		disk->model = DISK_IDE;
+	else
 		return error_set(
-			err, EINVAL, "--disk: model=%s: unknown; the model is virtio", value);
+			err, EINVAL, "--disk: model=%s: unknown; choose virtio or ide", value);
 	return 0;
 }
 
@@ -78,12 +83,27 @@ static int disk_queues(void *config, const char *value, struct error *err)
 	return queues_of("--disk", value, &((struct disk_config *)config)->queues, err);
 }
 
+static int disk_poll(void *config, const char *value, struct error *err)
+{
+	return switch_of("--disk", "poll", value, &((struct disk_config *)config)->poll, err);
+}
+
+static int disk_iops(void *config, const char *value, struct error *err)
+{
+	if (parse_number(value, 1, 1000000, &((struct disk_config *)config)->iops) < 0)
+		return error_set(err, EINVAL,
+			"--disk: iops=%s: give a number from 1 to 1000000", value);
+	return 0;
+}
+
 static const struct part disk_parts[] = {
 	{"path", disk_path},
 	{"model", disk_model},
 	{"readonly", disk_readonly},
 	{"cache", disk_cache},
 	{"queues", disk_queues},
+	{"poll", disk_poll},
+	{"iops", disk_iops},
 };
 
 static int net_ifname(void *config, const char *value, struct error *err)
@@ -98,10 +118,15 @@ static int net_ifname(void *config, const char *value, struct error *err)
 
 static int net_model(void *config, const char *value, struct error *err)
 {
-	(void)config;
-	if (strcmp(value, "virtio") != 0)
+	struct net_config *net = config;
+
+	if (strcmp(value, "virtio") == 0)
+		net->model = NET_MODEL_VIRTIO;
+	else if (strcmp(value, "e1000") == 0)
+		net->model = NET_MODEL_E1000;
+	else
 		return error_set(
-			err, EINVAL, "--net: model=%s: unknown; the model is virtio", value);
+			err, EINVAL, "--net: model=%s: unknown; choose virtio or e1000", value);
 	return 0;
 }
 
@@ -139,6 +164,16 @@ static int net_offloads_switch(void *config, const char *value, struct error *er
 	return switch_of("--net", "offloads", value, &((struct net_config *)config)->offloads, err);
 }
 
+static int net_vhost(void *config, const char *value, struct error *err)
+{
+	return switch_of("--net", "vhost", value, &((struct net_config *)config)->vhost, err);
+}
+
+static int net_poll(void *config, const char *value, struct error *err)
+{
+	return switch_of("--net", "poll", value, &((struct net_config *)config)->poll, err);
+}
+
 static int net_forward(void *config, const char *value, struct error *err)
 {
 	(void)err;
@@ -154,6 +189,8 @@ static const struct part net_parts[] = {
 	{"queues", net_queue_pairs},
 	{"offloads", net_offloads_switch},
 	{"forward", net_forward},
+	{"vhost", net_vhost},
+	{"poll", net_poll},
 };
 
 static int set_part(const char *option, const struct part *parts, unsigned count, char *text,
@@ -198,28 +235,46 @@ static char *copy(struct run_options *options, const char *value)
 	return text;
 }
 
+static int check_disk(const struct machine_config *config, const struct disk_config *disk,
+	const char *value, struct error *err)
+{
+	unsigned ide = disk->model == DISK_IDE;
+
+	for (unsigned i = 0; i < config->disk_count; i++)
+		ide += config->disks[i].model == DISK_IDE;
+	if (!disk->path)
+		return error_set(err, EINVAL, "--disk %s: names no file; write path=FILE", value);
+	if (disk->model == DISK_IDE && (disk->queues || disk->poll))
+		return error_set(
+			err, EINVAL, "--disk %s: queues= and poll= are for model=virtio", value);
+	if (ide > MACHINE_IDE_MAX)
+		return error_set(err, EINVAL,
+			"--disk %s: at most %d disks with model=ide; give this one model=virtio",
+			value, MACHINE_IDE_MAX);
+	return 0;
+}
+
 int suboptions_disk(struct run_options *options, const char *value, struct error *err)
 {
 	struct machine_config *config = &options->config;
 	struct disk_config *disk = &config->disks[config->disk_count];
 	char *rest = copy(options, value);
 	char *part;
+	int ret = 0;
 
 	if (!rest)
 		return error_errno(err, ENOMEM, "--disk");
 	if (config->disk_count == MACHINE_DISKS_MAX)
 		return error_set(err, EINVAL, "--disk: at most %d disks", MACHINE_DISKS_MAX);
 	*disk = (struct disk_config){0};
-	while ((part = next_part(&rest))) {
-		int ret = set_part("--disk", disk_parts, ARRAY_SIZE(disk_parts), part, disk, err);
-
-		if (ret < 0)
-			return ret;
-	}
-	if (!disk->path)
-		return error_set(err, EINVAL, "--disk %s: names no file; write path=FILE", value);
-	config->disk_count++;
-	return 0;
+	while (ret == 0 && (part = next_part(&rest)))
+		ret = set_part("--disk", disk_parts, ARRAY_SIZE(disk_parts), part, disk, err);
+	if (ret < 0)
+		return ret;
+	ret = check_disk(config, disk, value, err);
+	if (ret == 0)
+		config->disk_count++;
+	return ret;
 }
 
 static int check_net(const struct net_config *net, const char *value, struct error *err)
@@ -236,6 +291,13 @@ static int check_net(const struct net_config *net, const char *value, struct err
 		return error_set(err, EINVAL, "--net %s: ifname= is for --net tap", value);
 	if (net->kind == NET_USER && net->queues > 1)
 		return error_set(err, EINVAL, "--net %s: queues= is for --net tap", value);
+	if (net->model == NET_MODEL_E1000 && (net->queues > 1 || net->mtu || net->poll))
+		return error_set(err, EINVAL,
+			"--net %s: queues=, mtu= and poll= are for model=virtio", value);
+	if (net->vhost && (net->kind != NET_TAP || net->model != NET_MODEL_VIRTIO || net->poll))
+		return error_set(err, EINVAL,
+			"--net %s: vhost=on is for --net tap with model=virtio, without poll=on",
+			value);
 	return 0;
 }
 
@@ -265,5 +327,46 @@ int suboptions_net(struct run_options *options, const char *value, struct error 
 		ret = check_net(net, value, err);
 	if (ret == 0)
 		config->net_count++;
+	return ret;
+}
+
+static int passed_host(void *config, const char *value, struct error *err)
+{
+	(void)err;
+	((struct vfio_config *)config)->host = value;
+	return 0;
+}
+
+static const struct part passed_parts[] = {
+	{"host", passed_host},
+};
+
+int suboptions_device(struct run_options *options, const char *value, struct error *err)
+{
+	struct machine_config *config = &options->config;
+	struct vfio_config *passed = &config->passed[config->passed_count];
+	char *rest = copy(options, value);
+	char *part = next_part(&rest);
+	int ret = 0;
+
+	if (!part)
+		return error_errno(err, ENOMEM, "--device");
+	if (config->passed_count == MACHINE_VFIO_MAX)
+		return error_set(err, EINVAL, "--device: at most %d devices", MACHINE_VFIO_MAX);
+	*passed = (struct vfio_config){0};
+	if (strcmp(part, "vfio") != 0)
+		return error_set(err, EINVAL,
+			"--device %s: unknown kind; write vfio,host=DOMAIN:BUS:DEVICE.FUNCTION",
+			value);
+	while (ret == 0 && (part = next_part(&rest)))
+		ret = set_part(
+			"--device", passed_parts, ARRAY_SIZE(passed_parts), part, passed, err);
+	if (ret == 0 && !passed->host)
+		ret = error_set(err, EINVAL,
+			"--device %s: names no function; write host=0000:01:10.0, for example "
+			"(lspci -D shows them)",
+			value);
+	if (ret == 0)
+		config->passed_count++;
 	return ret;
 }

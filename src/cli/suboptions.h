@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Options with parts: --disk path=F,readonly=on and --net tap,ifname=T,mac=... */
+/* Options with parts: --disk path=F,readonly=on, --net tap,ifname=T,mac=..., --device vfio,host=B */
 #ifndef DUET_CLI_SUBOPTIONS_H
 #define DUET_CLI_SUBOPTIONS_H
 
@@ -7,5 +7,6 @@
 
 int suboptions_disk(struct run_options *options, const char *value, struct error *err);
 int suboptions_net(struct run_options *options, const char *value, struct error *err);
+int suboptions_device(struct run_options *options, const char *value, struct error *err);
 
 #endif

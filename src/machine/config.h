@@ -18,16 +18,32 @@
 #define MACHINE_CPUS_MAX  64
 #define MACHINE_DISKS_MAX 16
 #define MACHINE_NETS_MAX  8
+#define MACHINE_IDE_MAX   4 /* of the disks: one controller */
+#define MACHINE_VFIO_MAX  8
+
+enum disk_model {
+	DISK_VIRTIO,
+	DISK_IDE,
+};
 
 struct disk_config {
 	const char *path;
+	enum disk_model model;
 	bool readonly;
 	enum block_cache cache;
-	unsigned queues; /* 0: one */
+	unsigned queues; /* virtio; 0: one */
+	bool poll;       /* virtio: the ring is polled instead of waiting for kicks */
+	uint64_t iops;   /* requests a second at most; 0: no limit */
+};
+
+enum net_model {
+	NET_MODEL_VIRTIO,
+	NET_MODEL_E1000,
 };
 
 struct net_config {
 	enum net_kind kind;
+	enum net_model model;
 	const char *ifname;  /* tap */
 	const char *forward; /* user */
 	uint8_t mac[6];
@@ -35,6 +51,12 @@ struct net_config {
 	uint16_t mtu; /* 0: the driver's default */
 	unsigned queues;
 	bool offloads;
+	bool vhost; /* virtio on tap: the host kernel moves the frames */
+	bool poll;  /* virtio: the ring is polled instead of waiting for kicks */
+};
+
+struct vfio_config {
+	const char *host; /* PCI address: domain:bus:device.function */
 };
 
 enum console_kind {
@@ -58,6 +80,8 @@ struct machine_config {
 	unsigned disk_count;
 	struct net_config nets[MACHINE_NETS_MAX];
 	unsigned net_count;
+	struct vfio_config passed[MACHINE_VFIO_MAX];
+	unsigned passed_count;
 	const char *passt; /* program, null: from PATH */
 	const char *stats; /* file, may be null */
 	bool restart;      /* on a guest reset: true starts anew, false ends */

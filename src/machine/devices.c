@@ -82,16 +82,38 @@ static int create_ioapic(
 	return ret;
 }
 
-static int create_disk(
-	struct machine *machine, unsigned index, struct device **device, struct error *err)
+/* The place in the configuration of the @nth disk of @model; disk_count when there are fewer. */
+static unsigned disk_of(const struct machine_config *config, enum disk_model model, unsigned nth)
 {
+	unsigned index = 0;
+
+	for (; index < config->disk_count; index++)
+		if (config->disks[index].model == model && nth-- == 0)
+			break;
+	return index;
+}
+
+static int open_disk(struct block **block, const struct disk_config *disk, struct error *err)
+{
+	struct block_options file = {.path = disk->path,
+		.readonly = disk->readonly,
+		.cache = disk->cache,
+		.iops = disk->iops,
+		.lock = true};
+
+	return block_open(block, &file, err);
+}
+
+static int create_disk(
+	struct machine *machine, unsigned nth, struct device **device, struct error *err)
+{
+	unsigned index = disk_of(&machine->config, DISK_VIRTIO, nth);
 	const struct disk_config *disk = &machine->config.disks[index];
-	struct block_options file = {
-		.path = disk->path, .readonly = disk->readonly, .cache = disk->cache, .lock = true};
-	struct virtio_block_options options = {
-		.queues = disk->queues ? disk->queues : 1, .packed = machine->config.packed};
+	struct virtio_block_options options = {.queues = disk->queues ? disk->queues : 1,
+		.packed = machine->config.packed,
+		.poll = disk->poll};
 	char name[16];
-	int ret = block_open(&options.block, &file, err);
+	int ret = open_disk(&options.block, disk, err);
 
 	if (ret < 0)
 		return ret;
@@ -112,7 +134,9 @@ static int create_net(
 	struct virtio_net_options options = {.mtu = net->mtu,
 		.queue_pairs = link.queues,
 		.packed = machine->config.packed,
-		.offloads = net->offloads};
+		.offloads = net->offloads,
+		.poll = net->poll,
+		.vhost = net->vhost};
 	char name[16];
 	int ret;
 
@@ -161,7 +185,11 @@ static unsigned with_split_irqchip(const struct machine_config *config)
 
 static unsigned disks(const struct machine_config *config)
 {
-	return config->disk_count;
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < config->disk_count; i++)
+		count += config->disks[i].model == DISK_VIRTIO;
+	return count;
 }
 
 static unsigned nets(const struct machine_config *config)

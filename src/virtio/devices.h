@@ -12,6 +12,7 @@ struct virtio_block_options {
 	struct block *block;
 	unsigned queues; /* 1 to 64 */
 	bool packed;     /* offer packed rings */
+	bool poll;       /* look at the rings instead of waiting for kicks */
 	char serial[21]; /* GET_ID, null-terminated */
 };
 int virtio_block_new(struct device **device, const char *name,
@@ -24,6 +25,8 @@ struct virtio_net_options {
 	unsigned queue_pairs;
 	bool packed;
 	bool offloads;
+	bool poll;  /* look at the rings instead of waiting for kicks */
+	bool vhost; /* the host kernel's vhost-net serves the rings (tap, split rings) */
 };
 int virtio_net_new(struct device **device, const char *name,
 	const struct virtio_net_options *options, struct error *err);
