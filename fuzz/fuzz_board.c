@@ -38,7 +38,8 @@ static int set_route(void *opaque, unsigned pin, uint64_t address, uint32_t data
 
 static void open_board(struct board *board)
 {
-	const struct ioapic_host host = {send_msi, set_route, board};
+	const struct ioapic_host host = {
+		.send_msi = send_msi, .set_route = set_route, .opaque = board};
 
 	fixture_open(&board->fixture);
 	board->output = open("/dev/null", O_WRONLY | O_CLOEXEC);

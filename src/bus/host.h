@@ -14,6 +14,13 @@
 
 struct bus_host;
 
+/* Embedded in whoever wants to hear of ends of interrupts; see eoi_watch. */
+struct bus_eoi_watch {
+	struct bus_eoi_watch *next; /* the host's */
+	unsigned gsi;               /* a level-triggered line */
+	void (*ended)(struct bus_eoi_watch *watch);
+};
+
 struct bus_host_ops {
 	/* Level of a global system interrupt (IOAPIC pin). Level-triggered lines stay asserted
 	 * until they are lowered. */
@@ -28,9 +35,14 @@ struct bus_host_ops {
 	int (*irqfd_attach)(struct bus_host *host, unsigned gsi, int eventfd);
 	void (*irqfd_detach)(struct bus_host *host, unsigned gsi, int eventfd);
 	/* A level-triggered line that @eventfd asserts; the guest's EOI lowers it and signals
-	 * @resample, whose owner asserts it again if need be. Detached by irqfd_detach(). */
-	int (*irqfd_attach_level)(
-		struct bus_host *host, unsigned gsi, int eventfd, int resample);
+	 * @resample, whose owner asserts it again if need be. Detached by irqfd_detach().
+	 * -ENOTSUP where the IOAPIC is in user space: then set_line() and eoi_watch() serve. */
+	int (*irqfd_attach_level)(struct bus_host *host, unsigned gsi, int eventfd, int resample);
+	/* Calls @watch->ended on a vCPU's thread at each EOI of its line, before a line that is
+	 * still up interrupts again; it may call set_line(). -ENOTSUP where the IOAPIC is in the
+	 * kernel. While no vCPU runs. */
+	int (*eoi_watch)(struct bus_host *host, struct bus_eoi_watch *watch);
+	void (*eoi_unwatch)(struct bus_host *host, struct bus_eoi_watch *watch);
 
 	/* A guest write of any value and size at @address (guest-physical, or a port when @port)
 	 * signals @eventfd without an exit to user space. @length 0: any size; else it must match,

@@ -42,6 +42,9 @@ struct ioapic_host {
 	/* Level-triggered pins whose EOI must come back to the IOAPIC: KVM learns them from MSI
 	 * routes on GSIs 0 to 23. */
 	int (*set_route)(void *opaque, unsigned pin, uint64_t address, uint32_t data, bool masked);
+	/* Before a level-triggered pin's interrupt ends, so that its line can be lowered: called
+	 * without a lock, on the vCPU's thread. May be null. */
+	void (*pin_ended)(void *opaque, unsigned pin);
 	void *opaque;
 };
 int ioapic_new(struct device **device, const struct ioapic_host *host, struct error *err);

@@ -130,10 +130,29 @@ static void end_of_interrupt(struct ioapic *ioapic, unsigned vector)
 	}
 }
 
+/* A device whose line would still be up, because it asks its hardware anew only now. */
+static void tell_ends(struct ioapic *ioapic, unsigned vector)
+{
+	uint32_t pins = 0;
+
+	if (!ioapic->host.pin_ended)
+		return;
+	pthread_mutex_lock(&ioapic->lock);
+	for (unsigned pin = 0; pin < PINS; pin++)
+		if ((ioapic->entries[pin] & ENTRY_VECTOR) == vector &&
+			(ioapic->entries[pin] & ENTRY_REMOTE_IRR))
+			pins |= 1U << pin;
+	pthread_mutex_unlock(&ioapic->lock);
+	for (unsigned pin = 0; pins >> pin; pin++)
+		if (pins >> pin & 1)
+			ioapic->host.pin_ended(ioapic->host.opaque, pin);
+}
+
 void ioapic_eoi(struct device *device, unsigned vector)
 {
 	struct ioapic *ioapic = ioapic_of(device);
 
+	tell_ends(ioapic, vector);
 	pthread_mutex_lock(&ioapic->lock);
 	end_of_interrupt(ioapic, vector);
 	pthread_mutex_unlock(&ioapic->lock);
@@ -202,6 +221,8 @@ static void write_window(void *opaque, uint64_t offset, unsigned size, uint64_t 
 {
 	struct ioapic *ioapic = opaque;
 
+	if (offset == OFFSET_EOI)
+		tell_ends(ioapic, value & ENTRY_VECTOR);
 	pthread_mutex_lock(&ioapic->lock);
 	if (offset == OFFSET_SELECT)
 		ioapic->select = (uint8_t)value;

@@ -47,6 +47,8 @@ struct kvm_vm {
 	pthread_mutex_t slots_lock;
 	struct slot slots[SLOTS_MAX];
 	struct routing routing;
+	struct bus_eoi_watch *eoi_watches; /* changes while no vCPU runs */
+	int vfio_fd;                       /* KVM's VFIO device; -1: none yet. By slots_lock */
 	void (*ioapic_set_line)(void *ioapic, unsigned pin, bool level);
 	void (*ioapic_eoi)(void *ioapic, unsigned vector);
 	void *ioapic, *eoi_ioapic;
@@ -93,6 +95,10 @@ void doorbell_remove(struct bus_host *host, bool port, uint64_t address, unsigne
 	bool match, uint64_t value, int eventfd);
 int doorbell_add(struct bus_host *host, bool port, uint64_t address, unsigned length, bool match,
 	uint64_t value, int eventfd);
+int window_add(
+	struct bus_host *host, uint64_t address, void *memory, uint64_t length, unsigned *window);
+void window_remove(struct bus_host *host, unsigned window);
+int vfio_group(struct bus_host *host, int group, bool add);
 
 /* Handles the exit that vcpu->run describes; KVM_RUN has returned 0. */
 enum kvm_run_result exit_dispatch(struct kvm_vcpu *vcpu);

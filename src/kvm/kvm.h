@@ -83,6 +83,8 @@ void kvm_vm_set_ioapic(
 /* Split irqchip: the message of an IOAPIC pin, from which KVM learns whose EOIs must come back. Any
  * thread. A masked pin keeps its last message. */
 int kvm_vm_route_pin(struct kvm_vm *vm, unsigned pin, uint64_t address, uint32_t data, bool masked);
+/* Split irqchip: pin @pin is about to end its interrupt. vCPU thread. */
+void kvm_vm_pin_ended(struct kvm_vm *vm, unsigned pin);
 int kvm_vm_signal_msi(struct kvm_vm *vm, uint64_t address, uint32_t data);
 int kvm_vm_fd(const struct kvm_vm *vm);
 /* Writes to the port or MMIO range are queued in the kernel until the next exit of any vCPU, or

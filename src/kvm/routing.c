@@ -167,23 +167,70 @@ static int irqfd(struct kvm_vm *vm, unsigned gsi, int eventfd, uint32_t flags)
 	return kvm_ioctl(vm->fd, KVM_IRQFD, &request);
 }
 
-static int irqfd_attach(struct bus_host *host, unsigned gsi, int eventfd)
+static int attach(struct kvm_vm *vm, struct kvm_irqfd *request)
 {
-	struct kvm_vm *vm = vm_of(host);
 	struct routing *routing = &vm->routing;
 	int ret = 0;
 
-	if (gsi >= routing->max)
+	if (request->gsi >= routing->max)
 		return -EINVAL;
 	pthread_mutex_lock(&routing->lock);
 	if (routing->stale)
 		ret = commit(vm);
 	if (ret == 0)
-		ret = irqfd(vm, gsi, eventfd, 0);
+		ret = kvm_ioctl(vm->fd, KVM_IRQFD, request);
 	if (ret == 0)
-		routing->routes[gsi].irqfds++;
+		routing->routes[request->gsi].irqfds++;
 	pthread_mutex_unlock(&routing->lock);
 	return ret;
+}
+
+static int irqfd_attach(struct bus_host *host, unsigned gsi, int eventfd)
+{
+	struct kvm_irqfd request = {.fd = (uint32_t)eventfd, .gsi = gsi};
+
+	return attach(vm_of(host), &request);
+}
+
+static int irqfd_attach_level(struct bus_host *host, unsigned gsi, int eventfd, int resample)
+{
+	struct kvm_vm *vm = vm_of(host);
+	struct kvm_irqfd request = {.fd = (uint32_t)eventfd,
+		.gsi = gsi,
+		.flags = KVM_IRQFD_FLAG_RESAMPLE,
+		.resamplefd = (uint32_t)resample};
+
+	if (vm->options.irqchip != KVM_VM_IRQCHIP_KERNEL)
+		return -ENOTSUP;
+	return gsi < IOAPIC_PINS ? attach(vm, &request) : -EINVAL;
+}
+
+static int eoi_watch(struct bus_host *host, struct bus_eoi_watch *watch)
+{
+	struct kvm_vm *vm = vm_of(host);
+
+	if (vm->options.irqchip != KVM_VM_IRQCHIP_SPLIT)
+		return -ENOTSUP;
+	watch->next = vm->eoi_watches;
+	vm->eoi_watches = watch;
+	return 0;
+}
+
+static void eoi_unwatch(struct bus_host *host, struct bus_eoi_watch *watch)
+{
+	struct bus_eoi_watch **at = &vm_of(host)->eoi_watches;
+
+	while (*at && *at != watch)
+		at = &(*at)->next;
+	if (*at)
+		*at = watch->next;
+}
+
+void kvm_vm_pin_ended(struct kvm_vm *vm, unsigned pin)
+{
+	for (struct bus_eoi_watch *watch = vm->eoi_watches; watch; watch = watch->next)
+		if (watch->gsi == pin)
+			watch->ended(watch);
 }
 
 static void irqfd_detach(struct bus_host *host, unsigned gsi, int eventfd)
@@ -242,6 +289,12 @@ const struct bus_host_ops kvm_bus_host_ops = {
 	.msi_remove = msi_remove,
 	.irqfd_attach = irqfd_attach,
 	.irqfd_detach = irqfd_detach,
+	.irqfd_attach_level = irqfd_attach_level,
+	.eoi_watch = eoi_watch,
+	.eoi_unwatch = eoi_unwatch,
 	.doorbell_add = doorbell_add,
 	.doorbell_remove = doorbell_remove,
+	.window_add = window_add,
+	.window_remove = window_remove,
+	.vfio_group = vfio_group,
 };

@@ -130,6 +130,7 @@ int kvm_vm_new(struct kvm_vm **out, const struct kvm_host *host,
 	vm->options = *options;
 	vm->fd = -1;
 	vm->vcpu0_fd = -1;
+	vm->vfio_fd = -1;
 	pthread_mutex_init(&vm->slots_lock, NULL);
 	pthread_mutex_init(&vm->ring_lock, NULL);
 	pthread_mutex_init(&vm->routing.lock, NULL);
@@ -149,6 +150,8 @@ void kvm_vm_free(struct kvm_vm *vm)
 {
 	if (!vm)
 		return;
+	if (vm->vfio_fd >= 0)
+		close(vm->vfio_fd);
 	if (vm->fd >= 0)
 		close(vm->fd);
 	pthread_mutex_destroy(&vm->slots_lock);

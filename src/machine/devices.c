@@ -64,12 +64,18 @@ static void ioapic_vector_done(void *opaque, unsigned vector)
 	ioapic_eoi(opaque, vector);
 }
 
+static void pin_ended(void *opaque, unsigned pin)
+{
+	kvm_vm_pin_ended(opaque, pin);
+}
+
 static int create_ioapic(
 	struct machine *machine, unsigned index, struct device **device, struct error *err)
 {
 	struct ioapic_host host = {
 		.send_msi = send_msi,
 		.set_route = set_route,
+		.pin_ended = pin_ended,
 		.opaque = machine->vm,
 	};
 	int ret = ioapic_new(device, &host, err);

@@ -184,6 +184,21 @@ static void table_write(void *device, uint64_t offset, unsigned size, uint64_t v
 
 static const struct bus_ops table_ops = {.read = table_read, .write = table_write};
 
+uint64_t msix_read(const struct pci_function *function, uint64_t offset, unsigned size)
+{
+	return offset < pba_offset(function->msix) ? table_read(function->msix, offset, size) : 0;
+}
+
+void msix_write(const struct pci_function *function, uint64_t offset, unsigned size, uint64_t value)
+{
+	table_write(function->msix, offset, size, value);
+}
+
+uint64_t msix_read_pending(const struct pci_function *function, uint64_t offset, unsigned size)
+{
+	return table_read(function->msix, pba_offset(function->msix) + offset, size);
+}
+
 static void free_vectors(struct msix *msix)
 {
 	for (unsigned i = 0; i < msix->count; i++)
@@ -225,11 +240,30 @@ int msix_add(struct pci_function *function, unsigned vectors, unsigned bar, uint
 {
 	uint64_t needed = (uint64_t)vectors * MSIX_ENTRY_LENGTH + align_up(vectors, 64) / 8;
 	struct msix *msix;
+	int ret;
+
+	if (needed > size_of_bar)
+		return error_set(err, EINVAL, "%s: %u MSI-X vectors do not fit",
+			function->device.name, vectors);
+	ret = msix_add_inside(function, vectors, bar, vectors * MSIX_ENTRY_LENGTH | bar, err);
+	if (ret < 0)
+		return ret;
+	msix = function->msix;
+	snprintf(msix->name, sizeof(msix->name), "%s msix", function->device.name);
+	pci_describe_bar(
+		function, bar, PCI_BAR_MEMORY32, size_of_bar, &table_ops, msix, msix->name);
+	return 0;
+}
+
+int msix_add_inside(struct pci_function *function, unsigned vectors, uint32_t table, uint32_t pba,
+	struct error *err)
+{
+	struct msix *msix;
 	uint8_t *config;
 	int ret;
 
-	if (vectors == 0 || vectors > MSIX_VECTORS_MAX || needed > size_of_bar)
-		return error_set(err, EINVAL, "%s: %u MSI-X vectors do not fit",
+	if (vectors == 0 || vectors > MSIX_VECTORS_MAX)
+		return error_set(err, EINVAL, "%s: no device has %u MSI-X vectors",
 			function->device.name, vectors);
 	ret = pci_add_capability(function, PCI_CAPABILITY_MSIX, MSIX_CAPABILITY_LENGTH);
 	if (ret < 0)
@@ -245,13 +279,10 @@ int msix_add(struct pci_function *function, unsigned vectors, unsigned bar, uint
 	}
 	config = function->config + msix->capability;
 	store_le16(config + MSIX_CONTROL, (uint16_t)(vectors - 1));
-	store_le32(config + MSIX_TABLE, bar);
-	store_le32(config + MSIX_PBA, pba_offset(msix) | bar);
+	store_le32(config + MSIX_TABLE, table);
+	store_le32(config + MSIX_PBA, pba);
 	store_le16(function->writable + msix->capability + MSIX_CONTROL,
 		MSIX_CONTROL_ENABLE | MSIX_CONTROL_MASK_ALL);
-	snprintf(msix->name, sizeof(msix->name), "%s msix", function->device.name);
-	pci_describe_bar(
-		function, bar, PCI_BAR_MEMORY32, size_of_bar, &table_ops, msix, msix->name);
 	function->msix = msix;
 	return 0;
 }

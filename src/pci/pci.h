@@ -125,6 +125,15 @@ unsigned pci_slot_gsi(unsigned slot);
  */
 int msix_add(struct pci_function *function, unsigned vectors, unsigned bar, uint64_t size_of_bar,
 	struct error *err); /* BAR of its own, table at 0, PBA behind it; before pci_add() */
+/* The same where table and PBA lie inside BARs that the function describes itself; msix_read() and
+ * msix_write() are its accesses to the table (offset from its begin) and msix_read_pending() to the
+ * PBA. */
+int msix_add_inside(struct pci_function *function, unsigned vectors, uint32_t table, uint32_t pba,
+	struct error *err); /* registers of the capability: offset | BAR */
+uint64_t msix_read(const struct pci_function *function, uint64_t offset, unsigned size);
+void msix_write(
+	const struct pci_function *function, uint64_t offset, unsigned size, uint64_t value);
+uint64_t msix_read_pending(const struct pci_function *function, uint64_t offset, unsigned size);
 /* Before pci_remove(), vCPUs stopped. */
 void msix_free(struct pci_function *function);
 bool msix_enabled(const struct pci_function *function);

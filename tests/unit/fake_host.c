@@ -114,6 +114,86 @@ static void irqfd_detach(struct bus_host *host, unsigned gsi, int eventfd)
 	pthread_mutex_unlock(&fake->lock);
 }
 
+/* The fake has a user-space IOAPIC: a test ends an interrupt by fake_host_end_line(). */
+static int irqfd_attach_level(struct bus_host *host, unsigned gsi, int eventfd, int resample)
+{
+	return -ENOTSUP;
+}
+
+static int eoi_watch(struct bus_host *host, struct bus_eoi_watch *watch)
+{
+	struct fake_host *fake = fake_of(host);
+
+	watch->next = fake->eoi_watches;
+	fake->eoi_watches = watch;
+	return 0;
+}
+
+static void eoi_unwatch(struct bus_host *host, struct bus_eoi_watch *watch)
+{
+	struct bus_eoi_watch **at = &fake_of(host)->eoi_watches;
+
+	while (*at && *at != watch)
+		at = &(*at)->next;
+	if (!*at)
+		fail("unwatched what was not watched");
+	*at = watch->next;
+}
+
+void fake_host_end_line(struct fake_host *fake, unsigned gsi)
+{
+	for (struct bus_eoi_watch *watch = fake->eoi_watches; watch; watch = watch->next)
+		if (watch->gsi == gsi)
+			watch->ended(watch);
+}
+
+static int window_add(
+	struct bus_host *host, uint64_t address, void *memory, uint64_t length, unsigned *window)
+{
+	struct fake_host *fake = fake_of(host);
+
+	if ((address | length | (uintptr_t)memory) & 4095 || !length)
+		fail("window not page aligned");
+	for (unsigned i = 0; i < FAKE_HOST_WINDOWS; i++) {
+		const struct fake_window *other = &fake->windows[i];
+
+		if (other->length && address < other->address + other->length &&
+			other->address < address + length)
+			fail("windows overlap");
+	}
+	for (unsigned i = 0; i < FAKE_HOST_WINDOWS; i++) {
+		if (fake->windows[i].length)
+			continue;
+		fake->windows[i] = (struct fake_window){address, length, memory};
+		*window = i;
+		return 0;
+	}
+	return -ENOSPC;
+}
+
+static void window_remove(struct bus_host *host, unsigned window)
+{
+	struct fake_host *fake = fake_of(host);
+
+	if (window >= FAKE_HOST_WINDOWS || !fake->windows[window].length)
+		fail("window removed that was not there");
+	fake->windows[window].length = 0;
+}
+
+unsigned fake_host_windows(const struct fake_host *fake)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < FAKE_HOST_WINDOWS; i++)
+		count += fake->windows[i].length != 0;
+	return count;
+}
+
+static int vfio_group(struct bus_host *host, int group, bool add)
+{
+	return 0;
+}
+
 static bool same_doorbell(const struct fake_doorbell *a, const struct fake_doorbell *b)
 {
 	return a->used && a->port == b->port && a->address == b->address &&
@@ -175,6 +255,12 @@ static const struct bus_host_ops fake_ops = {
 	.irqfd_detach = irqfd_detach,
 	.doorbell_add = doorbell_add,
 	.doorbell_remove = doorbell_remove,
+	.irqfd_attach_level = irqfd_attach_level,
+	.eoi_watch = eoi_watch,
+	.eoi_unwatch = eoi_unwatch,
+	.window_add = window_add,
+	.window_remove = window_remove,
+	.vfio_group = vfio_group,
 };
 
 void fake_host_init(struct fake_host *fake)

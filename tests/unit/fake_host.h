@@ -16,6 +16,7 @@
 #define FAKE_HOST_ROUTES    256
 #define FAKE_HOST_DOORBELLS 256
 #define FAKE_HOST_GSI_FIRST 24
+#define FAKE_HOST_WINDOWS   32
 
 struct fake_route {
 	bool used;
@@ -31,6 +32,11 @@ struct fake_doorbell {
 	int eventfd;
 };
 
+struct fake_window {
+	uint64_t address, length; /* length 0: free */
+	void *memory;
+};
+
 struct fake_host {
 	struct bus_host host; /* give &fake->host to the device */
 	pthread_mutex_t lock;
@@ -38,6 +44,8 @@ struct fake_host {
 	unsigned raised[FAKE_HOST_LINES]; /* edges from low to high */
 	struct fake_route routes[FAKE_HOST_ROUTES];
 	struct fake_doorbell doorbells[FAKE_HOST_DOORBELLS];
+	struct fake_window windows[FAKE_HOST_WINDOWS]; /* by one thread at a time */
+	struct bus_eoi_watch *eoi_watches;
 	/* Calls so far. */
 	unsigned msi_adds, msi_changes, msi_removes, attaches, detaches;
 	unsigned doorbell_adds, doorbell_removes;
@@ -50,9 +58,12 @@ bool fake_host_line(struct fake_host *fake, unsigned gsi);
 uint64_t fake_host_take_msi(struct fake_host *fake, uint32_t data);
 /* Waits up to @milliseconds for at least one. */
 bool fake_host_wait_msi(struct fake_host *fake, uint32_t data, unsigned milliseconds);
-unsigned fake_host_routes(struct fake_host *fake);    /* in use */
-unsigned fake_host_attached(struct fake_host *fake);  /* eventfds attached */
-unsigned fake_host_doorbells(struct fake_host *fake); /* in place */
+unsigned fake_host_routes(struct fake_host *fake);        /* in use */
+unsigned fake_host_attached(struct fake_host *fake);      /* eventfds attached */
+unsigned fake_host_doorbells(struct fake_host *fake);     /* in place */
+unsigned fake_host_windows(const struct fake_host *fake); /* in place */
+/* The guest ends the interrupt of a level-triggered line. */
+void fake_host_end_line(struct fake_host *fake, unsigned gsi);
 /* As KVM does at a guest's write: true when a doorbell took it. */
 bool fake_host_write(
 	struct fake_host *fake, bool port, uint64_t address, unsigned size, uint64_t value);

@@ -21,6 +21,8 @@ struct chip {
 	uint64_t route_address[24];
 	uint32_t route_data[24];
 	bool route_masked[24];
+	uint32_t ended;    /* pins */
+	bool lower_at_end; /* as a device does that asks its hardware anew */
 };
 
 static int send_msi(void *opaque, uint64_t address, uint32_t data)
@@ -43,10 +45,22 @@ static int set_route(void *opaque, unsigned pin, uint64_t address, uint32_t data
 	return 0;
 }
 
+static void pin_ended(void *opaque, unsigned pin)
+{
+	struct chip *chip = opaque;
+
+	chip->ended |= 1U << pin;
+	if (chip->lower_at_end)
+		ioapic_set_line(chip->device, pin, false);
+}
+
 static int set_up(void **state)
 {
 	struct chip *chip = calloc(1, sizeof(*chip));
-	const struct ioapic_host host = {send_msi, set_route, chip};
+	const struct ioapic_host host = {.send_msi = send_msi,
+		.set_route = set_route,
+		.pin_ended = pin_ended,
+		.opaque = chip};
 
 	fixture_open(&chip->fixture);
 	assert_int_equal(ioapic_new(&chip->device, &host, NULL), 0);
@@ -178,6 +192,25 @@ static void test_move(void **state)
 	tear_down((void **)&to);
 }
 
+/* The end is told before the level is looked at, and only to pins that were in service. */
+static void test_end_is_told(void **state)
+{
+	struct chip *chip = *state;
+
+	put(chip, 0x22, LEVEL | 0x41);
+	put(chip, 0x24, LEVEL | 0x41);
+	ioapic_set_line(chip->device, 9, true);
+	ioapic_eoi(chip->device, 0x40);
+	assert_int_equal(chip->ended, 0);
+	ioapic_eoi(chip->device, 0x41);
+	assert_int_equal(chip->ended, 1U << 9);
+	assert_int_equal(chip->sent, 2);
+	chip->lower_at_end = true;
+	bus_write(chip->fixture.place.mmio, LAYOUT_IOAPIC + 0x40, 4, 0x41);
+	assert_int_equal(chip->sent, 2);
+	assert_int_equal(get(chip, 0x22) & REMOTE_IRR, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -186,6 +219,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_level, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			test_eoi_register_and_edge_switch, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_end_is_told, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_move, set_up, tear_down),
 	};
 
