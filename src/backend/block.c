@@ -256,5 +256,13 @@ void block_submit(struct block *block, struct block_request *request)
 	ret = check(request);
 	request->result = ret;
 	request->step = ret < 0 ? STEP_REPORT : (uint8_t)first_step(request);
+	if (block->throttle && ret == 0)
+		block_throttle_submit(block->throttle, request);
+	else
+		issue(request);
+}
+
+void block_begin(struct block_request *request)
+{
 	issue(request);
 }

@@ -28,7 +28,7 @@ struct block_options {
 	bool readonly;
 	enum block_cache cache;
 	uint64_t iops; /* requests begun a second at most, evenly spaced; 0: no limit */
-	bool lock; /* refuse a file that another duet has open for writing (OFD lock) */
+	bool lock;     /* refuse a file that another duet has open for writing (OFD lock) */
 };
 
 enum block_op {
@@ -40,12 +40,13 @@ enum block_op {
 };
 
 struct block_request {
-	struct loop_op op;   /* private */
-	struct block *block; /* private */
-	uint64_t moved;      /* private: bytes done so far */
-	int result;          /* private */
-	uint8_t step;        /* private: which way of doing it is being tried */
-	uint8_t retries;     /* private */
+	struct loop_op op;          /* private */
+	struct block *block;        /* private */
+	struct block_request *next; /* private */
+	uint64_t moved;             /* private: bytes done so far */
+	int result;                 /* private */
+	uint8_t step;               /* private: which way of doing it is being tried */
+	uint8_t retries;            /* private */
 	enum block_op kind;
 	bool unmap;              /* write zeroes may leave a hole */
 	bool durable;            /* on stable storage before done is called (write-through) */
@@ -67,6 +68,9 @@ bool block_can_discard(const struct block *block);
 void block_attach(struct block *block, struct loop *loop);
 /* Bounds are the caller's duty and are checked again here: -EINVAL through done. */
 void block_submit(struct block *block, struct block_request *request);
+/* What waits for its turn (iops) begins at once, ahead of its time: the device is being stopped or
+ * reset. Later requests wait so much longer. */
+void block_hurry(struct block *block);
 unsigned block_in_flight(const struct block *block);
 
 #endif

@@ -256,6 +256,8 @@ int block_open(struct block **out, const struct block_options *options, struct e
 	block->readonly = options->readonly;
 	block->logical_size = 512;
 	ret = fill(block, options, err);
+	if (ret == 0 && options->iops && block_throttle_new(block, options->iops) < 0)
+		ret = error_errno(err, ENOMEM, "--disk path=%s", options->path);
 	if (ret < 0) {
 		block_close(block);
 		return ret;
@@ -274,6 +276,7 @@ void block_close(struct block *block)
 		close(block->buffered_fd);
 	if (block->zeroes)
 		munmap(block->zeroes, BLOCK_ZEROES);
+	free(block->throttle);
 	free(block->path);
 	free(block);
 }

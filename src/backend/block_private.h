@@ -5,6 +5,8 @@
 
 #include "backend/block.h"
 
+struct block_throttle;
+
 struct block {
 	int fd;
 	/* Direct I/O: the same file through the page cache, for what O_DIRECT cannot take: a
@@ -22,8 +24,28 @@ struct block {
 	unsigned in_flight;
 	/* BLOCK_ZEROES bytes of zeroes, never written: all of it is the kernel's one zero page. */
 	void *zeroes;
+	struct block_throttle *throttle; /* null: no limit */
 };
 
 #define BLOCK_ZEROES (1U << 20)
+
+/* block.c: the request's slot has come. */
+void block_begin(struct block_request *request);
+
+/* When requests may begin: the clock is the caller's, in nanoseconds. */
+struct block_pace {
+	uint64_t interval;
+	uint64_t next; /* the next free slot */
+};
+/* @rate: a second, not 0. */
+void block_pace_init(struct block_pace *pace, uint64_t rate);
+/* Nanoseconds until the next slot; 0: now. */
+uint64_t block_pace_wait(const struct block_pace *pace, uint64_t now);
+/* Takes the next slot, whether it has come or not. @waited: the request waited for it. */
+void block_pace_take(struct block_pace *pace, uint64_t now, bool waited);
+
+/* block_throttle.c; freed with free(), nothing in flight. */
+int block_throttle_new(struct block *block, uint64_t rate);
+void block_throttle_submit(struct block_throttle *throttle, struct block_request *request);
 
 #endif

@@ -130,6 +130,14 @@ void loop_signal(struct loop *loop, int eventfd)
 	loop_submit(loop, sqe, &ignored);
 }
 
+void loop_cancel(struct loop *loop, struct loop_op *op)
+{
+	struct io_uring_sqe *sqe = loop_sqe(loop);
+
+	io_uring_prep_cancel64(sqe, (uint64_t)(uintptr_t)op, 0);
+	loop_submit(loop, sqe, &ignored);
+}
+
 static void arm(struct loop_watch *watch)
 {
 	struct io_uring_sqe *sqe = loop_sqe(watch->loop);
@@ -168,8 +176,6 @@ int loop_watch(struct loop *loop, struct loop_watch *watch, int fd, uint32_t eve
 
 void loop_unwatch(struct loop_watch *watch, void (*removed)(struct loop_watch *))
 {
-	struct io_uring_sqe *sqe;
-
 	if (watch->dead || !watch->loop)
 		return;
 	watch->dead = true;
@@ -182,9 +188,7 @@ void loop_unwatch(struct loop_watch *watch, void (*removed)(struct loop_watch *)
 	}
 	/* Not a poll-remove: that gives up (EALREADY) when the descriptor becomes ready at this
 	 * moment, and the last completion would never come. */
-	sqe = loop_sqe(watch->loop);
-	io_uring_prep_cancel64(sqe, (uint64_t)(uintptr_t)&watch->op, 0);
-	loop_submit(watch->loop, sqe, &ignored);
+	loop_cancel(watch->loop, &watch->op);
 	/* At once, so that the caller may close the descriptor. */
 	io_uring_submit(&watch->loop->ring);
 }

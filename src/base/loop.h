@@ -69,6 +69,8 @@ void loop_call(struct loop *loop, struct loop_task *task);
 struct io_uring_sqe *loop_sqe(struct loop *loop);
 /* Must follow the io_uring_prep_*() on @sqe, before any other call on the loop. */
 void loop_submit(struct loop *loop, struct io_uring_sqe *sqe, struct loop_op *op);
+/* Cancels @op, whose @done is called in any case: with -ECANCELED, or as it ended just before. */
+void loop_cancel(struct loop *loop, struct loop_op *op);
 /* A write whose result nobody awaits (an irqfd's eight bytes): goes with the next wait. */
 void loop_signal(struct loop *loop, int eventfd);
 

@@ -170,6 +170,7 @@ static void quiesce(struct virtio_device *device)
 	struct disk *disk = disk_of(device);
 
 	disk->quiescing = true;
+	block_hurry(disk->block);
 	if (!busy(disk))
 		finish_quiesce(disk);
 }

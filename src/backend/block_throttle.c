@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * At most so many requests a second, evenly spaced: each takes the next of the slots, which lie one
+ * interval apart; one that comes before its slot waits in a queue, and a timer on the loop wakes
+ * the queue. What the guest asks for in parts (a short transfer, a substitute) is one request.
+ */
+#include "backend/block_private.h"
+#include "base/checked.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define SECOND 1000000000ULL
+
+/* A timer that comes late makes up for so much: the rate is kept though the host's timers are
+ * coarse, and what had to wait does not come out in one burst. */
+#define CATCH_UP (SECOND / 500)
+
+struct block_throttle {
+	struct loop_op timer;
+	struct block *block;
+	struct block_pace pace;
+	struct __kernel_timespec timeout;
+	struct block_request *first, **last;
+	bool armed, hurrying;
+};
+
+static uint64_t clock_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * SECOND + (uint64_t)now.tv_nsec;
+}
+
+void block_pace_init(struct block_pace *pace, uint64_t rate)
+{
+	*pace = (struct block_pace){.interval = (SECOND + rate - 1) / rate};
+}
+
+uint64_t block_pace_wait(const struct block_pace *pace, uint64_t now)
+{
+	return pace->next > now ? pace->next - now : 0;
+}
+
+void block_pace_take(struct block_pace *pace, uint64_t now, bool waited)
+{
+	uint64_t earliest = waited && now > CATCH_UP ? now - CATCH_UP : now;
+
+	/* A time without requests saves nothing up. One begun before its slot (a debt) moves all
+	 * that follow. */
+	if (pace->next < earliest)
+		pace->next = earliest;
+	pace->next += pace->interval;
+}
+
+static void arm(struct block_throttle *throttle, uint64_t nanoseconds)
+{
+	struct loop *loop = throttle->block->loop;
+	struct io_uring_sqe *sqe = loop_sqe(loop);
+
+	throttle->timeout = (struct __kernel_timespec){.tv_sec = (int64_t)(nanoseconds / SECOND),
+		.tv_nsec = (int64_t)(nanoseconds % SECOND)};
+	io_uring_prep_timeout(sqe, &throttle->timeout, 0, 0);
+	loop_submit(loop, sqe, &throttle->timer);
+	throttle->armed = true;
+}
+
+static void begin_first(struct block_throttle *throttle)
+{
+	struct block_request *request = throttle->first;
+
+	throttle->first = request->next;
+	if (!throttle->first)
+		throttle->last = &throttle->first;
+	block_begin(request);
+}
+
+static void expired(struct loop_op *op, int32_t res, uint32_t flags)
+{
+	struct block_throttle *throttle = container_of(op, struct block_throttle, timer);
+	uint64_t now = clock_now();
+
+	throttle->armed = false;
+	while (throttle->first &&
+		(throttle->hurrying || block_pace_wait(&throttle->pace, now) == 0)) {
+		block_pace_take(&throttle->pace, now, true);
+		begin_first(throttle);
+	}
+	throttle->hurrying = false;
+	if (throttle->first)
+		arm(throttle, block_pace_wait(&throttle->pace, now));
+}
+
+int block_throttle_new(struct block *block, uint64_t rate)
+{
+	struct block_throttle *throttle = calloc(1, sizeof(*throttle));
+
+	if (!throttle)
+		return -ENOMEM;
+	throttle->block = block;
+	throttle->timer.done = expired;
+	throttle->last = &throttle->first;
+	block_pace_init(&throttle->pace, rate);
+	block->throttle = throttle;
+	return 0;
+}
+
+void block_throttle_submit(struct block_throttle *throttle, struct block_request *request)
+{
+	uint64_t now = clock_now();
+	uint64_t wait = block_pace_wait(&throttle->pace, now);
+
+	/* Behind those that wait, even when the timer is late. */
+	if (!throttle->first && wait == 0) {
+		block_pace_take(&throttle->pace, now, false);
+		block_begin(request);
+		return;
+	}
+	request->next = NULL;
+	*throttle->last = request;
+	throttle->last = &request->next;
+	if (!throttle->armed)
+		arm(throttle, wait);
+}
+
+void block_hurry(struct block *block)
+{
+	struct block_throttle *throttle = block->throttle;
+
+	if (!throttle || !throttle->first || throttle->hurrying)
+		return;
+	/* Through the timer, so that no operation of ours is left when the last request is done. */
+	throttle->hurrying = true;
+	loop_cancel(block->loop, &throttle->timer);
+}

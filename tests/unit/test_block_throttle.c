@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The limit of a disk's requests: the slots by a clock of the test's own, the queue on a real file.
+ */
+#include "backend/block_private.h"
+#include "base/checked.h"
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define MS 1000000ULL
+
+/* Requests that always wait for their slot begin exactly one interval apart. */
+static void spaces_evenly(void **state)
+{
+	struct block_pace pace;
+	uint64_t now = 5 * MS;
+
+	(void)state;
+	block_pace_init(&pace, 1000);
+	assert_int_equal(pace.interval, MS);
+	assert_int_equal(block_pace_wait(&pace, now), 0);
+	block_pace_take(&pace, now, false);
+	for (unsigned i = 0; i < 1000; i++) {
+		assert_int_equal(block_pace_wait(&pace, now), MS);
+		assert_int_equal(block_pace_wait(&pace, now + MS - 1), 1);
+		now += MS;
+		assert_int_equal(block_pace_wait(&pace, now), 0);
+		block_pace_take(&pace, now, true);
+	}
+}
+
+/* A rate that does not divide a second is rounded down, never up. */
+static void never_exceeds_the_rate(void **state)
+{
+	struct block_pace pace;
+	uint64_t now = 0;
+	unsigned begun = 0;
+
+	(void)state;
+	block_pace_init(&pace, 7);
+	while (now < 10000 * MS) {
+		now += block_pace_wait(&pace, now);
+		block_pace_take(&pace, now, true);
+		begun += now < 10000 * MS;
+	}
+	assert_int_equal(begun, 70);
+}
+
+static void idleness_saves_nothing_up(void **state)
+{
+	struct block_pace pace;
+
+	(void)state;
+	block_pace_init(&pace, 100);
+	block_pace_take(&pace, 0, false);
+	/* A minute later: one at once, the next after the whole interval. */
+	assert_int_equal(block_pace_wait(&pace, 60000 * MS), 0);
+	block_pace_take(&pace, 60000 * MS, false);
+	assert_int_equal(block_pace_wait(&pace, 60000 * MS), 10 * MS);
+}
+
+/* A timer that comes late makes up for little; a second's lateness is not a burst of a second. */
+static void makes_up_for_little(void **state)
+{
+	struct block_pace pace;
+	uint64_t now = 1000 * MS;
+	unsigned burst = 0;
+
+	(void)state;
+	block_pace_init(&pace, 10000);
+	block_pace_take(&pace, 0, false);
+	while (block_pace_wait(&pace, now) == 0) {
+		block_pace_take(&pace, now, true);
+		burst++;
+	}
+	assert_in_range(burst, 2, 25);
+}
+
+static void pays_its_debts(void **state)
+{
+	struct block_pace pace;
+
+	(void)state;
+	block_pace_init(&pace, 10);
+	for (unsigned i = 0; i < 5; i++)
+		block_pace_take(&pace, 0, true);
+	assert_int_equal(block_pace_wait(&pace, 0), 500 * MS);
+}
+
+struct rig {
+	char path[32];
+	struct loop *loop;
+	struct block *block;
+	unsigned order[64], done;
+	unsigned stop_at;
+};
+
+struct read {
+	struct block_request request;
+	struct rig *rig;
+	unsigned number;
+	struct iovec segment;
+	uint8_t data[512];
+};
+
+static void read_done(struct block_request *request, int result)
+{
+	struct read *read = container_of(request, struct read, request);
+	struct rig *rig = read->rig;
+
+	assert_int_equal(result, 0);
+	rig->order[rig->done++] = read->number;
+	if (rig->done == rig->stop_at)
+		loop_stop(rig->loop);
+}
+
+static void rig_open(struct rig *rig, uint64_t iops)
+{
+	struct block_options options = {.path = rig->path, .iops = iops};
+	struct error err = {0};
+	int fd;
+
+	*rig = (struct rig){.path = "/tmp/duet-iops-XXXXXX"};
+	fd = mkstemp(rig->path);
+	assert_int_equal(ftruncate(fd, 65536), 0);
+	close(fd);
+	assert_int_equal(loop_new(&rig->loop, 64, &err), 0);
+	assert_int_equal(block_open(&rig->block, &options, &err), 0);
+	block_attach(rig->block, rig->loop);
+}
+
+static void rig_close(struct rig *rig)
+{
+	assert_int_equal(block_in_flight(rig->block), 0);
+	block_close(rig->block);
+	loop_free(rig->loop);
+	unlink(rig->path);
+}
+
+static void submit(struct rig *rig, struct read *reads, unsigned count)
+{
+	rig->stop_at = count;
+	for (unsigned i = 0; i < count; i++) {
+		struct read *read = &reads[i];
+
+		*read = (struct read){.rig = rig, .number = i};
+		read->segment = (struct iovec){read->data, sizeof(read->data)};
+		/* A flush counts as well. */
+		read->request =
+			(struct block_request){.kind = i % 8 == 7 ? BLOCK_FLUSH : BLOCK_READ,
+				.length = sizeof(read->data),
+				.segments = &read->segment,
+				.count = 1,
+				.done = read_done};
+		block_submit(rig->block, &read->request);
+	}
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 * MS + (uint64_t)now.tv_nsec;
+}
+
+/* 17 requests at 100 a second: the last begins 16 intervals after the first, at the earliest. */
+static void limits_and_keeps_the_order(void **state)
+{
+	struct read reads[17];
+	struct rig rig;
+	uint64_t start;
+
+	(void)state;
+	rig_open(&rig, 100);
+	start = now_ns();
+	submit(&rig, reads, ARRAY_SIZE(reads));
+	assert_int_equal(loop_run(rig.loop), 0);
+	assert_true(now_ns() - start >= 16 * 10 * MS - 2 * MS);
+	for (unsigned i = 0; i < ARRAY_SIZE(reads); i++)
+		assert_int_equal(rig.order[i], i);
+	rig_close(&rig);
+}
+
+/* At one a second these would take longer than the test may. */
+static void hurries_what_waits(void **state)
+{
+	struct read reads[60];
+	struct rig rig;
+
+	(void)state;
+	rig_open(&rig, 1);
+	submit(&rig, reads, ARRAY_SIZE(reads));
+	block_hurry(rig.block);
+	assert_int_equal(loop_run(rig.loop), 0);
+	assert_int_equal(rig.done, ARRAY_SIZE(reads));
+	/* And once more, with nothing that waits. */
+	block_hurry(rig.block);
+	rig_close(&rig);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(spaces_evenly),
+		cmocka_unit_test(never_exceeds_the_rate),
+		cmocka_unit_test(idleness_saves_nothing_up),
+		cmocka_unit_test(makes_up_for_little),
+		cmocka_unit_test(pays_its_debts),
+		cmocka_unit_test(limits_and_keeps_the_order),
+		cmocka_unit_test(hurries_what_waits),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
