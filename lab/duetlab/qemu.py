@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lab's QEMU: built from Debian's source with one line mended.
+"""The lab's QEMU: built from Debian's source with three mends in its emulation of AMD SVM.
 
 helper_vmrun delivers an injected interrupt and leaves cs->exception_index set
 to its vector. When the CPU is kicked at that moment the main loop delivers the
 same vector again as an exception: a guest takes an interrupt while its IF is 0
-and spins on a lock it holds. The mend resets the index after the delivery."""
+and spins on a lock it holds. The first mend resets the index after the delivery.
+
+helper_vmrun sets, and do_vmexit clears, a bit of cs->interrupt_request without
+the lock under which other threads set theirs. An interrupt that another CPU or
+a timer raises at that moment is lost, or one that was served comes back without
+a vector. The other two mends take the lock."""
 
 import dataclasses
 import hashlib
@@ -23,8 +28,32 @@ from .errors import LabError
 from .progress import step
 
 PATCHED = ("target/i386/tcg/system/svm_helper.c", "target/i386/tcg/sysemu/svm_helper.c")
-DELIVERY = re.compile(r"^([ \t]*)do_interrupt_x86_hardirq\(env, vector, 1\);\n", re.MULTILINE)
-MEND = "cs->exception_index = -1;\n"
+# What must be found exactly once, and what takes its place; {lock} and {unlock} are the names of
+# the big lock's functions in this version.
+MENDS = (
+    (
+        r"^([ \t]*)do_interrupt_x86_hardirq\(env, vector, 1\);\n",
+        "{indent}do_interrupt_x86_hardirq(env, vector, 1);\n"
+        "{indent}cs->exception_index = -1; /* mended: delivered */\n",
+    ),
+    (
+        r"^([ \t]*)cs->interrupt_request \|= CPU_INTERRUPT_VIRQ;\n",
+        "{indent}{lock}(); /* mended: other threads set bits of theirs */\n"
+        "{indent}cs->interrupt_request |= (CPU_INTERRUPT_VIRQ);\n"
+        "{indent}{unlock}();\n",
+    ),
+    (
+        r"^([ \t]*)/\* Clears the V_IRQ and V_INTR_MASKING bits inside the processor. \*/\n"
+        r"[ \t]*cs->interrupt_request &= ~CPU_INTERRUPT_VIRQ;\n",
+        "{indent}if (cs->interrupt_request & CPU_INTERRUPT_VIRQ) {{\n"
+        "{indent}    cpu_reset_interrupt(cs, CPU_INTERRUPT_VIRQ); /* mended: takes the lock */\n"
+        "{indent}}}\n",
+    ),
+    (
+        r'^()#include "qemu/log.h"\n',
+        '#include "qemu/log.h" /* mended */\n#include "qemu/main-loop.h"\n',
+    ),
+)
 CONFIGURE = (
     "--python=/usr/bin/python3 --target-list=x86_64-softmmu --without-default-features "
     "--enable-tcg --enable-slirp --enable-attr --enable-cap-ng --enable-virtfs "
@@ -34,7 +63,8 @@ BUILD_PACKAGES = (
     "gcc libc6-dev make ninja-build pkg-config python3 python3-venv flex bison binutils "
     "libglib2.0-dev libslirp-dev libcap-ng-dev libattr1-dev zlib1g-dev"
 ).split()
-RECIPE = hashlib.sha256(" ".join([DELIVERY.pattern, MEND, *CONFIGURE]).encode()).hexdigest()[:10]
+_WORDS = [word for mend in MENDS for word in mend] + CONFIGURE
+RECIPE = hashlib.sha256(" ".join(_WORDS).encode()).hexdigest()[:10]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,21 +194,36 @@ def _meson(source: Path) -> dict[str, str]:
 
 
 def _mend(source: Path) -> None:
-    """Put the mend in, after the one place that delivers an injected interrupt."""
+    """Put the mends in; refuse a source where each has not exactly one place."""
     path = next((source / name for name in PATCHED if (source / name).exists()), None)
     if not path:
-        raise LabError(f"{source} has none of {', '.join(PATCHED)}: the mend must be adapted")
-    text = path.read_text()
-    found = list(DELIVERY.finditer(text))
-    if len(found) != 1:
-        raise LabError(
-            f"{path}: {len(found)} places match instead of one: the mend must be adapted"
-        )
-    end = found[0].end()
-    line = found[0].group(1) + MEND
-    if not text.startswith(line, end):
-        write_atomically(path, (text[:end] + line + text[end:]).encode())
+        raise LabError(f"{source} has none of {', '.join(PATCHED)}: the mends must be adapted")
+    kept = path.with_suffix(".c.orig")  # so that another recipe's mends do not add up
+    if not kept.exists():
+        write_atomically(kept, path.read_bytes())
+    write_atomically(path, _mended(kept.read_text(), path, _lock_names(source)).encode())
     _leave_out_what_is_missing(source)
+
+
+def _lock_names(source: Path) -> dict[str, str]:
+    header = source / "include/qemu/main-loop.h"
+    old = header.exists() and "qemu_mutex_lock_iothread" in header.read_text()
+    if old:
+        return {"lock": "qemu_mutex_lock_iothread", "unlock": "qemu_mutex_unlock_iothread"}
+    return {"lock": "bql_lock", "unlock": "bql_unlock"}
+
+
+def _mended(text: str, path: Path, names: dict[str, str]) -> str:
+    for pattern, replacement in MENDS:
+        found = re.findall(pattern, text, re.MULTILINE)
+        if len(found) != 1:
+            raise LabError(
+                f"{path}: {len(found)} places match {pattern!r} instead of one: "
+                "the mends must be adapted"
+            )
+        mend = replacement.format(indent=found[0], **names)
+        text = re.sub(pattern, lambda _match, mend=mend: mend, text, flags=re.MULTILINE)
+    return text
 
 
 def _leave_out_what_is_missing(source: Path) -> None:

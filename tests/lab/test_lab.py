@@ -428,13 +428,17 @@ def test_host_instructions_are_split_by_mode():
     )
 
 
-# The mend and the frames, without a lab host
+# The mends and the frames, without a lab host
 
 
 SOURCE = """\
+#include "qemu/log.h"
+        cs->interrupt_request |= CPU_INTERRUPT_VIRQ;
         case SVM_EVTINJ_TYPE_INTR:
             do_interrupt_x86_hardirq(env, vector, 1);
             break;
+    /* Clears the V_IRQ and V_INTR_MASKING bits inside the processor. */
+    cs->interrupt_request &= ~CPU_INTERRUPT_VIRQ;
 """
 
 
@@ -446,17 +450,29 @@ def _source_tree(tmp_path, text: str) -> Path:
     return path
 
 
-def test_the_mend_goes_in_once(tmp_path):
+def test_the_mends_go_in_once(tmp_path):
     path = _source_tree(tmp_path, SOURCE)
-    for _ in range(2):
-        qemu._mend(tmp_path)
-        lines = path.read_text().splitlines()
-        assert lines[2] == "            cs->exception_index = -1;"
-        assert len(lines) == 4
+    qemu._mend(tmp_path)
+    once = path.read_text()
+    assert once.count("cs->exception_index = -1;") == 1
+    assert once.index("bql_lock();") < once.index("|= (CPU_INTERRUPT_VIRQ)")
+    assert "&= ~CPU_INTERRUPT_VIRQ" not in once
+    qemu._mend(tmp_path)
+    assert path.read_text() == once
 
 
-@pytest.mark.parametrize("text", ["", SOURCE * 2])
-def test_the_mend_refuses_other_source(tmp_path, text):
+def test_the_mends_know_the_older_lock(tmp_path):
+    path = _source_tree(tmp_path, SOURCE)
+    header = tmp_path / "include/qemu/main-loop.h"
+    header.parent.mkdir(parents=True)
+    header.write_text("void qemu_mutex_lock_iothread(void);")
+    qemu._mend(tmp_path)
+    assert "bql" not in path.read_text()
+    assert "qemu_mutex_unlock_iothread();" in path.read_text()
+
+
+@pytest.mark.parametrize("text", ["", SOURCE * 2, SOURCE.replace("|=", "=")])
+def test_the_mends_refuse_other_source(tmp_path, text):
     _source_tree(tmp_path, text)
     with pytest.raises(LabError, match="instead of one"):
         qemu._mend(tmp_path)
