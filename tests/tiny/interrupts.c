@@ -137,7 +137,10 @@ static void test_split_level(void)
 	struct error err = {0};
 
 	open_idle(&tiny, KVM_VM_IRQCHIP_SPLIT);
-	CHECK(ioapic_new(&ioapic, &(struct ioapic_host){send_msi, set_route, tiny.vm}, &err) == 0);
+	CHECK(ioapic_new(&ioapic,
+		      &(struct ioapic_host){
+			      .send_msi = send_msi, .set_route = set_route, .opaque = tiny.vm},
+		      &err) == 0);
 	CHECK(ioapic->ops->realize(ioapic, &(struct device_place){.mmio = tiny.mmio}, &err) == 0);
 	kvm_vm_set_ioapic(tiny.vm, set_line, ioapic);
 	kvm_vm_set_eoi(tiny.vm, eoi, ioapic);
