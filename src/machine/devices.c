@@ -2,6 +2,7 @@
 /* Every device a machine can have, in one table. */
 #include "virtio/devices.h"
 #include "base/checked.h"
+#include "emulated/ide.h"
 #include "machine/internal.h"
 #include "machine/mac.h"
 
@@ -128,6 +129,36 @@ static int create_disk(
 	return virtio_block_new(device, name, &options, err);
 }
 
+static int open_drives(
+	const struct machine_config *config, struct ide_options *options, struct error *err)
+{
+	int ret = 0;
+
+	for (unsigned i = 0; ret == 0 && i < IDE_DRIVES_MAX; i++) {
+		unsigned index = disk_of(config, DISK_IDE, i);
+
+		if (index == config->disk_count)
+			break;
+		snprintf(options->drives[i].name, sizeof(options->drives[i].name), "disk%u", index);
+		ret = open_disk(&options->drives[i].block, &config->disks[index], err);
+	}
+	return ret;
+}
+
+static int create_ide(
+	struct machine *machine, unsigned index, struct device **device, struct error *err)
+{
+	struct ide_options options = {0};
+	int ret = open_drives(&machine->config, &options, err);
+
+	(void)index;
+	if (ret == 0)
+		return ide_new(device, "ide0", &options, err);
+	for (unsigned i = 0; i < IDE_DRIVES_MAX; i++)
+		block_close(options.drives[i].block);
+	return ret;
+}
+
 static int create_net(
 	struct machine *machine, unsigned index, struct device **device, struct error *err)
 {
@@ -178,6 +209,15 @@ static int create_entropy(
 	return virtio_entropy_new(device, "entropy0", machine->config.packed, err);
 }
 
+static int create_passed(
+	struct machine *machine, unsigned index, struct device **device, struct error *err)
+{
+	char name[16];
+
+	snprintf(name, sizeof(name), "vfio%u", index);
+	return vfio_new(device, name, &machine->passed, machine->config.passed[index].host, err);
+}
+
 static unsigned always(const struct machine_config *config)
 {
 	(void)config;
@@ -198,6 +238,11 @@ static unsigned disks(const struct machine_config *config)
 	return count;
 }
 
+static unsigned ides(const struct machine_config *config)
+{
+	return disk_of(config, DISK_IDE, 0) < config->disk_count;
+}
+
 static unsigned nets(const struct machine_config *config)
 {
 	return config->net_count;
@@ -206,6 +251,11 @@ static unsigned nets(const struct machine_config *config)
 static unsigned consoles(const struct machine_config *config)
 {
 	return config->console == CONSOLE_VIRTIO;
+}
+
+static unsigned passed(const struct machine_config *config)
+{
+	return config->passed_count;
 }
 
 static unsigned entropies(const struct machine_config *config)
@@ -225,9 +275,11 @@ static const struct {
 	{always, create_keyboard},
 	{always, create_rtc},
 	{disks, create_disk},
+	{ides, create_ide},
 	{nets, create_net},
 	{consoles, create_console},
 	{entropies, create_entropy},
+	{passed, create_passed},
 };
 
 static int create_device(struct machine *machine, unsigned entry, unsigned index, struct error *err)

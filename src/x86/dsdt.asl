@@ -27,6 +27,9 @@ DefinitionBlock ("", "DSDT", 2, "DUET", "DUETPC", 1)
 				WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode,
 					0, 0, 0, 0, 1)
 				IO (Decode16, 0xCF8, 0xCF8, 1, 8)
+				// The legacy ports, for an IDE controller at its fixed places.
+				WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange,
+					0, 0x0000, 0x0CF7, 0, 0x0CF8)
 				WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange,
 					0, 0xC000, 0xCFFF, 0, 0x1000)
 				QWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed,

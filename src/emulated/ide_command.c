@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Commands (ATA/ATAPI-6, 8; those of older standards that systems still send, too). */
+#include "base/checked.h"
+#include "emulated/ide_private.h"
+
+#include <string.h>
+
+struct command {
+	void (*run)(struct ide_channel *channel, struct ide_drive *drive,
+		const struct command *command);
+	enum ide_kind kind;
+	bool ext;      /* 48-bit form */
+	bool multiple; /* several sectors for one interrupt */
+	bool durable;  /* past all caches (FUA) */
+};
+
+static uint8_t *register_pair(struct ide_channel *channel, bool previous)
+{
+	return previous ? channel->previous : channel->current;
+}
+
+static void put_lba28(struct ide_channel *channel, uint64_t lba)
+{
+	for (unsigned i = 0; i < 3; i++)
+		channel->current[IDE_LBA_LOW + i] = (uint8_t)(lba >> 8 * i);
+	channel->device =
+		(uint8_t)((channel->device & ~IDE_DEVICE_HEAD) | (lba >> 24 & IDE_DEVICE_HEAD));
+}
+
+static void put_lba48(struct ide_channel *channel, uint64_t lba)
+{
+	for (unsigned i = 0; i < 6; i++)
+		register_pair(channel, i >= 3)[IDE_LBA_LOW + i % 3] = (uint8_t)(lba >> 8 * i);
+}
+
+static void put_chs(struct ide_channel *channel, const struct ide_drive *drive, uint64_t lba)
+{
+	const uint64_t row = lba / drive->track;
+
+	channel->current[IDE_LBA_LOW] = (uint8_t)(lba % drive->track + 1);
+	channel->current[IDE_LBA_MID] = (uint8_t)(row / drive->heads);
+	channel->current[IDE_LBA_HIGH] = (uint8_t)(row / drive->heads >> 8);
+	channel->device = (uint8_t)((channel->device & ~IDE_DEVICE_HEAD) | row % drive->heads);
+}
+
+static uint64_t get_lba(struct ide_channel *channel, bool ext)
+{
+	uint64_t lba = 0;
+
+	for (unsigned i = 0; i < (ext ? 6 : 3); i++)
+		lba |= (uint64_t)register_pair(channel, i >= 3)[IDE_LBA_LOW + i % 3] << 8 * i;
+	return ext ? lba : lba | (uint64_t)(channel->device & IDE_DEVICE_HEAD) << 24;
+}
+
+/* False: there is no such sector. */
+static bool get_chs(const struct ide_channel *channel, const struct ide_drive *drive, uint64_t *lba)
+{
+	const unsigned sector = channel->current[IDE_LBA_LOW];
+	const unsigned head = channel->device & IDE_DEVICE_HEAD;
+	const uint64_t cylinder =
+		channel->current[IDE_LBA_MID] | (uint64_t)channel->current[IDE_LBA_HIGH] << 8;
+
+	if (sector == 0 || sector > drive->track || head >= drive->heads ||
+		cylinder >= drive->cylinders)
+		return false;
+	*lba = (cylinder * drive->heads + head) * drive->track + sector - 1;
+	return true;
+}
+
+static uint32_t get_count(const struct ide_channel *channel, bool ext)
+{
+	const uint32_t low = channel->current[IDE_COUNT];
+	const uint32_t count = ext ? low | (uint32_t)channel->previous[IDE_COUNT] << 8 : low;
+
+	if (count)
+		return count;
+	return ext ? 0x10000 : 0x100;
+}
+
+static void end_locked(struct ide_channel *channel, uint8_t error)
+{
+	struct ide_drive *drive = ide_active(channel);
+
+	channel->transfer.kind = IDE_NONE;
+	drive->error = error;
+	drive->status = IDE_STATUS_IDLE | (error ? IDE_STATUS_ERR : 0);
+	ide_interrupt_locked(channel, drive);
+}
+
+void ide_complete_locked(struct ide_channel *channel)
+{
+	end_locked(channel, 0);
+}
+
+void ide_fail_locked(struct ide_channel *channel, uint8_t error)
+{
+	end_locked(channel, error);
+}
+
+void ide_fail_there_locked(struct ide_channel *channel, uint8_t error)
+{
+	const struct ide_transfer *transfer = &channel->transfer;
+	const uint64_t lba = transfer->offset / IDE_SECTOR;
+
+	if (transfer->ext)
+		put_lba48(channel, lba);
+	else if (transfer->chs)
+		put_chs(channel, ide_active(channel), lba);
+	else
+		put_lba28(channel, lba);
+	end_locked(channel, error);
+}
+
+static void run_abort(
+	struct ide_channel *channel, struct ide_drive *drive, const struct command *command)
+{
+	(void)drive;
+	(void)command;
+	ide_fail_locked(channel, IDE_ERROR_ABRT);
+}
+
+static void run_nothing(
+	struct ide_channel *channel, struct ide_drive *drive, const struct command *command)
+{
+	(void)drive;
+	(void)command;
+	ide_complete_locked(channel);
+}
+
+/* Whether @drive can do it at all; else the bits of the error register. */
+static uint8_t refusal(const struct ide_channel *channel, const struct ide_drive *drive,
+	const struct command *command)
+{
+	const bool writes = command->kind == IDE_PIO_OUT || command->kind == IDE_DMA_OUT;
+
+	if ((command->multiple && drive->multiple == 0) ||
+		(writes && block_readonly(drive->block)) ||
+		(command->ext && !(channel->device & IDE_DEVICE_LBA)))
+		return IDE_ERROR_ABRT;
+	return 0;
+}
+
+/* Fills in the transfer from the registers; false: the disk has no such sectors. */
+static bool aim(
+	struct ide_channel *channel, const struct ide_drive *drive, const struct command *command)
+{
+	struct ide_transfer *transfer = &channel->transfer;
+	const uint32_t count = get_count(channel, command->ext);
+	uint64_t lba = 0;
+
+	transfer->ext = command->ext;
+	transfer->chs = !(channel->device & IDE_DEVICE_LBA);
+	if (!transfer->chs)
+		lba = get_lba(channel, command->ext);
+	else if (!get_chs(channel, drive, &lba))
+		return false;
+	if (!range_within(lba, count, drive->sectors))
+		return false;
+	transfer->offset = lba * IDE_SECTOR;
+	transfer->left = (uint64_t)count * IDE_SECTOR;
+	transfer->block = (command->multiple ? drive->multiple : 1) * IDE_SECTOR;
+	transfer->durable = command->durable || !drive->write_cache;
+	return true;
+}
+
+static void run_transfer(
+	struct ide_channel *channel, struct ide_drive *drive, const struct command *command)
+{
+	const uint8_t error = refusal(channel, drive, command);
+
+	if (error) {
+		ide_fail_locked(channel, error);
+		return;
+	}
+	if (!aim(channel, drive, command)) {
+		ide_fail_locked(channel, IDE_ERROR_IDNF);
+		return;
+	}
+	channel->transfer.kind = command->kind;
+	switch (command->kind) {
+	case IDE_PIO_OUT:
+		ide_ask_locked(channel);
+		break;
+	case IDE_DMA_IN:
+	case IDE_DMA_OUT:
+		drive->status = IDE_STATUS_BSY;
+		ide_dma_start_locked(channel);
+		break;
+	default:
+		ide_submit_locked(channel);
+		break;
+	}
+}
+
+static void run_flush(
+	struct ide_channel *channel, struct ide_drive *drive, const struct command *command)
+{
+	(void)drive;
+	(void)command;
+	channel->transfer.kind = IDE_FLUSH;
+	ide_submit_locked(channel);
+}
+
+static void run_identify(
+	struct ide_channel *channel, struct ide_drive *drive, const struct command *command)
+{
+	(void)command;
+	ide_identify(drive, channel->buffer);
+	channel->transfer.kind = IDE_PIO_IN;
+	channel->transfer.block = channel->transfer.filled = IDE_SECTOR;
+	ide_offer_locked(channel);
+}
+
+static void run_set_multiple(
+	struct ide_channel *channel, struct ide_drive *drive, const struct command *command)
+{
+	const uint8_t sectors = channel->current[IDE_COUNT];
+
+	(void)command;
+	if (sectors && (sectors > IDE_MULTIPLE_MAX || !is_power_of_two(sectors))) {
+		drive->multiple = 0;
+		ide_fail_locked(channel, IDE_ERROR_ABRT);
+		return;
+	}
+	drive->multiple = sectors;
+	ide_complete_locked(channel);
+}
+
+static void run_initialize_parameters(
+	struct ide_channel *channel, struct ide_drive *drive, const struct command *command)
+{
+	const unsigned heads = (channel->device & IDE_DEVICE_HEAD) + 1U;
+
+	(void)command;
+	if (ide_set_geometry(drive, heads, channel->current[IDE_COUNT]))
+		ide_complete_locked(channel);
+	else
+		ide_fail_locked(channel, IDE_ERROR_ABRT);
+}
+
+static void run_native_max(
+	struct ide_channel *channel, struct ide_drive *drive, const struct command *command)
+{
+	const uint64_t last = drive->sectors - 1;
+
+	if (!(channel->device & IDE_DEVICE_LBA)) {
+		ide_fail_locked(channel, IDE_ERROR_ABRT);
+		return;
+	}
+	if (command->ext)
+		put_lba48(channel, last);
+	else
+		put_lba28(channel, min_u64(last, 0xfffffff));
+	ide_complete_locked(channel);
+}
+
+static void run_check_power(
+	struct ide_channel *channel, struct ide_drive *drive, const struct command *command)
+{
+	(void)drive;
+	(void)command;
+	channel->current[IDE_COUNT] = 0xff; /* active or idle */
+	ide_complete_locked(channel);
+}
+
+/* PIO 0 to 4 with and without IORDY, multiword DMA 0 to 2: what the controller has. */
+static bool knows_mode(uint8_t mode)
+{
+	return mode <= 0x01 || (mode >= 0x08 && mode <= 0x0c) || (mode >= 0x20 && mode <= 0x22);
+}
+
+#define FEATURE_CACHE_ON      0x02
+#define FEATURE_MODE          0x03
+#define FEATURE_LOOK_AHEAD    0xaa
+#define FEATURE_NO_LOOK_AHEAD 0x55
+#define FEATURE_CACHE_OFF     0x82
+#define FEATURE_KEEP          0x66 /* settings survive a software reset, as they do anyway */
+#define FEATURE_REVERT        0xcc
+
+static void run_set_features(
+	struct ide_channel *channel, struct ide_drive *drive, const struct command *command)
+{
+	switch (channel->current[IDE_ERROR]) {
+	case FEATURE_MODE:
+		if (!knows_mode(channel->current[IDE_COUNT]))
+			break;
+		/* Multiword DMA is remembered: IDENTIFY shows it. */
+		if (channel->current[IDE_COUNT] >= 0x20)
+			drive->mode = channel->current[IDE_COUNT];
+		ide_complete_locked(channel);
+		return;
+	case FEATURE_CACHE_ON:
+		drive->write_cache = true;
+		ide_complete_locked(channel);
+		return;
+	case FEATURE_CACHE_OFF:
+		drive->write_cache = false;
+		run_flush(channel, drive, command);
+		return;
+	case FEATURE_LOOK_AHEAD:
+	case FEATURE_NO_LOOK_AHEAD:
+	case FEATURE_KEEP:
+	case FEATURE_REVERT:
+		ide_complete_locked(channel);
+		return;
+	default:
+		break;
+	}
+	ide_fail_locked(channel, IDE_ERROR_ABRT);
+}
+
+/* Both drives do it, whichever is selected; the first reports (8.9). */
+static void diagnose_locked(struct ide_channel *channel)
+{
+	channel->transfer = (struct ide_transfer){.kind = IDE_NONE};
+	ide_signature_locked(channel);
+	ide_interrupt_locked(channel, &channel->drives[0]);
+}
+
+#define DIAGNOSTIC 0x90
+
+static const struct command commands[256] = {
+	[0x10 ... 0x1f] = {run_nothing}, /* RECALIBRATE */
+	[0x20 ... 0x21] = {run_transfer, IDE_PIO_IN},
+	[0x24] = {run_transfer, IDE_PIO_IN, .ext = true},
+	[0x25] = {run_transfer, IDE_DMA_IN, .ext = true},
+	[0x27] = {run_native_max, .ext = true},
+	[0x29] = {run_transfer, IDE_PIO_IN, .ext = true, .multiple = true},
+	[0x30 ... 0x31] = {run_transfer, IDE_PIO_OUT},
+	[0x34] = {run_transfer, IDE_PIO_OUT, .ext = true},
+	[0x35] = {run_transfer, IDE_DMA_OUT, .ext = true},
+	[0x39] = {run_transfer, IDE_PIO_OUT, .ext = true, .multiple = true},
+	[0x3d] = {run_transfer, IDE_DMA_OUT, .ext = true, .durable = true},
+	[0x40 ... 0x41] = {run_transfer, IDE_VERIFY},
+	[0x42] = {run_transfer, IDE_VERIFY, .ext = true},
+	[0x70 ... 0x7f] = {run_nothing}, /* SEEK */
+	[0x91] = {run_initialize_parameters},
+	[0xc4] = {run_transfer, IDE_PIO_IN, .multiple = true},
+	[0xc5] = {run_transfer, IDE_PIO_OUT, .multiple = true},
+	[0xc6] = {run_set_multiple},
+	[0xc8 ... 0xc9] = {run_transfer, IDE_DMA_IN},
+	[0xca ... 0xcb] = {run_transfer, IDE_DMA_OUT},
+	[0xce] = {run_transfer, IDE_PIO_OUT, .ext = true, .multiple = true, .durable = true},
+	[0xe0 ... 0xe3] = {run_nothing}, /* STANDBY and IDLE, each also IMMEDIATE */
+	[0xe5] = {run_check_power},
+	[0xe6] = {run_nothing}, /* SLEEP */
+	[0xe7] = {run_flush},
+	[0xea] = {run_flush},
+	[0xec] = {run_identify},
+	[0xef] = {run_set_features},
+	[0xf8] = {run_native_max},
+};
+
+void ide_command_locked(struct ide_channel *channel, uint8_t code)
+{
+	struct ide_drive *drive = ide_selected(channel);
+	const struct command *command = &commands[code];
+
+	if (code == DIAGNOSTIC && channel->drives[0].block) {
+		ide_quiet_locked(channel);
+		diagnose_locked(channel);
+		return;
+	}
+	if (!drive->block)
+		return;
+	ide_quiet_locked(channel);
+	/* What an earlier command still had at the data port is given up. */
+	if (channel->transfer.kind != IDE_NONE)
+		ide_active(channel)->status = IDE_STATUS_IDLE;
+	channel->transfer =
+		(struct ide_transfer){.kind = IDE_NONE, .drive = drive != &channel->drives[0]};
+	drive->error = 0;
+	drive->status = IDE_STATUS_IDLE;
+	(command->run ? command->run : run_abort)(channel, drive, command);
+}
