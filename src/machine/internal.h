@@ -10,6 +10,7 @@
 #include "machine/terminal.h"
 #include "memory/memory.h"
 #include "pci/pci.h"
+#include "vfio/vfio.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -35,6 +36,7 @@ struct machine {
 	struct loop_thread *io;
 	struct device_place place;
 	struct pci_windows windows;
+	struct vfio_container passed;
 
 	struct device *devices, **last_device; /* in order of creation */
 	struct device *serial, *pm, *console, *ioapic;

@@ -161,6 +161,7 @@ int machine_new(struct machine **out, const struct machine_config *config, struc
 	machine->last_device = &machine->devices;
 	machine_power_init(machine);
 	memory_init(&machine->memory);
+	vfio_container_init(&machine->passed);
 	clock_gettime(CLOCK_MONOTONIC, &machine->created);
 	ret = build(machine, err);
 	if (ret < 0) {

@@ -12,10 +12,22 @@
 
 #include "bus/device.h"
 
-/* What the functions of one machine share; zero-initialise with vfio_init(), the machine's. */
+#define VFIO_GROUPS_MAX 8
+
+/* An IOMMU group of the host, open for this machine. */
+struct vfio_group {
+	int fd;
+	unsigned number;
+	unsigned users; /* functions; 0: not open */
+	bool known;     /* to KVM */
+};
+
+/* What the functions of one machine share; owned by the machine. Main thread. */
 struct vfio_container {
 	int fd; /* -1: not open */
 	unsigned users;
+	bool mapped; /* guest memory, for DMA */
+	struct vfio_group groups[VFIO_GROUPS_MAX];
 };
 
 void vfio_container_init(struct vfio_container *container);

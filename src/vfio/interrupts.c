@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Interrupts: the hardware's handler in the host kernel signals an eventfd, which KVM turns into
+ * the guest's interrupt. MSI-X has eventfds of its own (msix.c), MSI has the ones here.
+ *
+ * INTx masks itself when it fires, and is unmasked at the guest's EOI. With the IOAPIC in the
+ * kernel all of that stays there. With the IOAPIC in user space the eventfd is watched on the I/O
+ * loop, and the EOI, which comes through user space anyway, lowers the line before it unmasks.
+ */
+#include "base/bytes.h"
+#include "base/checked.h"
+#include "pci/registers.h"
+#include "vfio/internal.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define MSI_CONTROL       2
+#define MSI_ENABLE        0x0001
+#define MSI_ENABLED_SHIFT 4
+#define MSI_ENABLED_MASK  7U
+#define MSI_ADDRESS       4
+#define MSI_ADDRESS_HIGH  8
+
+static struct bus_host *host_of(const struct vfio_function *vfio)
+{
+	return vfio->place.host;
+}
+
+static void failed(struct vfio_function *vfio, const char *what, int ret)
+{
+	vfio->interrupts.failures++;
+	log_guest(&vfio->guest_log, vfio->function.device.name, "%s: %s", what, strerror(-ret));
+}
+
+/* MSI */
+
+/* How many the guest uses; 0 while MSI is off. */
+static unsigned msi_enabled(const struct vfio_function *vfio)
+{
+	const struct vfio_config *config = &vfio->config;
+	uint16_t control;
+	unsigned count;
+
+	if (!config->msi)
+		return 0;
+	control = load_le16(vfio->function.config + config->msi + MSI_CONTROL);
+	count = 1U << (control >> MSI_ENABLED_SHIFT & MSI_ENABLED_MASK);
+	if (!(control & MSI_ENABLE))
+		return 0;
+	return count < config->msi_vectors ? count : config->msi_vectors;
+}
+
+static void detach(struct vfio_function *vfio, struct vfio_message *message)
+{
+	struct bus_host *host = host_of(vfio);
+
+	if (message->attached)
+		host->ops->irqfd_detach(host, message->gsi, message->eventfd);
+	if (message->routed)
+		host->ops->msi_remove(host, message->gsi);
+	message->attached = message->routed = false;
+}
+
+static int route(struct vfio_function *vfio, unsigned index)
+{
+	const uint8_t *capability = vfio->function.config + vfio->config.msi;
+	struct vfio_message *message = &vfio->interrupts.messages[index];
+	struct bus_host *host = host_of(vfio);
+	bool wide = vfio->config.msi_wide;
+	uint64_t address = load_le32(capability + MSI_ADDRESS);
+	/* The hardware puts the vector's number into the low bits (6.8.1.6). */
+	uint32_t data = load_le16(capability + (wide ? 12 : 8)) | index;
+	int ret;
+
+	if (wide)
+		address |= (uint64_t)load_le32(capability + MSI_ADDRESS_HIGH) << 32;
+	if (message->routed)
+		return host->ops->msi_change(host, message->gsi, address, data);
+	ret = host->ops->msi_add(host, address, data, &message->gsi);
+	if (ret < 0)
+		return ret;
+	message->routed = true;
+	ret = host->ops->irqfd_attach(host, message->gsi, message->eventfd);
+	message->attached = ret == 0;
+	return ret;
+}
+
+static void route_all(struct vfio_function *vfio)
+{
+	unsigned count = msi_enabled(vfio);
+	int ret = 0;
+
+	for (unsigned i = 0; ret == 0 && i < count; i++)
+		ret = route(vfio, i);
+	if (ret < 0)
+		failed(vfio, "an MSI cannot be delivered", ret);
+}
+
+static int msi_on(struct vfio_function *vfio)
+{
+	struct vfio_interrupts *interrupts = &vfio->interrupts;
+	int eventfds[VFIO_MSI_MAX];
+	unsigned count = msi_enabled(vfio);
+
+	for (unsigned i = 0; i < count; i++)
+		eventfds[i] = interrupts->messages[i].eventfd;
+	return vfio->hardware->ops->set_irqs(vfio->hardware, VFIO_INTERRUPT_MSI, eventfds, count);
+}
+
+static void msi_off(struct vfio_function *vfio)
+{
+	for (unsigned i = 0; i < vfio->config.msi_vectors; i++)
+		detach(vfio, &vfio->interrupts.messages[i]);
+}
+
+/* MSI-X: all vectors at once; msix.c follows the table. */
+
+static int msix_on(struct vfio_function *vfio)
+{
+	int eventfds[MSIX_VECTORS_MAX];
+	unsigned count = msix_vectors(&vfio->function);
+
+	for (unsigned i = 0; i < count; i++)
+		eventfds[i] = msix_eventfd(&vfio->function, i);
+	return vfio->hardware->ops->set_irqs(vfio->hardware, VFIO_INTERRUPT_MSIX, eventfds, count);
+}
+
+/* INTx */
+
+/* I/O thread. */
+static void line_ready(struct loop_watch *watch, uint32_t events)
+{
+	struct vfio_function *vfio = container_of(watch, struct vfio_function, interrupts.watch);
+
+	atomic_fetch_add_explicit(&vfio->interrupts.intx, 1, memory_order_relaxed);
+	pci_set_intx(&vfio->function, true);
+}
+
+/* vCPU thread. The line is shared: only who raised it has masked itself. */
+static void line_ended(struct bus_eoi_watch *watch)
+{
+	struct vfio_function *vfio = container_of(watch, struct vfio_function, interrupts.eoi);
+
+	if (!atomic_load(&vfio->function.intx_level))
+		return;
+	pci_set_intx(&vfio->function, false);
+	vfio->hardware->ops->unmask(vfio->hardware, -1);
+}
+
+static int intx_on(struct vfio_function *vfio)
+{
+	struct vfio_interrupts *interrupts = &vfio->interrupts;
+	struct bus_host *host = host_of(vfio);
+	unsigned gsi = pci_slot_gsi(vfio->function.slot);
+	int ret = 0;
+
+	if (!interrupts->in_user)
+		ret = host->ops->irqfd_attach_level(
+			host, gsi, interrupts->line, interrupts->unmask);
+	if (ret == 0)
+		ret = vfio->hardware->ops->set_irqs(
+			vfio->hardware, VFIO_INTERRUPT_INTX, &interrupts->line, 1);
+	if (ret == 0 && !interrupts->in_user)
+		ret = vfio->hardware->ops->unmask(vfio->hardware, interrupts->unmask);
+	return ret;
+}
+
+static void intx_off(struct vfio_function *vfio)
+{
+	struct vfio_interrupts *interrupts = &vfio->interrupts;
+	struct bus_host *host = host_of(vfio);
+
+	if (interrupts->in_user)
+		pci_set_intx(&vfio->function, false);
+	else
+		host->ops->irqfd_detach(host, pci_slot_gsi(vfio->function.slot), interrupts->line);
+}
+
+/* All kinds */
+
+void vfio_interrupts_off(struct vfio_function *vfio)
+{
+	struct vfio_interrupts *interrupts = &vfio->interrupts;
+
+	if (interrupts->kind == VFIO_INTERRUPT_NONE)
+		return;
+	vfio->hardware->ops->set_irqs(vfio->hardware, interrupts->kind, NULL, 0);
+	if (interrupts->kind == VFIO_INTERRUPT_MSI)
+		msi_off(vfio);
+	if (interrupts->kind == VFIO_INTERRUPT_INTX)
+		intx_off(vfio);
+	interrupts->kind = VFIO_INTERRUPT_NONE;
+	interrupts->vectors = 0;
+}
+
+static enum vfio_interrupt_kind wanted(const struct vfio_function *vfio)
+{
+	uint16_t command = load_le16(vfio->function.config + PCI_REG_COMMAND);
+
+	if (msix_enabled(&vfio->function))
+		return VFIO_INTERRUPT_MSIX;
+	if (msi_enabled(vfio))
+		return VFIO_INTERRUPT_MSI;
+	/* A driver has the function once it decodes. */
+	if (vfio->config.intx && !(command & PCI_CMD_INTX_DISABLE) &&
+		(command & (PCI_CMD_MEMORY | PCI_CMD_IO)))
+		return VFIO_INTERRUPT_INTX;
+	return VFIO_INTERRUPT_NONE;
+}
+
+static int switch_on(struct vfio_function *vfio, enum vfio_interrupt_kind kind)
+{
+	switch (kind) {
+	case VFIO_INTERRUPT_MSIX:
+		return msix_on(vfio);
+	case VFIO_INTERRUPT_MSI:
+		return msi_on(vfio);
+	case VFIO_INTERRUPT_INTX:
+		return intx_on(vfio);
+	default:
+		return 0;
+	}
+}
+
+static unsigned vectors_of(const struct vfio_function *vfio, enum vfio_interrupt_kind kind)
+{
+	if (kind == VFIO_INTERRUPT_MSIX)
+		return msix_vectors(&vfio->function);
+	return kind == VFIO_INTERRUPT_MSI ? msi_enabled(vfio) : kind == VFIO_INTERRUPT_INTX;
+}
+
+void vfio_interrupts_sync(struct vfio_function *vfio)
+{
+	struct vfio_interrupts *interrupts = &vfio->interrupts;
+	enum vfio_interrupt_kind kind = wanted(vfio);
+	unsigned vectors = vectors_of(vfio, kind);
+	int ret;
+
+	if (kind != interrupts->kind || vectors != interrupts->vectors) {
+		vfio_interrupts_off(vfio);
+		interrupts->kind = kind;
+		interrupts->vectors = vectors;
+		if (kind != VFIO_INTERRUPT_NONE) {
+			interrupts->last_kind = kind;
+			interrupts->last_vectors = vectors;
+		}
+		ret = switch_on(vfio, kind);
+		if (ret < 0)
+			failed(vfio, "the host cannot set up its interrupts", ret);
+	}
+	if (kind == VFIO_INTERRUPT_MSI)
+		route_all(vfio);
+}
+
+static void watch_line(struct loop_task *task)
+{
+	struct vfio_interrupts *interrupts = container_of(task, struct vfio_interrupts, task);
+	struct vfio_function *vfio = container_of(interrupts, struct vfio_function, interrupts);
+
+	interrupts->result = loop_watch(
+		vfio->place.io, &interrupts->watch, interrupts->line, POLLIN, line_ready);
+}
+
+static void line_unwatched(struct loop_watch *watch)
+{
+	struct vfio_interrupts *interrupts = container_of(watch, struct vfio_interrupts, watch);
+
+	sem_post(&interrupts->unwatched);
+}
+
+static void unwatch_line(struct loop_task *task)
+{
+	struct vfio_interrupts *interrupts = container_of(task, struct vfio_interrupts, task);
+
+	loop_unwatch(&interrupts->watch, line_unwatched);
+}
+
+int vfio_interrupts_start(struct vfio_function *vfio)
+{
+	struct vfio_interrupts *interrupts = &vfio->interrupts;
+
+	if (!interrupts->in_user || interrupts->watching)
+		return 0;
+	interrupts->task.run = watch_line;
+	loop_call(vfio->place.io, &interrupts->task);
+	interrupts->watching = interrupts->result == 0;
+	return interrupts->result;
+}
+
+void vfio_interrupts_stop(struct vfio_function *vfio)
+{
+	struct vfio_interrupts *interrupts = &vfio->interrupts;
+
+	if (!interrupts->watching)
+		return;
+	interrupts->task.run = unwatch_line;
+	loop_call(vfio->place.io, &interrupts->task);
+	while (sem_wait(&interrupts->unwatched) < 0 && errno == EINTR)
+		;
+	interrupts->watching = false;
+}
+
+static int open_eventfd(int *fd)
+{
+	*fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return *fd < 0 ? -errno : 0;
+}
+
+static int init_intx(struct vfio_function *vfio)
+{
+	struct vfio_interrupts *interrupts = &vfio->interrupts;
+	struct bus_host *host = host_of(vfio);
+	int ret = open_eventfd(&interrupts->line);
+
+	if (ret == 0)
+		ret = open_eventfd(&interrupts->unmask);
+	if (ret < 0)
+		return ret;
+	interrupts->eoi.gsi = pci_slot_gsi(vfio->function.slot);
+	interrupts->eoi.ended = line_ended;
+	ret = host->ops->eoi_watch(host, &interrupts->eoi);
+	interrupts->in_user = ret == 0;
+	return ret == -ENOTSUP ? 0 : ret;
+}
+
+int vfio_interrupts_init(struct vfio_function *vfio, struct error *err)
+{
+	struct vfio_interrupts *interrupts = &vfio->interrupts;
+	int ret = 0;
+
+	if (vfio->config.intx)
+		ret = init_intx(vfio);
+	for (unsigned i = 0; ret == 0 && i < vfio->config.msi_vectors; i++) {
+		ret = open_eventfd(&interrupts->messages[i].eventfd);
+		interrupts->messages_open += ret == 0;
+	}
+	return ret < 0 ? error_errno(err, -ret, "--device vfio,host=%s: interrupts", vfio->host)
+		       : 0;
+}
+
+void vfio_interrupts_free(struct vfio_function *vfio)
+{
+	struct vfio_interrupts *interrupts = &vfio->interrupts;
+	struct bus_host *host = host_of(vfio);
+
+	if (vfio->function.bus)
+		vfio_interrupts_off(vfio);
+	if (interrupts->in_user)
+		host->ops->eoi_unwatch(host, &interrupts->eoi);
+	while (interrupts->messages_open)
+		close(interrupts->messages[--interrupts->messages_open].eventfd);
+	if (interrupts->line >= 0)
+		close(interrupts->line);
+	if (interrupts->unmask >= 0)
+		close(interrupts->unmask);
+	sem_destroy(&interrupts->unwatched);
+}
