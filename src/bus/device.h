@@ -41,7 +41,8 @@ struct device_place {
 };
 
 /* Receives a device's counters: 12 kicks of its first queue come as count(sink, "queue0", "kicks",
- * 12). @group is null for the device itself. Strings are copied. */
+ * 12). @group is null for the device itself; one that is no queue ("registers") stands on its own.
+ * Strings are copied. */
 struct stats_sink {
 	void (*count)(struct stats_sink *sink, const char *group, const char *name, uint64_t value);
 	void (*text)(

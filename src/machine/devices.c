@@ -2,6 +2,7 @@
 /* Every device a machine can have, in one table. */
 #include "virtio/devices.h"
 #include "base/checked.h"
+#include "emulated/e1000.h"
 #include "emulated/ide.h"
 #include "machine/internal.h"
 #include "machine/mac.h"
@@ -159,35 +160,65 @@ static int create_ide(
 	return ret;
 }
 
-static int create_net(
-	struct machine *machine, unsigned index, struct device **device, struct error *err)
+/* The back end of @net, up and running. */
+static int open_net(struct net **link, const struct machine *machine, const struct net_config *net,
+	struct error *err)
 {
-	const struct net_config *net = &machine->config.nets[index];
-	struct net_options link = {.kind = net->kind,
+	struct net_options options = {.kind = net->kind,
 		.ifname = net->ifname,
 		.passt = machine->config.passt,
 		.forward = net->forward,
 		.queues = net->queues ? net->queues : 1};
+	int ret = net_open(link, &options, err);
+
+	if (ret < 0)
+		return ret;
+	ret = net_ready(*link, err);
+	if (ret < 0)
+		net_close(*link);
+	return ret;
+}
+
+static int create_virtio_net(struct machine *machine, unsigned index, const char *name,
+	struct device **device, struct error *err)
+{
+	const struct net_config *net = &machine->config.nets[index];
 	struct virtio_net_options options = {.mtu = net->mtu,
-		.queue_pairs = link.queues,
+		.queue_pairs = net->queues ? net->queues : 1,
 		.packed = machine->config.packed,
 		.offloads = net->offloads,
 		.poll = net->poll,
 		.vhost = net->vhost};
-	char name[16];
-	int ret;
+	int ret = open_net(&options.net, machine, net, err);
 
-	machine_mac(net, index, options.mac);
-	ret = net_open(&options.net, &link, err);
 	if (ret < 0)
 		return ret;
-	ret = net_ready(options.net, err);
-	if (ret < 0) {
-		net_close(options.net);
-		return ret;
-	}
-	snprintf(name, sizeof(name), "net%u", index);
+	machine_mac(net, index, options.mac);
 	return virtio_net_new(device, name, &options, err);
+}
+
+static int create_e1000(struct machine *machine, unsigned index, const char *name,
+	struct device **device, struct error *err)
+{
+	const struct net_config *net = &machine->config.nets[index];
+	struct e1000_options options = {0};
+	int ret = open_net(&options.net, machine, net, err);
+
+	if (ret < 0)
+		return ret;
+	machine_mac(net, index, options.mac);
+	return e1000_new(device, name, &options, err);
+}
+
+static int create_net(
+	struct machine *machine, unsigned index, struct device **device, struct error *err)
+{
+	char name[16];
+
+	snprintf(name, sizeof(name), "net%u", index);
+	if (machine->config.nets[index].model == NET_MODEL_E1000)
+		return create_e1000(machine, index, name, device, err);
+	return create_virtio_net(machine, index, name, device, err);
 }
 
 static int create_console(

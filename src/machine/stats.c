@@ -19,24 +19,26 @@ struct json_sink {
 	json_t *device;
 };
 
-/* The object for @group in @device, made at its first use. */
-static json_t *group_of(json_t *device, const char *group)
+/* The object @name in @parent, made at its first use. */
+static json_t *member_of(json_t *parent, const char *name)
 {
-	json_t *queues, *found;
+	json_t *found = json_object_get(parent, name);
 
-	if (!group)
-		return device;
-	queues = json_object_get(device, "queues");
-	if (!queues) {
-		queues = json_object();
-		json_object_set_new(device, "queues", queues);
-	}
-	found = json_object_get(queues, group);
 	if (!found) {
 		found = json_object();
-		json_object_set_new(queues, group, found);
+		json_object_set_new(parent, name, found);
 	}
 	return found;
+}
+
+/* The object for @group in @device; those of queues ("queue0") are together in "queues". */
+static json_t *group_of(json_t *device, const char *group)
+{
+	if (!group)
+		return device;
+	if (strncmp(group, "queue", strlen("queue")) == 0)
+		device = member_of(device, "queues");
+	return member_of(device, group);
 }
 
 static void sink_count(struct stats_sink *sink, const char *group, const char *name, uint64_t value)
