@@ -2,6 +2,7 @@
 #include "cli/suboptions.h"
 
 #include "base/checked.h"
+#include "base/pci_address.h"
 #include "cli/size.h"
 
 #include <errno.h>
@@ -91,8 +92,8 @@ static int disk_poll(void *config, const char *value, struct error *err)
 static int disk_iops(void *config, const char *value, struct error *err)
 {
 	if (parse_number(value, 1, 1000000, &((struct disk_config *)config)->iops) < 0)
-		return error_set(err, EINVAL,
-			"--disk: iops=%s: give a number from 1 to 1000000", value);
+		return error_set(
+			err, EINVAL, "--disk: iops=%s: give a number from 1 to 1000000", value);
 	return 0;
 }
 
@@ -332,7 +333,13 @@ int suboptions_net(struct run_options *options, const char *value, struct error 
 
 static int passed_host(void *config, const char *value, struct error *err)
 {
-	(void)err;
+	char canonical[PCI_ADDRESS_SIZE];
+
+	if (pci_address_parse(value, canonical) < 0)
+		return error_set(err, EINVAL,
+			"--device: host=%s: no PCI address; write host=0000:01:10.0, for example "
+			"(lspci -D shows them)",
+			value);
 	((struct vfio_config *)config)->host = value;
 	return 0;
 }

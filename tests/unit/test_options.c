@@ -9,6 +9,7 @@
 #include <errno.h>
 
 #include "base/checked.h"
+#include "base/pci_address.h"
 #include "cli/options.h"
 #include "cli/size.h"
 #include "x86/cpu.h"
@@ -99,6 +100,13 @@ static const struct refusal refusals[] = {
 	{"--net", "user,mac=01:00:00:00:00:00", "unicast"},
 	{"--net", "user,mac=52:54:00:12:34", "unicast"},
 	{"--net", "user,mtu=12", "from 68"},
+	{"--device", "usb,host=1", "unknown kind"},
+	{"--device", "vfio", "names no function"},
+	{"--device", "vfio,slot=3", "unknown"},
+	{"--device", "vfio,host=01:10", "no PCI address"},
+	{"--device", "vfio,host=01:20.0", "no PCI address"},
+	{"--device", "vfio,host=0000:01:10.8", "no PCI address"},
+	{"--device", "vfio,host=0000:01:10.0/..", "no PCI address"},
 	{"--pv", "clock,warp", "warp"},
 	{"--log", "loud", "choose"},
 	{"--irqchip", "none", "choose"},
@@ -122,6 +130,32 @@ static void refuses(void **state)
 				refusals[i].says);
 		run_options_free(&options);
 	}
+}
+
+static void spells_pci_addresses(void **state)
+{
+	static const struct {
+		const char *text, *canonical;
+	} good[] = {
+		{"0000:01:10.0", "0000:01:10.0"},
+		{"1:1f.7", "0000:01:1f.7"},
+		{"10000:AB:00.1", "10000:ab:00.1"},
+	};
+	char canonical[PCI_ADDRESS_SIZE];
+	struct run_options options;
+	struct error err = {0};
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(good); i++) {
+		assert_int_equal(pci_address_parse(good[i].text, canonical), 0);
+		assert_string_equal(canonical, good[i].canonical);
+	}
+	assert_int_equal(PARSE(&options, &err, "--device", "vfio,host=01:10.0", "--device",
+				 "vfio,host=0000:02:00.1"),
+		0);
+	assert_int_equal(options.config.passed_count, 2);
+	assert_string_equal(options.config.passed[1].host, "0000:02:00.1");
+	run_options_free(&options);
 }
 
 static void needs_a_kernel(void **state)
@@ -189,6 +223,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(takes_everything),
 		cmocka_unit_test(refuses),
+		cmocka_unit_test(spells_pci_addresses),
 		cmocka_unit_test(needs_a_kernel),
 		cmocka_unit_test(needs_a_value),
 		cmocka_unit_test(bounds_the_disks),
