@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The IDE function of the 82371SB: configuration space (data sheet, 2.3), ports, life. */
+/* The IDE function of the 82371SB: configuration space, ports, life. */
 #include "base/bytes.h"
 #include "base/checked.h"
 #include "emulated/ide_private.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Bus-master DMA (82371SB data sheet, 2.7 and 3.6): eight bytes of registers per channel, and a
+ * Bus-master DMA (82371SB data sheet, bus master IDE): eight bytes of registers per channel, and a
  * table of physical region descriptors in guest memory. Each descriptor is read once; its copy is
  * checked and used.
  */
@@ -87,7 +87,7 @@ int64_t ide_dma_gather_locked(struct ide_channel *channel, unsigned *count)
 	return (int64_t)bytes;
 }
 
-/* A table with more room than the drive has bytes leaves the engine active (data sheet, 2.7.2). */
+/* A table with more room than the drive has bytes leaves the engine active. */
 void ide_dma_done_locked(struct ide_channel *channel)
 {
 	if (channel->master.left == 0 && channel->master.last)

@@ -309,7 +309,7 @@ static void run_set_features(
 	ide_fail_locked(channel, IDE_ERROR_ABRT);
 }
 
-/* Both drives do it, whichever is selected; the first reports (8.9). */
+/* Both drives do it, whichever is selected; the first reports. */
 static void diagnose_locked(struct ide_channel *channel)
 {
 	channel->transfer = (struct ide_transfer){.kind = IDE_NONE};
