@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/loop.h"
+#include "base/poll_window.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 struct loop {
@@ -19,6 +22,8 @@ struct loop {
 	pthread_mutex_t lock; /* for the task list, which other threads append to */
 	struct loop_task *first, **last;
 	struct loop_hook *hooks;
+	struct loop_poller *pollers;
+	struct poll_window window;
 };
 
 /* What loop_signal() writes; static because the kernel reads it after the call returned. */
@@ -59,10 +64,12 @@ static void woken(struct loop_watch *watch, uint32_t events)
 
 int loop_new(struct loop **out, unsigned entries, struct error *err)
 {
-	/* Completions run on this thread in any case: no interrupt to it, no shared task list. The
-	 * flags are newer than io_uring itself, so fall back without them. */
+	/* Completions run on this thread in any case: no interrupt to it, no shared task list; a
+	 * flag tells a polling loop that there are some. This is newer than io_uring itself, so
+	 * fall back without. */
 	struct io_uring_params params = {
-		.flags = IORING_SETUP_CQSIZE | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_CLAMP,
+		.flags = IORING_SETUP_CQSIZE | IORING_SETUP_COOP_TASKRUN |
+			 IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_CLAMP,
 		.cq_entries = entries * 4,
 	};
 	struct loop *loop = calloc(1, sizeof(*loop));
@@ -219,31 +226,158 @@ static void complete(struct loop *loop, struct io_uring_cqe *cqe)
 	op->done(op, res, flags);
 }
 
-/* Those that are there now. Callbacks make new ones (work that posts itself again), and without an
- * end to the round nothing would be submitted, no hook run and no loop_stop() be seen. */
-static void complete_all(struct loop *loop)
+static uint64_t now_ns(void)
 {
-	struct io_uring_cqe *cqe;
+	struct timespec now;
 
-	for (unsigned left = io_uring_cq_ready(&loop->ring); left; left--) {
-		if (io_uring_peek_cqe(&loop->ring, &cqe) < 0)
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* What it takes to enter the kernel and do something there: the least of some, as others may have
+ * interrupted us. */
+static uint64_t measure_call(void)
+{
+	uint64_t value = 1, least = UINT64_MAX;
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+	for (unsigned i = 0; fd >= 0 && i < 16; i++) {
+		uint64_t from = now_ns(), took;
+		bool worked = write(fd, &one, sizeof(one)) == sizeof(one) &&
+			      read(fd, &value, sizeof(value)) == sizeof(value);
+
+		took = now_ns() - from;
+		if (worked && took < least)
+			least = took;
+	}
+	if (fd >= 0)
+		close(fd);
+	return least == UINT64_MAX ? 0 : least;
+}
+
+void loop_add_poller(struct loop *loop, struct loop_poller *poller)
+{
+	if (!loop->pollers)
+		poll_window_init(&loop->window, measure_call(), now_ns());
+	poller->next = loop->pollers;
+	loop->pollers = poller;
+}
+
+void loop_remove_poller(struct loop *loop, struct loop_poller *poller)
+{
+	for (struct loop_poller **at = &loop->pollers; *at; at = &(*at)->next) {
+		if (*at == poller) {
+			*at = poller->next;
 			return;
-		complete(loop, cqe);
+		}
 	}
 }
 
-static int run_round(struct loop *loop)
+/* Those that are there now. Callbacks make new ones (work that posts itself again), and without an
+ * end to the round nothing would be submitted, no hook run and no loop_stop() be seen. */
+static bool complete_all(struct loop *loop)
 {
-	int ret = io_uring_submit_and_wait(&loop->ring, 1);
+	unsigned ready = io_uring_cq_ready(&loop->ring);
+	struct io_uring_cqe *cqe;
 
-	/* EINTR: a signal; EBUSY and EAGAIN: the completion queue has to be emptied first. */
-	if (ret < 0 && ret != -EINTR && ret != -EBUSY && ret != -EAGAIN)
-		return ret;
-	complete_all(loop);
+	for (unsigned left = ready; left; left--) {
+		if (io_uring_peek_cqe(&loop->ring, &cqe) < 0)
+			break;
+		complete(loop, cqe);
+	}
+	return ready > 0;
+}
+
+static void run_hooks(struct loop *loop)
+{
 	for (struct loop_hook *hook = loop->hooks, *next; hook; hook = next) {
 		next = hook->next;
 		hook->run(hook);
 	}
+}
+
+/* EINTR: a signal; EBUSY and EAGAIN: the completion queue has to be emptied first. */
+static bool fatal(int ret)
+{
+	return ret < 0 && ret != -EINTR && ret != -EBUSY && ret != -EAGAIN;
+}
+
+static int blocking_round(struct loop *loop)
+{
+	int ret = io_uring_submit_and_wait(&loop->ring, 1);
+
+	if (fatal(ret))
+		return ret;
+	complete_all(loop);
+	run_hooks(loop);
+	return 0;
+}
+
+/* Something to submit, completions that wait for us to enter the kernel, or no room for them. */
+static bool kernel_needed(struct loop *loop)
+{
+	unsigned flags = IO_URING_READ_ONCE(*loop->ring.sq.kflags);
+
+	return io_uring_sq_ready(&loop->ring) ||
+	       (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW));
+}
+
+static bool poll_all(struct loop *loop)
+{
+	bool found = false;
+
+	for (struct loop_poller *poller = loop->pollers; poller; poller = poller->next)
+		found |= poller->poll(poller);
+	return found;
+}
+
+static bool all_asleep(struct loop *loop)
+{
+	bool found = false;
+
+	for (struct loop_poller *poller = loop->pollers; poller; poller = poller->next)
+		found |= poller->sleep(poller);
+	return !found;
+}
+
+/* Nothing was found: polls on, or blocks. */
+static int idle_round(struct loop *loop)
+{
+	uint64_t now = now_ns();
+	int ret;
+
+	if (poll_window_open(&loop->window, now)) {
+		/* Where there are more threads than CPUs, a vCPU may be waiting for this one, and
+		 * the work we look for be its. */
+		if (poll_window_yields(&loop->window, now))
+			sched_yield();
+		return 0;
+	}
+	if (!all_asleep(loop)) {
+		poll_window_found(&loop->window, now);
+		return 0;
+	}
+	ret = blocking_round(loop);
+	poll_window_slept(&loop->window, now, now_ns());
+	return ret;
+}
+
+static int polling_round(struct loop *loop)
+{
+	bool found;
+	int ret = 0;
+
+	if (kernel_needed(loop))
+		ret = io_uring_submit_and_get_events(&loop->ring);
+	if (fatal(ret))
+		return ret;
+	found = complete_all(loop);
+	found |= poll_all(loop);
+	if (!found)
+		return idle_round(loop);
+	run_hooks(loop);
+	if (loop->window.idle)
+		poll_window_found(&loop->window, now_ns());
 	return 0;
 }
 
@@ -254,7 +388,7 @@ int loop_run(struct loop *loop)
 	atomic_store(&loop->running, true);
 	run_tasks(loop);
 	while (ret == 0 && !atomic_load_explicit(&loop->stop, memory_order_acquire))
-		ret = run_round(loop);
+		ret = loop->pollers ? polling_round(loop) : blocking_round(loop);
 	atomic_store(&loop->running, false);
 	atomic_store(&loop->stop, false);
 	return ret;

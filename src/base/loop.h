@@ -83,6 +83,21 @@ struct loop_hook {
 void loop_add_hook(struct loop *loop, struct loop_hook *hook);
 void loop_remove_hook(struct loop *loop, struct loop_hook *hook);
 
+/*
+ * Work that another processor announces in memory (a ring). While there is a poller the loop looks
+ * for work without system calls before it blocks, as long as that has paid of late
+ * (base/poll_window.h). Embedded; callbacks may not remove pollers.
+ */
+struct loop_poller {
+	struct loop_poller *next; /* private */
+	/* Does what there is to do; false: there was nothing. */
+	bool (*poll)(struct loop_poller *poller);
+	/* The loop is about to block: asks to be woken. True: there is work after all. */
+	bool (*sleep)(struct loop_poller *poller);
+};
+void loop_add_poller(struct loop *loop, struct loop_poller *poller);
+void loop_remove_poller(struct loop *loop, struct loop_poller *poller);
+
 /* @events: POLLIN, POLLOUT. */
 int loop_watch(struct loop *loop, struct loop_watch *watch, int fd, uint32_t events,
 	void (*ready)(struct loop_watch *, uint32_t));

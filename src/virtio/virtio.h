@@ -72,6 +72,7 @@ struct virtio_device {
 	unsigned config_size;
 	uint64_t negotiated;      /* valid from activate on */
 	uint64_t ring_features;   /* VIRTIO_F_RING_PACKED or 0; the core offers the others always */
+	bool polls;               /* the transport looks at the rings and calls kick() */
 	struct virtqueue *queues; /* queue_count of them, allocated by the transport */
 	struct log_guest_limit guest_log;
 	void *transport;

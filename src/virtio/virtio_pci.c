@@ -164,6 +164,8 @@ static int realize(struct device *device, const struct device_place *place, stru
 	pci->place = *place;
 	model->memory = place->memory;
 	model->io = place->io;
+	for (unsigned i = 0; i < model->queue_count; i++)
+		model->queues[i].polled = model->polls;
 	pci_init(&pci->function, &ids);
 	ret = add_capabilities(pci, err);
 	if (ret < 0)
@@ -200,6 +202,10 @@ static void stats(struct device *device, struct stats_sink *sink)
 		count(sink, group, "interrupts", &queue->interrupts);
 		count(sink, group, "suppressed", &queue->suppressed);
 		count(sink, group, "chains", &queue->chains);
+		if (model->polls) {
+			count(sink, group, "polls", &queue->polls);
+			count(sink, group, "poll_misses", &queue->poll_misses);
+		}
 	}
 	count(sink, NULL, "needed_resets", &pci->faults);
 	if (model->ops->stats)

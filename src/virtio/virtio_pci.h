@@ -96,6 +96,7 @@ struct virtio_pci {
 	pthread_mutex_t isr_lock;
 	uint8_t isr;
 
+	struct loop_poller poller; /* on the loop while ACTIVE, of a model that polls */
 	struct loop_task work;
 	_Atomic bool posted;
 	struct virtio_queue_registers *queues;
@@ -127,6 +128,10 @@ void virtio_doorbell_place_all(struct virtio_pci *pci);
 void virtio_doorbell_remove_all(struct virtio_pci *pci);
 void virtio_doorbell_ring(struct virtio_pci *pci, unsigned index);
 void virtio_doorbell_close(struct virtio_pci *pci); /* at the end */
+
+/* virtio_pci_poll.c; I/O loop */
+void virtio_polling_start(struct virtio_pci *pci);
+void virtio_polling_stop(struct virtio_pci *pci);
 
 /* virtio_pci_interrupt.c; any thread, also under @lock. */
 void virtio_raise(struct virtio_pci *pci, uint8_t cause);

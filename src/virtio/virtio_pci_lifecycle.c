@@ -122,8 +122,10 @@ static void activate(struct virtio_pci *pci)
 	pci->phase = VIRTIO_ACTIVE;
 	pthread_mutex_unlock(&pci->lock);
 	ret = pci->model->ops->activate(pci->model);
-	if (ret == 0)
+	if (ret == 0) {
 		kick_all(pci);
+		virtio_polling_start(pci);
+	}
 	pthread_mutex_lock(&pci->lock);
 	if (ret == 0) {
 		/* After the first look, so that the guest's first kicks found their eventfd. */
@@ -139,6 +141,7 @@ static void activate(struct virtio_pci *pci)
 static void quiesce(struct virtio_pci *pci)
 {
 	pci->phase = VIRTIO_QUIESCING;
+	virtio_polling_stop(pci);
 	pthread_mutex_unlock(&pci->lock);
 	pci->model->ops->quiesce(pci->model);
 	pthread_mutex_lock(&pci->lock);

@@ -94,13 +94,37 @@ static bool arm(struct virtqueue *queue)
 	return !ring(queue)->empty(queue);
 }
 
+/* The model is at the ring's end and wants to be called for more. */
+static bool await_more(struct virtqueue *queue)
+{
+	return queue->polled ? !ring(queue)->empty(queue) : arm(queue);
+}
+
+bool virtqueue_poll(struct virtqueue *queue)
+{
+	return queue->enabled && !queue->broken && queue->kicks_wanted &&
+	       !ring(queue)->empty(queue);
+}
+
+bool virtqueue_sleep(struct virtqueue *queue)
+{
+	return queue->enabled && !queue->broken && queue->kicks_wanted && arm(queue);
+}
+
+static void disarm(struct virtqueue *queue)
+{
+	if (queue->armed)
+		ring(queue)->ask_for_none(queue);
+	queue->armed = false;
+}
+
 int virtqueue_pop(struct virtqueue *queue, struct virtqueue_chain *chain)
 {
 	int ret;
 
 	if (!queue->enabled || queue->broken)
 		return queue->broken ? -EPROTO : 0;
-	if (ring(queue)->empty(queue) && (!queue->kicks_wanted || !arm(queue)))
+	if (ring(queue)->empty(queue) && (!queue->kicks_wanted || !await_more(queue)))
 		return 0;
 	/* More than the ring holds: the driver offers buffers it has not got back. */
 	if (queue->in_flight >= queue->setup.size)
@@ -110,8 +134,10 @@ int virtqueue_pop(struct virtqueue *queue, struct virtqueue_chain *chain)
 	if (ret < 0)
 		return ret;
 	queue->in_flight++;
-	/* Without EVENT_IDX what was asked holds for all entries. */
-	if (queue->setup.event_idx)
+	/* Without EVENT_IDX what was asked holds for all entries; a poller will see them. */
+	if (queue->polled)
+		disarm(queue);
+	else if (queue->setup.event_idx)
 		queue->armed = false;
 	atomic_fetch_add_explicit(&queue->stats.chains, 1, memory_order_relaxed);
 	return 1;
@@ -177,6 +203,10 @@ void virtqueue_kicks_off(struct virtqueue *queue)
 	if (!queue->enabled || !queue->kicks_wanted)
 		return;
 	queue->kicks_wanted = false;
+	if (queue->polled) {
+		disarm(queue);
+		return;
+	}
 	queue->armed = false;
 	ring(queue)->ask_for_none(queue);
 }
@@ -186,5 +216,5 @@ bool virtqueue_kicks_on(struct virtqueue *queue)
 	if (!queue->enabled || queue->broken)
 		return false;
 	queue->kicks_wanted = true;
-	return arm(queue);
+	return await_more(queue);
 }

@@ -12,7 +12,8 @@
  * is broken and gives nothing until it is enabled again.
  *
  * Kicks: a queue that pop found empty has asked the driver for the next kick (EVENT_IDX included),
- * unless kicks are off. So a model may simply pop until 0 at each kick.
+ * unless kicks are off. So a model may simply pop until 0 at each kick. A polled queue asks only
+ * when its poller goes to sleep; the model sees no difference.
  */
 #ifndef DUET_VIRTIO_VIRTQUEUE_H
 #define DUET_VIRTIO_VIRTQUEUE_H
@@ -33,11 +34,13 @@ struct virtqueue_setup {
 	gpa_t descriptors, driver, device; /* the three areas of 2.7 and 2.8 */
 };
 
-struct virtqueue_stats {             /* written by the I/O loop, read by anyone */
-	_Atomic uint64_t kicks;      /* doorbells received */
-	_Atomic uint64_t interrupts; /* sent */
-	_Atomic uint64_t chains;     /* popped */
-	_Atomic uint64_t suppressed; /* interrupts the driver did not want */
+struct virtqueue_stats {              /* written by the I/O loop, read by anyone */
+	_Atomic uint64_t kicks;       /* doorbells received */
+	_Atomic uint64_t interrupts;  /* sent */
+	_Atomic uint64_t chains;      /* popped */
+	_Atomic uint64_t suppressed;  /* interrupts the driver did not want */
+	_Atomic uint64_t polls;       /* rounds of polling that found something */
+	_Atomic uint64_t poll_misses; /* times that polling was given up */
 };
 
 struct virtqueue {
@@ -57,6 +60,7 @@ struct virtqueue {
 	uint32_t unflushed;   /* used entries pushed since the last flush */
 	/* Packed: what flush publishes last, so that all of a batch appears at once. */
 	uint16_t batch_slot, batch_flags;
+	bool polled; /* somebody looks at the ring while kicks are wanted */
 	bool kicks_wanted;
 	bool armed; /* the driver was told to kick for entry next_avail */
 };
@@ -93,6 +97,11 @@ bool virtqueue_wants_interrupt(struct virtqueue *queue);
  * once more: it returns true when there is something in it. */
 void virtqueue_kicks_off(struct virtqueue *queue);
 bool virtqueue_kicks_on(struct virtqueue *queue);
+
+/* For the poller of a polled queue: whether the model waits for something that is there; and the
+ * same after the driver was asked for kicks. */
+bool virtqueue_poll(struct virtqueue *queue);
+bool virtqueue_sleep(struct virtqueue *queue);
 
 /* Set-up and positions; quiescent, nothing in flight. Restore checks them and maps the areas. */
 void virtqueue_save(const struct virtqueue *queue, struct state_writer *writer);

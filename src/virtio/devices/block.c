@@ -276,6 +276,7 @@ int virtio_block_new(struct device **device, const char *name,
 	disk->virtio.queue_size_max = DISK_QUEUE_SIZE;
 	disk->virtio.config_size = DISK_CONFIG_SIZE;
 	disk->virtio.ring_features = options->packed ? VIRTIO_FEATURE(VIRTIO_F_RING_PACKED) : 0;
+	disk->virtio.polls = options->poll;
 	for (unsigned i = 0; i < queues; i++)
 		disk->queues[i].disk = disk;
 	fill_config(disk);

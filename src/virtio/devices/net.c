@@ -356,6 +356,7 @@ int virtio_net_new(struct device **device, const char *name,
 	nic->virtio.queue_count = 2 * pairs + 1;
 	nic->virtio.queue_size_max = NIC_QUEUE_SIZE;
 	nic->virtio.config_size = NIC_CONFIG_SIZE;
+	nic->virtio.polls = options->poll;
 	nic->virtio.ring_features = options->packed ? VIRTIO_FEATURE(VIRTIO_F_RING_PACKED) : 0;
 	return virtio_pci_new(device, &nic->virtio, name, err);
 }
