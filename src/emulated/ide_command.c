@@ -320,35 +320,39 @@ static void diagnose_locked(struct ide_channel *channel)
 #define DIAGNOSTIC 0x90
 
 static const struct command commands[256] = {
-	[0x10 ... 0x1f] = {run_nothing}, /* RECALIBRATE */
-	[0x20 ... 0x21] = {run_transfer, IDE_PIO_IN},
-	[0x24] = {run_transfer, IDE_PIO_IN, .ext = true},
-	[0x25] = {run_transfer, IDE_DMA_IN, .ext = true},
-	[0x27] = {run_native_max, .ext = true},
-	[0x29] = {run_transfer, IDE_PIO_IN, .ext = true, .multiple = true},
-	[0x30 ... 0x31] = {run_transfer, IDE_PIO_OUT},
-	[0x34] = {run_transfer, IDE_PIO_OUT, .ext = true},
-	[0x35] = {run_transfer, IDE_DMA_OUT, .ext = true},
-	[0x39] = {run_transfer, IDE_PIO_OUT, .ext = true, .multiple = true},
-	[0x3d] = {run_transfer, IDE_DMA_OUT, .ext = true, .durable = true},
-	[0x40 ... 0x41] = {run_transfer, IDE_VERIFY},
-	[0x42] = {run_transfer, IDE_VERIFY, .ext = true},
-	[0x70 ... 0x7f] = {run_nothing}, /* SEEK */
-	[0x91] = {run_initialize_parameters},
-	[0xc4] = {run_transfer, IDE_PIO_IN, .multiple = true},
-	[0xc5] = {run_transfer, IDE_PIO_OUT, .multiple = true},
-	[0xc6] = {run_set_multiple},
-	[0xc8 ... 0xc9] = {run_transfer, IDE_DMA_IN},
-	[0xca ... 0xcb] = {run_transfer, IDE_DMA_OUT},
-	[0xce] = {run_transfer, IDE_PIO_OUT, .ext = true, .multiple = true, .durable = true},
-	[0xe0 ... 0xe3] = {run_nothing}, /* STANDBY and IDLE, each also IMMEDIATE */
-	[0xe5] = {run_check_power},
-	[0xe6] = {run_nothing}, /* SLEEP */
-	[0xe7] = {run_flush},
-	[0xea] = {run_flush},
-	[0xec] = {run_identify},
-	[0xef] = {run_set_features},
-	[0xf8] = {run_native_max},
+	[0x10 ... 0x1f] = {.run = run_nothing}, /* RECALIBRATE */
+	[0x20 ... 0x21] = {.run = run_transfer, .kind = IDE_PIO_IN},
+	[0x24] = {.run = run_transfer, .kind = IDE_PIO_IN, .ext = true},
+	[0x25] = {.run = run_transfer, .kind = IDE_DMA_IN, .ext = true},
+	[0x27] = {.run = run_native_max, .ext = true},
+	[0x29] = {.run = run_transfer, .kind = IDE_PIO_IN, .ext = true, .multiple = true},
+	[0x30 ... 0x31] = {.run = run_transfer, .kind = IDE_PIO_OUT},
+	[0x34] = {.run = run_transfer, .kind = IDE_PIO_OUT, .ext = true},
+	[0x35] = {.run = run_transfer, .kind = IDE_DMA_OUT, .ext = true},
+	[0x39] = {.run = run_transfer, .kind = IDE_PIO_OUT, .ext = true, .multiple = true},
+	[0x3d] = {.run = run_transfer, .kind = IDE_DMA_OUT, .ext = true, .durable = true},
+	[0x40 ... 0x41] = {.run = run_transfer, .kind = IDE_VERIFY},
+	[0x42] = {.run = run_transfer, .kind = IDE_VERIFY, .ext = true},
+	[0x70 ... 0x7f] = {.run = run_nothing}, /* SEEK */
+	[0x91] = {.run = run_initialize_parameters},
+	[0xc4] = {.run = run_transfer, .kind = IDE_PIO_IN, .multiple = true},
+	[0xc5] = {.run = run_transfer, .kind = IDE_PIO_OUT, .multiple = true},
+	[0xc6] = {.run = run_set_multiple},
+	[0xc8 ... 0xc9] = {.run = run_transfer, .kind = IDE_DMA_IN},
+	[0xca ... 0xcb] = {.run = run_transfer, .kind = IDE_DMA_OUT},
+	[0xce] = {.run = run_transfer,
+		.kind = IDE_PIO_OUT,
+		.ext = true,
+		.multiple = true,
+		.durable = true},
+	[0xe0 ... 0xe3] = {.run = run_nothing}, /* STANDBY and IDLE, each also IMMEDIATE */
+	[0xe5] = {.run = run_check_power},
+	[0xe6] = {.run = run_nothing}, /* SLEEP */
+	[0xe7] = {.run = run_flush},
+	[0xea] = {.run = run_flush},
+	[0xec] = {.run = run_identify},
+	[0xef] = {.run = run_set_features},
+	[0xf8] = {.run = run_native_max},
 };
 
 void ide_command_locked(struct ide_channel *channel, uint8_t code)
