@@ -52,8 +52,8 @@ struct vfio_message {
 struct vfio_interrupts {
 	enum vfio_interrupt_kind kind; /* what the hardware signals now */
 	unsigned vectors;
-	enum vfio_interrupt_kind last_kind; /* what was last in use, for statistics */
-	unsigned last_vectors;
+	enum vfio_interrupt_kind best_kind; /* that was in use so far, for statistics */
+	unsigned best_vectors;
 	struct vfio_message messages[VFIO_MSI_MAX];
 	unsigned messages_open;
 	int line, unmask; /* INTx: the hardware's eventfd; the guest's EOI (in-kernel IOAPIC) */

@@ -244,9 +244,10 @@ void vfio_interrupts_sync(struct vfio_function *vfio)
 		vfio_interrupts_off(vfio);
 		interrupts->kind = kind;
 		interrupts->vectors = vectors;
-		if (kind != VFIO_INTERRUPT_NONE) {
-			interrupts->last_kind = kind;
-			interrupts->last_vectors = vectors;
+		/* A driver that leaves goes back to INTx for a moment. */
+		if (kind != VFIO_INTERRUPT_NONE && kind >= interrupts->best_kind) {
+			interrupts->best_kind = kind;
+			interrupts->best_vectors = vectors;
 		}
 		ret = switch_on(vfio, kind);
 		if (ret < 0)

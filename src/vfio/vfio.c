@@ -123,8 +123,8 @@ static void stats(struct device *device, struct stats_sink *sink)
 	}
 	sink->text(sink, NULL, "host", vfio->host);
 	sink->count(sink, NULL, "group", vfio->group);
-	sink->text(sink, NULL, "interrupt_kind", kinds[vfio->interrupts.last_kind]);
-	sink->count(sink, NULL, "vectors", vfio->interrupts.last_vectors);
+	sink->text(sink, NULL, "interrupt_kind", kinds[vfio->interrupts.best_kind]);
+	sink->count(sink, NULL, "vectors", vfio->interrupts.best_vectors);
 	sink->count(sink, NULL, "interrupt_failures", vfio->interrupts.failures);
 	sink->count(sink, NULL, "intx",
 		atomic_load_explicit(&vfio->interrupts.intx, memory_order_relaxed));
