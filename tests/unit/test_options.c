@@ -91,6 +91,13 @@ static const struct refusal refusals[] = {
 	{"--disk", "path=x,readonly=maybe", "on or off"},
 	{"--disk", "path=x,model=floppy", "model"},
 	{"--disk", "path=x,queues=0", "from 1"},
+	{"--disk", "path=x,model=", "model= needs a value"},
+	{"--disk", "path=x,model=ide,queues=2", "for model=virtio"},
+	{"--disk", "path=x,poll=on,model=ide", "for model=virtio"},
+	{"--disk", "path=x,poll=perhaps", "on or off"},
+	{"--disk", "path=x,iops=0", "from 1 to 1000000"},
+	{"--disk", "path=x,iops=1000001", "from 1 to 1000000"},
+	{"--disk", "path=x,iops=many", "from 1 to 1000000"},
 	{"--disk", "path=x,colour=red", "unknown"},
 	{"--net", "", "empty"},
 	{"--net", "bridge", "unknown kind"},
@@ -196,6 +203,50 @@ static void bounds_the_disks(void **state)
 	run_options_free(&options);
 }
 
+static void takes_kinds_of_disks(void **state)
+{
+	struct run_options options;
+	struct error err = {0};
+
+	(void)state;
+	assert_int_equal(PARSE(&options, &err, "--disk", "path=a", "--disk",
+				 "path=b,model=ide,iops=500,cache=direct", "--disk",
+				 "path=c,model=virtio,poll=on,iops=1000000"),
+		0);
+	assert_int_equal(options.config.disks[0].model, DISK_VIRTIO);
+	assert_int_equal(options.config.disks[0].iops, 0);
+	assert_false(options.config.disks[0].poll);
+	assert_int_equal(options.config.disks[1].model, DISK_IDE);
+	assert_int_equal(options.config.disks[1].iops, 500);
+	assert_int_equal(options.config.disks[1].cache, BLOCK_CACHE_DIRECT);
+	assert_int_equal(options.config.disks[2].model, DISK_VIRTIO);
+	assert_true(options.config.disks[2].poll);
+	assert_int_equal(options.config.disks[2].iops, 1000000);
+	run_options_free(&options);
+}
+
+/* One controller: four drives, wherever they stand among the others. */
+static void bounds_the_ide_disks(void **state)
+{
+	struct run_options options;
+	struct error err = {0};
+
+	(void)state;
+	assert_int_equal(
+		PARSE(&options, &err, "--disk", "path=a,model=ide", "--disk", "path=b,model=ide",
+			"--disk", "path=c", "--disk", "path=d,model=ide", "--disk",
+			"path=e,model=ide", "--disk", "path=f"),
+		0);
+	run_options_free(&options);
+	assert_int_equal(
+		PARSE(&options, &err, "--disk", "path=a,model=ide", "--disk", "path=b,model=ide",
+			"--disk", "path=c", "--disk", "path=d,model=ide", "--disk",
+			"path=e,model=ide", "--disk", "path=f,model=ide"),
+		-EINVAL);
+	assert_non_null(strstr(err.text, "at most 4"));
+	run_options_free(&options);
+}
+
 static void user_words_win(void **state)
 {
 	struct machine_config config;
@@ -227,6 +278,8 @@ int main(void)
 		cmocka_unit_test(needs_a_kernel),
 		cmocka_unit_test(needs_a_value),
 		cmocka_unit_test(bounds_the_disks),
+		cmocka_unit_test(takes_kinds_of_disks),
+		cmocka_unit_test(bounds_the_ide_disks),
 		cmocka_unit_test(user_words_win),
 	};
 
