@@ -45,6 +45,12 @@ struct virtio_ops {
 	/* The driver kicked @queue, or it must be looked at anew (after activate, each enabled
 	 * queue is kicked once by the core). Only between activate and quiesce. */
 	void (*kick)(struct virtio_device *device, struct virtqueue *queue);
+	/* Whether somebody outside this process serves queue @index from the next activate on: its
+	 * doorbell is not watched then, and kick() for it comes from the core alone. Under the
+	 * device's lock, with device->negotiated. May be null: no. */
+	bool (*hands_over)(struct virtio_device *device, unsigned index);
+	/* virtio_call_fd() of a queue that was handed over changed. I/O loop. */
+	void (*vector_changed)(struct virtio_device *device, unsigned index);
 	/* Take no more requests and call virtio_quiesced() when none is in flight (now or later, on
 	 * the I/O loop). Then nothing of the model touches guest memory until activate. */
 	void (*quiesce)(struct virtio_device *device);
@@ -95,6 +101,17 @@ void virtio_config_changed(struct virtio_device *device);
 /* I/O loop: flushes what was pushed, and interrupts the driver if the used buffers since the last
  * call ask for it. The interrupt goes out with the loop's next wait. */
 void virtio_interrupt(struct virtio_device *device, struct virtqueue *queue);
+/* For queues that are handed over, between activate and quiesce, on the I/O loop; descriptors stay
+ * the core's. The eventfd that the driver's kicks signal. */
+int virtio_doorbell_fd(struct virtio_device *device, unsigned index);
+/* The eventfd that interrupts the driver for the queue, by MSI-X; -1: it wants none. */
+int virtio_call_fd(struct virtio_device *device, unsigned index);
+/* As a kick of the driver's. */
+void virtio_ring_doorbell(struct virtio_device *device, unsigned index);
+bool virtio_handed_over(struct virtio_device *device, unsigned index);
+/* Any thread. */
+bool virtio_msix_on(struct virtio_device *device);
+
 static inline bool virtio_has(const struct virtio_device *device, unsigned feature)
 {
 	return device->negotiated >> feature & 1;

@@ -188,24 +188,31 @@ static void count(
 	sink->count(sink, group, name, atomic_load_explicit(value, memory_order_relaxed));
 }
 
+static void count_queue(
+	struct stats_sink *sink, const char *group, const struct virtqueue_stats *queue, bool polls)
+{
+	count(sink, group, "kicks", &queue->kicks);
+	count(sink, group, "interrupts", &queue->interrupts);
+	count(sink, group, "suppressed", &queue->suppressed);
+	count(sink, group, "chains", &queue->chains);
+	if (!polls)
+		return;
+	count(sink, group, "polls", &queue->polls);
+	count(sink, group, "poll_misses", &queue->poll_misses);
+}
+
 static void stats(struct device *device, struct stats_sink *sink)
 {
 	struct virtio_pci *pci = virtio_pci_of(device);
 	struct virtio_device *model = pci->model;
 
 	for (unsigned i = 0; i < model->queue_count; i++) {
-		struct virtqueue_stats *queue = &model->queues[i].stats;
 		char group[16];
 
 		snprintf(group, sizeof(group), "queue%u", i);
-		count(sink, group, "kicks", &queue->kicks);
-		count(sink, group, "interrupts", &queue->interrupts);
-		count(sink, group, "suppressed", &queue->suppressed);
-		count(sink, group, "chains", &queue->chains);
-		if (model->polls) {
-			count(sink, group, "polls", &queue->polls);
-			count(sink, group, "poll_misses", &queue->poll_misses);
-		}
+		/* Nobody here sees what goes on in a queue that is handed over. */
+		if (!atomic_load(&pci->queues[i].handed_over))
+			count_queue(sink, group, &model->queues[i].stats, model->polls);
 	}
 	count(sink, NULL, "needed_resets", &pci->faults);
 	if (model->ops->stats)

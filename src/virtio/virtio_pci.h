@@ -63,6 +63,8 @@ struct virtio_queue_registers {
 	int doorbell;
 	bool doorbell_placed; /* the guest's write signals it without an exit */
 	bool watched;
+	_Atomic bool handed_over; /* see virtio_ops.hands_over; as the last activation left it */
+	_Atomic bool vector_moved;
 	struct loop_watch watch;
 };
 
@@ -127,7 +129,8 @@ int virtio_doorbell_open(struct virtio_pci *pci, unsigned index); /* I/O loop */
 void virtio_doorbell_place_all(struct virtio_pci *pci);
 void virtio_doorbell_remove_all(struct virtio_pci *pci);
 void virtio_doorbell_ring(struct virtio_pci *pci, unsigned index);
-void virtio_doorbell_close(struct virtio_pci *pci); /* at the end */
+void virtio_doorbell_moved_vectors(struct virtio_pci *pci); /* I/O loop, ACTIVE, unlocked */
+void virtio_doorbell_close(struct virtio_pci *pci);         /* at the end */
 
 /* virtio_pci_poll.c; I/O loop */
 void virtio_polling_start(struct virtio_pci *pci);

@@ -86,6 +86,8 @@ static void rung(struct loop_watch *watch, uint32_t events)
 	struct virtqueue *queue = &pci->model->queues[registers - pci->queues];
 
 	(void)events;
+	if (atomic_load(&registers->handed_over))
+		return;
 	/* A signal may outlive the driver that sent it. Only this thread moves the phase. */
 	if (pci->phase != VIRTIO_ACTIVE || !queue->enabled)
 		return;
@@ -96,13 +98,19 @@ static void rung(struct loop_watch *watch, uint32_t events)
 int virtio_doorbell_open(struct virtio_pci *pci, unsigned index)
 {
 	struct virtio_queue_registers *queue = &pci->queues[index];
+	bool handed_over;
 	int ret;
 
 	if (queue->doorbell < 0)
 		queue->doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (queue->doorbell < 0)
 		return -errno;
-	if (queue->watched)
+	handed_over = pci->model->ops->hands_over && pci->model->ops->hands_over(pci->model, index);
+	atomic_store(&queue->handed_over, handed_over);
+	atomic_store(&queue->vector_moved, false);
+	/* One that was watched for an earlier driver stays so until the device is stopped, at the
+	 * cost of a wake-up for each kick: only drivers that number queues differently see it. */
+	if (queue->watched || handed_over)
 		return 0;
 	ret = loop_watch(pci->place.io, &queue->watch, queue->doorbell, POLLIN, rung);
 	if (ret < 0)
@@ -120,6 +128,45 @@ void virtio_doorbell_ring(struct virtio_pci *pci, unsigned index)
 	if (pci->queues[index].doorbell >= 0 &&
 		write(pci->queues[index].doorbell, &one, sizeof(one)) < 0)
 		return;
+}
+
+void virtio_doorbell_moved_vectors(struct virtio_pci *pci)
+{
+	for (unsigned i = 0; i < pci->model->queue_count; i++)
+		if (atomic_exchange(&pci->queues[i].vector_moved, false))
+			pci->model->ops->vector_changed(pci->model, i);
+}
+
+static struct virtio_pci *transport_of(const struct virtio_device *device)
+{
+	return device->transport;
+}
+
+int virtio_doorbell_fd(struct virtio_device *device, unsigned index)
+{
+	return transport_of(device)->queues[index].doorbell;
+}
+
+int virtio_call_fd(struct virtio_device *device, unsigned index)
+{
+	struct virtio_pci *pci = transport_of(device);
+
+	return msix_eventfd(&pci->function, atomic_load(&pci->queues[index].vector));
+}
+
+void virtio_ring_doorbell(struct virtio_device *device, unsigned index)
+{
+	virtio_doorbell_ring(transport_of(device), index);
+}
+
+bool virtio_handed_over(struct virtio_device *device, unsigned index)
+{
+	return atomic_load(&transport_of(device)->queues[index].handed_over);
+}
+
+bool virtio_msix_on(struct virtio_device *device)
+{
+	return msix_enabled(&transport_of(device)->function);
 }
 
 void virtio_doorbell_close(struct virtio_pci *pci)

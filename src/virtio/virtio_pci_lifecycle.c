@@ -25,6 +25,7 @@ static void clear_queue(struct virtio_pci *pci, unsigned index)
 	virtqueue_disable(&pci->model->queues[index]);
 	registers->size = pci->model->queue_size_max;
 	registers->enabled = false;
+	atomic_store(&registers->vector_moved, false);
 	registers->descriptors = registers->driver = registers->device = 0;
 	atomic_store(&registers->vector, VIRTIO_NO_VECTOR);
 }
@@ -197,6 +198,8 @@ void virtio_work(struct loop_task *task)
 	pthread_mutex_unlock(&pci->lock);
 	if (at_rest)
 		remove_watches(pci);
+	else if (pci->phase == VIRTIO_ACTIVE)
+		virtio_doorbell_moved_vectors(pci);
 }
 
 void virtio_quiesced(struct virtio_device *device)

@@ -160,6 +160,17 @@ static uint16_t usable_vector(const struct virtio_pci *pci, uint16_t vector)
 	return vector < msix_vectors(&pci->function) ? vector : VIRTIO_NO_VECTOR;
 }
 
+static void write_queue_vector(
+	struct virtio_pci *pci, struct virtio_queue_registers *queue, uint16_t vector)
+{
+	atomic_store(&queue->vector, usable_vector(pci, vector));
+	/* Whoever serves the queue signals the vector's eventfd itself. */
+	if (!atomic_load(&queue->handed_over) || !pci->model->ops->vector_changed)
+		return;
+	atomic_store(&queue->vector_moved, true);
+	virtio_post_work(pci);
+}
+
 static void write_queue_size(
 	const struct virtio_pci *pci, struct virtio_queue_registers *queue, uint16_t size)
 {
@@ -231,7 +242,7 @@ static void write_common(struct virtio_pci *pci, unsigned offset, uint32_t value
 		break;
 	case QUEUE_VECTOR:
 		if (queue)
-			atomic_store(&queue->vector, usable_vector(pci, (uint16_t)value));
+			write_queue_vector(pci, queue, (uint16_t)value);
 		break;
 	default:
 		if (queue)

@@ -218,3 +218,16 @@ bool virtqueue_kicks_on(struct virtqueue *queue)
 	queue->kicks_wanted = true;
 	return await_more(queue);
 }
+
+uint16_t virtqueue_position(const struct virtqueue *queue)
+{
+	return queue->next_avail;
+}
+
+void virtqueue_set_position(struct virtqueue *queue, uint16_t position)
+{
+	queue->next_avail = queue->avail_seen = queue->next_used = position;
+	queue->unsignalled = queue->unflushed = 0;
+	/* Nobody knows what the driver was last asked for. */
+	queue->armed = false;
+}

@@ -98,6 +98,11 @@ bool virtqueue_wants_interrupt(struct virtqueue *queue);
 void virtqueue_kicks_off(struct virtqueue *queue);
 bool virtqueue_kicks_on(struct virtqueue *queue);
 
+/* For a split ring that somebody else serves meanwhile: where it is and where it has come to, with
+ * nothing in flight. */
+uint16_t virtqueue_position(const struct virtqueue *queue);
+void virtqueue_set_position(struct virtqueue *queue, uint16_t position);
+
 /* For the poller of a polled queue: whether the model waits for something that is there; and the
  * same after the driver was asked for kicks. */
 bool virtqueue_poll(struct virtqueue *queue);

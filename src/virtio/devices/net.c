@@ -45,6 +45,8 @@ static uint64_t features(struct virtio_device *device)
 	if (nic->offloads && (net_offloads(nic->net) & TUN_F_CSUM))
 		bits |= HOST_OFFLOADS | GUEST_OFFLOADS |
 			VIRTIO_FEATURE(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS);
+	if (nic->vhosts)
+		bits &= ~VHOST_FEATURES_CONCERNED | vhost_features(nic->vhosts[0]);
 	return bits;
 }
 
@@ -100,8 +102,13 @@ void nic_apply_offloads(struct nic *nic)
 
 void nic_set_pairs(struct nic *nic, unsigned pairs)
 {
-	net_set_queues(nic->net, pairs);
 	nic->pairs = pairs;
+	if (atomic_load(&nic->kernel)) {
+		if (nic_vhost_set_pairs(nic) < 0)
+			virtio_needs_reset(&nic->virtio, "vhost-net refused a pair of queues");
+		return;
+	}
+	net_set_queues(nic->net, pairs);
 	for (unsigned i = 0; i < nic->pairs_max; i++) {
 		if (i < pairs)
 			nic_receive(&nic->own[i]);
@@ -178,10 +185,31 @@ static unsigned control_index(const struct nic *nic)
 	return virtio_has(&nic->virtio, VIRTIO_NET_F_MQ) ? 2 * nic->pairs_max : 2;
 }
 
+static bool hands_over(struct virtio_device *device, unsigned index)
+{
+	const struct nic *nic = nic_of(device);
+
+	return nic->vhosts && virtio_msix_on(device) && index < control_index(nic);
+}
+
+static bool any_handed_over(struct nic *nic)
+{
+	for (unsigned i = 0; i < control_index(nic); i++)
+		if (virtio_handed_over(&nic->virtio, i))
+			return true;
+	return false;
+}
+
+static void vector_changed(struct virtio_device *device, unsigned index)
+{
+	nic_vhost_vector_changed(nic_of(device), index);
+}
+
 static int activate(struct virtio_device *device)
 {
 	struct nic *nic = nic_of(device);
 	unsigned used = control_index(nic) / 2;
+	int ret;
 
 	nic->detached = false;
 	for (unsigned i = 0; i < nic->pairs_max; i++) {
@@ -191,8 +219,15 @@ static int activate(struct virtio_device *device)
 	net_attach(nic->net, device->io, &events, nic);
 	atomic_store(&nic->link_up, !net_is_gone(nic->net));
 	nic_apply_offloads(nic);
-	net_set_queues(nic->net, nic->pairs);
-	return 0;
+	atomic_store(&nic->kernel, any_handed_over(nic));
+	if (!atomic_load(&nic->kernel)) {
+		net_set_queues(nic->net, nic->pairs);
+		return 0;
+	}
+	ret = nic_vhost_set_pairs(nic);
+	if (ret < 0)
+		nic_vhost_stop(nic);
+	return ret;
 }
 
 static void kick(struct virtio_device *device, struct virtqueue *queue)
@@ -202,6 +237,8 @@ static void kick(struct virtio_device *device, struct virtqueue *queue)
 
 	if (queue->index == control)
 		nic_control(nic, queue);
+	else if (atomic_load(&nic->kernel))
+		return; /* start_pair() has rung */
 	else if (queue->index < control && queue->index % 2 == 0)
 		nic_receive(&nic->own[queue->index / 2]);
 	else if (queue->index < control)
@@ -221,6 +258,8 @@ static void quiesce(struct virtio_device *device)
 	struct nic *nic = nic_of(device);
 
 	nic->quiescing = true;
+	if (atomic_load(&nic->kernel))
+		nic_vhost_stop(nic);
 	net_detach(nic->net, back_end_detached);
 }
 
@@ -266,7 +305,9 @@ static void stats(struct virtio_device *device, struct stats_sink *sink)
 {
 	const struct nic *nic = nic_of(device);
 
-	for (unsigned i = 0; i < nic->pairs_max; i++) {
+	if (nic->vhosts)
+		sink->text(sink, NULL, "vhost", atomic_load(&nic->kernel) ? "on" : "off");
+	for (unsigned i = 0; i < nic->pairs_max && !atomic_load(&nic->kernel); i++) {
 		count_queue(sink, 2 * i, &nic->own[i].received);
 		count_queue(sink, 2 * i + 1, &nic->own[i].transmitted);
 	}
@@ -275,6 +316,7 @@ static void stats(struct virtio_device *device, struct stats_sink *sink)
 
 static void release(struct nic *nic)
 {
+	nic_vhost_close(nic);
 	net_close(nic->net);
 	if (nic->memory)
 		munmap(nic->memory, nic->memory_size);
@@ -294,6 +336,8 @@ static const struct virtio_ops nic_ops = {
 	.reset = reset,
 	.activate = activate,
 	.kick = kick,
+	.hands_over = hands_over,
+	.vector_changed = vector_changed,
 	.quiesce = quiesce,
 	.config_read = config_read,
 	.save = save,
@@ -348,6 +392,14 @@ int virtio_net_new(struct device **device, const char *name,
 		release(nic);
 		return error_errno(err, ENOMEM, "--net");
 	}
+	if (options->vhost) {
+		int ret = nic_vhost_open(nic, err);
+
+		if (ret < 0) {
+			release(nic);
+			return ret;
+		}
+	}
 	nic->offloads = options->offloads;
 	nic->mtu = options->mtu;
 	atomic_store(&nic->link_up, true);
@@ -357,6 +409,7 @@ int virtio_net_new(struct device **device, const char *name,
 	nic->virtio.queue_size_max = NIC_QUEUE_SIZE;
 	nic->virtio.config_size = NIC_CONFIG_SIZE;
 	nic->virtio.polls = options->poll;
-	nic->virtio.ring_features = options->packed ? VIRTIO_FEATURE(VIRTIO_F_RING_PACKED) : 0;
+	nic->virtio.ring_features =
+		options->packed && !options->vhost ? VIRTIO_FEATURE(VIRTIO_F_RING_PACKED) : 0;
 	return virtio_pci_new(device, &nic->virtio, name, err);
 }

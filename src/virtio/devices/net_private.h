@@ -5,6 +5,7 @@
 #define DUET_VIRTIO_DEVICES_NET_PRIVATE_H
 
 #include "backend/net.h"
+#include "backend/vhost.h"
 #include "virtio/devices.h"
 #include "virtio/devices/common.h"
 
@@ -51,6 +52,7 @@ struct nic_pair {
 	/* Goes on in the next round with what is marked. */
 	struct loop_task again;
 	bool again_posted, receive_again, transmit_again;
+	bool in_kernel; /* its rings are vhost's now */
 };
 
 /* For the frame being moved; the I/O loop's. */
@@ -72,6 +74,8 @@ struct nic {
 	uint64_t guest_offloads;  /* VIRTIO_NET_F_GUEST_* the driver takes now */
 	bool guest_offloads_set;  /* by command, else by negotiation */
 	bool quiescing, detached; /* the back end is off the loop */
+	struct vhost **vhosts;    /* one for each pair; null without vhost */
+	_Atomic bool kernel;      /* activated with vhost: the loop moves no frames */
 	void *memory;             /* one mapping: scratch and frames */
 	size_t memory_size;
 	struct nic_scratch *scratch;
@@ -83,6 +87,15 @@ void nic_receive(struct nic_pair *pair);
 void nic_transmit(struct nic_pair *pair);
 /* net_control.c */
 void nic_control(struct nic *nic, struct virtqueue *queue);
+
+/* net_vhost.c; what open made is freed by close, also when it failed. */
+int nic_vhost_open(struct nic *nic, struct error *err);
+void nic_vhost_close(struct nic *nic);
+/* Hands over the rings of the pairs in use and takes back the others. A negative errno: the device
+ * cannot go on. */
+int nic_vhost_set_pairs(struct nic *nic);
+void nic_vhost_stop(struct nic *nic);
+void nic_vhost_vector_changed(struct nic *nic, unsigned index);
 
 /* net.c */
 void nic_continue_later(struct nic_pair *pair);

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Frames by the host's kernel (vhost=on): it gets the rings, the doorbells and the MSI-X eventfds
+ * of each pair the driver uses, and gives the rings' positions back when the device is quiesced or
+ * the pair switched off. The control queue and the configuration stay here. A driver without MSI-X
+ * gets our own data path: the kernel could not raise its line.
+ */
+#include "virtio/devices/net_private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+int nic_vhost_open(struct nic *nic, struct error *err)
+{
+	int ret = 0;
+
+	nic->vhosts = calloc(nic->pairs_max, sizeof(struct vhost *));
+	if (!nic->vhosts)
+		return error_errno(err, ENOMEM, "--net");
+	if (net_fd(nic->net, 0) < 0)
+		return error_set(err, EINVAL, "--net vhost=on: is for --net tap alone");
+	for (unsigned i = 0; ret == 0 && i < nic->pairs_max; i++)
+		ret = vhost_open(&nic->vhosts[i], err);
+	return ret;
+}
+
+void nic_vhost_close(struct nic *nic)
+{
+	for (unsigned i = 0; nic->vhosts && i < nic->pairs_max; i++)
+		vhost_close(nic->vhosts[i]);
+	free(nic->vhosts);
+}
+
+static int set_memory(struct vhost *vhost, const struct memory *memory)
+{
+	struct vhost_region regions[MEMORY_MAX_REGIONS];
+
+	for (unsigned i = 0; i < memory->count; i++)
+		regions[i] = (struct vhost_region){.guest = memory->regions[i].base.value,
+			.size = memory->regions[i].size,
+			.host = memory->regions[i].host};
+	return vhost_set_memory(vhost, regions, memory->count);
+}
+
+static struct vhost_ring ring_of(struct nic *nic, const struct virtqueue *queue)
+{
+	return (struct vhost_ring){.size = queue->setup.size,
+		.descriptors = queue->descriptors,
+		.available = queue->driver,
+		.used = queue->device,
+		.position = virtqueue_position(queue),
+		.kick = virtio_doorbell_fd(&nic->virtio, queue->index),
+		.call = virtio_call_fd(&nic->virtio, queue->index)};
+}
+
+static int start_pair(struct nic *nic, struct nic_pair *pair)
+{
+	struct vhost *vhost = nic->vhosts[pair->index];
+	struct vhost_ring rings[VHOST_RINGS];
+	int ret;
+
+	if (pair->in_kernel || !pair->receive || !pair->receive->enabled ||
+		!pair->transmit->enabled)
+		return 0;
+	rings[0] = ring_of(nic, pair->receive);
+	rings[1] = ring_of(nic, pair->transmit);
+	ret = set_memory(vhost, nic->virtio.memory);
+	if (ret == 0)
+		ret = vhost_start(
+			vhost, nic->virtio.negotiated, rings, net_fd(nic->net, pair->index));
+	pair->in_kernel = ret == 0;
+	if (ret == 0) {
+		/* What came before the kernel listened. */
+		virtio_ring_doorbell(&nic->virtio, pair->receive->index);
+		virtio_ring_doorbell(&nic->virtio, pair->transmit->index);
+	}
+	return ret;
+}
+
+static int stop_pair(struct nic *nic, struct nic_pair *pair)
+{
+	uint16_t positions[VHOST_RINGS];
+	int ret;
+
+	if (!pair->in_kernel)
+		return 0;
+	pair->in_kernel = false;
+	ret = vhost_stop(nic->vhosts[pair->index], positions);
+	if (ret < 0)
+		return ret;
+	virtqueue_set_position(pair->receive, positions[0]);
+	virtqueue_set_position(pair->transmit, positions[1]);
+	return 0;
+}
+
+static int stop_from(struct nic *nic, unsigned first)
+{
+	int ret = 0;
+
+	for (unsigned i = first; i < nic->pairs_max; i++) {
+		int one = stop_pair(nic, &nic->own[i]);
+
+		ret = ret < 0 ? ret : one;
+	}
+	return ret;
+}
+
+int nic_vhost_set_pairs(struct nic *nic)
+{
+	/* A tap's queue is only there for the kernel while it is attached. */
+	int ret = stop_from(nic, nic->pairs);
+
+	net_set_queues(nic->net, nic->pairs);
+	for (unsigned i = 0; ret == 0 && i < nic->pairs; i++)
+		ret = start_pair(nic, &nic->own[i]);
+	return ret;
+}
+
+void nic_vhost_stop(struct nic *nic)
+{
+	if (stop_from(nic, 0) < 0)
+		virtio_needs_reset(&nic->virtio, "vhost-net does not say where it stopped");
+}
+
+void nic_vhost_vector_changed(struct nic *nic, unsigned index)
+{
+	struct nic_pair *pair = &nic->own[index / 2];
+
+	if (pair->in_kernel)
+		vhost_set_call(
+			nic->vhosts[index / 2], index % 2, virtio_call_fd(&nic->virtio, index));
+}
