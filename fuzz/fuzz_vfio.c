@@ -9,6 +9,7 @@
 #include "pci/registers.h"
 #include "vfio_rig.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #define SLOT 1
