@@ -1,71 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """The place where the benchmarks run: a lab host of their own, or this machine's KVM."""
 
-import os
 import shlex
-import subprocess
 from pathlib import Path
 
-from . import guests, hardware, plugin, rootfs
-from .errors import LabError
-from .host import LabHost
+from . import guests, plugin, rootfs
 from .monitors import DUET, HOME, PEERS, TAP, Boot, Monitor
+from .place import Place
 
 MARK_EXEC = 40  # the monitor is about to be exec'd
 MARK_INIT = 110  # the guest's first process runs
 MARK_VMRUN = 65535  # the plugin's own: a guest is entered the first time after a mark
-UP = dict.fromkeys(("qemu", "memory", "icount", "profile", "kernel_options"))
 
 
-class BenchLab:
-    """Use as a context manager: leaving it takes the lab host down if it was started here."""
+class BenchLab(Place):
+    """A lab host with both plugins; the monitors and what they boot are copied into its memory."""
 
     def __init__(self, duet: Path, keep: bool) -> None:
-        self.host = LabHost()
-        self.duet = duet.resolve()
-        self.keep = keep
-        self.counts = hardware.mode(self.host.repository)[0] != "hardware"
+        super().__init__(duet, keep, profile=True)
         self.peers: list[Monitor] = []
         self._staged: set[tuple[str, str]] = set()
 
-    def __enter__(self):
-        if self.counts:
-            self.keep = self.keep or self.host.alive()
-            self.host.up({**UP, "profile": True})
-        self._prepare()
-        return self
-
-    def __exit__(self, *_exc):
+    def tidy(self) -> None:
         self.shell(f"ip link del {TAP}; rm -rf {HOME}; true")
-        if self.counts and not self.keep:
-            self.host.down()
 
-    def describe(self) -> str:
-        if not self.counts:
-            return "On hardware KVM."
-        record = self.host.record()
-        return (f"In the nested lab: {record['qemu']}, Linux {record['kernel']}. "
-                "Counts are comparable, times are emulated.")  # fmt: skip
-
-    def shell(self, script: str, limit: float = 300) -> str:
-        """What SCRIPT prints, run by sh where KVM is."""
-        lab = str(self.host.repository / "lab" / "lab")
-        command = [lab, "exec", "--auto", "-n", "--", "sh", "-c", script]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=limit,
-                                check=False, cwd=self.host.repository)  # fmt: skip
-        if result.returncode != 0:
-            raise LabError(f"bench: {script.strip()[:60]}...: exit status {result.returncode}, "
-                           f"{result.stderr.strip()[-300:]}")  # fmt: skip
-        return result.stdout
-
-    def path(self, path: Path) -> str:
-        """Where the lab host sees a file of this machine."""
-        shared = (self.host.repository, Path(os.path.expanduser("~/.cache/duet")))
-        if not self.counts or any(path.is_relative_to(home) for home in shared):
-            return str(path)
-        return f"/host{path}"
-
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
         copies = [f"{self.path(self.duet)} {HOME}/duet", f"{plugin.mark_program()} {HOME}/mark"]
         for peer in PEERS:
             if found := peer.path():

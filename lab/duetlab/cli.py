@@ -11,7 +11,7 @@ from pathlib import Path
 from . import agent, hardware, plugin, profile, qemu
 from .debian import DebianError
 from .errors import LabError
-from .host import LabHost, say
+from .host import REPOSITORY, LabHost, say
 
 EXAMPLES = """examples:
   lab/lab up                                   start the lab host (builds its QEMU once)
@@ -128,6 +128,21 @@ def _profile(args: argparse.Namespace) -> int:
     return 0
 
 
+def _experiment(args: argparse.Namespace) -> int:
+    # Nobody else's commands are to be counted.
+    os.environ.setdefault("DUET_LAB_NAME", "experiments")
+    from . import experiment
+
+    return experiment.run(args.chosen, args.duet, args.direct, args.keep)
+
+
+def _report(args: argparse.Namespace) -> int:
+    from . import report
+
+    print(report.write(args.input, args.output))
+    return 0
+
+
 def _shell(_args: argparse.Namespace) -> int:
     host = LabHost()
     return agent.run(host, host.up(NO_OPTIONS), ["/bin/bash"], use_tty=True)
@@ -186,6 +201,16 @@ def _parser() -> argparse.ArgumentParser:
                        help="of a guest, lines of ADDRESS NAME (default: the lab host's kernel)")  # fmt: skip
     shown.add_argument("--top", type=int, default=40, metavar="N")
     shown.set_defaults(run=_profile)
+    trial = commands.add_parser("experiment", help="measure what the chapter claims (docs/experiments.md)")
+    trial.add_argument("chosen", metavar="NAME", help="latency, batching, block, passthrough, or all")
+    trial.add_argument("--direct", action="store_true", help="on this machine's own KVM, not in the lab")
+    trial.add_argument("--keep", action="store_true", help="leave the lab host up")
+    trial.add_argument("--duet", type=Path, default=REPOSITORY / "build" / "duet", metavar="FILE")
+    trial.set_defaults(run=_experiment)
+    page = commands.add_parser("report", help="the page on what the experiments found")
+    page.add_argument("--input", type=Path, default=REPOSITORY / "build" / "experiments", metavar="DIR")
+    page.add_argument("--output", type=Path, default=REPOSITORY / "build" / "report", metavar="DIR")
+    page.set_defaults(run=_report)
     commands.add_parser("qemu", help="build the mended QEMU now").set_defaults(run=_qemu)
     commands.add_parser("shell", help="an interactive shell in it").set_defaults(run=_shell)
     return parser

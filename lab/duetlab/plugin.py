@@ -20,9 +20,10 @@ MARK_FLAGS = "-std=gnu11 -O2 -static -nostdlib -ffreestanding".split()
 FIELDS = ("host_user", "host_kernel", "guest_low", "guest_high", "vmruns")
 
 
-def _compiled(name: str, sources: tuple[str, ...], flags: list[str]) -> Path:
-    """SOURCES compiled with FLAGS, kept in the cache by what it is made of."""
-    parts = [path.read_bytes() for path in sorted(SOURCES.glob("*.[ch]"))]
+def compiled(name: str, sources: tuple[str, ...], flags: list[str], home: Path = SOURCES) -> Path:
+    """SOURCES, files of HOME, compiled with FLAGS, kept in the cache by what it is made of."""
+    folders = dict.fromkeys((SOURCES, home))
+    parts = [path.read_bytes() for folder in folders for path in sorted(folder.glob("*.[ch]"))]
     digest = hashlib.sha256(b"\0".join([*parts, " ".join(flags).encode()])).hexdigest()[:12]
     target = cache_dir() / "plugin" / digest / name
     if target.exists():
@@ -32,8 +33,8 @@ def _compiled(name: str, sources: tuple[str, ...], flags: list[str]) -> Path:
             debian.install_missing(["gcc", "libc6-dev"])
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f".{name}.{os.getpid()}")
-        files = [str(SOURCES / source) for source in sources]
-        command = ["gcc", *flags, "-o", str(part), *files]
+        files = [str(home / source) for source in sources]
+        command = ["gcc", "-o", str(part), *files, *flags]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode != 0:
             raise LabError(f"{sources[0]} does not compile: {result.stderr.strip().splitlines()[-1]}")
@@ -45,7 +46,7 @@ def plugin_for(qemu: Qemu) -> Path:
     """The plugin for this QEMU's version of the plugin interface."""
     api = _interface(qemu)
     flags = [*PLUGIN_FLAGS, f"-DLAB_PLUGIN_API={api}"]
-    return _compiled(f"insn-v{api}.so", ("insn.c", "server.c"), flags)
+    return compiled(f"insn-v{api}.so", ("insn.c", "server.c"), flags)
 
 
 def profile_plugin_for(qemu: Qemu) -> Path:
@@ -53,7 +54,7 @@ def profile_plugin_for(qemu: Qemu) -> Path:
     if _interface(qemu) < 4:
         raise LabError(f"--profile needs QEMU 9.1 or later, this is {qemu.name}")
     flags = [*PLUGIN_FLAGS, "-DLAB_PLUGIN_API=4"]
-    return _compiled("profile.so", ("profile.c", "server.c"), flags)
+    return compiled("profile.so", ("profile.c", "server.c"), flags)
 
 
 def _interface(qemu: Qemu) -> int:
@@ -62,7 +63,7 @@ def _interface(qemu: Qemu) -> int:
 
 def mark_program() -> Path:
     """The static program `mark NUMBER...`, for shells and initramfs images."""
-    return _compiled("mark", ("mark.c",), MARK_FLAGS)
+    return compiled("mark", ("mark.c",), MARK_FLAGS)
 
 
 def ask(host: LabHost, line: str, name: str = "count.sock") -> str:

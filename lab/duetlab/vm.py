@@ -41,9 +41,9 @@ def workspace():
         shutil.rmtree(path, ignore_errors=True)
 
 
-def lab_command(*command: str, stdin: bool = False) -> list[str]:
-    """COMMAND as it is run where KVM is: right here, or in the lab host."""
-    lab = [str(REPOSITORY / "lab" / "lab"), "exec", "--auto"]
+def lab_command(*command: str, stdin: bool = False, direct: bool = False) -> list[str]:
+    """COMMAND as it is run where KVM is: right here, or in the lab host; DIRECT: here anyway."""
+    lab = [str(REPOSITORY / "lab" / "lab"), "exec", "--direct" if direct else "--auto"]
     return lab + ([] if stdin else ["-n"]) + ["--", *command]
 
 
@@ -63,7 +63,7 @@ class Guest:
     def __init__(self, *options: str, kernel: str = "6.1-cloud", script: str | None = None,
                  image: str = "base", vmlinux: bool = False, initrd: Path | None = None,
                  files: dict[str, bytes] | None = None, memory: str = "512M",
-                 program: Path = DUET, wrapper: tuple[str, ...] = ()):
+                 program: Path | str = DUET, wrapper: tuple[str, ...] = (), direct: bool = False):
         self._home = contextlib.ExitStack()
         self.directory = self._home.enter_context(workspace())
         self.stats_path = self.directory / "stats.json"
@@ -74,7 +74,7 @@ class Guest:
         self.output = ""
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._process = subprocess.Popen(
-            lab_command(*self.command, stdin=True), cwd=REPOSITORY, stdin=subprocess.PIPE,
+            lab_command(*self.command, stdin=True, direct=direct), cwd=REPOSITORY, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where experiments run: duet and the workload copied in, tap interfaces, peers and disks."""
+
+import contextlib
+import platform
+import shlex
+import signal
+import subprocess
+from pathlib import Path
+
+from . import guests, plugin, vm
+from .place import Place
+
+HOME = "/tmp/duet-experiments"
+WORKLOAD = Path(__file__).resolve().parents[1] / "experiments" / "workload"
+FLAGS = f"-std=gnu11 -O2 -static -Wall -I {plugin.SOURCES} -lm".split()
+KERNEL = "6.1-amd64"
+IO_CPU, VCPU_CPU = 0, 1  # host CPUs: of I/O threads and peers, of the guest's vCPU
+PORT = 7777
+
+
+def workload() -> Path:
+    """The static program that guests and peers run."""
+    sources = tuple(sorted(path.name for path in WORKLOAD.glob("*.c")))
+    return plugin.compiled("workload", sources, FLAGS, WORKLOAD)
+
+
+class ExperimentLab(Place):
+    """Nothing else may run in it: the plugin counts all that does."""
+
+    def prepare(self) -> None:
+        self.taps: list[str] = []
+        self.disks: list[str] = []
+        program = workload()
+        self.shell(f"set -e; mkdir -p {HOME}; cp {self.path(self.duet)} {HOME}/duet; "
+                   f"cp {self.path(program)} {HOME}/workload; modprobe -q tun || true; modprobe -q vhost_net || true")
+
+    def tidy(self) -> None:
+        links = "".join(f"ip link del {name}; " for name in self.taps)
+        self.shell(f"{links} rm -rf {HOME} {' '.join(self.disks)}; true")
+
+    @property
+    def environment(self) -> str:
+        return "lab" if self.counts else "hardware"
+
+    def versions(self) -> dict:
+        record = self.host.record() if self.counts else {}
+        duet = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True,
+                              check=False, cwd=self.host.repository).stdout.strip()
+        return {"kernel": record.get("kernel") or platform.release(),
+                "qemu": record.get("qemu", "none: hardware"), "duet": duet or "unknown",
+                "guest_kernel": guests.release(KERNEL)}  # fmt: skip
+
+    def tap(self, name: str, address: str) -> str:
+        """A tap interface that holds ADDRESS/24, without IPv6's chatter; its name."""
+        self.shell(f"set -e; ip link del {name} 2>/dev/null || true; "
+                   f"ip tuntap add {name} mode tap vnet_hdr; "
+                   f"echo 1 >/proc/sys/net/ipv6/conf/{name}/disable_ipv6 || true; "
+                   f"ip addr add {address}/24 dev {name}; ip link set {name} up")
+        self.taps.append(name)
+        return name
+
+    def disk(self, name: str, mebibytes: int) -> str:
+        """A file with data in it, on a local file system; its path."""
+        folder = "/scratch" if self.counts else "/var/tmp"
+        path = f"{folder}/duet-{name}"
+        self.disks.append(path)
+        self.shell(f"set -e; rm -f {path}; "
+                   f"dd if=/dev/zero of={path} bs=1M count={mebibytes} conv=fsync 2>/dev/null")
+        return path
+
+    @contextlib.contextmanager
+    def background(self, *command: str, ready: str):
+        """COMMAND beside the guest, pinned with the I/O threads, once it has printed READY."""
+        full = vm.lab_command("taskset", "-c", str(IO_CPU), *command, direct=not self.counts)
+        process = subprocess.Popen(full, stdout=subprocess.PIPE, text=True, cwd=vm.REPOSITORY)
+        try:
+            for line in process.stdout:
+                if ready in line:
+                    break
+            else:
+                raise vm.GuestFailure(f"{shlex.join(command)} ended without {ready!r}")
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=20)
+            process.kill()
+
+    def peer(self, address: str):
+        return self.background(f"{HOME}/workload", "serve", address, str(PORT), ready="serving")
+
+    def pin(self, pid_file: str) -> str:
+        """The vCPU on one CPU, all other threads and vhost's worker on another; what became so."""
+        cpus = int(self.shell("nproc"))
+        if cpus < 2:
+            return ""
+        return self.shell(f"""
+pid=$(cat {pid_file}); set -- /proc/$pid/task/*
+for worker in $(pgrep -f "^\\[?vhost-$pid" || true); do set -- "$@" /proc/$worker; done
+for task in "$@"; do
+	read -r name <$task/comm
+	case $name in vcpu*) cpu={VCPU_CPU} ;; *) cpu={IO_CPU} ;; esac
+	taskset -cp $cpu ${{task##*/}} >/dev/null && echo "$name on CPU $cpu"
+done""").strip()
+
+    def governor(self) -> str:
+        """The host's frequency scaling, empty when it has none to control."""
+        path = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
+        return self.shell(f"cat {path} 2>/dev/null || true").strip()
+
+
+def initrd_of_guest() -> Path:
+    return guests.initrd(KERNEL, "base", SERVE, {"bin/workload": workload().read_bytes()})
+
+
+# The guest does what is typed, line by line.
+SERVE = """
+stty -echo 2>/dev/null
+echo "@ready"
+while read -r line; do
+	eval "$line"
+	echo "@done $?"
+done
+"""
+
+__all__ = ["HOME", "KERNEL", "PORT", "SERVE", "ExperimentLab", "initrd_of_guest", "workload"]

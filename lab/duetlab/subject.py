@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest under measurement: it does what it is told, and what that cost is the answer."""
+
+import contextlib
+import itertools
+import json
+import signal
+import time
+
+from . import plugin, vm
+from .experiment_lab import HOME, KERNEL, ExperimentLab, initrd_of_guest
+from .model import Skipped
+
+MARK_START, MARK_END, MARK_STEP = 20, 21, 22  # lab/experiments/workload/workload.h
+PID_FILE = f"{HOME}/pid"
+STATS_LIMIT = 60  # seconds
+COMMAND_LIMIT = 400
+BOOT_LIMIT = 300
+BYSTANDERS = ("serial",)  # typing commands is not part of what is measured
+
+
+class Subject:
+    """Use as a context manager. OPTIONS are duet's; pinned once it runs."""
+
+    def __init__(self, lab: ExperimentLab, *options: str, words: str = "", memory: str = "512M"):
+        self.lab = lab
+        keep_pid = ("sh", "-c", f'echo $$ >{PID_FILE}; exec "$@"', "sh")
+        self.guest = vm.Guest("--cache", f"{HOME}/kernels", "--entropy", "off",
+                              "--cmdline", f"quiet {words}".strip(), *options, kernel=KERNEL,
+                              initrd=initrd_of_guest(), memory=memory, program=f"{HOME}/duet",
+                              wrapper=keep_pid, direct=not lab.counts)
+
+    def __enter__(self):
+        try:
+            self._start()
+        except BaseException:
+            self.guest.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_exc):
+        self.guest.__exit__()
+
+    def _start(self) -> None:
+        try:
+            self.guest.wait_for("^@ready", limit=BOOT_LIMIT)
+        except vm.GuestFailure as failure:
+            refusal = refused(self.guest.output)
+            if refusal:
+                raise Skipped(refusal) from failure
+            raise
+        self.pinned = self.lab.pin(PID_FILE)
+
+    def command(self, text: str, limit: float = COMMAND_LIMIT, may_fail: bool = False) -> str:
+        """What the guest's shell prints for TEXT."""
+        after = len(self.guest.output)
+        self.guest.type(text + "\n")
+        done = self.guest.wait_for(r"^@done (\d+)$", limit=limit, after=after)
+        output = self.guest.output[after:done.start()]
+        if done.group(1) != "0" and not may_fail:
+            raise vm.GuestFailure(f"in the guest: {text}: exit status {done.group(1)}\n{output.strip()[-500:]}")
+        return output
+
+    def statistics(self) -> dict:
+        """duet's own, as of now."""
+        with contextlib.suppress(FileNotFoundError):
+            self.guest.stats_path.unlink()
+        self.guest.signal(signal.SIGUSR1)
+        end = time.monotonic() + STATS_LIMIT
+        while time.monotonic() < end:
+            with contextlib.suppress(OSError, ValueError):
+                return self.guest.stats
+            time.sleep(0.05)
+        raise vm.GuestFailure("duet did not write its statistics")
+
+    def pid(self) -> str:
+        return self.lab.shell(f"cat {PID_FILE}").strip()
+
+    def measure(self, text: str) -> dict:
+        """TEXT, a workload: its answer, the devices' counters, exits to user space, instructions.
+
+        `counts` is exact, from mark to mark; None on hardware. `steps` in it has
+        the same for each round trip, batch or group of requests. The rest includes the warm-up."""
+        if self.lab.counts:
+            plugin.marks(self.lab.host)
+        before = self.statistics()
+        output = self.command(text)
+        after = self.statistics()
+        answer = next((line for line in output.splitlines() if line.startswith("{")), None)
+        if answer is None:
+            raise vm.GuestFailure(f"in the guest: {text}: no answer\n{output.strip()[-500:]}")
+        return {"answer": json.loads(answer), "accesses": accesses(before, after),
+                "devices": devices(before, after), "counts": self._counts()}
+
+    def _counts(self) -> dict | None:
+        if not self.lab.counts:
+            return None
+        marks = [m for m in plugin.marks(self.lab.host)["marks"] if m["in_guest"]]
+        start = next((m for m in marks if m["id"] == MARK_START), None)
+        end = next((m for m in marks if m["id"] == MARK_END), None)
+        if start is None or end is None:
+            raise vm.GuestFailure("the plugin did not see the workload's marks")
+        counts = _difference(start, end)
+        edges = [m for m in marks if m["id"] in (MARK_STEP, MARK_END)]
+        counts["steps"] = [_difference(one, other) for one, other in itertools.pairwise(edges)]
+        return counts
+
+
+def _difference(before: dict, after: dict) -> dict:
+    counts = {name: after["sum"][name] - before["sum"][name] for name in after["sum"]}
+    counts["host"] = counts["host_user"] + counts["host_kernel"]
+    return counts
+
+
+def undisturbed(steps: list[dict]) -> dict:
+    """A step's counts as they are when nothing else happens: the mean of the cheapest tenth.
+
+    A step cannot cost less than its own work; timer ticks and other strangers only add to it."""
+    ordered = sorted(steps, key=lambda step: step["host"] + step["guest_high"])
+    chosen = ordered[:max(1, len(ordered) // 10)]
+    return {name: sum(step[name] for step in chosen) / len(chosen) for name in chosen[0]}
+
+
+def refused(output: str) -> str | None:
+    """The line by which duet declined to run at all, before a guest was there."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    if lines and lines[-1].startswith("duet: ") and "duet-guest:" not in output:
+        return lines[-1].removeprefix("duet: ")
+    return None
+
+
+def accesses(before: dict, after: dict) -> dict[str, int]:
+    """Exits to user space between two statistics: by device for ports and memory, else by cause."""
+    found = {}
+    for name, now in after["exits"]["by_device"].items():
+        then = before["exits"]["by_device"].get(name, {})
+        found[name] = sum(now[way] - then.get(way, 0) for way in ("reads", "writes"))
+    for name, now in after["exits"]["by_cause"].items():
+        if name not in ("port", "mmio", "total"):
+            found[name] = now - before["exits"]["by_cause"][name]
+    # Each of the two signals for statistics may interrupt a vCPU.
+    ours = {name: count for name, count in found.items() if name not in (*BYSTANDERS, "interrupted")}
+    return {name: count for name, count in ours.items() if count}
+
+
+def devices(before: dict, after: dict) -> dict[str, dict]:
+    """What each device's counters grew by, `queues` among them."""
+    then = {device["name"]: device for device in before["devices"]}
+    return {device["name"]: _grown(then.get(device["name"], {}), device) for device in after["devices"]}
+
+
+def _grown(before: dict, after: dict) -> dict:
+    grown = {}
+    for name, now in after.items():
+        if isinstance(now, dict):
+            grown[name] = _grown(before.get(name, {}), now)
+        elif isinstance(now, int) and not isinstance(now, bool):
+            grown[name] = now - before.get(name, 0)
+        else:
+            grown[name] = now
+    return grown
+
+
+def summed(grown: dict, counter: str) -> int:
+    """COUNTER of a device over all its queues."""
+    return grown.get(counter, 0) + sum(queue.get(counter, 0) for queue in grown.get("queues", {}).values())
+
+
+def group(grown: dict, name: str) -> dict:
+    """The counters that a device keeps under NAME."""
+    return grown.get(name) or grown.get("queues", {}).get(name, {})

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "workload.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static const struct {
+	const char *name;
+	int (*run)(char **args);
+	int arguments;
+} programs[] = {
+	{"serve", serve, 2},
+	{"request", request, 4},
+	{"stream", stream, 3},
+	{"flood", flood, 3},
+	{"offloads", offloads, 2},
+	{"disk", disk, 5},
+	{"rings", rings, 4},
+};
+
+uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
+unsigned long number(const char *text)
+{
+	char *end;
+	unsigned long value = strtoul(text, &end, 10);
+
+	if (end == text || *end) {
+		errno = EINVAL;
+		fail(text);
+	}
+	return value;
+}
+
+_Noreturn void fail(const char *what)
+{
+	fprintf(stderr, "workload: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+int main(int argc, char **argv)
+{
+	for (size_t i = 0; argc > 1 && i < sizeof(programs) / sizeof(programs[0]); i++)
+		if (strcmp(argv[1], programs[i].name) == 0 && argc == 2 + programs[i].arguments)
+			return programs[i].run(argv + 2);
+	fprintf(stderr, "workload: see workload.h for the programs and their arguments\n");
+	return 2;
+}

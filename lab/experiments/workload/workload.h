@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The programs that the experiments run in guests and beside them, in one static file:
+ * `workload NAME ARGUMENTS`. Each prints one line of JSON and marks the part that counts.
+ */
+#ifndef LAB_WORKLOAD_H
+#define LAB_WORKLOAD_H
+
+#include "mark.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define MARK_START 20
+#define MARK_END   21
+#define MARK_STEP  22 /* a round trip, a batch or some requests begin */
+
+int serve(char **args);    /* ADDRESS PORT: echoes UDP, swallows TCP */
+int request(char **args);  /* ADDRESS PORT COUNT WARMUP: UDP round trips of 64 bytes */
+int stream(char **args);   /* ADDRESS PORT BYTES: one TCP transfer */
+int flood(char **args);    /* ADDRESS PORT SECONDS: a noisy neighbour's UDP packets */
+int offloads(char **args); /* DEVICE on|off: offloads and interrupt coalescing */
+int disk(char **args);     /* DEVICE read|write DEPTH COUNT BYTES: random requests */
+int rings(char **args);    /* PCI-ADDRESS K BATCHES poll|interrupt: a virtio-net queue by hand */
+uint64_t now_ns(void);
+unsigned long number(const char *text);
+/* Says what failed, with errno's words, and ends the program. */
+_Noreturn void fail(const char *what);
+
+#endif
