@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fast paths: vhost-net, polled rings, a limit of requests. Counts, not times."""
+
+import contextlib
+import re
+import subprocess
+
+import pytest
+from test_disk import VERIFY, debian
+from test_net import tap
+
+from duetlab import guests, vm
+
+NET = "ip addr add 192.168.77.2/24 dev eth0; ip link set eth0 up"
+HOST = "192.168.77.1"
+
+
+def device(guest, name):
+    return next(d for d in guest.stats["devices"] if d["name"] == name)
+
+
+def kicks(queues):
+    return sum(q.get("kicks", 0) for q in queues.values())
+
+
+@contextlib.contextmanager
+def iperf_server():
+    peer = subprocess.Popen(vm.lab_command("iperf3", "-s", "--forceflush"), stdout=subprocess.PIPE,
+                            text=True)
+    try:
+        while "listening" not in peer.stdout.readline():
+            assert peer.poll() is None, "iperf3 -s ended"
+        yield
+    finally:
+        peer.terminate()
+        peer.wait()
+
+
+def test_vhost_moves_frames_without_exits():
+    script = f"""
+{NET}
+iperf3 -c {HOST} -n 30M && echo "sent"
+iperf3 -c {HOST} -n 30M -R && echo "received"
+ping -c 5 -i 0.2 -s 4000 {HOST} && echo "ping ok"
+"""
+    with tap() as name, iperf_server(), debian(
+            "--net", f"tap,ifname={name},vhost=on", script=script) as guest:
+        console = guest.succeed(limit=600)
+        net = device(guest, "net0")
+        exits = guest.stats["exits"]["by_device"]["net0"]
+    for words in ("sent", "received", "ping ok"):
+        assert words in console
+    assert net["vhost"] == "on"
+    assert net["needed_resets"] == 0
+    # The kernel counts nothing for us; the control queue is ours.
+    assert not {"kicks", "interrupts", "chains", "frames"} & (
+        set(net["queues"].get("queue0", {})) | set(net["queues"].get("queue1", {})))
+    assert net["queues"]["queue2"]["kicks"] < 100
+    # 60 MB are more than 40 thousand frames; these are the registers of setting up and going away.
+    assert exits["reads"] + exits["writes"] < 300
+
+
+def test_vhost_with_several_queues():
+    script = f"""
+{NET}
+ls -d /sys/class/net/eth0/queues/rx-1 && ping -c 5 -i 0.2 {HOST} && echo "two ok"
+ethtool -L eth0 combined 1 && ping -c 5 -i 0.2 {HOST} && echo "one ok"
+ethtool -L eth0 combined 2 && ping -c 5 -i 0.2 {HOST} && echo "two again ok"
+"""
+    with tap(multi_queue=True) as name, debian(
+            "--net", f"tap,ifname={name},queues=2,vhost=on", "--cpus", "2", script=script) as guest:
+        console = guest.succeed()
+    for words in ("two ok", "one ok", "two again ok"):
+        assert words in console
+
+
+def test_vhost_survives_the_driver():
+    """The rings go to the kernel, come back and go again: another driver, then another machine."""
+    script = f"""
+for n in 1 2 3; do
+	{NET}
+	ping -c 3 -i 0.2 {HOST} >/dev/null && echo "ping ok $n"
+	dev=$(basename $(readlink -f /sys/class/net/eth0/device))
+	echo $dev >/sys/bus/virtio/drivers/virtio_net/unbind
+	echo $dev >/sys/bus/virtio/drivers/virtio_net/bind
+done
+{NET}
+ping -c 3 -i 0.2 {HOST} >/dev/null && echo "before reboot"
+reboot -f
+"""
+    with tap() as name, vm.Guest("--net", f"tap,ifname={name},vhost=on", script=script) as guest:
+        first = guest.wait_for("^before reboot")
+        for n in (1, 2, 3):
+            assert f"ping ok {n}" in guest.output[:first.start()]
+        guest.wait_for("^before reboot", after=first.end())
+
+
+def test_vhost_without_msix():
+    """The kernel cannot raise a line: duet's own path serves such a driver."""
+    script = f"{NET}\nping -c 5 -i 0.2 {HOST} && echo 'ping ok'"
+    with tap() as name, vm.Guest("--net", f"tap,ifname={name},vhost=on", "--cmdline", "pci=nomsi",
+                                 script=script) as guest:
+        assert "ping ok" in guest.succeed()
+        net = device(guest, "net0")
+    assert net["vhost"] == "off"
+    assert net["queues"]["queue0"]["frames"] >= 5
+
+
+def test_vhost_device_missing():
+    """One line that names the option and the remedy."""
+    hide = "mount --bind /dev/null /dev/vhost-net"
+    gone = "mkdir -p /tmp/dev && mount --rbind /dev /tmp/dev && mount -t tmpfs none /dev && " \
+           "mkdir /dev/net && for n in kvm null zero urandom net/tun; do : >/dev/$n; " \
+           "mount --bind /tmp/dev/$n /dev/$n; done"
+    kernel = guests.kernel("6.1-cloud")
+    with tap() as name:
+        for prepare, words in ((gone, "modprobe vhost_net"), (hide, "--net vhost=on")):
+            result = vm.run("unshare", "-m", "sh", "-c",
+                            f"{prepare} && exec {vm.DUET} run --kernel {kernel} "
+                            f"--net tap,ifname={name},vhost=on", check=False)
+            lines = [line for line in (result.stdout + result.stderr).splitlines() if line]
+            assert result.returncode == 1, lines
+            assert len(lines) == 1, lines
+            assert "--net vhost=on" in lines[0] and "/dev/vhost-net" in lines[0]
+            assert words in lines[0]
+
+
+@pytest.mark.parametrize("ring", ["split", "packed"])
+def test_polled_disk(ring, local_disk):
+    """Verified data, and next to no kicks under load."""
+    disk = local_disk("64M")
+    script = f"""
+set -e
+{VERIFY} --rw=randwrite --bs=4k --iodepth=32 --size=64M --number_ios=4000
+"""
+    with debian("--disk", f"path={disk},poll=on", "--ring", ring, script=script) as guest:
+        guest.succeed(limit=600)
+        queue = device(guest, "disk1")["queues"]["queue0"]
+    assert queue["chains"] >= 2000
+    assert queue["polls"] > 0
+    assert queue["kicks"] < queue["chains"] / 10
+
+
+def test_polled_net():
+    """Bulk both ways; kicks are rare, where without polling each burst costs one."""
+    script = f"""
+{NET}
+iperf3 -c {HOST} -n 20M && echo "sent"
+iperf3 -c {HOST} -n 20M -R && echo "received"
+"""
+    with tap() as name, iperf_server(), debian(
+            "--net", f"tap,ifname={name},poll=on", script=script) as guest:
+        console = guest.succeed(limit=600)
+        net = device(guest, "net0")
+    assert "sent" in console and "received" in console
+    queues = net["queues"]
+    chains = queues["queue0"]["chains"] + queues["queue1"]["chains"]
+    assert queues["queue1"]["polls"] > 0
+    assert kicks(queues) < chains / 10
+
+
+# CPU time of the thread named duet-io, in ticks of 10 ms, and the time; then the same 10 s later.
+IDLE = r"""
+pid=$(pgrep -nx duet) || exit 1
+for task in /proc/$pid/task/*; do
+	[ "$(cat $task/comm)" = duet-io ] && io=$task
+done
+for n in 1 2; do
+	set -- $(cut -d')' -f2 $io/stat) $(cut -d' ' -f1 /proc/uptime)
+	echo "ticks $((${12} + ${13})) uptime ${51}"
+	[ $n = 2 ] || sleep 10
+done
+"""
+
+
+def test_polling_costs_nothing_when_idle(local_disk):
+    """Less than 1 % of a CPU."""
+    disk = local_disk("64M")
+    script = f"{NET}\nping -c 3 {HOST}; dd if=/dev/vda of=/dev/null bs=4k count=500\n" \
+             "echo idle\nread line"
+    with tap() as name, vm.Guest("--net", f"tap,ifname={name},poll=on", "--disk",
+                                 f"path={disk},poll=on", script=script) as guest:
+        guest.wait_for("^idle")
+        text = vm.run("sh", "-c", IDLE).stdout
+    (before, then), (after, now) = re.findall(r"ticks (\d+) uptime ([\d.]+)", text)
+    used = (int(after) - int(before)) / 100 / (float(now) - float(then))
+    assert used < 0.01, text
+
+
+def test_iops_limit(local_disk):
+    """200 requests at 50 a second: at least 199 fiftieths of a second by the guest's clock."""
+    disk = local_disk("64M")
+    script = """
+fio --name=r --filename=/dev/vdb --direct=1 --rw=randread --bs=4k --iodepth=16 --ioengine=libaio \\
+	--number_ios=200 --size=64M --output-format=terse --terse-version=3 --output=/tmp/out
+echo "milliseconds $(cut -d';' -f9 /tmp/out)"
+"""
+    with debian("--disk", f"path={disk},iops=50", script=script) as guest:
+        console = guest.succeed(limit=300)
+    took = int(re.search(r"^milliseconds (\d+)", console, re.MULTILINE).group(1))
+    assert took >= 3900
