@@ -76,15 +76,40 @@ static void need_fast_paths(const struct doctor *doctor, struct doctor_finding *
 		lacks(finding, "KVM has no irqfd or ioeventfd; use a newer kernel");
 }
 
+/* Whether some PCI function of the host can be split into virtual ones. */
+static bool has_sriov(void)
+{
+	DIR *dir = opendir("/sys/bus/pci/devices");
+	struct dirent *entry;
+	bool found = false;
+
+	while (dir && !found && (entry = readdir(dir))) {
+		char path[512];
+
+		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/sriov_totalvfs",
+			entry->d_name);
+		found = access(path, F_OK) == 0;
+	}
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
 static void need_vfio(const struct doctor *doctor, struct doctor_finding *finding)
 {
 	(void)doctor;
-	if (entries_in("/sys/class/iommu", "") == 0)
+	/* A group exists once an IOMMU translates for something. */
+	if (entries_in("/sys/kernel/iommu_groups", "") == 0)
 		lacks(finding,
 			"no IOMMU; switch it on in the firmware and boot with intel_iommu=on or "
 			"amd_iommu=on");
-	if (access("/dev/vfio/vfio", F_OK) < 0)
-		lacks(finding, "no /dev/vfio/vfio; modprobe vfio-pci");
+	if (access("/dev/vfio/vfio", F_OK) < 0 || access("/sys/bus/pci/drivers/vfio-pci", F_OK) < 0)
+		lacks(finding, "no vfio-pci; modprobe vfio-pci");
+	if (access("/dev/vfio/vfio", R_OK | W_OK) < 0)
+		lacks(finding, "/dev/vfio/vfio may not be opened; run as root");
+	if (!has_sriov())
+		lacks(finding,
+			"no PCI function of this host has SR-IOV; whole functions can be passed");
 }
 
 static void need_ksm(const struct doctor *doctor, struct doctor_finding *finding)

@@ -100,9 +100,15 @@ void vfio_bars_free(struct vfio_function *vfio);
 int vfio_interrupts_init(struct vfio_function *vfio, struct error *err);
 void vfio_interrupts_sync(struct vfio_function *vfio);
 void vfio_interrupts_off(struct vfio_function *vfio);
-int vfio_interrupts_start(struct vfio_function *vfio);
-void vfio_interrupts_stop(struct vfio_function *vfio);
 void vfio_interrupts_free(struct vfio_function *vfio);
+int vfio_open_eventfd(int *fd);
+
+/* intx.c. start and stop: the watch on the I/O loop, where the IOAPIC is in user space. */
+int vfio_intx_init(struct vfio_function *vfio);
+int vfio_intx_on(struct vfio_function *vfio);
+void vfio_intx_off(struct vfio_function *vfio);
+int vfio_intx_start(struct vfio_function *vfio);
+void vfio_intx_stop(struct vfio_function *vfio);
 
 /* vfio.c: the device on any hardware, which belongs to it from now on. @container may be null. */
 int vfio_new_on(struct device **device, const char *name, struct vfio_hardware *hardware,

@@ -75,14 +75,14 @@ static void reset(struct device *device)
 static int start(struct device *device, struct error *err)
 {
 	struct vfio_function *vfio = vfio_of(device);
-	int ret = vfio_interrupts_start(vfio);
+	int ret = vfio_intx_start(vfio);
 
 	return ret < 0 ? error_errno(err, -ret, "--device vfio,host=%s: INTx", vfio->host) : 0;
 }
 
 static void stop(struct device *device)
 {
-	vfio_interrupts_stop(vfio_of(device));
+	vfio_intx_stop(vfio_of(device));
 }
 
 static const char *unmovable(const struct device *device)

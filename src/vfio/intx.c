@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * INTx masks itself when it fires, and is unmasked at the guest's EOI. With the IOAPIC in the
+ * kernel all of that stays there. With the IOAPIC in user space the eventfd is watched on the I/O
+ * loop, and the EOI, which comes through user space anyway, lowers the line before it unmasks.
+ */
+#include "base/checked.h"
+#include "vfio/internal.h"
+
+#include <errno.h>
+#include <poll.h>
+
+static struct bus_host *host_of(const struct vfio_function *vfio)
+{
+	return vfio->place.host;
+}
+
+/* I/O thread. */
+static void line_ready(struct loop_watch *watch, uint32_t events)
+{
+	struct vfio_function *vfio = container_of(watch, struct vfio_function, interrupts.watch);
+
+	atomic_fetch_add_explicit(&vfio->interrupts.intx, 1, memory_order_relaxed);
+	pci_set_intx(&vfio->function, true);
+}
+
+/* vCPU thread. The line is shared: only who raised it has masked itself. */
+static void line_ended(struct bus_eoi_watch *watch)
+{
+	struct vfio_function *vfio = container_of(watch, struct vfio_function, interrupts.eoi);
+
+	if (!atomic_load(&vfio->function.intx_level))
+		return;
+	pci_set_intx(&vfio->function, false);
+	vfio->hardware->ops->unmask(vfio->hardware, -1);
+}
+
+int vfio_intx_on(struct vfio_function *vfio)
+{
+	struct vfio_interrupts *interrupts = &vfio->interrupts;
+	struct bus_host *host = host_of(vfio);
+	unsigned gsi = pci_slot_gsi(vfio->function.slot);
+	int ret = 0;
+
+	if (!interrupts->in_user)
+		ret = host->ops->irqfd_attach_level(
+			host, gsi, interrupts->line, interrupts->unmask);
+	if (ret == 0)
+		ret = vfio->hardware->ops->set_irqs(
+			vfio->hardware, VFIO_INTERRUPT_INTX, &interrupts->line, 1);
+	if (ret == 0 && !interrupts->in_user)
+		ret = vfio->hardware->ops->unmask(vfio->hardware, interrupts->unmask);
+	return ret;
+}
+
+void vfio_intx_off(struct vfio_function *vfio)
+{
+	struct vfio_interrupts *interrupts = &vfio->interrupts;
+	struct bus_host *host = host_of(vfio);
+
+	if (interrupts->in_user)
+		pci_set_intx(&vfio->function, false);
+	else
+		host->ops->irqfd_detach(host, pci_slot_gsi(vfio->function.slot), interrupts->line);
+}
+
+static void watch_line(struct loop_task *task)
+{
+	struct vfio_interrupts *interrupts = container_of(task, struct vfio_interrupts, task);
+	struct vfio_function *vfio = container_of(interrupts, struct vfio_function, interrupts);
+
+	interrupts->result = loop_watch(
+		vfio->place.io, &interrupts->watch, interrupts->line, POLLIN, line_ready);
+}
+
+static void line_unwatched(struct loop_watch *watch)
+{
+	struct vfio_interrupts *interrupts = container_of(watch, struct vfio_interrupts, watch);
+
+	sem_post(&interrupts->unwatched);
+}
+
+static void unwatch_line(struct loop_task *task)
+{
+	struct vfio_interrupts *interrupts = container_of(task, struct vfio_interrupts, task);
+
+	loop_unwatch(&interrupts->watch, line_unwatched);
+}
+
+int vfio_intx_start(struct vfio_function *vfio)
+{
+	struct vfio_interrupts *interrupts = &vfio->interrupts;
+
+	if (!interrupts->in_user || interrupts->watching)
+		return 0;
+	interrupts->task.run = watch_line;
+	loop_call(vfio->place.io, &interrupts->task);
+	interrupts->watching = interrupts->result == 0;
+	return interrupts->result;
+}
+
+void vfio_intx_stop(struct vfio_function *vfio)
+{
+	struct vfio_interrupts *interrupts = &vfio->interrupts;
+
+	if (!interrupts->watching)
+		return;
+	interrupts->task.run = unwatch_line;
+	loop_call(vfio->place.io, &interrupts->task);
+	while (sem_wait(&interrupts->unwatched) < 0 && errno == EINTR)
+		;
+	interrupts->watching = false;
+}
+
+int vfio_intx_init(struct vfio_function *vfio)
+{
+	struct vfio_interrupts *interrupts = &vfio->interrupts;
+	struct bus_host *host = host_of(vfio);
+	int ret = vfio_open_eventfd(&interrupts->line);
+
+	if (ret == 0)
+		ret = vfio_open_eventfd(&interrupts->unmask);
+	if (ret < 0)
+		return ret;
+	interrupts->eoi.gsi = pci_slot_gsi(vfio->function.slot);
+	interrupts->eoi.ended = line_ended;
+	ret = host->ops->eoi_watch(host, &interrupts->eoi);
+	interrupts->in_user = ret == 0;
+	return ret == -ENOTSUP ? 0 : ret;
+}
