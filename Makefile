@@ -3,7 +3,7 @@
 # The build itself is Meson's (meson.build).
 
 BUILD := build
-.PHONY: all help deps build demo test bench lint fuzz shell clean
+.PHONY: all help deps build demo test bench experiments report lint fuzz shell clean
 
 all: build
 
@@ -11,6 +11,8 @@ help:
 	@echo "make demo    boot a stock Debian kernel under duet and show what it does"
 	@echo "make test    all tests (in the nested lab without hardware virtualization)"
 	@echo "make bench   performance, beside the peers that are installed"
+	@echo "make experiments  measure what the textbook claims of the I/O spectrum"
+	@echo "make report  $(BUILD)/report/index.html: what the experiments found, with plots"
 	@echo "make shell   an interactive guest"
 	@echo "make lint    formatting, clang-tidy, layers"
 	@echo "make fuzz    each fuzz target for a minute (SECONDS_EACH=60)"
@@ -37,6 +39,14 @@ test: build
 
 bench: build
 	@lab/bench
+
+experiments: build
+	@lab/lab experiment all
+
+# Experiments that have a record are not run again: make experiments does that.
+report: build
+	@[ -n "$$(ls $(BUILD)/experiments/*.json 2>/dev/null)" ] || lab/lab experiment all
+	@lab/lab report
 
 shell: build
 	@lab/demo --shell
