@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A guest at the IDE controller's registers, ports and configuration space alike, with memory that
- * changes while the engines run, on files in memory behind the real io_uring. Afterwards a software
- * reset must end in bounded time and an honest read must work.
+ * changes while the engines run and saved state that was tampered with, on files in memory behind
+ * the real io_uring. Afterwards a software reset must end in bounded time and an honest read must
+ * work.
  */
 #include "ide_rig.h"
 #include "input.h"
@@ -103,6 +104,32 @@ static void configure(struct ide_rig *rig, struct input *input)
 		&rig->machine, IDE_RIG_SLOT, at + (what & 6), 2, (uint32_t)input_number(input, 2));
 }
 
+/* Saves, changes some bytes and restores; a stream that is refused ends in a reset. */
+static void restore_changed(struct ide_rig *rig, struct input *input)
+{
+	struct device *device = rig->device;
+	struct state_writer writer;
+	struct state_reader reader;
+	struct error err;
+
+	device->ops->stop(device);
+	state_writer_init(&writer);
+	state_section_begin(&writer, "ide", 1);
+	device->ops->save(device, &writer);
+	state_section_close(&writer);
+	must(state_writer_finish(&writer) == 0, "save");
+	must(state_reader_init(&reader, writer.bytes, writer.length, &err) == 0, "read");
+	must(state_section_next(&reader, &err) == 1, "section");
+	for (unsigned i = (unsigned)input_number(input, 1) & 7; i; i--) {
+		size_t at = input_number(input, 2) % (reader.section_end - reader.at);
+
+		writer.bytes[reader.at + at] = (uint8_t)input_number(input, 1);
+	}
+	if (device->ops->restore(device, &reader, &err) < 0)
+		device->ops->reset(device);
+	state_writer_free(&writer);
+}
+
 static void outside(struct ide_rig *rig, struct input *input)
 {
 	const uint8_t what = (uint8_t)input_number(input, 1);
@@ -117,6 +144,8 @@ static void outside(struct ide_rig *rig, struct input *input)
 			rig->device->ops->start(rig->device, &err);
 	} else if (what & 4) {
 		rig->device->ops->reset(rig->device);
+	} else if (what & 8) {
+		restore_changed(rig, input);
 	} else {
 		ide_settle(rig);
 	}

@@ -14,69 +14,6 @@ struct command {
 	bool durable;  /* past all caches (FUA) */
 };
 
-static uint8_t *register_pair(struct ide_channel *channel, bool previous)
-{
-	return previous ? channel->previous : channel->current;
-}
-
-static void put_lba28(struct ide_channel *channel, uint64_t lba)
-{
-	for (unsigned i = 0; i < 3; i++)
-		channel->current[IDE_LBA_LOW + i] = (uint8_t)(lba >> 8 * i);
-	channel->device =
-		(uint8_t)((channel->device & ~IDE_DEVICE_HEAD) | (lba >> 24 & IDE_DEVICE_HEAD));
-}
-
-static void put_lba48(struct ide_channel *channel, uint64_t lba)
-{
-	for (unsigned i = 0; i < 6; i++)
-		register_pair(channel, i >= 3)[IDE_LBA_LOW + i % 3] = (uint8_t)(lba >> 8 * i);
-}
-
-static void put_chs(struct ide_channel *channel, const struct ide_drive *drive, uint64_t lba)
-{
-	const uint64_t row = lba / drive->track;
-
-	channel->current[IDE_LBA_LOW] = (uint8_t)(lba % drive->track + 1);
-	channel->current[IDE_LBA_MID] = (uint8_t)(row / drive->heads);
-	channel->current[IDE_LBA_HIGH] = (uint8_t)(row / drive->heads >> 8);
-	channel->device = (uint8_t)((channel->device & ~IDE_DEVICE_HEAD) | row % drive->heads);
-}
-
-static uint64_t get_lba(struct ide_channel *channel, bool ext)
-{
-	uint64_t lba = 0;
-
-	for (unsigned i = 0; i < (ext ? 6 : 3); i++)
-		lba |= (uint64_t)register_pair(channel, i >= 3)[IDE_LBA_LOW + i % 3] << 8 * i;
-	return ext ? lba : lba | (uint64_t)(channel->device & IDE_DEVICE_HEAD) << 24;
-}
-
-/* False: there is no such sector. */
-static bool get_chs(const struct ide_channel *channel, const struct ide_drive *drive, uint64_t *lba)
-{
-	const unsigned sector = channel->current[IDE_LBA_LOW];
-	const unsigned head = channel->device & IDE_DEVICE_HEAD;
-	const uint64_t cylinder =
-		channel->current[IDE_LBA_MID] | (uint64_t)channel->current[IDE_LBA_HIGH] << 8;
-
-	if (sector == 0 || sector > drive->track || head >= drive->heads ||
-		cylinder >= drive->cylinders)
-		return false;
-	*lba = (cylinder * drive->heads + head) * drive->track + sector - 1;
-	return true;
-}
-
-static uint32_t get_count(const struct ide_channel *channel, bool ext)
-{
-	const uint32_t low = channel->current[IDE_COUNT];
-	const uint32_t count = ext ? low | (uint32_t)channel->previous[IDE_COUNT] << 8 : low;
-
-	if (count)
-		return count;
-	return ext ? 0x10000 : 0x100;
-}
-
 static void end_locked(struct ide_channel *channel, uint8_t error)
 {
 	struct ide_drive *drive = ide_active(channel);
@@ -100,14 +37,9 @@ void ide_fail_locked(struct ide_channel *channel, uint8_t error)
 void ide_fail_there_locked(struct ide_channel *channel, uint8_t error)
 {
 	const struct ide_transfer *transfer = &channel->transfer;
-	const uint64_t lba = transfer->offset / IDE_SECTOR;
 
-	if (transfer->ext)
-		put_lba48(channel, lba);
-	else if (transfer->chs)
-		put_chs(channel, ide_active(channel), lba);
-	else
-		put_lba28(channel, lba);
+	ide_put_address_locked(
+		channel, transfer->offset / IDE_SECTOR, transfer->ext, transfer->chs);
 	end_locked(channel, error);
 }
 
@@ -145,14 +77,12 @@ static bool aim(
 	struct ide_channel *channel, const struct ide_drive *drive, const struct command *command)
 {
 	struct ide_transfer *transfer = &channel->transfer;
-	const uint32_t count = get_count(channel, command->ext);
+	const uint32_t count = ide_get_count_locked(channel, command->ext);
 	uint64_t lba = 0;
 
 	transfer->ext = command->ext;
 	transfer->chs = !(channel->device & IDE_DEVICE_LBA);
-	if (!transfer->chs)
-		lba = get_lba(channel, command->ext);
-	else if (!get_chs(channel, drive, &lba))
+	if (!ide_get_address_locked(channel, drive, command->ext, &lba))
 		return false;
 	if (!range_within(lba, count, drive->sectors))
 		return false;
@@ -247,10 +177,8 @@ static void run_native_max(
 		ide_fail_locked(channel, IDE_ERROR_ABRT);
 		return;
 	}
-	if (command->ext)
-		put_lba48(channel, last);
-	else
-		put_lba28(channel, min_u64(last, 0xfffffff));
+	ide_put_address_locked(
+		channel, command->ext ? last : min_u64(last, 0xfffffff), command->ext, false);
 	ide_complete_locked(channel);
 }
 

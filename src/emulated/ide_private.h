@@ -4,6 +4,7 @@
  *
  * ide.c          the PCI function and the device's life
  * ide_channel.c  registers of a channel, drive select, interrupts, reset
+ * ide_address.c  addresses in the registers
  * ide_command.c  commands; ide_identify.c what a drive says of itself
  * ide_pio.c      the data port
  * ide_request.c  requests at the back end, and what follows each
@@ -199,6 +200,14 @@ void ide_complete_locked(struct ide_channel *channel);
 void ide_fail_locked(struct ide_channel *channel, uint8_t error);
 /* As above, at transfer.offset, which the guest is told. */
 void ide_fail_there_locked(struct ide_channel *channel, uint8_t error);
+
+/* ide_address.c */
+/* False: there is no such sector (by cylinder, head and sector; others are not checked). */
+bool ide_get_address_locked(
+	struct ide_channel *channel, const struct ide_drive *drive, bool ext, uint64_t *lba);
+/* For the selected drive. */
+void ide_put_address_locked(struct ide_channel *channel, uint64_t lba, bool ext, bool chs);
+uint32_t ide_get_count_locked(const struct ide_channel *channel, bool ext);
 
 /* ide_identify.c */
 void ide_identify(const struct ide_drive *drive, uint8_t data[IDE_SECTOR]);

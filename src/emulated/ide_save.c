@@ -110,6 +110,22 @@ static bool transfer_holds(const struct ide_transfer *transfer, const struct ide
 	       (transfer->kind == IDE_PIO_IN || transfer->filled == ide_chunk(transfer));
 }
 
+/* Without a request under way a drive is busy only while the guest holds it in reset, or while a
+ * DMA command waits for the engine: any other would be busy for ever. */
+static bool rest_holds(const struct ide_channel *channel)
+{
+	const enum ide_kind kind = channel->transfer.kind;
+	const bool dma = kind == IDE_DMA_IN || kind == IDE_DMA_OUT;
+
+	if (channel->resetting != ((channel->control & IDE_CONTROL_SRST) != 0))
+		return false;
+	for (unsigned i = 0; i < ARRAY_SIZE(channel->drives); i++)
+		if ((channel->drives[i].status & IDE_STATUS_BSY) && !channel->resetting &&
+			!(dma && channel->transfer.drive == i))
+			return false;
+	return true;
+}
+
 static void restore_transfer(struct ide_transfer *transfer, struct state_reader *reader)
 {
 	transfer->kind = (enum ide_kind)state_get_u8(reader);
@@ -154,6 +170,8 @@ static int restore_channel(struct ide_channel *channel, struct state_reader *rea
 	if (reader->failed || !transfer_holds(&transfer, channel))
 		return -EINVAL;
 	channel->transfer = transfer;
+	if (!rest_holds(channel))
+		return -EINVAL;
 	state_get_bytes(reader, channel->buffer, transfer.filled);
 	return reader->failed ? -EINVAL : 0;
 }
