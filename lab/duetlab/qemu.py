@@ -39,7 +39,7 @@ MENDS = (
     (
         r"^([ \t]*)cs->interrupt_request \|= CPU_INTERRUPT_VIRQ;\n",
         "{indent}{lock}(); /* mended: other threads set bits of theirs */\n"
-        "{indent}cs->interrupt_request |= (CPU_INTERRUPT_VIRQ);\n"
+        "{indent}cs->interrupt_request |= CPU_INTERRUPT_VIRQ;\n"
         "{indent}{unlock}();\n",
     ),
     (

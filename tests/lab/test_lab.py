@@ -461,7 +461,7 @@ def test_the_mends_go_in_once(tmp_path):
     qemu._mend(tmp_path)
     once = path.read_text()
     assert once.count("cs->exception_index = -1;") == 1
-    assert once.index("bql_lock();") < once.index("|= (CPU_INTERRUPT_VIRQ)")
+    assert once.index("bql_lock();") < once.index("|= CPU_INTERRUPT_VIRQ")
     assert "&= ~CPU_INTERRUPT_VIRQ" not in once
     qemu._mend(tmp_path)
     assert path.read_text() == once
