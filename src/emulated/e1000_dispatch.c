@@ -11,8 +11,8 @@
 struct reg {
 	uint16_t offset;
 	uint16_t words; /* 0 counts as 1 */
-	const char *name;
 	uint32_t writable;
+	const char *name;
 	uint32_t (*read)(struct e1000 *e, unsigned offset);
 	void (*write)(struct e1000 *e, unsigned offset, uint32_t value);
 };

@@ -107,6 +107,12 @@ static const struct refusal refusals[] = {
 	{"--net", "user,mac=01:00:00:00:00:00", "unicast"},
 	{"--net", "user,mac=52:54:00:12:34", "unicast"},
 	{"--net", "user,mtu=12", "from 68"},
+	{"--net", "user,model=ne2000", "choose virtio or e1000"},
+	{"--net", "tap,ifname=t,model=e1000,queues=2", "for model=virtio"},
+	{"--net", "user,mtu=9000,model=e1000", "for model=virtio"},
+	{"--net", "tap,ifname=t,poll=on,model=e1000", "for model=virtio"},
+	{"--net", "tap,ifname=t,vhost=on,model=e1000", "vhost=on is for"},
+	{"--net", "user,vhost=on", "vhost=on is for"},
 	{"--device", "usb,host=1", "unknown kind"},
 	{"--device", "vfio", "names no function"},
 	{"--device", "vfio,slot=3", "unknown"},
@@ -225,6 +231,26 @@ static void takes_kinds_of_disks(void **state)
 	run_options_free(&options);
 }
 
+static void takes_kinds_of_nets(void **state)
+{
+	struct run_options options;
+	struct error err = {0};
+
+	(void)state;
+	assert_int_equal(PARSE(&options, &err, "--net", "user,model=e1000", "--net",
+				 "tap,ifname=t,model=e1000,mac=52:54:00:12:34:56", "--net",
+				 "tap,ifname=u,model=virtio,vhost=on", "--net", "user,poll=on"),
+		0);
+	assert_int_equal(options.config.nets[0].model, NET_MODEL_E1000);
+	assert_int_equal(options.config.nets[1].model, NET_MODEL_E1000);
+	assert_true(options.config.nets[1].has_mac);
+	assert_int_equal(options.config.nets[2].model, NET_MODEL_VIRTIO);
+	assert_true(options.config.nets[2].vhost);
+	assert_int_equal(options.config.nets[3].model, NET_MODEL_VIRTIO);
+	assert_true(options.config.nets[3].poll);
+	run_options_free(&options);
+}
+
 /* One controller: four drives, wherever they stand among the others. */
 static void bounds_the_ide_disks(void **state)
 {
@@ -279,6 +305,7 @@ int main(void)
 		cmocka_unit_test(needs_a_value),
 		cmocka_unit_test(bounds_the_disks),
 		cmocka_unit_test(takes_kinds_of_disks),
+		cmocka_unit_test(takes_kinds_of_nets),
 		cmocka_unit_test(bounds_the_ide_disks),
 		cmocka_unit_test(user_words_win),
 	};
