@@ -135,6 +135,10 @@ void loop_signal(struct loop *loop, int eventfd)
 
 	io_uring_prep_write(sqe, eventfd, &one, sizeof(one), 0);
 	loop_submit(loop, sqe, &ignored);
+	/* Its completion would end the very wait it goes with, for nothing. Older kernels than 5.17
+	 * refuse the flag, and pay with one more system call. */
+	if (loop->ring.features & IORING_FEAT_CQE_SKIP)
+		sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
 }
 
 void loop_cancel(struct loop *loop, struct loop_op *op)

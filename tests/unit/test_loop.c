@@ -187,6 +187,66 @@ static void ends_a_round_though_work_goes_on(void **state)
 	loop_free(rounds.loop);
 }
 
+struct signaller {
+	struct loop_task task;
+	struct loop_hook hook;
+	struct loop *loop;
+	int fd;
+	unsigned rounds;
+};
+
+static void signal_in_a_round(struct loop_task *task)
+{
+	struct signaller *signaller = container_of(task, struct signaller, task);
+
+	loop_signal(signaller->loop, signaller->fd);
+}
+
+static void count_signaller_round(struct loop_hook *hook)
+{
+	container_of(hook, struct signaller, hook)->rounds++;
+}
+
+static void *run_loop(void *opaque)
+{
+	return loop_run(opaque) == 0 ? NULL : opaque;
+}
+
+/* A signal goes out with the next wait and does not end it: one round for each, not two. */
+static void signals_without_a_round_of_their_own(void **state)
+{
+	enum {
+		SIGNALS = 500
+	};
+	struct signaller signaller = {
+		.task.run = signal_in_a_round, .hook.run = count_signaller_round};
+	struct io_uring probe;
+	pthread_t thread;
+	uint64_t value;
+	bool skips;
+
+	(void)state;
+	assert_int_equal(io_uring_queue_init(2, &probe, 0), 0);
+	skips = probe.features & IORING_FEAT_CQE_SKIP;
+	io_uring_queue_exit(&probe);
+	if (!skips)
+		skip();
+	signaller.fd = eventfd(0, 0);
+	assert_int_equal(loop_new(&signaller.loop, 8, NULL), 0);
+	loop_add_hook(signaller.loop, &signaller.hook);
+	pthread_create(&thread, NULL, run_loop, signaller.loop);
+	for (unsigned i = 0; i < SIGNALS; i++) {
+		loop_post(signaller.loop, &signaller.task);
+		/* It has gone out, so the loop waits or is about to. */
+		assert_int_equal(read(signaller.fd, &value, sizeof(value)), sizeof(value));
+	}
+	loop_stop(signaller.loop);
+	pthread_join(thread, NULL);
+	assert_in_range(signaller.rounds, 1, SIGNALS + SIGNALS / 4);
+	loop_free(signaller.loop);
+	close(signaller.fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -195,6 +255,7 @@ int main(void)
 		cmocka_unit_test(runs_posted_tasks_in_its_thread),
 		cmocka_unit_test(submits_beyond_its_queue),
 		cmocka_unit_test(ends_a_round_though_work_goes_on),
+		cmocka_unit_test(signals_without_a_round_of_their_own),
 	};
 
 	return cmocka_run_group_tests_name("loop", tests, NULL, NULL);
