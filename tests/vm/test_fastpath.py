@@ -127,18 +127,19 @@ def test_vhost_device_missing():
 
 @pytest.mark.parametrize("ring", ["split", "packed"])
 def test_polled_disk(ring, local_disk):
-    """Verified data, and next to no kicks under load."""
+    """Verified data at depth 1, where each request would cost a kick. Few are left; how few depends on
+    how well the lab host's two CPUs get theirs."""
     disk = local_disk("64M")
     script = f"""
 set -e
-{VERIFY} --rw=randwrite --bs=4k --iodepth=32 --size=64M --number_ios=4000
+{VERIFY} --rw=randwrite --bs=4k --iodepth=1 --size=6M
 """
     with debian("--disk", f"path={disk},poll=on", "--ring", ring, script=script) as guest:
         guest.succeed(limit=600)
         queue = device(guest, "disk1")["queues"]["queue0"]
     assert queue["chains"] >= 2000
     assert queue["polls"] > 0
-    assert queue["kicks"] < queue["chains"] / 10
+    assert queue["kicks"] < queue["chains"] / 2
 
 
 def test_polled_net():
@@ -192,10 +193,12 @@ def test_iops_limit(local_disk):
     disk = local_disk("64M")
     script = """
 fio --name=r --filename=/dev/vdb --direct=1 --rw=randread --bs=4k --iodepth=16 --ioengine=libaio \\
-	--number_ios=200 --size=64M --output-format=terse --terse-version=3 --output=/tmp/out
-echo "milliseconds $(cut -d';' -f9 /tmp/out)"
+	--number_ios=200 --size=64M --output-format=terse --terse-version=3 >/tmp/out
+echo "milliseconds $(tail -n 1 /tmp/out | cut -d';' -f9)"
 """
     with debian("--disk", f"path={disk},iops=50", script=script) as guest:
         console = guest.succeed(limit=300)
-    took = int(re.search(r"^milliseconds (\d+)", console, re.MULTILINE).group(1))
+    found = re.search(r"^milliseconds (\d+)", console, re.MULTILINE)
+    assert found, console[-2000:]
+    took = int(found.group(1))
     assert took >= 3900
