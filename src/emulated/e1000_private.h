@@ -167,6 +167,10 @@ static inline uint32_t e1000_ring_filled(const struct e1000_ring *ring)
 
 /* All functions below want the lock held, but where they say otherwise. */
 
+/* e1000_receive.c: writes the status byte of a descriptor of either ring, after all that was
+ * written before. False: it is not memory. */
+bool e1000_set_status(struct e1000 *e, gpa_t descriptor, uint8_t status);
+
 /* e1000.c. Reset as by CTRL.RST. */
 void e1000_reset(struct e1000 *e);
 /* Frames go round inside the device. */

@@ -37,6 +37,18 @@ static uint32_t buffer_size(uint32_t rctl)
 	return rctl & RCTL_BSEX && shift ? 32768U >> shift : 2048U >> shift;
 }
 
+bool e1000_set_status(struct e1000 *e, gpa_t descriptor, uint8_t status)
+{
+	gpa_t gpa = gpa_add(descriptor, 12);
+	_Atomic uint8_t *at = memory_at(e->memory, gpa, 1);
+
+	if (!at)
+		return false;
+	atomic_store_explicit(at, status, memory_order_release);
+	memory_mark_dirty(e->memory, gpa, 1);
+	return true;
+}
+
 /* What goes into the descriptors of a frame. */
 struct receipt {
 	const uint8_t *data;
@@ -54,11 +66,10 @@ static bool write_back(struct e1000 *e, gpa_t at, uint16_t length, const struct 
 	store_le16(upper + 2, receipt->sum);
 	upper[5] = errors;
 	store_le16(upper + 6, receipt->tag);
-	if (memory_write(e->memory, gpa_add(at, 8), upper, sizeof(upper)) < 0)
-		return false;
-	/* The driver trusts all else of it once it sees DD. */
-	atomic_thread_fence(memory_order_release);
-	return memory_write(e->memory, gpa_add(at, 12), &status, sizeof(status)) == 0;
+	/* The status comes last, and is not touched before: the driver looks at it all the time. */
+	return memory_write(e->memory, gpa_add(at, 8), upper, 4) == 0 &&
+	       memory_write(e->memory, gpa_add(at, 13), upper + 5, 3) == 0 &&
+	       e1000_set_status(e, at, status);
 }
 
 /* One descriptor's part; false: the ring itself is not memory. */

@@ -104,7 +104,7 @@ static void write_back(struct e1000 *e, const struct descriptor *descriptor)
 		e->transmit.report_late = true;
 	else
 		e->transmit.report = true;
-	if (memory_write(e->memory, gpa_add(descriptor->at, 12), &status, sizeof(status)) < 0)
+	if (!e1000_set_status(e, descriptor->at, status))
 		e1000_dma_error(e, "transmit ring");
 }
 

@@ -179,13 +179,13 @@ static void go(struct rig *rig)
 static uint8_t await_receive(struct rig *rig, uint16_t *length)
 {
 	const struct timespec step = {.tv_nsec = 500000};
-	volatile uint8_t *at = rig->machine.ram + RX_RING + 16UL * rig->receive_next;
+	uint8_t *at = rig->machine.ram + RX_RING + 16UL * rig->receive_next;
+	_Atomic uint8_t *status = (_Atomic uint8_t *)at + 12;
 
-	for (unsigned i = 0; i < 10000 && !(at[12] & RXD_DD); i++)
+	for (unsigned i = 0; i < 10000 && !(atomic_load(status) & RXD_DD); i++)
 		nanosleep(&step, NULL);
-	assert_true(at[12] & RXD_DD);
-	atomic_thread_fence(memory_order_acquire);
-	*length = load_le16((const uint8_t *)at + 8);
+	assert_true(atomic_load(status) & RXD_DD);
+	*length = load_le16(at + 8);
 	rig->receive_next = (rig->receive_next + 1) % COUNT;
 	return at[12];
 }

@@ -86,14 +86,15 @@ def peer(size):
 
 
 CARRY = """
-nc $peer 7001 </dev/null | sha256sum | sed 's/^/came /'
+mkfifo /tmp/silent
+nc $peer 7001 <>/tmp/silent | sha256sum | sed 's/^/came /'
 head -c 6000000 /dev/urandom >/tmp/data
 sha256sum </tmp/data | sed 's/^/went /'
 nc $peer 7001 </tmp/data && echo "all sent"
 """
 BY_PASST = """
 ip link set eth0 up
-udhcpc -i eth0 -n -q -t 10 -T 2 -s /etc/udhcpc.script >/dev/null 2>&1
+udhcpc -i eth0 -n -q -t 10 -T 2 -s /etc/udhcpc/default.script >/dev/null 2>&1
 peer=$(ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p')
 """
 
