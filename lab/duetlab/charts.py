@@ -83,9 +83,11 @@ def _dress(axes, chart: dict) -> None:
             axis.set_minor_formatter(NullFormatter())
         if name == "y" or chart["series"][0]["style"] != "bars":
             axis.set_major_formatter(FuncFormatter(lambda value, _: si(value)))
-    axes.set_xlabel(chart.get("x_label", ""))
-    emulated = " (emulated time)" if chart.get("emulated") else ""
-    axes.set_ylabel(chart.get("y_label", "") + emulated)
+    labels = {"x": chart.get("x_label", ""), "y": chart.get("y_label", "")}
+    if chart.get("emulated"):
+        labels["x" if "time" in labels["x"] else "y"] += " (emulated)"
+    axes.set_xlabel(labels["x"])
+    axes.set_ylabel(labels["y"])
     axes.grid(axis="y")
     axes.set_axisbelow(True)
     if len(chart["series"]) > 1:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the chapter predicts, in numbers; nothing here measures."""
 
+import math
+
 
 class Skipped(Exception):
     """This part cannot be measured here; the message says why."""
@@ -33,12 +35,16 @@ def fit_quality(measured: list[float], predicted: list[float]) -> float:
 
 def kick_model(points: list[dict]) -> dict:
     """cost per packet = c + H * kicks + I * interrupts, of POINTS with k, kicks, interrupts
-    (both for each packet) and cost."""
-    rows = [([1, point["kicks"], point["interrupts"]], point["cost"]) for point in points]
+    (both for each packet) and cost. Relative errors count: a tenth at k = 256 as much as at k = 1.
+
+    `crossover` is H/I, None unless both came out positive; r2 is of the logarithms."""
+    rows = [([1 / p["cost"], p["kicks"] / p["cost"], p["interrupts"] / p["cost"]], 1) for p in points]
     c, hypercall, interrupt = least_squares(rows)
     predicted = [c + hypercall * p["kicks"] + interrupt * p["interrupts"] for p in points]
-    return {"c": c, "H": hypercall, "I": interrupt, "crossover": hypercall / interrupt,
-            "r2": fit_quality([p["cost"] for p in points], predicted), "predicted": predicted}  # fmt: skip
+    sound = min(predicted) > 0
+    quality = fit_quality([math.log(p["cost"]) for p in points], [math.log(y) for y in predicted]) if sound else 0.0
+    crossover = hypercall / interrupt if hypercall > 0 and interrupt > 0 else None
+    return {"c": c, "H": hypercall, "I": interrupt, "crossover": crossover, "r2": quality, "predicted": predicted}
 
 
 def bounded_iops(limit: float, cpu_bound: float) -> float:

@@ -5,6 +5,7 @@ import html
 import importlib.util
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -120,7 +121,8 @@ def _guide(found: list[dict]) -> str:
 
 def _section(record: dict) -> str:
     parts = [f"<section id='{text(record['name'])}'><h2>{text(record['title'])}</h2><p>{text(record['what'])}</p>",
-             _skipped(record), *map(_claim, record["claims"]), _symbols(record), *map(_chart, record["charts"]),
+             _skipped(record), *map(_claim, record["claims"]), _symbols(record),
+             "<div class='charts'>", *map(_chart, record["charts"]), "</div>",
              *(_table(table) for table in record["tables"]), _confounders(record), _versions(record), "</section>"]
     return "".join(parts)
 
@@ -152,10 +154,17 @@ def _chart(chart: dict) -> str:
 
 
 def _table(table: dict) -> str:
-    head = "".join(f"<th>{text(column)}</th>" for column in table["columns"])
-    rows = "".join("<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>" for row in table["rows"])
+    kinds = [" class='number'" if all(_number(row[nth]) for row in table["rows"]) else ""
+             for nth in range(len(table["columns"]))]
+    head = "".join(f"<th{kind}>{text(column)}</th>" for column, kind in zip(table["columns"], kinds, strict=True))
+    rows = "".join("<tr>" + "".join(f"<td{kind}>{text(cell)}</td>" for cell, kind in zip(row, kinds, strict=True)) + "</tr>"
+                   for row in table["rows"])
     return (f"<h3>{text(table['title'])}{_mark(table.get('emulated', False))}</h3><div class='scroll'>"
             f"<table class='figures'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>")
+
+
+def _number(cell) -> bool:
+    return re.fullmatch(r"[-–]?[\d.]*( [kMG%])?", str(cell)) is not None
 
 
 def _confounders(record: dict) -> str:

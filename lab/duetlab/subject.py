@@ -20,15 +20,16 @@ BYSTANDERS = ("serial",)  # typing commands is not part of what is measured
 
 
 class Subject:
-    """Use as a context manager. OPTIONS are duet's; pinned once it runs."""
+    """Use as a context manager. OPTIONS are duet's; pinned once it runs. PEER: as for vm.Guest."""
 
-    def __init__(self, lab: ExperimentLab, *options: str, words: str = "", memory: str = "512M"):
+    def __init__(self, lab: ExperimentLab, *options: str, words: str = "", memory: str = "512M",
+                 peer=None):
         self.lab = lab
         keep_pid = ("sh", "-c", f'echo $$ >{PID_FILE}; exec "$@"', "sh")
         self.guest = vm.Guest("--cache", f"{HOME}/kernels", "--entropy", "off",
                               "--cmdline", f"quiet {words}".strip(), *options, kernel=KERNEL,
                               initrd=initrd_of_guest(), memory=memory, program=f"{HOME}/duet",
-                              wrapper=keep_pid, direct=not lab.counts)
+                              wrapper=keep_pid, direct=not lab.counts, peer=peer)
 
     def __enter__(self):
         try:
@@ -81,16 +82,20 @@ class Subject:
 
         `counts` is exact, from mark to mark; None on hardware. `steps` in it has
         the same for each round trip, batch or group of requests. The rest includes the warm-up."""
+        before = self.statistics()
+        found = self.counted(text)
+        after = self.statistics()
+        return {**found, "accesses": accesses(before, after), "devices": devices(before, after)}
+
+    def counted(self, text: str) -> dict:
+        """`measure` without what only duet can tell."""
         if self.lab.counts:
             plugin.marks(self.lab.host)
-        before = self.statistics()
         output = self.command(text)
-        after = self.statistics()
         answer = next((line for line in output.splitlines() if line.startswith("{")), None)
         if answer is None:
             raise vm.GuestFailure(f"in the guest: {text}: no answer\n{output.strip()[-500:]}")
-        return {"answer": json.loads(answer), "accesses": accesses(before, after),
-                "devices": devices(before, after), "counts": self._counts()}
+        return {"answer": json.loads(answer), "counts": self._counts()}
 
     def _counts(self) -> dict | None:
         if not self.lab.counts:
@@ -110,6 +115,12 @@ def _difference(before: dict, after: dict) -> dict:
     counts = {name: after["sum"][name] - before["sum"][name] for name in after["sum"]}
     counts["host"] = counts["host_user"] + counts["host_kernel"]
     return counts
+
+
+def together(steps: list[dict], size: int) -> list[dict]:
+    """SIZE steps in a row as one, so that what began in one and ended in the next counts once."""
+    groups = [steps[at:at + size] for at in range(0, len(steps) - size + 1, size)]
+    return [{name: sum(step[name] for step in group) for name in group[0]} for group in groups]
 
 
 def undisturbed(steps: list[dict]) -> dict:
@@ -141,6 +152,15 @@ def accesses(before: dict, after: dict) -> dict[str, int]:
     # Each of the two signals for statistics may interrupt a vCPU.
     ours = {name: count for name, count in found.items() if name not in (*BYSTANDERS, "interrupted")}
     return {name: count for name, count in ours.items() if count}
+
+
+def user_exits(before: dict, after: dict) -> int:
+    """Exits to user space between two statistics. One may bring many accesses: string instructions."""
+    both = [statistics["exits"]["by_cause"] for statistics in (before, after)]
+    total, interrupted = (both[1][name] - both[0][name] for name in ("total", "interrupted"))
+    typing = sum(now[way] - before["exits"]["by_device"].get(name, {}).get(way, 0)
+                 for name, now in after["exits"]["by_device"].items() if name in BYSTANDERS for way in ("reads", "writes"))
+    return max(0, total - interrupted - typing)
 
 
 def devices(before: dict, after: dict) -> dict[str, dict]:

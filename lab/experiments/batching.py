@@ -106,6 +106,8 @@ def chart(record, points: list[dict], model: dict, unit: str) -> None:
                  "at the right is c, the work on the packet itself.", series,
                  x_label="k, packets for each kick", y_label=f"{unit} for each packet", log_x=True, log_y=True,
                  emulated=not unit == "instructions")
+    if not model["crossover"]:
+        return  # no lines that could cross
     ratio = model["crossover"]
     record.chart("Notification alone: shared kick against an interrupt for each packet",
                  f"The falling line H/k crosses the level line I at k = {ratio:.1f}.",
@@ -129,18 +131,18 @@ def table(record, points: list[dict], model: dict, unit: str) -> None:
 
 
 def verdict(record, points: list[dict], model: dict, unit: str) -> None:
-    good = model["r2"] > 0.95 and model["H"] > 0 and model["I"] > 0
+    ratio = model["crossover"]
+    good = model["r2"] > 0.95 and ratio is not None
     one = next(p["cost"] for p in points if p["k"] == 1 and p["mode"] == "poll")
     last = next(p["cost"] for p in points if p["k"] == BATCH_SIZES[-1] and p["mode"] == "poll")
     record.claim(
         "M3", "When k packets share one kick that costs H, each pays H/k; an interrupt for each packet costs I each time. "
         "Batching wins once k is above H/I.",
         "cost of a packet = c + H · kicks + I · interrupts, fitted to all points by least squares",
-        f"H = {si(model['H'])}, I = {si(model['I'])} {unit}, crossover k = H/I = {model['crossover']:.1f}; "
+        f"H = {si(model['H'])}, I = {si(model['I'])} {unit}, crossover k = H/I = {si(ratio, 2)}; "
         f"the model explains {100 * model['r2']:.1f} % of the differences",
         "yes" if good else "partly" if model["r2"] > 0.8 else "no",
         f"From k = 1 to k = {BATCH_SIZES[-1]} a packet's cost falls {one / last:.0f}-fold, from {si(one)} to {si(last)} {unit}, "
         + ("as the formula says. With the H and I of this machine, "
-           + ("already a batch of two is cheaper than an interrupt for each packet."
-              if model["crossover"] < 2 else f"batches of more than {model['crossover']:.0f} packets beat an interrupt for each.")
-           if good else "but the formula does not describe it well here: see the table."))
+           + ("already a batch of two is cheaper than an interrupt for each packet." if ratio < 2 else
+              f"batches of more than {ratio:.1f} packets beat an interrupt for each.") if good else "but the formula does not describe it well here: see the table."))

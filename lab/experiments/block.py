@@ -4,7 +4,7 @@
 from duetlab.experiment import attempt, usual_confounders
 from duetlab.experiment_lab import ExperimentLab
 from duetlab.model import bounded_iops, si
-from duetlab.subject import Subject, summed, undisturbed
+from duetlab.subject import Subject, summed, together, undisturbed
 
 NAME = "block"
 ORDER = 3
@@ -21,6 +21,7 @@ LIMITS = {"virtio-blk": (20, 60, 200, 600, 2000), "IDE DMA": (20, 60, 200), "IDE
 LIMIT_SECONDS = 2  # of requests at the limit, so that its burst does not count
 LIMITED_MOST = 480
 LIMITED_DEPTH = 32
+CHUNK = 4  # steps counted together
 
 
 def disk_options(lab: ExperimentLab, model: str) -> list[str]:
@@ -48,7 +49,7 @@ def io_stats(found: dict, total: int) -> dict:
     kicks = sum(summed(grown, "kicks") for grown in found["devices"].values())
     interrupts = sum(summed(grown, "interrupts") for grown in found["devices"].values()
                      if grown.get("type") in ("virtio-block", "virtio-blk", "ide"))
-    return {"user_exits": sum(found["accesses"].values()) / total, "kicks": kicks / total,
+    return {"user_exits": found["user_exits"] / total, "registers": sum(found["accesses"].values()) / total, "kicks": kicks / total,
             "interrupts": interrupts / total, "accesses": {name: n / total for name, n in found["accesses"].items()}}
 
 
@@ -57,9 +58,10 @@ def requests(subject: Subject, model: str, way: str, depth: int, count: int, num
     answer, counts = found["answer"], found["counts"]
     result = {"depth": depth, "way": way, "iops": count / answer["ns"] * 1e9, **io_stats(found, count + answer["warmup"])}
     if counts:
-        step = undisturbed(counts["steps"][:-1] or counts["steps"])
-        result |= {"host": step["host"] / answer["step"], "guest_kernel": step["guest_high"] / answer["step"],
-                   "guest_entries": step["vmruns"] / answer["step"]}
+        # Requests begin and end in different steps when several are under way: some steps together.
+        step, size = undisturbed(together(counts["steps"], CHUNK)), answer["step"] * CHUNK
+        result |= {"host": step["host"] / size, "guest_kernel": step["guest_high"] / size,
+                   "guest_entries": step["vmruns"] / size}
     return result
 
 
@@ -91,7 +93,7 @@ def one_model(lab: ExperimentLab, model: str) -> dict:
         subject.command("modprobe -q sd_mod; modprobe -q ata_piix; n=0; "
                         f"until [ -b {guest_disk(model, len(LIMITS[model]))} ] || [ $n -ge 600 ]; do usleep 100000; n=$((n + 1)); done")
         depths = DEPTHS if model == "virtio-blk" else DEPTHS[:2]
-        reads = [requests(subject, model, "read", depth, COUNTS[model]) for depth in depths]
+        reads = [requests(subject, model, "read", depth, max(COUNTS[model], 32 * depth)) for depth in depths]
         return {"reads": reads, "write": amplification(lab, subject, model, lab.disks[-1 - len(LIMITS[model])]),
                 "limited": limited(subject, model), "pinned": subject.pinned}
 
@@ -124,10 +126,10 @@ def run(lab: ExperimentLab, record) -> None:
 
 
 def tables(record, found: dict, lab: ExperimentLab) -> None:
-    rows = [[model, point["depth"], f"{point['user_exits']:.2f}", f"{point['kicks']:.2f}", f"{point['interrupts']:.2f}",
+    rows = [[model, point["depth"], f"{point['registers']:.2f}", f"{point['user_exits']:.2f}", f"{point['kicks']:.2f}", f"{point['interrupts']:.2f}",
              si(point.get("guest_entries")), si(point.get("host")), si(point.get("guest_kernel"))]
             for model, result in found.items() for point in result["reads"]]
-    record.table("A read of 4 KiB", ["model", "depth", "exits to user space", "kicks", "interrupts", "guest entries",
+    record.table("A read of 4 KiB", ["model", "depth", "register accesses", "exits to user space", "kicks", "interrupts", "guest entries",
                                      "host instructions", "guest kernel's instructions"], rows)
     rows = [[model, f"{result['write']['user_exits']:.2f}", f"{result['write']['kicks']:.2f}",
              f"{result['write']['host_requests']:.2f}", f"{result['write']['host_bytes']:.2f}"] for model, result in found.items()]
@@ -145,7 +147,8 @@ def charts(record, found: dict, lab: ExperimentLab) -> None:
     record.chart("Exits for each read of 4 KiB, depth 1",
                  "; ".join(f"{name}: {point['user_exits']:.1f} to user space, {point['kicks']:.1f} kicks"
                            for name, point in zip(names, first, strict=True)),
-                 "PIO moves every word of the data through an exit, DMA leaves a few registers to write, virtio-blk one kick.",
+                 "PIO moves every word of the data through the disk's data register (KVM hands over several words of a string instruction "
+                 "at once when reading), DMA leaves a few registers to write, virtio-blk one kick.",
                  [{"name": "exits to user space", "style": "bars", "x": names, "y": [p["user_exits"] for p in first]},
                   {"name": "kicks", "style": "bars", "x": names, "y": [p["kicks"] for p in first]}],
                  y_label="for each request", log_y=True)
@@ -183,6 +186,7 @@ def claim(record, found: dict, lab: ExperimentLab) -> None:
     cost = {name: result["reads"][0]["user_exits"] + result["reads"][0]["kicks"] for name, result in found.items()}
     writes = {name: result["write"]["host_requests"] for name, result in found.items()}
     fewer = all(cost[name] > 2 * cost["virtio-blk"] for name in emulated)
+    written = {name: result["write"]["user_exits"] + result["write"]["kicks"] for name, result in found.items()}
     amplified = all(writes[name] > 1.2 * writes["virtio-blk"] for name in emulated)
     fits = all(off_model(result) < 0.35 for result in found.values())
     faster = all(paravirtual["cpu_bound"] > result["cpu_bound"] for result in emulated.values())
@@ -191,12 +195,15 @@ def claim(record, found: dict, lab: ExperimentLab) -> None:
              "IDE writes more on the host than virtio-blk." if amplified else
              "Write amplification does not differ as the chapter expects: duet's IDE controller gathers a command's sectors and "
              "writes them at once, so that the host sees the guest's own requests."
-             if max(writes.values()) < 1.2 * min(writes.values()) + 0.1 else
+             if max(writes.values()) < 1.3 * min(writes.values()) else
              "Write amplification differs, but not for all of the IDE modes.",
              "The throttled disk follows min(C, N)." if fits else
-             "The throttled disk departs from min(C, N) by more than a third at some point: see the plot."]
+             "The throttled disk departs from min(C, N) by more than a third at some point: see the plot."
+             + (" The throttle paces requests by a timer and lets none make up for one that came late; in the lab, whose clock runs "
+                "on while the emulator waits for a CPU, timers do come late." if lab.counts else "")]
     good = (fewer, amplified, fits and faster)
     record.claim(*words, "exits and kicks a read: " + ", ".join(f"{name} {value:.1f}" for name, value in cost.items())
+                 + "; a write: " + ", ".join(f"{name} {value:.1f}" for name, value in written.items())
                  + "; host writes a write: " + ", ".join(f"{name} {value:.2f}" for name, value in writes.items())
                  + "; C: " + ", ".join(f"{name} {result['cpu_bound']:.0f}" for name, result in found.items())
                  + (" IOPS (emulated)" if lab.counts else " IOPS"),

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The experiments' arithmetic and the report, on recorded figures: nothing here runs a guest."""
+
+import copy
+import json
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[2]
+RECORDS = Path(__file__).parent / "records"
+sys.path.insert(0, str(REPO / "lab"))
+
+from duetlab import experiment, model, report, subject  # noqa: E402
+from duetlab.errors import LabError  # noqa: E402
+
+VOID = {"meta", "br", "img", "link", "hr", "input"}
+
+
+# The model
+
+
+def points(c, hypercall, interrupt):
+    """Costs just as the chapter's formula has them."""
+    return [{"kicks": 1 / k, "interrupts": rate, "cost": c + hypercall / k + interrupt * rate}
+            for k in (1, 2, 4, 16, 64, 256) for rate in (0, 1 / k)]
+
+
+def test_the_fit_finds_h_and_i_and_the_crossover():
+    found = model.kick_model(points(3000, 13000, 4600))
+    assert found["c"] == pytest.approx(3000)
+    assert found["H"] == pytest.approx(13000)
+    assert found["I"] == pytest.approx(4600)
+    assert found["crossover"] == pytest.approx(13000 / 4600)
+    assert found["r2"] == pytest.approx(1)
+
+
+def test_the_fit_says_when_the_formula_does_not_hold():
+    wrong = [{**point, "cost": 1000 if nth % 4 < 2 else 9000} for nth, point in enumerate(points(1, 1, 1))]
+    assert model.kick_model(wrong)["r2"] < 0.5
+
+
+def test_no_crossover_without_a_cost_of_interrupts():
+    assert model.kick_model(points(3000, 13000, 0))["crossover"] is None
+    assert model.kick_model(points(3000, 13000, -500))["crossover"] is None
+
+
+def test_points_that_cannot_tell_the_factors_apart_are_refused():
+    with pytest.raises(ValueError, match="tell the factors apart"):
+        model.least_squares([([1, 2, 2], 5), ([1, 3, 3], 7), ([1, 4, 4], 9)])
+
+
+def test_throughput_is_the_smaller_bound():
+    assert model.bounded_iops(100, 400) == 100
+    assert model.bounded_iops(4000, 400) == 400
+
+
+@pytest.mark.parametrize(("value", "words"), [(0, "0"), (0.0156, "0.0156"), (999, "999"), (12345, "12.3 k"),
+                                              (999999, "1 M"), (2.5e6, "2.5 M"), (None, "–"), (-4630, "-4.63 k")])
+def test_numbers_as_people_write_them(value, words):
+    assert model.si(value) == words
+
+
+# Counting
+
+
+def test_what_disturbs_a_step_does_not_count():
+    steps = [{"host": 100, "guest_high": 10, "vmruns": 1}] * 5 + [{"host": 900, "guest_high": 50, "vmruns": 7}] * 45
+    assert subject.undisturbed(steps) == {"host": 100, "guest_high": 10, "vmruns": 1}
+
+
+def statistics(reads, writes, hlt, interrupted, kicks):
+    return {"exits": {"by_device": {"net0": {"reads": reads, "writes": writes}, "serial": {"reads": 9 * reads, "writes": 1}},
+                      "by_cause": {"port": 5, "mmio": 7, "hlt": hlt, "interrupted": interrupted, "total": 99}},
+            "devices": [{"name": "net0", "type": "virtio-net", "bytes": 10 * kicks, "queues": {"queue1": {"kicks": kicks}}}]}
+
+
+def test_only_what_grew_between_two_statistics_counts_and_nothing_of_typing():
+    before, after = statistics(1, 2, 0, 0, 4), statistics(5, 2, 3, 2, 10)
+    assert subject.accesses(before, after) == {"net0": 4, "hlt": 3}
+    grown = subject.devices(before, after)["net0"]
+    assert grown["bytes"] == 60
+    assert subject.summed(grown, "kicks") == 6
+
+
+def test_a_device_that_counts_for_the_first_time():
+    before, after = statistics(0, 0, 0, 0, 0), statistics(3, 1, 0, 0, 2)
+    del before["exits"]["by_device"]["net0"]
+    before["devices"] = []
+    assert subject.accesses(before, after)["net0"] == 4
+    assert subject.devices(before, after)["net0"]["queues"]["queue1"]["kicks"] == 2
+
+
+def test_a_refusal_is_told_from_a_guest_that_died():
+    assert subject.refused("duet: --device vfio,host=1: not there\n") == "--device vfio,host=1: not there"
+    assert subject.refused("duet-guest: user space\nduet: the guest panicked\n") is None
+    assert subject.refused("") is None
+
+
+# Records
+
+
+def test_a_part_that_cannot_be_measured_is_skipped_aloud():
+    record = experiment.Record("x", "X", "what")
+
+    def impossible():
+        raise model.Skipped("no such device")
+
+    assert experiment.attempt(record, "the part", impossible) is None
+    assert record.data["skipped"] == [{"part": "the part", "reason": "no such device"}]
+    data = {**record.data, "environment": "lab", "seconds": 1}
+    assert experiment.summary(data) == "x: ok, ; skipped the part (no such device) (lab, 1 s)"
+
+
+def test_a_verdict_is_one_of_four_words():
+    with pytest.raises(ValueError, match="maybe"):
+        experiment.Record("x", "X", "").claim("M1", "", "", "", "maybe", "")
+
+
+def test_every_experiment_can_be_listed_and_loaded():
+    assert experiment.names() == ["latency", "batching", "block", "passthrough"]
+    for name in experiment.names():
+        assert callable(experiment.load(name).run)
+    assert set(experiment.names()) == set(report.ORDER) == set(report.SHOWN_BY.values())
+
+
+# The page
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    return report.records(RECORDS)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """Written by the program itself, which finds a Python with matplotlib."""
+    target = tmp_path_factory.mktemp("report")
+    subprocess.run([sys.executable, str(REPO / "lab/lab"), "report", "--input", str(RECORDS), "--output", str(target)],
+                   check=True, capture_output=True, text=True, timeout=300)
+    return (target / "index.html").read_text()
+
+
+class Checker(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids, self.links, self.svgs = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "section" and "id" in given:
+            self.ids.append(given["id"])
+        if tag == "a":
+            self.links.append(given["href"])
+        if tag == "svg":
+            self.svgs.append(given)
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes something else"
+
+
+def test_the_page_is_well_formed_and_its_links_lead_somewhere(page):
+    checker = Checker()
+    checker.feed(page)
+    assert not checker.open
+    assert {link.removeprefix("#") for link in checker.links} == set(checker.ids)
+
+
+def test_every_mechanism_is_in_the_table_on_top(page, recorded):
+    top = page[:page.index("How to read this")]
+    for mechanism in report.MECHANISMS:
+        assert f"<span class='tag'>{mechanism}</span>" in top
+    for record in recorded:
+        for claim in record["claims"]:
+            assert report.text(claim["measured"]) in top
+
+
+def test_every_chart_is_there_with_words_for_those_who_do_not_see_it(page, recorded):
+    charts = [chart for record in recorded for chart in record["charts"]]
+    drawn = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    assert len(drawn) == len(charts) > 0
+    for text, chart in zip(drawn, charts, strict=True):
+        root = ElementTree.fromstring(text)
+        assert root.get("aria-label") == chart["alt"]
+        assert root.get("role") == "img"
+
+
+def test_charts_take_their_colours_from_the_page(page):
+    drawn = "".join(re.findall(r"<svg.*?</svg>", page, re.DOTALL))
+    assert "var(--series-1)" in drawn
+    assert "currentColor" in drawn
+    assert not re.search(r"fill: #(?!ffffff)", drawn)
+
+
+def test_emulated_times_are_marked(page, recorded):
+    for record in recorded:
+        for table in record["tables"]:
+            if table["emulated"]:
+                assert f"<h3>{report.text(table['title'])} <span class='emulated'>" in page
+    assert "Measured in the nested lab" in page
+
+
+def test_what_was_skipped_is_shown_with_its_reason(page, recorded):
+    skipped = [item for record in recorded for item in record["skipped"]]
+    assert skipped, "one of the recorded experiments skipped a part"
+    for item in skipped:
+        assert report.text(item["reason"]) in page
+
+
+def test_markup_in_a_record_stays_text(recorded):
+    hostile = copy.deepcopy(recorded[:1])
+    hostile[0]["charts"] = []
+    hostile[0]["claims"][0]["measured"] = "<script>alert(1)</script>"
+    assert "<script>" not in report.page(hostile)
+
+
+def test_a_mechanism_nobody_measured_is_said_to_be_so(recorded):
+    alone = [{**recorded[0], "charts": []}]
+    assert "not run yet: lab/lab experiment" in report.page(alone)
+
+
+def test_a_broken_record_is_named(tmp_path):
+    (tmp_path / "latency.json").write_text("{")
+    with pytest.raises(LabError, match=r"latency\.json: not an experiment's record"):
+        report.records(tmp_path)
+    (tmp_path / "latency.json").write_text(json.dumps({"name": "latency"}))
+    with pytest.raises(LabError, match=r"latency\.json: lacks title"):
+        report.records(tmp_path)
+    (tmp_path / "latency.json").unlink()
+    with pytest.raises(LabError, match="experiment all first"):
+        report.records(tmp_path)
