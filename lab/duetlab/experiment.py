@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from .debian import DebianError
@@ -138,10 +139,11 @@ def run(chosen: str, duet: Path, direct: bool, keep: bool) -> int:
         for name in names() if chosen == "all" else [chosen]:
             try:
                 print(summary(run_one(name, lab)), flush=True)
-            except (GuestFailure, LabError, GuestError, DebianError) as error:
+            except Exception as error:  # whatever broke one, the others are measured
                 failed += 1
                 (OUTPUT / f"{name}.json").unlink(missing_ok=True)  # no older figures under a new date
-                first, *rest = str(error).splitlines()
+                expected = isinstance(error, (GuestFailure, LabError, GuestError, DebianError))
+                first, *rest = (str(error) if expected else f"{type(error).__name__}: {error}").splitlines()
                 print(f"{name}: FAILED: {first}", flush=True)
-                print("\n".join(rest), file=sys.stderr, flush=True)
+                print("\n".join(rest) if expected else traceback.format_exc(), file=sys.stderr, flush=True)
     return 1 if failed else 0

@@ -85,7 +85,8 @@ class Subject:
         before = self.statistics()
         found = self.counted(text)
         after = self.statistics()
-        return {**found, "accesses": accesses(before, after), "devices": devices(before, after)}
+        return {**found, "accesses": accesses(before, after), "user_exits": user_exits(before, after),
+                "devices": devices(before, after)}
 
     def counted(self, text: str) -> dict:
         """`measure` without what only duet can tell."""

@@ -18,6 +18,7 @@ WHAT = ("A disk controller and a network card split off virtual functions (SR-IO
 
 BLOCK, READS, WARMUP = 4096, 240, 32
 TRIPS, TRIPS_WARMUP = 200, 40
+STREAM_BYTES = 1 << 20
 DISK_MIB = 64
 # On the physical function, the tap of virtio-net and that of e1000: host, guest.
 ADDRESSES = {"igbvf": ("10.77.3.1", "10.77.3.2"), "virtio_net": ("10.77.4.1", "10.77.4.2"), "e1000": ("10.77.5.1", "10.77.5.2")}
@@ -100,7 +101,8 @@ def network(lab: ExperimentLab) -> dict:
             for host, _ in ADDRESSES.values():
                 peers.enter_context(lab.peer(host))
             set_up(subject)
-            found = {name: {"alone": trips_of(subject, driver)} for driver, name in NAMES.items()}
+            found = {name: {"alone": trips_of(subject, driver), "stream": throughput(subject, driver)}
+                     for driver, name in NAMES.items()}
             found["igb VF"]["noisy"] = beside_flood(lab, subject, other)
             return found | {"pinned": subject.pinned}
 
@@ -122,6 +124,12 @@ def trips_of(subject: Subject, driver: str) -> dict:
     times = found["answer"]
     return {"mean_ns": times["mean_ns"], "sd_ns": times["sd_ns"], "p99_ns": times["p99_ns"], "lost": times["lost"],
             **costs(found, TRIPS + TRIPS_WARMUP)}
+
+
+def throughput(subject: Subject, driver: str) -> float:
+    """MiB a second of a TCP transfer out of the guest."""
+    answer = subject.measure(f"workload stream {ADDRESSES[driver][0]} {PORT} {STREAM_BYTES}")["answer"]
+    return answer["bytes"] / (1 << 20) / (answer["ns"] / 1e9)
 
 
 def beside_flood(lab: ExperimentLab, subject: Subject, function: str) -> dict:
@@ -173,6 +181,11 @@ def disk_tables(record, disks: dict, lab: ExperimentLab) -> None:
                  [[name, point["depth"], *row(name, point)[1:]] for name, result in disks.items()
                   for point in (result["alone"], result["deep"])])
     bars(record, "Host's work for a read of 4 KiB, depth 1", disks, lab)
+    ours, shared = disks["NVMe VF"], disks["virtio-blk"]
+    record.table("Throughput: reads of 4 KiB a second", ["device", "depth 1", "depth 16"],
+                 [[name, *(f"{r[depth]['iops']:.0f}" for depth in ("alone", "deep"))] for name, r in disks.items()]
+                 + [["VF / virtio", *(f"{ours[depth]['iops'] / shared[depth]['iops']:.2f}" for depth in ("alone", "deep"))]],
+                 emulated=lab.counts)
     record.table("A noisy neighbour: IOPS at depth 1", ["device", "alone", "beside the neighbour", "left"],
                  [[name, f"{r['alone']['iops']:.0f}", f"{r['noisy']['iops']:.0f}",
                    f"{100 * r['noisy']['iops'] / r['alone']['iops']:.0f} %"] for name, r in disks.items()], emulated=lab.counts)
@@ -181,6 +194,9 @@ def disk_tables(record, disks: dict, lab: ExperimentLab) -> None:
 def net_tables(record, nets: dict, lab: ExperimentLab) -> None:
     record.table("A round trip of 64 bytes", COLUMNS, [row(name, result["alone"]) for name, result in nets.items()])
     bars(record, "Host's work for a round trip", nets, lab)
+    record.table("Throughput: a TCP transfer out of the guest, without offloads", ["device", "MiB/s", "device / virtio-net"],
+                 [[name, f"{r['stream']:.2f}", f"{r['stream'] / nets['virtio-net']['stream']:.2f}"] for name, r in nets.items()],
+                 emulated=lab.counts)
     record.table("Round-trip times in µs", ["device", "neighbour", "mean", "standard deviation σ", "p99", "lost"],
                  [[name, "noisy" if state == "noisy" else "none", *(f"{result[state][key] / 1000:.0f}" for key in ("mean_ns", "sd_ns", "p99_ns")),
                    result[state]["lost"]] for name, result in nets.items() for state in ("alone", "noisy") if state in result],
@@ -230,9 +246,16 @@ def claim(record, disks: dict, nets: dict, lab: ExperimentLab) -> None:
     measured = "; ".join(f"a {kind}: VF {a['user_exits'] + a['kicks']:.2f}, virtio {b['user_exits'] + b['kicks']:.2f} exits and kicks"
                          + (f", host instructions {si(a['host'])} against {si(b['host'])}" if "host" in a else "")
                          for kind, a, b in pairs)
+    kept = {name: r["noisy"]["iops"] / r["alone"]["iops"] for name, r in disks.items()}
+    if kept:
+        measured += "; beside a noisy neighbour " + ", ".join(f"{name} keeps {100 * share:.0f} %" for name, share in kept.items())
+        measured += " of its IOPS" + (" (emulated)" if lab.counts else "")
     none = all(a["user_exits"] + a["kicks"] < 0.1 for _, a, _ in pairs)
     cheaper = all(a["host"] < b["host"] for _, a, b in pairs if "host" in a)
     record.claim(*words, measured, "yes" if none and cheaper else "partly" if none or cheaper else "no",
                  ("The data path through a VF makes no exit to duet, and no kick." if none else "Some exits remain on a VF's path.")
                  + (" What the host still does is to deliver the interrupt and to run the idle guest's CPU." if none else "")
+                 + ("" if not kept else " The neighbour on the same physical function hurt the VF more than one beside the virtio disk did, "
+                    "as the chapter warns: the slices share the device." if kept["NVMe VF"] < kept["virtio-blk"] else
+                    " The neighbour did not hurt the VF more than one beside the virtio disk did.")
                  + (" (The emulated device's own work is QEMU's and is in no count.)" if lab.counts else ""))
