@@ -4,15 +4,17 @@
 import argparse
 from pathlib import Path
 
-from . import bench_boot, bench_fio, bench_idle
+from . import bench_boot, bench_fio, bench_idle, bench_io
 from .bench_lab import BenchLab
 from .bench_report import Report
 from .errors import LabError
+from .experiment_lab import ExperimentLab
 from .guests import GuestError
 from .host import say
+from .vm import GuestFailure
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SECTIONS = ("boot", "where", "memory", "idle", "fio")
+SECTIONS = ("boot", "where", "memory", "idle", "fio", "io")
 
 
 def _arguments(text: str) -> argparse.Namespace:
@@ -57,7 +59,10 @@ def main(text: str) -> int:
         with BenchLab(args.duet, keep=args.keep) as lab:
             report.note(lab.describe())
             _run_parts(args, lab, report)
-    except (LabError, GuestError) as error:
+        if "io" in args.parts:
+            with ExperimentLab(args.duet, args.keep) as lab:
+                bench_io.measure(lab, report)
+    except (LabError, GuestError, GuestFailure) as error:
         say(str(error))
         return 125
     report.finish(args.json)

@@ -58,12 +58,15 @@ def run(*command: str, check: bool = True, limit: float = 300, **more) -> subpro
 
 
 class Guest:
-    """One `duet run`. Use as a context manager: leaving it ends whatever still runs."""
+    """One `duet run`. Use as a context manager: leaving it ends whatever still runs.
+
+    PEER gives another monitor's command line for a kernel and an initrd."""
 
     def __init__(self, *options: str, kernel: str = "6.1-cloud", script: str | None = None,
                  image: str = "base", vmlinux: bool = False, initrd: Path | None = None,
                  files: dict[str, bytes] | None = None, memory: str = "512M",
-                 program: Path | str = DUET, wrapper: tuple[str, ...] = (), direct: bool = False):
+                 program: Path | str = DUET, wrapper: tuple[str, ...] = (), direct: bool = False,
+                 peer=None):
         self._home = contextlib.ExitStack()
         self.directory = self._home.enter_context(workspace())
         self.stats_path = self.directory / "stats.json"
@@ -71,6 +74,8 @@ class Guest:
         initrd = initrd or guests.initrd(kernel, image, script, files)
         self.command = [*wrapper, str(program), "run", "--kernel", str(kernel_file), "--initrd",
                         str(initrd), "--memory", memory, "--stats", str(self.stats_path), *options]
+        if peer:
+            self.command = [*wrapper, *peer(str(kernel_file), str(initrd))]
         self.output = ""
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._process = subprocess.Popen(

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Random requests to a block device, a fixed number of them under way at a time. */
+/* Requests to a block device, at random places or one after the other, a fixed number of them under
+ * way at a time. */
 #define _GNU_SOURCE
 #include "workload.h"
 
@@ -26,11 +27,14 @@ struct requests {
 	size_t depth, bytes;
 	uint64_t places; /* requests that fit on the device */
 	uint64_t random;
+	int in_order;
 	char *buffers;
 };
 
 static uint64_t next_place(struct requests *requests)
 {
+	if (requests->in_order)
+		return requests->random++ % requests->places;
 	requests->random = requests->random * 6364136223846793005U + 1442695040888963407U;
 	return (requests->random >> 33) % requests->places;
 }
@@ -86,6 +90,7 @@ int disk(char **args)
 	struct requests requests = {.opcode = writing ? IOCB_CMD_PWRITE : IOCB_CMD_PREAD,
 		.depth = number(args[2]),
 		.bytes = number(args[4]),
+		.in_order = strcmp(args[1], "sequential") == 0,
 		.random = 1};
 	uint64_t size, start;
 

@@ -20,7 +20,7 @@ int request(char **args);  /* ADDRESS PORT COUNT WARMUP: UDP round trips of 64 b
 int stream(char **args);   /* ADDRESS PORT BYTES: one TCP transfer */
 int flood(char **args);    /* ADDRESS PORT SECONDS: a noisy neighbour's UDP packets */
 int offloads(char **args); /* DEVICE on|off: offloads and interrupt coalescing */
-int disk(char **args);     /* DEVICE read|write DEPTH COUNT BYTES: random requests */
+int disk(char **args);     /* DEVICE read|write|sequential DEPTH COUNT BYTES */
 int rings(char **args);    /* PCI-ADDRESS K BATCHES poll|interrupt: a virtio-net queue by hand */
 uint64_t now_ns(void);
 unsigned long number(const char *text);
