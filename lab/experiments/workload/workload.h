@@ -21,7 +21,7 @@ int stream(char **args);   /* ADDRESS PORT BYTES: one TCP transfer */
 int flood(char **args);    /* ADDRESS PORT SECONDS: a noisy neighbour's UDP packets */
 int offloads(char **args); /* DEVICE on|off: offloads and interrupt coalescing */
 int disk(char **args);     /* DEVICE read|write|sequential DEPTH COUNT BYTES */
-int rings(char **args);    /* PCI-ADDRESS K BATCHES poll|interrupt: a virtio-net queue by hand */
+int rings(char **args); /* PCI-ADDRESS K BATCHES poll|interrupt|heed: a virtio-net queue by hand */
 uint64_t now_ns(void);
 unsigned long number(const char *text);
 /* Says what failed, with errno's words, and ends the program. */
