@@ -59,7 +59,8 @@ def requests(subject: Subject, model: str, way: str, depth: int, count: int, num
     result = {"depth": depth, "way": way, "iops": count / answer["ns"] * 1e9, **io_stats(found, count + answer["warmup"])}
     if counts:
         # Requests begin and end in different steps when several are under way: some steps together.
-        step, size = undisturbed(together(counts["steps"], CHUNK)), answer["step"] * CHUNK
+        chunk = max(1, min(CHUNK, len(counts["steps"]) // 2))
+        step, size = undisturbed(together(counts["steps"], chunk)), answer["step"] * chunk
         result |= {"host": step["host"] / size, "guest_kernel": step["guest_high"] / size,
                    "guest_entries": step["vmruns"] / size}
     return result

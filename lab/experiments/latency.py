@@ -88,6 +88,8 @@ def run(lab: ExperimentLab, record) -> None:
     record.symbol("σ", "standard deviation: how far single round trips lie from their mean; the chapter's jitter.")
     record.symbol("exit", "the CPU leaves the guest because the hypervisor has to act. An exit to user space goes on to duet, "
                   "and is the dearest; a kick ends in the host's kernel, which wakes a thread.")
+    record.symbol("kick", "the guest's write to a doorbell. vhost-net's kicks go to the host's kernel and duet does not see "
+                  "them: there they are among the guest entries only.")
     confounders(record, found, lab)
     claims(record, found, lab)
 

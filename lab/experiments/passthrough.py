@@ -258,4 +258,6 @@ def claim(record, disks: dict, nets: dict, lab: ExperimentLab) -> None:
                  + ("" if not kept else " The neighbour on the same physical function hurt the VF more than one beside the virtio disk did, "
                     "as the chapter warns: the slices share the device." if kept["NVMe VF"] < kept["virtio-blk"] else
                     " The neighbour did not hurt the VF more than one beside the virtio disk did.")
+                 + ("" if not lab.counts or not nets or nets["igb VF"]["stream"] > nets["virtio-net"]["stream"] else
+                    " That the network VF's throughput is below virtio-net's speaks of the emulated igb, not of SR-IOV.")
                  + (" (The emulated device's own work is QEMU's and is in no count.)" if lab.counts else ""))

@@ -74,8 +74,13 @@ def test_what_disturbs_a_step_does_not_count():
     assert subject.undisturbed(steps) == {"host": 100, "guest_high": 10, "vmruns": 1}
 
 
+def test_steps_in_a_row_count_as_one():
+    steps = [{"host": nth, "guest_high": 1} for nth in range(7)]
+    assert subject.together(steps, 3) == [{"host": 3, "guest_high": 3}, {"host": 12, "guest_high": 3}]
+
+
 def statistics(reads, writes, hlt, interrupted, kicks):
-    return {"exits": {"by_device": {"net0": {"reads": reads, "writes": writes}, "serial": {"reads": 9 * reads, "writes": 1}},
+    return {"exits": {"by_device": {"net0": {"reads": reads, "writes": writes}, "serial": {"reads": 10 * reads, "writes": 1}},
                       "by_cause": {"port": 5, "mmio": 7, "hlt": hlt, "interrupted": interrupted, "total": 99}},
             "devices": [{"name": "net0", "type": "virtio-net", "bytes": 10 * kicks, "queues": {"queue1": {"kicks": kicks}}}]}
 
@@ -86,6 +91,13 @@ def test_only_what_grew_between_two_statistics_counts_and_nothing_of_typing():
     grown = subject.devices(before, after)["net0"]
     assert grown["bytes"] == 60
     assert subject.summed(grown, "kicks") == 6
+
+
+def test_one_exit_may_bring_many_accesses():
+    before, after = statistics(0, 0, 0, 0, 0), statistics(1, 0, 0, 2, 0)
+    after["exits"]["by_cause"]["total"] += 50
+    # 50 exits, of which two were our signals and ten were typing.
+    assert subject.user_exits(before, after) == 50 - 2 - 10
 
 
 def test_a_device_that_counts_for_the_first_time():
