@@ -81,7 +81,7 @@ def _network(lab: ExperimentLab, report: Report) -> None:
 def _qemu(disk: str):
     def command(kernel: str, initrd: str) -> list[str]:
         drive = f"driver=raw,node-name=disk,file.driver=file,file.filename={disk}"
-        return ["qemu-system-x86_64", "-M", "q35", "-enable-kvm", "-cpu", "host", "-m", "512",
+        return ["qemu-system-x86_64", "-name", "peer,debug-threads=on", "-M", "q35", "-enable-kvm", "-cpu", "host", "-m", "512",
                 "-smp", "1", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
                 "-serial", "stdio", "-kernel", kernel, "-initrd", initrd,
                 "-append", "console=ttyS0 quiet cryptomgr.notests=1",

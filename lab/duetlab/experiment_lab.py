@@ -100,7 +100,7 @@ pid=$(cat {pid_file}); set -- /proc/$pid/task/*
 for worker in $(pgrep -f "^\\[?vhost-$pid" || true); do set -- "$@" /proc/$worker; done
 for task in "$@"; do
 	read -r name <$task/comm
-	case $name in vcpu*) cpu={VCPU_CPU} ;; *) cpu={IO_CPU} ;; esac
+	case $name in vcpu* | CPU*) cpu={VCPU_CPU} ;; *) cpu={IO_CPU} ;; esac
 	taskset -cp $cpu ${{task##*/}} >/dev/null && echo "$name on CPU $cpu"
 done""").strip()
 
