@@ -30,7 +30,7 @@
 #define MSIX_BAR_SIZE       0x1000
 #define MSIX_VECTORS_IN_BAR 240
 
-static int add_capability(struct pci_function *function, uint8_t type, uint8_t length,
+static int add_capability(struct pci_function *function, uint8_t type, uint8_t length, uint8_t bar,
 	uint32_t offset, uint32_t size, struct error *err)
 {
 	int at = pci_add_capability(function, CAPABILITY_VENDOR, length);
@@ -41,7 +41,7 @@ static int add_capability(struct pci_function *function, uint8_t type, uint8_t l
 	config = function->config + at;
 	config[CAP_CFG_LENGTH] = length;
 	config[CAP_CFG_TYPE] = type;
-	config[CAP_BAR] = VIRTIO_BAR;
+	config[CAP_BAR] = bar;
 	store_le32(config + CAP_OFFSET, offset);
 	store_le32(config + CAP_LENGTH, size);
 	return at;
@@ -50,7 +50,8 @@ static int add_capability(struct pci_function *function, uint8_t type, uint8_t l
 /* 4.1.4.9: BAR, offset, length and data are the driver's to write. */
 static int add_window(struct virtio_pci *pci, struct error *err)
 {
-	int at = add_capability(&pci->function, CFG_WINDOW, VIRTIO_WINDOW_LENGTH, 0, 0, err);
+	int at = add_capability(
+		&pci->function, CFG_WINDOW, VIRTIO_WINDOW_LENGTH, VIRTIO_BAR, 0, 0, err);
 	uint8_t *writable;
 
 	if (at < 0)
@@ -64,15 +65,26 @@ static int add_window(struct virtio_pci *pci, struct error *err)
 	return 0;
 }
 
-static int add_notify(struct virtio_pci *pci, struct error *err)
+static int add_notify(
+	struct virtio_pci *pci, uint8_t bar, uint32_t offset, uint32_t stride, struct error *err)
 {
-	int at = add_capability(&pci->function, CFG_NOTIFY, CAPABILITY_NOTIFY, VIRTIO_NOTIFY,
-		VIRTIO_NOTIFY_STRIDE * pci->model->queue_count, err);
+	int at = add_capability(&pci->function, CFG_NOTIFY, CAPABILITY_NOTIFY, bar, offset,
+		stride * pci->model->queue_count, err);
 
 	if (at < 0)
 		return at;
-	store_le32(pci->function.config + at + CAP_NOTIFY_STRIDE, VIRTIO_NOTIFY_STRIDE);
+	store_le32(pci->function.config + at + CAP_NOTIFY_STRIDE, stride);
 	return 0;
+}
+
+/* In memory and, what a driver finds first and so prefers (4.1.4), as ports. */
+static int add_doorbells(struct virtio_pci *pci, struct error *err)
+{
+	int ret = add_notify(pci, VIRTIO_BAR, VIRTIO_NOTIFY, VIRTIO_NOTIFY_STRIDE, err);
+
+	if (ret < 0)
+		return ret;
+	return add_notify(pci, VIRTIO_PORT_BAR, 0, VIRTIO_PORT_STRIDE, err);
 }
 
 /* Each one goes to the head of the list, and a driver walks the list from there for each structure
@@ -87,16 +99,16 @@ static int add_capabilities(struct virtio_pci *pci, struct error *err)
 		ret = msix_add(function, (unsigned)min_u64(vectors, MSIX_VECTORS_IN_BAR),
 			VIRTIO_MSIX_BAR, MSIX_BAR_SIZE, err);
 	if (ret >= 0 && pci->model->config_size)
-		ret = add_capability(function, CFG_DEVICE, CAPABILITY_LENGTH, VIRTIO_CONFIG,
-			pci->model->config_size, err);
+		ret = add_capability(function, CFG_DEVICE, CAPABILITY_LENGTH, VIRTIO_BAR,
+			VIRTIO_CONFIG, pci->model->config_size, err);
 	if (ret >= 0)
-		ret = add_notify(pci, err);
+		ret = add_doorbells(pci, err);
 	if (ret >= 0)
-		ret = add_capability(
-			function, CFG_ISR, CAPABILITY_LENGTH, VIRTIO_ISR, VIRTIO_PART, err);
+		ret = add_capability(function, CFG_ISR, CAPABILITY_LENGTH, VIRTIO_BAR, VIRTIO_ISR,
+			VIRTIO_PART, err);
 	if (ret >= 0)
-		ret = add_capability(
-			function, CFG_COMMON, CAPABILITY_LENGTH, VIRTIO_COMMON, VIRTIO_PART, err);
+		ret = add_capability(function, CFG_COMMON, CAPABILITY_LENGTH, VIRTIO_BAR,
+			VIRTIO_COMMON, VIRTIO_PART, err);
 	return ret < 0 ? ret : 0;
 }
 
@@ -172,7 +184,9 @@ static int realize(struct device *device, const struct device_place *place, stru
 		return ret;
 	pci_describe_bar(&pci->function, VIRTIO_BAR, PCI_BAR_MEMORY32, VIRTIO_BAR_SIZE,
 		&virtio_bar_ops, pci, pci->name);
-	pci->function.bars[VIRTIO_BAR].moved = virtio_doorbell_moved;
+	pci_describe_bar(&pci->function, VIRTIO_PORT_BAR, PCI_BAR_PORT, VIRTIO_PORT_BAR_SIZE,
+		&virtio_port_ops, pci, pci->name);
+	pci->function.bars[VIRTIO_PORT_BAR].moved = virtio_doorbell_moved;
 	ret = pci_add(place->pci, &pci->function, err);
 	if (ret < 0)
 		return ret;

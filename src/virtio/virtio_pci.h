@@ -42,6 +42,10 @@
 #define VIRTIO_NOTIFY        0x3000
 #define VIRTIO_BAR_SIZE      0x4000
 #define VIRTIO_NOTIFY_STRIDE 4
+/* BAR 2: the doorbells as ports, which drivers find first. */
+#define VIRTIO_PORT_BAR      2
+#define VIRTIO_PORT_BAR_SIZE 256 /* the most that PCI allows */
+#define VIRTIO_PORT_STRIDE   2
 #define VIRTIO_WINDOW_LENGTH 20 /* of the VIRTIO_PCI_CAP_PCI_CFG capability */
 
 enum virtio_phase {
@@ -88,8 +92,8 @@ struct virtio_pci {
 	bool fault_told;   /* the driver was interrupted for it */
 	enum virtio_phase phase;
 	unsigned watches;   /* not yet removed from the loop */
-	bool notify_mapped; /* BAR 0 is mapped, with its notify part at: */
-	uint64_t notify_address;
+	bool notify_mapped; /* BAR 2 is mapped at: */
+	uint64_t notify_port;
 	_Atomic uint16_t config_vector;
 	_Atomic uint8_t generation;
 	_Atomic bool faulted; /* needs a reset */
@@ -110,7 +114,7 @@ static inline struct virtio_pci *virtio_pci_of(struct device *device)
 }
 
 /* virtio_pci_registers.c: BAR 0. */
-extern const struct bus_ops virtio_bar_ops;
+extern const struct bus_ops virtio_bar_ops, virtio_port_ops;
 uint64_t virtio_bar_read(void *device, uint64_t offset, unsigned size);
 void virtio_bar_write(void *device, uint64_t offset, unsigned size, uint64_t value);
 

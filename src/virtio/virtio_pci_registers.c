@@ -324,6 +324,28 @@ static void write_part(
 	}
 }
 
+static uint64_t port_read(void *device, uint64_t offset, unsigned size)
+{
+	(void)device;
+	(void)offset;
+	(void)size;
+	return 0;
+}
+
+static void port_write(void *device, uint64_t offset, unsigned size, uint64_t value)
+{
+	struct virtio_pci *pci = device;
+
+	(void)size;
+	(void)value;
+	pthread_mutex_lock(&pci->lock);
+	if (offset / VIRTIO_PORT_STRIDE < pci->model->queue_count)
+		virtio_doorbell_ring(pci, (unsigned)(offset / VIRTIO_PORT_STRIDE));
+	pthread_mutex_unlock(&pci->lock);
+}
+
+const struct bus_ops virtio_port_ops = {.read = port_read, .write = port_write};
+
 uint64_t virtio_bar_read(void *device, uint64_t offset, unsigned size)
 {
 	struct virtio_pci *pci = device;

@@ -31,7 +31,7 @@ DefinitionBlock ("", "DSDT", 2, "DUET", "DUETPC", 1)
 				WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange,
 					0, 0x0000, 0x0CF7, 0, 0x0CF8)
 				WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange,
-					0, 0xC000, 0xCFFF, 0, 0x1000)
+					0, 0xC000, 0xEFFF, 0, 0x3000)
 				QWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed,
 					NonCacheable, ReadWrite, 0, 0, 0, 0, 0, , , M32)
 				QWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed,

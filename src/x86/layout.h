@@ -44,7 +44,7 @@
 #define LAYOUT_RESET_PORT     0xcf9
 #define LAYOUT_SLEEP_TYPE_S5  5      /* SLP_TYP of \_S5 in the DSDT */
 #define LAYOUT_PCI_PORTS      0xc000 /* port BARs */
-#define LAYOUT_PCI_PORTS_SIZE 0x1000
+#define LAYOUT_PCI_PORTS_SIZE 0x3000
 #define LAYOUT_IRQ_PINS       24
 
 #endif

@@ -131,6 +131,8 @@ static void test_identity(void **state)
 	assert_int_equal(fake_guest_config_read(&rig.machine, SLOT, 8, 4), 0xff000001);
 	assert_true(rig.driver.common && rig.driver.isr && rig.driver.config && rig.driver.notify);
 	assert_int_equal(rig.driver.stride, 4);
+	assert_true(rig.driver.ports);
+	assert_int_equal(rig.driver.port_stride, 2);
 	assert_int_equal(driver_read(&rig.driver, COMMON_NUM_QUEUES, 2), RIG_QUEUES);
 	assert_int_equal(driver_features(&rig.driver), ALL | PACKED);
 	assert_string_equal(rig.device->ops->type, "virtio-entropy");
@@ -336,6 +338,27 @@ static void test_window(void **state)
 	rig_free(&rig);
 }
 
+/* A driver that prefers memory: exits, and works. Beyond the last queue nothing happens. */
+static void test_doorbells_in_memory(void **state)
+{
+	struct rig rig;
+
+	(void)state;
+	rig_init(&rig);
+	bring_up(&rig, ALL, 1, false);
+	await_doorbells(&rig, 1);
+	request(&rig, 0);
+	assert_answered(&rig, 0);
+	memset(rig.machine.ram + DATA + 0x1000, 0, 64);
+	assert_true(ring_driver_offer(
+		&rig.rings[0], (struct ring_buffer[]){{DATA + 0x1000, 32, true}}, 1, false, 77));
+	driver_kick(&rig.driver, RIG_QUEUES);
+	driver_kick_memory(&rig.driver, RIG_QUEUES);
+	driver_kick_memory(&rig.driver, 0);
+	assert_answered(&rig, 0);
+	rig_free(&rig);
+}
+
 static void test_reset_and_again(void **state)
 {
 	struct rig rig;
@@ -455,17 +478,19 @@ static void test_moved_bar(void **state)
 	bring_up(&rig, ALL, 2, true);
 	await_doorbells(&rig, 2);
 	move_bar(&rig, 0, 0xc8000000);
+	move_bar(&rig, 2, 0xd000);
 	assert_int_equal(fake_host_doorbells(&rig.machine.host), 2);
-	assert_false(fake_host_write(&rig.machine.host, false, rig.driver.notify, 2, 0));
+	assert_false(fake_host_write(&rig.machine.host, true, rig.driver.ports, 2, 0));
 	driver_probe(&rig.driver, &rig.machine, SLOT);
-	assert_true(fake_host_write(&rig.machine.host, false, rig.driver.notify, 2, 0));
+	assert_true(fake_host_write(&rig.machine.host, true, rig.driver.ports, 2, 0));
 	request(&rig, 1);
 	assert_answered(&rig, 1);
-	move_bar(&rig, 0, 0x100000); /* onto RAM */
+	move_bar(&rig, 2, 0xc00); /* onto configuration's ports */
 	assert_int_equal(fake_host_doorbells(&rig.machine.host), 0);
+	move_bar(&rig, 2, 0xd100);
+	move_bar(&rig, 0, 0x100000);  /* onto RAM */
 	move_bar(&rig, 0, FAKE_ECAM); /* onto configuration space */
-	assert_int_equal(fake_host_doorbells(&rig.machine.host), 0);
-	assert_int_equal(pci_misplaced_bars(rig.machine.place.pci), 2);
+	assert_int_equal(pci_misplaced_bars(rig.machine.place.pci), 3);
 	move_bar(&rig, 0, before);
 	driver_probe(&rig.driver, &rig.machine, SLOT);
 	request(&rig, 0);
@@ -661,6 +686,7 @@ int main(void)
 		cmocka_unit_test(test_config_change_without_driver),
 		cmocka_unit_test(test_early_kick),
 		cmocka_unit_test(test_window),
+		cmocka_unit_test(test_doorbells_in_memory),
 		cmocka_unit_test(test_reset_and_again),
 		cmocka_unit_test(test_slow_reset),
 		cmocka_unit_test(test_needs_reset),

@@ -25,9 +25,29 @@ static uint64_t bar_address(struct virtio_driver *driver, unsigned bar)
 {
 	uint64_t address = config(driver, 0x10 + 4 * bar, 4);
 
+	if (address & 1)
+		return address & ~3ULL;
 	if (address & 4)
 		address |= (uint64_t)config(driver, 0x14 + 4 * bar, 4) << 32;
 	return address & ~15ULL;
+}
+
+static bool is_port(struct virtio_driver *driver, unsigned bar)
+{
+	return config(driver, 0x10 + 4 * bar, 4) & 1;
+}
+
+static void found_doorbells(struct virtio_driver *driver, unsigned at, uint64_t address)
+{
+	uint32_t stride = config(driver, at + 16, 4);
+
+	if (is_port(driver, config(driver, at + 4, 1))) {
+		driver->ports = address;
+		driver->port_stride = stride;
+	} else {
+		driver->notify = address;
+		driver->stride = stride;
+	}
 }
 
 static void found(struct virtio_driver *driver, unsigned at)
@@ -40,8 +60,7 @@ static void found(struct virtio_driver *driver, unsigned at)
 		driver->common = address;
 		break;
 	case 2:
-		driver->notify = address;
-		driver->stride = config(driver, at + 16, 4);
+		found_doorbells(driver, at, address);
 		break;
 	case 3:
 		driver->isr = address;
@@ -62,7 +81,7 @@ void driver_probe(struct virtio_driver *driver, struct fake_machine *machine, un
 	memset(driver, 0, sizeof(*driver));
 	driver->machine = machine;
 	driver->slot = slot;
-	fake_guest_config_write(machine, slot, 4, 2, 6);
+	fake_guest_config_write(machine, slot, 4, 2, 7);
 	for (unsigned at = config(driver, 0x34, 1); at; at = config(driver, at + 1, 1)) {
 		if (config(driver, at, 1) == 9)
 			found(driver, at);
@@ -153,6 +172,14 @@ void driver_ok(struct virtio_driver *driver)
 }
 
 void driver_kick(struct virtio_driver *driver, unsigned queue)
+{
+	uint64_t port = driver->ports + (uint64_t)queue * driver->port_stride;
+
+	if (!fake_host_write(&driver->machine->host, true, port, 2, queue))
+		bus_write(driver->machine->place.ports, port, 2, queue);
+}
+
+void driver_kick_memory(struct virtio_driver *driver, unsigned queue)
 {
 	fake_guest_write(
 		driver->machine, driver->notify + (uint64_t)queue * driver->stride, 2, queue);

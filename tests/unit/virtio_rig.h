@@ -36,9 +36,10 @@ struct virtio_driver {
 	struct fake_machine *machine;
 	unsigned slot;
 	uint64_t common, isr, config, notify; /* addresses */
+	uint64_t ports;                       /* the doorbells there */
 	uint64_t msix;
 	unsigned msix_capability, window_capability;
-	uint32_t stride;
+	uint32_t stride, port_stride; /* of doorbells in memory, of those at ports */
 };
 
 /* Turns decoding on and finds the structures. */
@@ -56,7 +57,8 @@ void driver_msix(struct virtio_driver *driver, unsigned vectors);
 void driver_queue(struct virtio_driver *driver, unsigned index, struct ring_driver *ring,
 	uint64_t base, const struct virtqueue_setup *setup, uint16_t vector);
 void driver_ok(struct virtio_driver *driver);
-void driver_kick(struct virtio_driver *driver, unsigned queue);
+void driver_kick(struct virtio_driver *driver, unsigned queue); /* at its port */
+void driver_kick_memory(struct virtio_driver *driver, unsigned queue);
 /* Waits up to a second for a used buffer. */
 bool driver_await(struct ring_driver *ring, uint64_t *token, uint32_t *written);
 
