@@ -339,10 +339,17 @@ int machine_create_devices(struct machine *machine, struct error *err)
 	return ret;
 }
 
+/* The last one first: its DMA ends before memory goes, and lines are lowered at an interrupt
+ * controller that is still there. */
 void machine_free_devices(struct machine *machine)
 {
-	struct device *device = machine->devices;
+	struct device *device = NULL;
 
+	for (struct device *next, *at = machine->devices; at; at = next) {
+		next = at->next;
+		at->next = device;
+		device = at;
+	}
 	while (device) {
 		struct device *next = device->next;
 
