@@ -78,12 +78,19 @@ static void write_eerd(struct e1000 *e, unsigned offset, uint32_t value)
 	*e1000_reg(e, offset) = e1000_eerd(&e->eeprom, value);
 }
 
+static bool hears_wire(const struct e1000 *e)
+{
+	return e1000_link_up(e) && !e1000_loopback(e);
+}
+
 static void write_mdic(struct e1000 *e, unsigned offset, uint32_t value)
 {
+	bool heard = hears_wire(e);
+
 	(void)offset;
 	e1000_mdic_write(e, value);
-	/* It may have been the loopback. */
-	if (e->receive.held)
+	/* It may have been the end of a loopback or a power-down: frames have waited. */
+	if (!heard && hears_wire(e))
 		e1000_post(e, E1000_WORK_RECEIVE);
 }
 

@@ -765,6 +765,27 @@ static void test_receive_waits(void **state)
 	rig_free(&rig);
 }
 
+/* What came while the PHY cut the wire is there when it joins it again. */
+static void test_receive_after_power_down(void **state)
+{
+	static const uint16_t cuts[] = {0x1940, 0x5140}; /* power-down, loopback */
+	uint8_t frame[100] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+	struct rig rig;
+	uint16_t length;
+
+	rig_init(&rig);
+	rings_up(&rig, RCTL_SECRC);
+	for (unsigned i = 0; i < ARRAY_SIZE(cuts); i++) {
+		phy_put(&rig, 0, cuts[i]);
+		network_sends(&rig, frame, sizeof(frame));
+		settle(&rig);
+		phy_put(&rig, 0, 0x1140);
+		await_receive(&rig, &length);
+		assert_int_equal(length, sizeof(frame));
+	}
+	rig_free(&rig);
+}
+
 static void test_interrupts(void **state)
 {
 	struct rig rig;
@@ -993,6 +1014,7 @@ int main(void)
 		cmocka_unit_test(test_receive_filter),
 		cmocka_unit_test(test_receive_checksum),
 		cmocka_unit_test(test_receive_waits),
+		cmocka_unit_test(test_receive_after_power_down),
 		cmocka_unit_test(test_interrupts),
 		cmocka_unit_test(test_throttling),
 		cmocka_unit_test(test_delays),
