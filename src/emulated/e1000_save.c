@@ -111,6 +111,17 @@ static int restore_eeprom(struct e1000_eeprom *eeprom, struct state_reader *read
 	return e1000_eeprom_valid(eeprom) ? 0 : -EINVAL;
 }
 
+/* Descriptors that are done, and whose cause is still to come: delayed, or after a frame that waits
+ * for the back end. */
+static bool owes_report(const struct e1000 *e)
+{
+	const struct e1000_transmit *transmit = &e->transmit;
+
+	return e->deadlines[E1000_DEADLINE_TRANSMIT] != E1000_NEVER ||
+	       (transmit->generation == e->generation &&
+		       (transmit->report || transmit->report_late));
+}
+
 void e1000_save(struct device *device, struct state_writer *writer)
 {
 	struct e1000 *e = container_of(device, struct e1000, function.device);
@@ -125,7 +136,7 @@ void e1000_save(struct device *device, struct state_writer *writer)
 	state_put_bool(writer, e->phy_lost);
 	/* Deadlines are of this host's clock: what they put off comes at once over there. */
 	state_put_bool(writer, e->deadlines[E1000_DEADLINE_RECEIVE] != E1000_NEVER);
-	state_put_bool(writer, e->deadlines[E1000_DEADLINE_TRANSMIT] != E1000_NEVER);
+	state_put_bool(writer, owes_report(e));
 	save_context(&e->transmit.plain, writer);
 	save_context(&e->transmit.segmentation, writer);
 	save_packet(e, writer);

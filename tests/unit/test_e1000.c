@@ -990,6 +990,31 @@ static void test_reset_and_save(void **state)
 	rig_free(&rig);
 }
 
+/* Its descriptor is done, and who waits for that would wait for ever. */
+static void test_save_tells_of_a_frame_that_waits(void **state)
+{
+	struct rig rig, other;
+
+	rig_init(&rig);
+	rings_up(&rig, 0);
+	/* More than the back end takes while nobody reads. */
+	for (unsigned i = 0; i < COUNT - 1; i++)
+		describe(&rig, TX_DATA, 60000 | EOP_RS, 0, 0);
+	go(&rig);
+	settle(&rig);
+	assert_int_not_equal(get(&rig, E1000_TDH), get(&rig, E1000_TDT));
+	assert_true(transmit_descriptor(&rig, get(&rig, E1000_TDH) + COUNT - 1)[12] & TXD_DD);
+	get(&rig, E1000_ICR);
+	rig.device->ops->stop(rig.device);
+	assert_int_equal(get(&rig, E1000_ICR), 0);
+	rig_init(&other);
+	other.device->ops->stop(other.device);
+	assert_int_equal(fixture_move(rig.device, other.device), 0);
+	assert_int_equal(get(&other, E1000_ICR), ICR_TXDW);
+	rig_free(&other);
+	rig_free(&rig);
+}
+
 static void test_never_realized(void **state)
 {
 	struct rig rig = {0};
@@ -1021,6 +1046,7 @@ int main(void)
 		cmocka_unit_test(test_loopback),
 		cmocka_unit_test(test_nonsense),
 		cmocka_unit_test(test_reset_and_save),
+		cmocka_unit_test(test_save_tells_of_a_frame_that_waits),
 		cmocka_unit_test(test_never_realized),
 	};
 
