@@ -109,22 +109,12 @@ static int realize(struct device *device, const struct device_place *place, stru
 	return pci_add(place->pci, &ide->function, err);
 }
 
-static void settle(struct ide *ide)
-{
-	for (unsigned i = 0; i < IDE_CHANNELS; i++) {
-		struct ide_channel *channel = &ide->channels[i];
-
-		pthread_mutex_lock(&channel->lock);
-		ide_wait_locked(channel);
-		pthread_mutex_unlock(&channel->lock);
-	}
-}
-
 static void reset(struct device *device)
 {
 	struct ide *ide = ide_of(device);
 
-	settle(ide);
+	for (unsigned i = 0; i < IDE_CHANNELS; i++)
+		ide_finish(&ide->channels[i], true);
 	pci_reset(&ide->function);
 	ide_follow_config(ide);
 	for (unsigned i = 0; i < IDE_CHANNELS; i++) {
@@ -137,7 +127,10 @@ static void reset(struct device *device)
 /* No vCPU runs: nothing new begins. */
 static void stop(struct device *device)
 {
-	settle(ide_of(device));
+	struct ide *ide = ide_of(device);
+
+	for (unsigned i = 0; i < IDE_CHANNELS; i++)
+		ide_finish(&ide->channels[i], false);
 }
 
 static const char *const count_names[IDE_COUNTS] = {

@@ -145,6 +145,7 @@ struct ide_channel {
 	bool line;      /* as the interrupt controller sees it */
 	bool resetting; /* software reset is asked for or not yet done */
 	bool in_flight;
+	bool hurried;   /* the device is being stopped or reset: no request waits for its turn */
 	unsigned ended; /* requests so far */
 	struct ide_transfer transfer;
 	struct ide_bus_master master;
@@ -230,6 +231,9 @@ uint32_t ide_chunk(const struct ide_transfer *transfer);
 void ide_submit_locked(struct ide_channel *channel);
 /* Returns when no request is under way; not on the I/O loop. */
 void ide_wait_locked(struct ide_channel *channel);
+/* The same without the lock, and whatever limit the disk has (iops). @give_up: without the requests
+ * that the command has yet to make. No vCPU runs. */
+void ide_finish(struct ide_channel *channel, bool give_up);
 
 /* ide_bus_master.c */
 extern const struct bus_ops ide_bus_master_ops;

@@ -73,6 +73,8 @@ static bool issue_locked(struct ide_channel *channel)
 		channel->segments[0] = (struct iovec){channel->buffer, transfer->filled};
 	}
 	block_submit(ide_active(channel)->block, request);
+	if (channel->hurried)
+		block_hurry(ide_active(channel)->block);
 	return true;
 }
 
@@ -180,4 +182,35 @@ void ide_wait_locked(struct ide_channel *channel)
 
 	while (channel->in_flight && channel->ended == before)
 		pthread_cond_wait(&channel->settled, &channel->lock);
+}
+
+struct hurry {
+	struct loop_task task;
+	struct ide_channel *channel;
+	bool give_up;
+};
+
+static void hurry(struct loop_task *task)
+{
+	const struct hurry *call = container_of(task, struct hurry, task);
+	struct ide_channel *channel = call->channel;
+
+	pthread_mutex_lock(&channel->lock);
+	channel->hurried = true;
+	if (channel->in_flight) {
+		channel->resetting |= call->give_up;
+		block_hurry(ide_active(channel)->block);
+	}
+	pthread_mutex_unlock(&channel->lock);
+}
+
+void ide_finish(struct ide_channel *channel, bool give_up)
+{
+	struct hurry call = {.task.run = hurry, .channel = channel, .give_up = give_up};
+
+	loop_call(channel->ide->place->io, &call.task);
+	pthread_mutex_lock(&channel->lock);
+	ide_wait_locked(channel);
+	channel->hurried = false;
+	pthread_mutex_unlock(&channel->lock);
 }

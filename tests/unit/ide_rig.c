@@ -32,7 +32,7 @@ static bool fill(int fd, uint32_t sectors)
 }
 
 static bool open_drive(struct ide_rig *rig, struct ide_options *options, unsigned index,
-	uint32_t sectors, bool readonly)
+	uint32_t sectors, struct block_options file)
 {
 	char path[64];
 	struct error err;
@@ -42,11 +42,12 @@ static bool open_drive(struct ide_rig *rig, struct ide_options *options, unsigne
 		return false;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", rig->fds[index]);
 	snprintf(options->drives[index].name, sizeof(options->drives[index].name), "disk%u", index);
-	return block_open(&options->drives[index].block,
-		       &(struct block_options){.path = path, .readonly = readonly}, &err) == 0;
+	file.path = path;
+	return block_open(&options->drives[index].block, &file, &err) == 0;
 }
 
-bool ide_rig_init(struct ide_rig *rig, const uint32_t sectors[IDE_DRIVES_MAX], bool readonly)
+static bool init(struct ide_rig *rig, const uint32_t sectors[IDE_DRIVES_MAX],
+	const struct block_options *file)
 {
 	struct ide_options options = {0};
 	struct error err;
@@ -55,7 +56,7 @@ bool ide_rig_init(struct ide_rig *rig, const uint32_t sectors[IDE_DRIVES_MAX], b
 	fake_machine_init(&rig->machine);
 	for (unsigned i = 0; i < IDE_DRIVES_MAX; i++) {
 		rig->fds[i] = -1;
-		if (sectors[i] && !open_drive(rig, &options, i, sectors[i], readonly))
+		if (sectors[i] && !open_drive(rig, &options, i, sectors[i], *file))
 			return false;
 	}
 	if (ide_new(&rig->device, "ide0", &options, &err) < 0 ||
@@ -67,6 +68,16 @@ bool ide_rig_init(struct ide_rig *rig, const uint32_t sectors[IDE_DRIVES_MAX], b
 		(uint16_t)(fake_guest_config_read(&rig->machine, IDE_RIG_SLOT, CONFIG_BAR4, 4) &
 			   ~3U);
 	return true;
+}
+
+bool ide_rig_init(struct ide_rig *rig, const uint32_t sectors[IDE_DRIVES_MAX], bool readonly)
+{
+	return init(rig, sectors, &(struct block_options){.readonly = readonly});
+}
+
+bool ide_rig_init_slow(struct ide_rig *rig, const uint32_t sectors[IDE_DRIVES_MAX], unsigned iops)
+{
+	return init(rig, sectors, &(struct block_options){.iops = iops});
 }
 
 void ide_rig_free(struct ide_rig *rig)

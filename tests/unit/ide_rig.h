@@ -40,6 +40,8 @@ struct ide_rig {
 /* @sectors: of each drive, 0 for none. A disk's sector N begins with N as 32 bits, and its last
  * word is ~N. */
 bool ide_rig_init(struct ide_rig *rig, const uint32_t sectors[IDE_DRIVES_MAX], bool readonly);
+/* Disks that begin @iops requests a second at most. */
+bool ide_rig_init_slow(struct ide_rig *rig, const uint32_t sectors[IDE_DRIVES_MAX], unsigned iops);
 void ide_rig_free(struct ide_rig *rig);
 uint32_t ide_in(struct ide_rig *rig, unsigned port, unsigned size);
 void ide_out(struct ide_rig *rig, unsigned port, unsigned size, uint32_t value);

@@ -319,6 +319,38 @@ static void back_end_errors_reach_the_guest(void **state)
 	ide_rig_free(&rig);
 }
 
+/* A command of many requests, each of which would wait for a second. */
+static void slow_read(struct ide_rig *rig, uint32_t at, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		ide_prd(rig, i, at + i * SECTOR, SECTOR, i == count - 1);
+	ide_aim(rig, P, 0, 7, count, true);
+	command(rig, 0x25);
+	ide_engine(rig, P, true);
+}
+
+/* Stopping ends the command, resetting gives it up, and neither waits for the limit. */
+static void a_limit_does_not_hold_up_the_end(void **state)
+{
+	const uint32_t at = 0x400000, count = 20000;
+	struct ide_rig rig;
+
+	(void)state;
+	log_set_level(LOG_LEVEL_ERROR);
+	assert_true(ide_rig_init_slow(&rig, one_disk, 1));
+	slow_read(&rig, at, count);
+	rig.device->ops->stop(rig.device);
+	assert_int_equal(ide_in(&rig, P + R_CONTROL, 1), IDLE);
+	assert_int_equal(ide_in(&rig, BMIS, 1), INTERRUPT);
+	assert_sectors(&rig, at, 7, count);
+	memset(rig.machine.ram + at, 0xaa, (size_t)count * SECTOR);
+	ide_out(&rig, rig.master, 1, 0);
+	slow_read(&rig, at, count);
+	rig.device->ops->reset(rig.device);
+	assert_int_equal(rig.machine.ram[at + (count - 1) * SECTOR], 0xaa);
+	ide_rig_free(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -332,6 +364,7 @@ int main(void)
 		cmocka_unit_test(stopped_engine_leaves_memory_alone),
 		cmocka_unit_test(reset_in_mid_transfer),
 		cmocka_unit_test(back_end_errors_reach_the_guest),
+		cmocka_unit_test(a_limit_does_not_hold_up_the_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
