@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lab's QEMU: built from Debian's source with three mends in its emulation of AMD SVM.
+"""The lab's QEMU: built from Debian's source with four mends in its emulation of AMD SVM.
 
 helper_vmrun delivers an injected interrupt and leaves cs->exception_index set
 to its vector. When the CPU is kicked at that moment the main loop delivers the
@@ -9,7 +9,13 @@ and spins on a lock it holds. The first mend resets the index after the delivery
 helper_vmrun sets, and do_vmexit clears, a bit of cs->interrupt_request without
 the lock under which other threads set theirs. An interrupt that another CPU or
 a timer raises at that moment is lost, or one that was served comes back without
-a vector. The other two mends take the lock."""
+a vector. Two mends take the lock.
+
+cpu_clear_ignne, which every CPU calls when it initialises or restores its x87
+state, clears a flag of the first CPU by reading and writing the word that also
+says that nested paging is on. When the first CPU is in helper_vmrun just then,
+its guest runs without nested paging and dies of a triple fault, or the host takes
+nested page faults. The flag is all but never set: the last mend looks first."""
 
 import dataclasses
 import hashlib
@@ -27,22 +33,26 @@ from .cache import cache_dir, lock, write_atomically
 from .errors import LabError
 from .progress import step
 
-PATCHED = ("target/i386/tcg/system/svm_helper.c", "target/i386/tcg/sysemu/svm_helper.c")
+FOLDERS = ("target/i386/tcg/system", "target/i386/tcg/sysemu")  # newer, older
+SVM, FPU = "svm_helper.c", "fpu_helper.c"
 # What must be found exactly once, and what takes its place; {lock} and {unlock} are the names of
 # the big lock's functions in this version.
 MENDS = (
     (
+        SVM,
         r"^([ \t]*)do_interrupt_x86_hardirq\(env, vector, 1\);\n",
         "{indent}do_interrupt_x86_hardirq(env, vector, 1);\n"
         "{indent}cs->exception_index = -1; /* mended: delivered */\n",
     ),
     (
+        SVM,
         r"^([ \t]*)cs->interrupt_request \|= CPU_INTERRUPT_VIRQ;\n",
         "{indent}{lock}(); /* mended: other threads set bits of theirs */\n"
         "{indent}cs->interrupt_request |= CPU_INTERRUPT_VIRQ;\n"
         "{indent}{unlock}();\n",
     ),
     (
+        SVM,
         r"^([ \t]*)/\* Clears the V_IRQ and V_INTR_MASKING bits inside the processor. \*/\n"
         r"[ \t]*cs->interrupt_request &= ~CPU_INTERRUPT_VIRQ;\n",
         "{indent}if (cs->interrupt_request & CPU_INTERRUPT_VIRQ) {{\n"
@@ -50,8 +60,16 @@ MENDS = (
         "{indent}}}\n",
     ),
     (
+        SVM,
         r'^()#include "qemu/log.h"\n',
         '#include "qemu/log.h" /* mended */\n#include "qemu/main-loop.h"\n',
+    ),
+    (
+        FPU,
+        r"^([ \t]*)env->hflags2 &= ~HF2_IGNNE_MASK;\n",
+        "{indent}if (env->hflags2 & HF2_IGNNE_MASK) {{ /* mended: another CPU's word */\n"
+        "{indent}    env->hflags2 &= ~HF2_IGNNE_MASK;\n"
+        "{indent}}}\n",
     ),
 )
 CONFIGURE = (
@@ -195,13 +213,17 @@ def _meson(source: Path) -> dict[str, str]:
 
 def _mend(source: Path) -> None:
     """Put the mends in; refuse a source where each has not exactly one place."""
-    path = next((source / name for name in PATCHED if (source / name).exists()), None)
-    if not path:
-        raise LabError(f"{source} has none of {', '.join(PATCHED)}: the mends must be adapted")
-    kept = path.with_suffix(".c.orig")  # so that another recipe's mends do not add up
-    if not kept.exists():
-        write_atomically(kept, path.read_bytes())
-    write_atomically(path, _mended(kept.read_text(), path, _lock_names(source)).encode())
+    for name in (SVM, FPU):
+        places = [source / folder / name for folder in FOLDERS]
+        path = next((place for place in places if place.exists()), None)
+        if not path:
+            raise LabError(f"{source} has no {places[0]}: the mends must be adapted")
+        kept = path.with_suffix(".c.orig")  # so that another recipe's mends do not add up
+        if not kept.exists():
+            write_atomically(kept, path.read_bytes())
+        mends = [mend[1:] for mend in MENDS if mend[0] == name]
+        text = _mended(kept.read_text(), path, mends, _lock_names(source))
+        write_atomically(path, text.encode())
     _leave_out_what_is_missing(source)
 
 
@@ -213,8 +235,8 @@ def _lock_names(source: Path) -> dict[str, str]:
     return {"lock": "bql_lock", "unlock": "bql_unlock"}
 
 
-def _mended(text: str, path: Path, names: dict[str, str]) -> str:
-    for pattern, replacement in MENDS:
+def _mended(text: str, path: Path, mends: list, names: dict[str, str]) -> str:
+    for pattern, replacement in mends:
         found = re.findall(pattern, text, re.MULTILINE)
         if len(found) != 1:
             raise LabError(

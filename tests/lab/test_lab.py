@@ -446,12 +446,16 @@ SOURCE = """\
     /* Clears the V_IRQ and V_INTR_MASKING bits inside the processor. */
     cs->interrupt_request &= ~CPU_INTERRUPT_VIRQ;
 """
+FPU_SOURCE = """\
+    env->hflags2 &= ~HF2_IGNNE_MASK;
+"""
 
 
 def _source_tree(tmp_path, text: str) -> Path:
     path = tmp_path / "target/i386/tcg/system/svm_helper.c"
     path.parent.mkdir(parents=True)
     path.write_text(text)
+    path.with_name("fpu_helper.c").write_text(FPU_SOURCE)
     (tmp_path / "pc-bios").mkdir()
     return path
 
@@ -463,6 +467,7 @@ def test_the_mends_go_in_once(tmp_path):
     assert once.count("cs->exception_index = -1;") == 1
     assert once.index("bql_lock();") < once.index("|= CPU_INTERRUPT_VIRQ")
     assert "&= ~CPU_INTERRUPT_VIRQ" not in once
+    assert "if (env->hflags2 & HF2_IGNNE_MASK)" in path.with_name("fpu_helper.c").read_text()
     qemu._mend(tmp_path)
     assert path.read_text() == once
 
