@@ -166,6 +166,42 @@ static void test_small_frames_go_together(void **state)
 	rig_free(&rig);
 }
 
+/* Drivers of real cards fill short frames up; passt wants an IP packet to end with its frame. */
+static void test_padding_stays_here(void **state)
+{
+	static const struct {
+		size_t length, expected;
+		uint16_t type;
+		uint8_t at, ip_length; /* where in the frame, and what */
+	} cases[] = {
+		{60, 54, 0x0800, 17, 40}, /* a TCP ACK */
+		{60, 34, 0x0800, 17, 20},
+		{60, 60, 0x0800, 17, 46},
+		{60, 60, 0x0800, 17, 47}, /* longer than the frame: passt's to judge */
+		{60, 60, 0x0800, 17, 19}, /* shorter than its own header: as well */
+		{56, 54, 0x0800, 17, 40},
+		{61, 61, 0x0800, 17, 40}, /* no padding of Ethernet's */
+		{60, 58, 0x86dd, 19, 4},
+		{60, 60, 0x86dd, 19, 6},
+		{60, 60, 0x86dd, 19, 255},
+		{60, 60, 0x0806, 17, 28}, /* ARP: no length of its own */
+		{19, 19, 0x0800, 17, 20},
+	};
+	struct rig rig;
+
+	(void)state;
+	rig_stream(&rig);
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		uint8_t frame[64] = {[12] = (uint8_t)(cases[i].type >> 8), (uint8_t)cases[i].type};
+
+		frame[cases[i].at] = cases[i].ip_length;
+		assert_int_equal(send_frame(&rig, frame, cases[i].length), 0);
+		net_flush(rig.net, 0);
+		expect_frame(&rig, frame, cases[i].expected);
+	}
+	rig_free(&rig);
+}
+
 static void test_drops_what_it_cannot_do(void **state)
 {
 	uint8_t bytes[NET_HEADER_SIZE + 60] = {0};
@@ -583,6 +619,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sends),
 		cmocka_unit_test(test_small_frames_go_together),
+		cmocka_unit_test(test_padding_stays_here),
 		cmocka_unit_test(test_drops_what_it_cannot_do),
 		cmocka_unit_test(test_backpressure),
 		cmocka_unit_test(test_receives),
