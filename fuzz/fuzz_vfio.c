@@ -81,7 +81,7 @@ static void step(struct fake_machine *machine, struct fake_function *hardware,
 				hardware, (unsigned)input_number(input, 2) % hardware->count);
 		break;
 	case 6:
-		hardware->fail = what & 8 ? -ENOSPC : 0;
+		hardware->fail = what & 8 ? (int)(what >> 4) - 8 : 0;
 		fake_host_end_line(&machine->host, pci_slot_gsi(SLOT));
 		break;
 	default:

@@ -51,7 +51,7 @@ struct vfio_hardware_ops {
 	void *(*map)(struct vfio_hardware *hardware, unsigned bar, const struct vfio_area *area);
 	void (*unmap)(struct vfio_hardware *hardware, void *memory, uint64_t length);
 	/* Interrupts of @kind signal @eventfds; @count 0 switches them off. INTx masks itself when
-	 * it fires. */
+	 * it fires. Positive: nothing was set up, as the host has only so many vectors left. */
 	int (*set_irqs)(struct vfio_hardware *hardware, enum vfio_interrupt_kind kind,
 		const int *eventfds, unsigned count);
 	/* INTx: now (-1), or at each signal of @eventfd. */

@@ -32,6 +32,20 @@ static void failed(struct vfio_function *vfio, const char *what, int ret)
 	log_guest(&vfio->guest_log, vfio->function.device.name, "%s: %s", what, strerror(-ret));
 }
 
+/* -ENOSPC when the host has too few vectors: the first of them work, the others stay silent. */
+static int set_messages(struct vfio_function *vfio, enum vfio_interrupt_kind kind,
+	const int *eventfds, unsigned count)
+{
+	const struct vfio_hardware_ops *ops = vfio->hardware->ops;
+	int ret = ops->set_irqs(vfio->hardware, kind, eventfds, count);
+
+	if (ret <= 0)
+		return ret;
+	if ((unsigned)ret < count)
+		ops->set_irqs(vfio->hardware, kind, eventfds, (unsigned)ret);
+	return -ENOSPC;
+}
+
 /* MSI */
 
 /* How many the guest uses; 0 while MSI is off. */
@@ -104,7 +118,7 @@ static int msi_on(struct vfio_function *vfio)
 
 	for (unsigned i = 0; i < count; i++)
 		eventfds[i] = interrupts->messages[i].eventfd;
-	return vfio->hardware->ops->set_irqs(vfio->hardware, VFIO_INTERRUPT_MSI, eventfds, count);
+	return set_messages(vfio, VFIO_INTERRUPT_MSI, eventfds, count);
 }
 
 static void msi_off(struct vfio_function *vfio)
@@ -122,7 +136,7 @@ static int msix_on(struct vfio_function *vfio)
 
 	for (unsigned i = 0; i < count; i++)
 		eventfds[i] = msix_eventfd(&vfio->function, i);
-	return vfio->hardware->ops->set_irqs(vfio->hardware, VFIO_INTERRUPT_MSIX, eventfds, count);
+	return set_messages(vfio, VFIO_INTERRUPT_MSIX, eventfds, count);
 }
 
 /* All kinds */

@@ -344,6 +344,26 @@ static void test_host_without_vectors(void **state)
 	assert_int_equal(rig->hardware.count, 1);
 }
 
+/* VFIO says how many it could have had, and sets up none. */
+static void test_host_with_few_vectors(void **state)
+{
+	struct rig *rig = *state;
+	uint64_t at = 0x1000100000;
+
+	create(rig);
+	rig->hardware.fail = 2;
+	enable_msix(rig, place_bar(rig, at));
+	assert_int_equal(rig->hardware.count, 2);
+	fake_function_interrupt(&rig->hardware, 1);
+	assert_int_equal(fake_host_take_msi(&rig->machine.host, 0x41), 1);
+	assert_int_equal(((struct vfio_function *)rig->device)->interrupts.failures, 1);
+	put(rig, MSIX + 2, 2, 0);
+	put(rig, MSI + 2, 2, 0x21); /* four */
+	assert_int_equal(rig->hardware.kind, VFIO_INTERRUPT_MSI);
+	assert_int_equal(rig->hardware.count, 2);
+	assert_int_equal(((struct vfio_function *)rig->device)->interrupts.failures, 2);
+}
+
 static void test_odd_hardware(void **state)
 {
 	struct rig *rig = *state;
@@ -391,6 +411,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_intx, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_reset, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_host_without_vectors, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_host_with_few_vectors, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_odd_hardware, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_table_outside_its_bar, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_chain_that_never_ends, set_up, tear_down),

@@ -95,7 +95,7 @@ static int set_irqs(struct vfio_hardware *hardware, enum vfio_interrupt_kind kin
 
 	if (count && fake->count)
 		fail("two kinds of interrupts at once");
-	if (count && fake->fail)
+	if (count && (fake->fail < 0 || (fake->fail > 0 && count > (unsigned)fake->fail)))
 		return fake->fail;
 	if (count)
 		memcpy(fake->eventfds, eventfds, count * sizeof(int));
