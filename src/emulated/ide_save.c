@@ -115,7 +115,7 @@ static bool transfer_holds(const struct ide_transfer *transfer, const struct ide
 static bool rest_holds(const struct ide_channel *channel)
 {
 	const enum ide_kind kind = channel->transfer.kind;
-	const bool dma = kind == IDE_DMA_IN || kind == IDE_DMA_OUT;
+	const bool dma = (kind == IDE_DMA_IN || kind == IDE_DMA_OUT) && !ide_dma_running(channel);
 
 	if (channel->resetting != ((channel->control & IDE_CONTROL_SRST) != 0))
 		return false;

@@ -5,6 +5,7 @@
 #include "base/bytes.h"
 #include "base/checked.h"
 #include "board_fixture.h"
+#include "emulated/ide_private.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -595,6 +596,25 @@ static void moves_in_the_middle_of_a_transfer(void **state)
 	ide_rig_free(&other);
 }
 
+/* Its drive would be busy for ever: a request that is under way is never saved. */
+static void an_engine_that_runs_is_not_restored(void **state)
+{
+	struct ide_rig from, to;
+
+	(void)state;
+	setup(&from);
+	setup(&to);
+	ide_aim(&from, P, 0, 70, 8, false);
+	command(&from, P, 0xc8);
+	from.device->ops->stop(from.device);
+	assert_int_equal(fixture_move(from.device, to.device), 0);
+	assert_int_equal(ide_in(&to, P + R_CONTROL, 1), BSY);
+	((struct ide *)from.device)->channels[0].master.command = 9;
+	assert_true(fixture_move(from.device, to.device) < 0);
+	ide_rig_free(&from);
+	ide_rig_free(&to);
+}
+
 struct wanted {
 	struct stats_sink sink;
 	const char *group, *name;
@@ -660,6 +680,7 @@ int main(void)
 		cmocka_unit_test(readonly_disks_refuse_writes),
 		cmocka_unit_test(unfinished_writes_leave_nothing),
 		cmocka_unit_test(moves_in_the_middle_of_a_transfer),
+		cmocka_unit_test(an_engine_that_runs_is_not_restored),
 		cmocka_unit_test(counts_each_register),
 	};
 
