@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The device's life: on the PCI bus, on the I/O loop, and off again. */
 #include "emulated/e1000_private.h"
+#include "pci/registers.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -25,6 +26,13 @@ void e1000_reset(struct e1000 *e)
 	e->generation++;
 	e->receive.held = 0;
 	e1000_interrupt_reset(e);
+}
+
+void e1000_follow_config(struct e1000 *e)
+{
+	e->master = load_le16(e->function.config + PCI_REG_COMMAND) & PCI_CMD_MASTER;
+	if (e->master)
+		e1000_post(e, E1000_WORK_RECEIVE | E1000_WORK_TRANSMIT);
 }
 
 void e1000_post(struct e1000 *e, unsigned work)
@@ -162,6 +170,19 @@ static void stop(struct device *device)
 	loop_call(e->io, &barrier);
 }
 
+static void config_written(struct pci_function *function, unsigned offset, unsigned size)
+{
+	struct e1000 *e = container_of(function, struct e1000, function);
+
+	if (offset > PCI_REG_COMMAND || offset + size <= PCI_REG_COMMAND)
+		return;
+	pthread_mutex_lock(&e->lock);
+	e1000_follow_config(e);
+	pthread_mutex_unlock(&e->lock);
+}
+
+static const struct pci_function_ops pci_ops = {.config_written = config_written};
+
 static int realize(struct device *device, const struct device_place *place, struct error *err)
 {
 	static const struct pci_ids ids = {.vendor = 0x8086,
@@ -177,6 +198,7 @@ static int realize(struct device *device, const struct device_place *place, stru
 		return error_set(err, ENODEV, "%s: model=e1000 needs PCI", device->name);
 	e->memory = place->memory;
 	e->io = place->io;
+	e->function.pci_ops = &pci_ops;
 	pci_init(&e->function, &ids);
 	pci_describe_bar(&e->function, 0, PCI_BAR_MEMORY32, E1000_BAR_SIZE, &e1000_memory_ops, e,
 		e->memory_name);
@@ -193,6 +215,7 @@ static void reset(struct device *device)
 	e1000_phy_reset(e);
 	e1000_reset(e);
 	e->io_address = 0;
+	e->master = false;
 	pthread_mutex_unlock(&e->lock);
 	pci_reset(&e->function);
 }

@@ -114,6 +114,7 @@ struct e1000 {
 	bool running;           /* frames move */
 	bool attached;          /* the back end is on the loop */
 	bool gone;              /* the back end is */
+	bool master;            /* the command register lets the device reach memory */
 	struct log_guest_limit guest_log;
 
 	uint32_t regs[E1000_WORDS];
@@ -175,6 +176,8 @@ bool e1000_set_status(struct e1000 *e, gpa_t descriptor, uint8_t status);
 void e1000_reset(struct e1000 *e);
 /* Frames go round inside the device. */
 bool e1000_loopback(const struct e1000 *e);
+/* Follows the command register. */
+void e1000_follow_config(struct e1000 *e);
 /* The I/O loop does @work soon. */
 void e1000_post(struct e1000 *e, unsigned work);
 /* Counts and tells, within limits, that a descriptor or buffer is not memory. */

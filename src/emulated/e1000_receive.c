@@ -208,8 +208,8 @@ static bool can_receive(const struct e1000 *e)
 {
 	struct e1000_ring ring = e1000_ring(e, E1000_RDBAL);
 
-	return e->running && (e1000_get(e, E1000_RCTL) & RCTL_EN) && e1000_link_up(e) &&
-	       !e1000_loopback(e) && e1000_ring_filled(&ring) > 0;
+	return e->running && e->master && (e1000_get(e, E1000_RCTL) & RCTL_EN) &&
+	       e1000_link_up(e) && !e1000_loopback(e) && e1000_ring_filled(&ring) > 0;
 }
 
 /* Takes a frame from the back end; called and returns locked. False: there is none. */

@@ -174,6 +174,7 @@ int e1000_restore(struct device *device, struct state_reader *reader, struct err
 	if (ret < 0)
 		return ret;
 	pthread_mutex_lock(&e->lock);
+	e1000_follow_config(e);
 	ret = restore_locked(e, reader);
 	pthread_mutex_unlock(&e->lock);
 	if (ret < 0)

@@ -56,7 +56,7 @@ static int loop_back(struct e1000 *e, const struct iovec *pieces, unsigned count
 		e->receive.held = 0;
 		e->counts.dropped++;
 	}
-	if (e->running && (e1000_get(e, E1000_RCTL) & RCTL_EN) &&
+	if (e->running && e->master && (e1000_get(e, E1000_RCTL) & RCTL_EN) &&
 		!e1000_deliver(e, to, length, false))
 		*e1000_reg(e, E1000_RNBC) += 1;
 	pthread_mutex_unlock(&e->lock);

@@ -113,7 +113,8 @@ static bool next_descriptor(struct e1000 *e, struct descriptor *descriptor)
 {
 	struct e1000_ring ring = e1000_ring(e, E1000_TDBAL);
 
-	if (!e->running || !(e1000_get(e, E1000_TCTL) & TCTL_EN) || ring.head == ring.tail)
+	if (!e->running || !e->master || !(e1000_get(e, E1000_TCTL) & TCTL_EN) ||
+		ring.head == ring.tail)
 		return false;
 	descriptor->at = gpa_add(ring.base, (uint64_t)ring.head * E1000_DESCRIPTOR);
 	if (memory_read(e->memory, descriptor->at, descriptor->bytes, E1000_DESCRIPTOR) < 0) {

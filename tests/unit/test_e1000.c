@@ -765,6 +765,35 @@ static void test_receive_waits(void **state)
 	rig_free(&rig);
 }
 
+/* Without bus mastering there is no DMA, and afterwards nothing is lost. */
+static void test_bus_mastering(void **state)
+{
+	uint8_t frame[100] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, got[200];
+	struct rig rig;
+	uint16_t length;
+
+	rig_init(&rig);
+	rings_up(&rig, RCTL_SECRC);
+	fake_guest_config_write(&rig.machine, SLOT, 4, 2, 3);
+	describe(&rig, TX_DATA, sizeof(frame) | EOP_RS, 0, 0);
+	go(&rig);
+	network_sends(&rig, frame, sizeof(frame));
+	assert_true(network_is_silent(&rig));
+	assert_int_equal(get(&rig, E1000_TDH), 0);
+	assert_int_equal(get(&rig, E1000_RDH), 0);
+	fake_guest_config_write(&rig.machine, SLOT, 4, 2, 7);
+	assert_int_equal(network_takes(&rig, got, sizeof(got)), sizeof(frame));
+	await_receive(&rig, &length);
+	assert_int_equal(length, sizeof(frame));
+	rig.device->ops->reset(rig.device);
+	fake_guest_config_write(&rig.machine, SLOT, 4, 2, 3);
+	rings_up(&rig, RCTL_SECRC);
+	describe(&rig, TX_DATA, sizeof(frame) | EOP_RS, 0, 0);
+	go(&rig);
+	assert_true(network_is_silent(&rig));
+	rig_free(&rig);
+}
+
 /* What came while the PHY cut the wire is there when it joins it again. */
 static void test_receive_after_power_down(void **state)
 {
@@ -1039,6 +1068,7 @@ int main(void)
 		cmocka_unit_test(test_receive_filter),
 		cmocka_unit_test(test_receive_checksum),
 		cmocka_unit_test(test_receive_waits),
+		cmocka_unit_test(test_bus_mastering),
 		cmocka_unit_test(test_receive_after_power_down),
 		cmocka_unit_test(test_interrupts),
 		cmocka_unit_test(test_throttling),
