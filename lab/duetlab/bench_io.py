@@ -78,7 +78,11 @@ def _network(lab: ExperimentLab, report: Report) -> None:
 # Disk
 
 
-def _qemu(disk: str):
+def _qemu(disk: str, iothread: bool):
+    """QEMU's command line: the disk's work in its main thread, its default, or in one of its own."""
+    own = ["-object", "iothread,id=io"] if iothread else []
+    device = "virtio-blk-pci,drive=disk" + (",iothread=io" if iothread else "")
+
     def command(kernel: str, initrd: str) -> list[str]:
         drive = f"driver=raw,node-name=disk,file.driver=file,file.filename={disk}"
         return ["qemu-system-x86_64", "-name", "peer,debug-threads=on", "-M", "q35", "-enable-kvm", "-cpu", "host", "-m", "512",
@@ -86,8 +90,7 @@ def _qemu(disk: str):
                 "-serial", "stdio", "-kernel", kernel, "-initrd", initrd,
                 "-append", "console=ttyS0 quiet cryptomgr.notests=1",
                 "-blockdev", f"{drive},file.aio=io_uring,file.cache.direct=on,cache.direct=on",
-                "-object", "iothread,id=io", "-device", "virtio-blk-pci,drive=disk,iothread=io",
-                ]  # fmt: skip
+                *own, "-device", device]  # fmt: skip
 
     return command
 
@@ -109,20 +112,23 @@ def _disk(lab: ExperimentLab, report: Report) -> None:
     path = lab.disk("bench", DISK_MIB)
     with Subject(lab, "--disk", f"path={path},cache=direct") as subject:
         ours = _reads(subject)
-    theirs = None
-    if shutil.which("qemu-system-x86_64"):
-        with Subject(lab, peer=_qemu(path)) as subject:
-            theirs = _reads(subject)
-    else:
+    theirs = {}
+    if not shutil.which("qemu-system-x86_64"):
         report.note("  QEMU is not on PATH: no peer to compare with")
+    else:
+        for name, iothread in (("QEMU, io_uring", False), ("QEMU, io_uring, iothread", True)):
+            with Subject(lab, peer=_qemu(path, iothread)) as subject:
+                theirs[name] = _reads(subject)
     for number, (way, depth, _, size) in enumerate(READS):
-        name = f"{size >> 10} KiB {'random' if way == 'read' else 'in order'}, depth {depth}"
-        _cost(report, f"{name}: duet", ours[number])
-        if theirs:
-            _cost(report, f"{name}: QEMU, io_uring", theirs[number])
-            share = {side: ours[number][side] / theirs[number][side] for side in ours[number]}
-            report.row(f"{name}: share of QEMU's", share["host"], "", 0.5,
-                       detail=f"of the monitor's own: {share['host_user']:.2f}")  # fmt: skip
+        what = f"{size >> 10} KiB {'random' if way == 'read' else 'in order'}, depth {depth}"
+        _cost(report, f"{what}: duet", ours[number])
+        for name, costs in theirs.items():
+            _cost(report, f"{what}: {name}", costs[number])
+        for name, costs in theirs.items():
+            share = {side: ours[number][side] / costs[number][side] for side in ours[number]}
+            target = None if "iothread" in name else 0.5
+            report.row(f"  duet's share of {name}", share["host"], "", target,
+                       detail=f"of the monitor's own instructions: {share['host_user']:.2f}")  # fmt: skip
 
 
 def _cost(report: Report, name: str, cost: dict[str, float]) -> None:
