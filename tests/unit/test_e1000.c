@@ -575,7 +575,8 @@ static void test_segmentation(void **state)
 	for (unsigned i = 0; i < 5; i++) {
 		uint32_t part = i < 4 ? 1000 : 1, length = network_takes(&rig, got, sizeof(got));
 
-		assert_int_equal(length, part == 1 ? 60 : 54 + part);
+		/* Padding ends at passt's stream. */
+		assert_int_equal(length, 54 + part);
 		expect_right(got, length);
 		assert_int_equal(got[16] << 8 | got[17], 40 + part);
 		assert_int_equal(got[18] << 8 | got[19], 0x1000 + i);
