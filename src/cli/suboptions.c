@@ -248,6 +248,9 @@ static int check_disk(const struct machine_config *config, const struct disk_con
 	if (disk->model == DISK_IDE && (disk->queues || disk->poll))
 		return error_set(
 			err, EINVAL, "--disk %s: queues= and poll= are for model=virtio", value);
+	if (disk->model == DISK_IDE && disk->readonly)
+		return error_set(err, EINVAL,
+			"--disk %s: an IDE disk cannot be read-only; give it model=virtio", value);
 	if (ide > MACHINE_IDE_MAX)
 		return error_set(err, EINVAL,
 			"--disk %s: at most %d disks with model=ide; give this one model=virtio",
@@ -292,9 +295,11 @@ static int check_net(const struct net_config *net, const char *value, struct err
 		return error_set(err, EINVAL, "--net %s: ifname= is for --net tap", value);
 	if (net->kind == NET_USER && net->queues > 1)
 		return error_set(err, EINVAL, "--net %s: queues= is for --net tap", value);
-	if (net->model == NET_MODEL_E1000 && (net->queues > 1 || net->mtu || net->poll))
+	if (net->model == NET_MODEL_E1000 &&
+		(net->queues > 1 || net->mtu || net->poll || !net->offloads))
 		return error_set(err, EINVAL,
-			"--net %s: queues=, mtu= and poll= are for model=virtio", value);
+			"--net %s: queues=, mtu=, poll= and offloads=off are for model=virtio",
+			value);
 	if (net->vhost && (net->kind != NET_TAP || net->model != NET_MODEL_VIRTIO || net->poll))
 		return error_set(err, EINVAL,
 			"--net %s: vhost=on is for --net tap with model=virtio, without poll=on",

@@ -94,6 +94,8 @@ static const struct refusal refusals[] = {
 	{"--disk", "path=x,model=", "model= needs a value"},
 	{"--disk", "path=x,model=ide,queues=2", "for model=virtio"},
 	{"--disk", "path=x,poll=on,model=ide", "for model=virtio"},
+	{"--disk", "path=x,model=ide,readonly=on", "cannot be read-only"},
+	{"--disk", "path=x,readonly=on,model=ide", "give it model=virtio"},
 	{"--disk", "path=x,poll=perhaps", "on or off"},
 	{"--disk", "path=x,iops=0", "from 1 to 1000000"},
 	{"--disk", "path=x,iops=1000001", "from 1 to 1000000"},
@@ -111,6 +113,8 @@ static const struct refusal refusals[] = {
 	{"--net", "tap,ifname=t,model=e1000,queues=2", "for model=virtio"},
 	{"--net", "user,mtu=9000,model=e1000", "for model=virtio"},
 	{"--net", "tap,ifname=t,poll=on,model=e1000", "for model=virtio"},
+	{"--net", "tap,ifname=t,offloads=off,model=e1000", "offloads=off are for model=virtio"},
+	{"--net", "user,model=e1000,offloads=off", "offloads=off are for model=virtio"},
 	{"--net", "tap,ifname=t,vhost=on,model=e1000", "vhost=on is for"},
 	{"--net", "user,vhost=on", "vhost=on is for"},
 	{"--device", "usb,host=1", "unknown kind"},
@@ -216,7 +220,7 @@ static void takes_kinds_of_disks(void **state)
 
 	(void)state;
 	assert_int_equal(PARSE(&options, &err, "--disk", "path=a", "--disk",
-				 "path=b,model=ide,iops=500,cache=direct", "--disk",
+				 "path=b,model=ide,readonly=off,iops=500,cache=direct", "--disk",
 				 "path=c,model=virtio,poll=on,iops=1000000"),
 		0);
 	assert_int_equal(options.config.disks[0].model, DISK_VIRTIO);
@@ -237,9 +241,10 @@ static void takes_kinds_of_nets(void **state)
 	struct error err = {0};
 
 	(void)state;
-	assert_int_equal(PARSE(&options, &err, "--net", "user,model=e1000", "--net",
-				 "tap,ifname=t,model=e1000,mac=52:54:00:12:34:56", "--net",
-				 "tap,ifname=u,model=virtio,vhost=on", "--net", "user,poll=on"),
+	assert_int_equal(
+		PARSE(&options, &err, "--net", "user,model=e1000", "--net",
+			"tap,ifname=t,model=e1000,offloads=on,mac=52:54:00:12:34:56", "--net",
+			"tap,ifname=u,model=virtio,vhost=on", "--net", "user,poll=on"),
 		0);
 	assert_int_equal(options.config.nets[0].model, NET_MODEL_E1000);
 	assert_int_equal(options.config.nets[1].model, NET_MODEL_E1000);
