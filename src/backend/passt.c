@@ -5,6 +5,7 @@
  */
 #include "backend/passt_private.h"
 #include "base/checked.h"
+#include "base/iov.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -80,29 +81,10 @@ static bool make_room(struct passt_buffer *buffer, size_t length)
 	return true;
 }
 
-/* Copies @length bytes from @skip on; the caller has checked that they are there. */
-static void gather(
-	uint8_t *to, const struct iovec *segments, unsigned count, size_t skip, size_t length)
-{
-	for (unsigned i = 0; i < count && length > 0; i++) {
-		size_t part = segments[i].iov_len;
-
-		if (skip >= part) {
-			skip -= part;
-			continue;
-		}
-		part = min_u64(part - skip, length);
-		memcpy(to, (const char *)segments[i].iov_base + skip, part);
-		to += part;
-		length -= part;
-		skip = 0;
-	}
-}
-
 static void keep(struct passt_buffer *out, const struct iovec *segments, unsigned count,
 	size_t skip, size_t length)
 {
-	gather(out->bytes + out->end, segments, count, skip, length);
+	iov_copy_from(segments, count, skip, out->bytes + out->end, length);
 	out->end += length;
 }
 
@@ -143,7 +125,7 @@ static bool plain_frame(const struct iovec *segments, unsigned count, uint64_t t
 
 	if (total < NET_HEADER_SIZE + FRAME_MIN || total > NET_FRAME_MAX)
 		return false;
-	gather(header, segments, count, 0, sizeof(header));
+	iov_copy_from(segments, count, 0, header, sizeof(header));
 	return header[0] == 0 && header[1] == 0;
 }
 
@@ -159,7 +141,7 @@ static uint32_t unpadded(const struct iovec *segments, unsigned count, uint32_t 
 
 	if (length > FRAME_FULL || length < sizeof(start))
 		return length;
-	gather(start, segments, count, NET_HEADER_SIZE, sizeof(start));
+	iov_copy_from(segments, count, NET_HEADER_SIZE, start, sizeof(start));
 	type = (uint32_t)start[12] << 8 | start[13];
 	if (type == ETH_P_IP)
 		needed = FRAME_MIN + ((uint32_t)start[16] << 8 | start[17]);
@@ -255,26 +237,6 @@ static int passt_next_length(struct net *net, unsigned queue)
 	}
 }
 
-static size_t scatter(const struct iovec *segments, unsigned count, size_t skip,
-	const uint8_t *from, size_t length)
-{
-	size_t moved = 0;
-
-	for (unsigned i = 0; i < count && moved < length; i++) {
-		size_t part = segments[i].iov_len;
-
-		if (skip >= part) {
-			skip -= part;
-			continue;
-		}
-		part = min_u64(part - skip, length - moved);
-		memcpy((char *)segments[i].iov_base + skip, from + moved, part);
-		moved += part;
-		skip = 0;
-	}
-	return moved;
-}
-
 static int passt_receive(
 	struct net *net, unsigned queue, const struct iovec *segments, unsigned count)
 {
@@ -287,8 +249,8 @@ static int passt_receive(
 	if (total < 0)
 		return net->gone ? -EPIPE : total;
 	length = (size_t)total - NET_HEADER_SIZE;
-	moved = scatter(segments, count, 0, header, sizeof(header));
-	moved += scatter(segments, count, NET_HEADER_SIZE, frame, length);
+	moved = iov_copy_to(segments, count, 0, header, sizeof(header));
+	moved += iov_copy_to(segments, count, NET_HEADER_SIZE, frame, length);
 	in->start += LENGTH_SIZE + length;
 	return moved == (size_t)total ? total : -EMSGSIZE;
 }

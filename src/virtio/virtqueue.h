@@ -18,6 +18,7 @@
 #ifndef DUET_VIRTIO_VIRTQUEUE_H
 #define DUET_VIRTIO_VIRTQUEUE_H
 
+#include "base/iov.h" /* over a chain's parts */
 #include "memory/memory.h"
 #include "state/state.h"
 
@@ -112,11 +113,5 @@ bool virtqueue_sleep(struct virtqueue *queue);
 void virtqueue_save(const struct virtqueue *queue, struct state_writer *writer);
 int virtqueue_restore(struct virtqueue *queue, struct memory *memory, struct state_reader *reader,
 	struct error *err);
-
-/* Helpers over a chain's parts; bounds are those of the chain. Return bytes copied. */
-size_t iov_copy_to(const struct iovec *segments, unsigned count, size_t offset, const void *from,
-	size_t length);
-size_t iov_copy_from(
-	const struct iovec *segments, unsigned count, size_t offset, void *to, size_t length);
 
 #endif
