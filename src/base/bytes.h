@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Little-endian numbers at any alignment in a byte buffer. The caller has checked the bounds. */
+/* Little-endian numbers (and the big-endian ones of networks) at any alignment in a byte buffer.
+ * The caller has checked the bounds. */
 #ifndef DUET_BASE_BYTES_H
 #define DUET_BASE_BYTES_H
 
@@ -47,6 +48,14 @@ static inline void store_le64(void *to, uint64_t value)
 {
 	value = htole64(value);
 	memcpy(to, &value, sizeof(value));
+}
+
+static inline uint16_t load_be16(const void *from)
+{
+	uint16_t value;
+
+	memcpy(&value, from, sizeof(value));
+	return be16toh(value);
 }
 
 /* @size is 1, 2, 4 or 8: the width of a register access. Other sizes read as 0 and write nothing.

@@ -38,11 +38,6 @@ uint32_t e1000_sum(const uint8_t *bytes, size_t length)
 	return __builtin_bswap16(e1000_fold(sum));
 }
 
-static uint16_t load_be16(const uint8_t *from)
-{
-	return (uint16_t)(from[0] << 8 | from[1]);
-}
-
 void e1000_insert_checksum(
 	uint8_t *frame, uint32_t length, uint32_t start, uint32_t at, uint32_t end)
 {

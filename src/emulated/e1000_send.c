@@ -35,11 +35,6 @@ static void store_be16(uint8_t *to, uint32_t value)
 	to[1] = (uint8_t)value;
 }
 
-static uint16_t load_be16(const uint8_t *from)
-{
-	return (uint16_t)(from[0] << 8 | from[1]);
-}
-
 /* A wire that ends where it began. */
 static int loop_back(struct e1000 *e, const struct iovec *pieces, unsigned count)
 {
