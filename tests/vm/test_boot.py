@@ -14,7 +14,8 @@ for device in /sys/bus/virtio/devices/*; do
 	echo "virtio $(cat $device/device) $(basename $(readlink $device/driver)) $(cut -c35 $device/features)"
 done
 ip link set eth0 up
-udhcpc -i eth0 -n -q -t 10 -T 2 -s /etc/udhcpc.script >/tmp/dhcp 2>&1 && echo "dhcp ok"
+udhcpc -i eth0 -n -q -t 10 -T 2 -s /etc/udhcpc/default.script >/dev/null 2>&1
+ip route | grep -q "^default via .* dev eth0" && echo "dhcp ok"
 head -c 1000000 /dev/urandom >/tmp/data
 dd if=/tmp/data of=/dev/vda bs=64k conv=fsync 2>/dev/null && echo 3 >/proc/sys/vm/drop_caches
 head -c 1000000 /dev/vda | cmp - /tmp/data && echo "disk ok"

@@ -70,7 +70,8 @@ ls -d /sys/class/net/eth0/queues/rx-1 && ping -c 3 -i 0.2 192.168.77.1 && echo "
 def test_passt_dies_and_the_guest_goes_on():
     script = """
 ip link set eth0 up
-udhcpc -i eth0 -n -q -t 10 -T 2 -s /etc/udhcpc.script >/dev/null 2>&1 && echo "dhcp ok"
+udhcpc -i eth0 -n -q -t 10 -T 2 -s /etc/udhcpc/default.script >/dev/null 2>&1
+ip route | grep -q "^default via .* dev eth0" && echo "dhcp ok"
 while [ "$(cat /sys/class/net/eth0/carrier)" = 1 ]; do usleep 100000; done
 echo "link down"
 """
