@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Options with parts: --disk path=F,readonly=on, --net tap,ifname=T,mac=..., --device vfio,host=B
- */
+/* Options with parts: --disk path=F,..., --net tap,ifname=T,..., --device vfio,host=B */
 #ifndef DUET_CLI_SUBOPTIONS_H
 #define DUET_CLI_SUBOPTIONS_H
 
