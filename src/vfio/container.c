@@ -10,7 +10,11 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
+
+#define GROUP_WAIT_MS  2000
+#define GROUP_PAUSE_MS 10
 
 static int request(int fd, unsigned long number, void *argument)
 {
@@ -51,12 +55,26 @@ static int open_container(struct vfio_container *container, const char *host, st
 		host);
 }
 
+/* The kernel lets go of a group a moment after the process that had it is gone (its last reference
+ * is put by a worker): a machine that is started right after another one's end must not fail. */
+static int open_patiently(const char *path)
+{
+	static const struct timespec pause = {.tv_nsec = GROUP_PAUSE_MS * 1000000L};
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+
+	for (unsigned i = 0; fd < 0 && errno == EBUSY && i < GROUP_WAIT_MS / GROUP_PAUSE_MS; i++) {
+		nanosleep(&pause, NULL);
+		fd = open(path, O_RDWR | O_CLOEXEC);
+	}
+	return fd;
+}
+
 static int open_group(struct vfio_group *group, const char *host, struct error *err)
 {
 	char path[32];
 
 	snprintf(path, sizeof(path), "/dev/vfio/%u", group->number);
-	group->fd = open(path, O_RDWR | O_CLOEXEC);
+	group->fd = open_patiently(path);
 	if (group->fd >= 0)
 		return 0;
 	switch (errno) {
