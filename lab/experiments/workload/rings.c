@@ -14,13 +14,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/io.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #define CAP_VENDOR       0x09
 #define CAP_MSIX         0x11
-#define COMMAND_MEMORY   6 /* memory space, bus master */
+#define COMMAND_ON       7 /* ports, memory, bus master */
 #define MSIX_ENABLE      0x8000
 #define POSTED_INTERRUPT 0xf2
 #define TRANSMIT_QUEUE   1
@@ -51,12 +52,13 @@ struct queue_memory {
 struct device {
 	char path[128];
 	int config;
-	volatile uint8_t *common, *notify;
-	uint32_t notify_multiplier;
+	volatile uint8_t *common;
+	unsigned notify_found, notify_bar, notify_offset, notify_multiplier;
 	volatile uint32_t *vector; /* MSI-X table's first entry */
 	volatile struct queue_memory *memory;
 	uint64_t physical;
-	volatile uint16_t *doorbell;
+	volatile uint16_t *doorbell; /* null: it is at @port */
+	uint16_t port;
 	int heeds; /* the device's wish not to be kicked */
 	unsigned long kicks;
 };
@@ -121,8 +123,10 @@ static void find_parts(struct device *device)
 		offset = config_read(device, at + 8, 4);
 		if (type == 1) {
 			device->common = map_bar(device, bar) + offset;
-		} else {
-			device->notify = map_bar(device, bar) + offset;
+		} else if (!device->notify_found) { /* the first one is what the device prefers */
+			device->notify_found = 1;
+			device->notify_bar = bar;
+			device->notify_offset = offset;
 			device->notify_multiplier = config_read(device, at + 16, 4);
 		}
 	}
@@ -144,7 +148,7 @@ static void unbind(const struct device *device, const char *name)
 
 static void open_device(struct device *device, const char *name)
 {
-	const uint16_t command = COMMAND_MEMORY;
+	const uint16_t command = COMMAND_ON;
 
 	snprintf(device->path, sizeof(device->path), "/sys/bus/pci/devices/%s", name);
 	unbind(device, name);
@@ -153,7 +157,7 @@ static void open_device(struct device *device, const char *name)
 		fail("command register");
 	find_parts(device);
 	errno = ENODEV;
-	if (!device->common || !device->notify || !device->vector)
+	if (!device->common || !device->notify_found || !device->vector)
 		fail("no virtio device");
 }
 
@@ -203,6 +207,23 @@ static void set_up_vector(struct device *device)
 	device->vector[3] = 0; /* not masked */
 }
 
+/* In memory or, what duet prefers, a port. */
+static void find_doorbell(struct device *device)
+{
+	unsigned offset = device->notify_offset +
+			  *(volatile uint16_t *)(device->common + 0x1e) * device->notify_multiplier;
+	uint32_t bar = config_read(device, 0x10 + 4 * device->notify_bar, 4);
+
+	if (!(bar & 1)) {
+		device->doorbell =
+			(volatile uint16_t *)(map_bar(device, device->notify_bar) + offset);
+		return;
+	}
+	if (iopl(3) < 0)
+		fail("iopl");
+	device->port = (uint16_t)((bar & ~3U) + offset);
+}
+
 /* 3.1.1; VERSION_1 is the only feature taken, so the flags alone govern notifications. */
 static void set_up_queue(struct device *device)
 {
@@ -221,9 +242,7 @@ static void set_up_queue(struct device *device)
 	set64(device, 0x20, device->physical + offsetof(struct queue_memory, descriptors));
 	set64(device, 0x28, device->physical + offsetof(struct queue_memory, available_flags));
 	set64(device, 0x30, device->physical + offsetof(struct queue_memory, used_flags));
-	device->doorbell = (volatile uint16_t *)(device->notify +
-						 *(volatile uint16_t *)(device->common + 0x1e) *
-							 device->notify_multiplier);
+	find_doorbell(device);
 	set16(device, 0x1c, 1);
 	set8(device, 0x14, 1 | 2 | 8 | 4);
 }
@@ -268,7 +287,10 @@ static uint64_t batch(struct device *device, uint16_t count)
 	memory->available_index = wanted;
 	__sync_synchronize();
 	if (!device->heeds || !(memory->used_flags & NO_NOTIFY)) {
-		*device->doorbell = TRANSMIT_QUEUE;
+		if (device->doorbell)
+			*device->doorbell = TRANSMIT_QUEUE;
+		else
+			outw(TRANSMIT_QUEUE, device->port);
 		device->kicks++;
 	}
 	wait_until(&memory->used_index, wanted);
