@@ -49,7 +49,7 @@ class BenchLab(Place):
                 self._staged.add((str(path), name))
         return Boot(f"{HOME}/{kernel}", f"{HOME}/{initrd.name}", words)
 
-    def counted(self, monitor: Monitor, boot: Boot, limit: int = 120) -> dict | None:
+    def counted(self, monitor: Monitor, boot: Boot, limit: int = 45) -> dict | None:
         """Instructions of one start, None if it did not come to user space within LIMIT seconds:
         `init`, up to the guest's first process, and `vmrun`, up to the first entry of a guest."""
         plugin.marks(self.host)
