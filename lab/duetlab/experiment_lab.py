@@ -69,23 +69,10 @@ class ExperimentLab(Place):
                    f"dd if=/dev/zero of={path} bs=1M count={mebibytes} conv=fsync 2>/dev/null")
         return path
 
-    @contextlib.contextmanager
     def background(self, *command: str, ready: str):
         """COMMAND beside the guest, pinned with the I/O threads, once it has printed READY."""
-        full = vm.lab_command("taskset", "-c", str(IO_CPU), *command, direct=not self.counts)
-        process = subprocess.Popen(full, stdout=subprocess.PIPE, text=True, cwd=vm.REPOSITORY)
-        try:
-            for line in process.stdout:
-                if ready in line:
-                    break
-            else:
-                raise vm.GuestFailure(f"{shlex.join(command)} ended without {ready!r}")
-            yield process
-        finally:
-            process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=20)
-            process.kill()
+        return vm.running(ready, *vm.lab_command("taskset", "-c", str(IO_CPU), *command,
+                                                 direct=not self.counts))
 
     def peer(self, address: str):
         return self.background(f"{HOME}/workload", "serve", address, str(PORT), ready="serving")

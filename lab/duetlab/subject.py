@@ -64,15 +64,7 @@ class Subject:
 
     def statistics(self) -> dict:
         """duet's own, as of now."""
-        with contextlib.suppress(FileNotFoundError):
-            self.guest.stats_path.unlink()
-        self.guest.signal(signal.SIGUSR1)
-        end = time.monotonic() + STATS_LIMIT
-        while time.monotonic() < end:
-            with contextlib.suppress(OSError, ValueError):
-                return self.guest.stats
-            time.sleep(0.05)
-        raise vm.GuestFailure("duet did not write its statistics")
+        return self.guest.snapshot(STATS_LIMIT)
 
     def pid(self) -> str:
         return self.lab.shell(f"cat {PID_FILE}").strip()

@@ -9,6 +9,7 @@ import json
 import os
 import queue
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -55,6 +56,22 @@ def run(*command: str, check: bool = True, limit: float = 300, **more) -> subpro
         raise GuestFailure(f"{' '.join(command)}: exit status {result.returncode}\n"
                            f"{result.stdout}{result.stderr}")
     return result
+
+
+@contextlib.contextmanager
+def running(ready: str, *command: str):
+    """COMMAND, from the line with READY on; ended on leaving. Its output goes on in `stdout`."""
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    try:
+        while ready not in (line := process.stdout.readline()):
+            if not line:
+                raise GuestFailure(f"{shlex.join(command)} ended without {ready!r}")
+        yield process
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=20)
+        process.kill()
 
 
 class Guest:
@@ -150,6 +167,17 @@ class Guest:
     @property
     def stats(self) -> dict:
         return json.loads(self.stats_path.read_text())
+
+    def snapshot(self, limit: float = BOOT_LIMIT) -> dict:
+        """Its statistics as of now."""
+        self.stats_path.unlink(missing_ok=True)
+        self.signal(signal.SIGUSR1)
+        until = time.monotonic() + limit
+        while not self.stats_path.exists():  # written beside it and renamed: whole when it is there
+            if time.monotonic() > until:
+                raise GuestFailure(f"no statistics after SIGUSR1; the console's last lines:\n{self.tail()}")
+            time.sleep(0.05)
+        return self.stats
 
     def succeed(self, limit: float = BOOT_LIMIT) -> str:
         """Wait for the end; the test script and duet must both have ended well. The console."""

@@ -6,16 +6,14 @@
  */
 #include "backend/block_private.h"
 #include "base/checked.h"
+#include "base/clock.h"
 
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
-
-#define SECOND 1000000000ULL
 
 /* A timer that comes late makes up for so much: the rate is kept though the host's timers are
  * coarse, and what had to wait does not come out in one burst. */
-#define CATCH_UP (SECOND / 500)
+#define CATCH_UP (SECOND_NS / 500)
 
 struct block_throttle {
 	struct loop_op timer;
@@ -26,17 +24,9 @@ struct block_throttle {
 	bool armed, hurrying;
 };
 
-static uint64_t clock_now(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * SECOND + (uint64_t)now.tv_nsec;
-}
-
 void block_pace_init(struct block_pace *pace, uint64_t rate)
 {
-	*pace = (struct block_pace){.interval = (SECOND + rate - 1) / rate};
+	*pace = (struct block_pace){.interval = (SECOND_NS + rate - 1) / rate};
 }
 
 uint64_t block_pace_wait(const struct block_pace *pace, uint64_t now)
@@ -60,8 +50,8 @@ static void arm(struct block_throttle *throttle, uint64_t nanoseconds)
 	struct loop *loop = throttle->block->loop;
 	struct io_uring_sqe *sqe = loop_sqe(loop);
 
-	throttle->timeout = (struct __kernel_timespec){.tv_sec = (int64_t)(nanoseconds / SECOND),
-		.tv_nsec = (int64_t)(nanoseconds % SECOND)};
+	throttle->timeout = (struct __kernel_timespec){.tv_sec = (int64_t)(nanoseconds / SECOND_NS),
+		.tv_nsec = (int64_t)(nanoseconds % SECOND_NS)};
 	io_uring_prep_timeout(sqe, &throttle->timeout, 0, 0);
 	loop_submit(loop, sqe, &throttle->timer);
 	throttle->armed = true;
@@ -80,7 +70,7 @@ static void begin_first(struct block_throttle *throttle)
 static void expired(struct loop_op *op, int32_t res, uint32_t flags)
 {
 	struct block_throttle *throttle = container_of(op, struct block_throttle, timer);
-	uint64_t now = clock_now();
+	uint64_t now = clock_ns();
 
 	throttle->armed = false;
 	while (throttle->first &&
@@ -109,7 +99,7 @@ int block_throttle_new(struct block *block, uint64_t rate)
 
 void block_throttle_submit(struct block_throttle *throttle, struct block_request *request)
 {
-	uint64_t now = clock_now();
+	uint64_t now = clock_ns();
 	uint64_t wait = block_pace_wait(&throttle->pace, now);
 
 	/* Behind those that wait, even when the timer is late. */

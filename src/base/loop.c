@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/loop.h"
+#include "base/clock.h"
 #include "base/poll_window.h"
 
 #include <errno.h>
@@ -10,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 struct loop {
@@ -230,14 +230,6 @@ static void complete(struct loop *loop, struct io_uring_cqe *cqe)
 	op->done(op, res, flags);
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 /* What it takes to enter the kernel and do something there: the least of some, as others may have
  * interrupted us. */
 static uint64_t measure_call(void)
@@ -246,11 +238,11 @@ static uint64_t measure_call(void)
 	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
 	for (unsigned i = 0; fd >= 0 && i < 16; i++) {
-		uint64_t from = now_ns(), took;
+		uint64_t from = clock_ns(), took;
 		bool worked = write(fd, &one, sizeof(one)) == sizeof(one) &&
 			      read(fd, &value, sizeof(value)) == sizeof(value);
 
-		took = now_ns() - from;
+		took = clock_ns() - from;
 		if (worked && took < least)
 			least = took;
 	}
@@ -262,7 +254,7 @@ static uint64_t measure_call(void)
 void loop_add_poller(struct loop *loop, struct loop_poller *poller)
 {
 	if (!loop->pollers)
-		poll_window_init(&loop->window, measure_call(), now_ns());
+		poll_window_init(&loop->window, measure_call(), clock_ns());
 	poller->next = loop->pollers;
 	loop->pollers = poller;
 }
@@ -347,7 +339,7 @@ static bool all_asleep(struct loop *loop)
 /* Nothing was found: polls on, or blocks. */
 static int idle_round(struct loop *loop)
 {
-	uint64_t now = now_ns();
+	uint64_t now = clock_ns();
 	int ret;
 
 	if (poll_window_open(&loop->window, now)) {
@@ -362,7 +354,7 @@ static int idle_round(struct loop *loop)
 		return 0;
 	}
 	ret = blocking_round(loop);
-	poll_window_slept(&loop->window, now, now_ns());
+	poll_window_slept(&loop->window, now, clock_ns());
 	return ret;
 }
 
@@ -381,7 +373,7 @@ static int polling_round(struct loop *loop)
 		return idle_round(loop);
 	run_hooks(loop);
 	if (loop->window.idle)
-		poll_window_found(&loop->window, now_ns());
+		poll_window_found(&loop->window, clock_ns());
 	return 0;
 }
 

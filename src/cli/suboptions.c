@@ -227,6 +227,18 @@ static char *next_part(char **rest)
 	return start;
 }
 
+/* All that is left of the option's text. */
+static int set_parts(const char *option, const struct part *parts, unsigned count, char *rest,
+	void *config, struct error *err)
+{
+	char *part;
+	int ret = 0;
+
+	while (ret == 0 && (part = next_part(&rest)))
+		ret = set_part(option, parts, count, part, config, err);
+	return ret;
+}
+
 static char *copy(struct run_options *options, const char *value)
 {
 	char *text = strdup(value);
@@ -263,19 +275,16 @@ int suboptions_disk(struct run_options *options, const char *value, struct error
 	struct machine_config *config = &options->config;
 	struct disk_config *disk = &config->disks[config->disk_count];
 	char *rest = copy(options, value);
-	char *part;
-	int ret = 0;
+	int ret;
 
 	if (!rest)
 		return error_errno(err, ENOMEM, "--disk");
 	if (config->disk_count == MACHINE_DISKS_MAX)
 		return error_set(err, EINVAL, "--disk: at most %d disks", MACHINE_DISKS_MAX);
 	*disk = (struct disk_config){0};
-	while (ret == 0 && (part = next_part(&rest)))
-		ret = set_part("--disk", disk_parts, ARRAY_SIZE(disk_parts), part, disk, err);
-	if (ret < 0)
-		return ret;
-	ret = check_disk(config, disk, value, err);
+	ret = set_parts("--disk", disk_parts, ARRAY_SIZE(disk_parts), rest, disk, err);
+	if (ret == 0)
+		ret = check_disk(config, disk, value, err);
 	if (ret == 0)
 		config->disk_count++;
 	return ret;
@@ -313,7 +322,7 @@ int suboptions_net(struct run_options *options, const char *value, struct error 
 	struct net_config *net = &config->nets[config->net_count];
 	char *rest = copy(options, value);
 	char *part = next_part(&rest);
-	int ret = 0;
+	int ret;
 
 	if (!part)
 		return error_errno(err, ENOMEM, "--net");
@@ -327,8 +336,7 @@ int suboptions_net(struct run_options *options, const char *value, struct error 
 	else
 		return error_set(err, EINVAL,
 			"--net %s: unknown kind; write user or tap,ifname=NAME", value);
-	while (ret == 0 && (part = next_part(&rest)))
-		ret = set_part("--net", net_parts, ARRAY_SIZE(net_parts), part, net, err);
+	ret = set_parts("--net", net_parts, ARRAY_SIZE(net_parts), rest, net, err);
 	if (ret == 0)
 		ret = check_net(net, value, err);
 	if (ret == 0)
@@ -359,7 +367,7 @@ int suboptions_device(struct run_options *options, const char *value, struct err
 	struct vfio_config *passed = &config->passed[config->passed_count];
 	char *rest = copy(options, value);
 	char *part = next_part(&rest);
-	int ret = 0;
+	int ret;
 
 	if (!part)
 		return error_errno(err, ENOMEM, "--device");
@@ -370,9 +378,7 @@ int suboptions_device(struct run_options *options, const char *value, struct err
 		return error_set(err, EINVAL,
 			"--device %s: unknown kind; write vfio,host=DOMAIN:BUS:DEVICE.FUNCTION",
 			value);
-	while (ret == 0 && (part = next_part(&rest)))
-		ret = set_part(
-			"--device", passed_parts, ARRAY_SIZE(passed_parts), part, passed, err);
+	ret = set_parts("--device", passed_parts, ARRAY_SIZE(passed_parts), rest, passed, err);
 	if (ret == 0 && !passed->host)
 		ret = error_set(err, EINVAL,
 			"--device %s: names no function; write host=0000:01:10.0, for example "

@@ -5,6 +5,7 @@
  * mode from the start: SCI_EN always reads 1.
  */
 #include "base/checked.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "emulated/board.h"
 #include "x86/layout.h"
@@ -13,7 +14,6 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #define PM_TIMER_HZ     3579545ULL
 #define PM1_TIMER       (1U << 0)
@@ -47,14 +47,6 @@ struct acpi_pm {
 static struct acpi_pm *pm_of(struct device *device)
 {
 	return container_of(device, struct acpi_pm, device);
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000ULL + (uint64_t)now.tv_nsec;
 }
 
 /* The SCI is a level: up while any enabled event is set. Lock held. */
@@ -126,7 +118,7 @@ static void write_control(void *opaque, uint64_t offset, unsigned size, uint64_t
 static uint64_t read_timer(void *opaque, uint64_t offset, unsigned size)
 {
 	const struct acpi_pm *pm = opaque;
-	const uint64_t ns = now_ns() - pm->timer_start_ns;
+	const uint64_t ns = clock_ns() - pm->timer_start_ns;
 	/* In two steps, because the product of a long time overflows. */
 	const uint64_t ticks =
 		ns / 1000000000ULL * PM_TIMER_HZ + ns % 1000000000ULL * PM_TIMER_HZ / 1000000000ULL;
@@ -218,7 +210,7 @@ static void reset(struct device *device)
 	pthread_mutex_lock(&pm->lock);
 	pm->status = pm->enable = pm->control_kept = 0;
 	pm->reset_kept = 0;
-	pm->timer_start_ns = now_ns();
+	pm->timer_start_ns = clock_ns();
 	update_sci(pm);
 	pthread_mutex_unlock(&pm->lock);
 }
@@ -230,7 +222,7 @@ static void save(struct device *device, struct state_writer *writer)
 	state_put_u16(writer, pm->status);
 	state_put_u16(writer, pm->enable);
 	state_put_u16(writer, pm->control_kept);
-	state_put_u64(writer, now_ns() - pm->timer_start_ns);
+	state_put_u64(writer, clock_ns() - pm->timer_start_ns);
 }
 
 static int restore(struct device *device, struct state_reader *reader, struct error *err)
@@ -241,7 +233,7 @@ static int restore(struct device *device, struct state_reader *reader, struct er
 	pm->enable = state_get_u16(reader) & PM1_ENABLES;
 	pm->control_kept = state_get_u16(reader) & CONTROL_KEPT;
 	/* Unsigned and wrapping on purpose: the difference to now is what counts. */
-	pm->timer_start_ns = now_ns() - state_get_u64(reader);
+	pm->timer_start_ns = clock_ns() - state_get_u64(reader);
 	return reader->failed ? error_set(err, EINVAL, "saved ACPI registers are broken") : 0;
 }
 
@@ -294,7 +286,7 @@ int acpi_pm_new(
 	pm->reset = range(pm, "reset", &reset_ops);
 	pm->events = events;
 	pm->opaque = opaque;
-	pm->timer_start_ns = now_ns();
+	pm->timer_start_ns = clock_ns();
 	pthread_mutex_init(&pm->lock, NULL);
 	*device = &pm->device;
 	return 0;

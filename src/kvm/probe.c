@@ -12,17 +12,17 @@
 #include "base/bytes.h"
 #include "base/checked.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #define LOOPS            20000U
 #define LOOP_INSNS       (2.0 * LOOPS)
 #define HARDWARE_NS_MAX  100.0
-#define TIMEOUT_NS       3000000000LL
+#define TIMEOUT_NS       (3 * SECOND_NS)
 #define TIMER_PERIOD_NS  100000000L
 #define PROBE_MEMORY     0x200000U /* one large page, mapped at 0 */
 #define PROBE_CODE       0x1000U
@@ -70,21 +70,13 @@ static const uint8_t payload[] = {
 struct run {
 	struct kvm_vcpu *vcpu;
 	uint8_t *memory;
-	int64_t deadline;
+	uint64_t deadline; /* clock_ns() */
 	enum stage reached;
-	int64_t loop_ns;
+	uint64_t loop_ns;
 	uint32_t last_exit;
 	bool timed_out;
 	bool xsave, cx16; /* in this host's CPUID */
 };
-
-static int64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000000LL + now.tv_nsec;
-}
 
 static void fill_memory(uint8_t *memory)
 {
@@ -170,7 +162,7 @@ static bool run_stage(struct run *run)
 		int ret = kvm_ioctl_value(run->vcpu->fd, KVM_RUN, 0);
 
 		if (ret == -EINTR) {
-			run->timed_out = now_ns() > run->deadline;
+			run->timed_out = clock_ns() > run->deadline;
 			if (run->timed_out)
 				return false;
 			continue;
@@ -187,16 +179,16 @@ static bool run_stage(struct run *run)
 
 static void run_stages(struct run *run)
 {
-	int64_t start = now_ns();
+	uint64_t start = clock_ns();
 
 	run->deadline = start + TIMEOUT_NS;
 	while (run_stage(run)) {
-		const int64_t end = now_ns();
+		const uint64_t end = clock_ns();
 
 		if (run->reached == STAGE_LOOP ||
 			(run->reached == STAGE_LOOP_AGAIN && end - start < run->loop_ns))
 			run->loop_ns = end - start;
-		start = now_ns();
+		start = clock_ns();
 	}
 }
 

@@ -15,7 +15,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/types.h>
-#include <time.h>
 
 struct machine_vcpu {
 	struct machine *machine;
@@ -43,7 +42,7 @@ struct machine {
 
 	struct machine_vcpu vcpus[MACHINE_CPUS_MAX];
 	struct kernel_entry entry;
-	struct timespec created;
+	uint64_t created; /* clock_ns() */
 
 	struct terminal terminal;
 	struct loop_watch signals;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/checked.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "machine/footprint.h"
 #include "machine/internal.h"
@@ -162,7 +163,7 @@ int machine_new(struct machine **out, const struct machine_config *config, struc
 	machine_power_init(machine);
 	memory_init(&machine->memory);
 	vfio_container_init(&machine->passed);
-	clock_gettime(CLOCK_MONOTONIC, &machine->created);
+	machine->created = clock_ns();
 	ret = build(machine, err);
 	if (ret < 0) {
 		machine_free(machine);

@@ -2,6 +2,7 @@
 /* The statistics file: what happened, by vCPU and cause, by device and queue. */
 #include "base/checked.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "machine/footprint.h"
 #include "machine/internal.h"
 #include "x86/cpu.h"
@@ -177,13 +178,9 @@ static json_t *memory_stats(const struct machine *machine)
 
 static json_t *machine_stats(const struct machine *machine)
 {
-	struct timespec now;
+	uint64_t us = (clock_ns() - machine->created) / 1000;
 	char pv[96];
-	int64_t us;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	us = (int64_t)(now.tv_sec - machine->created.tv_sec) * 1000000 +
-	     (now.tv_nsec - machine->created.tv_nsec) / 1000;
 	return json_pack("{s:i, s:s, s:s, s:s, s:s, s:b, s:b, s:I}", "cpus",
 		(int)machine->config.cpus, "pv", pv_format(machine->config.pv, pv, sizeof(pv)),
 		"irqchip", machine->config.irqchip == KVM_VM_IRQCHIP_SPLIT ? "split" : "kernel",

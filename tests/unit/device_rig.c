@@ -4,7 +4,6 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <string.h>
 #include <time.h>
 
 #include <cmocka.h>
@@ -77,37 +76,4 @@ bool device_rig_needs_reset(struct device_rig *rig)
 		nanosleep(&step, NULL);
 	}
 	return false;
-}
-
-struct finder {
-	struct stats_sink sink;
-	const char *group, *name;
-	bool found;
-	uint64_t value;
-};
-
-static void found_count(
-	struct stats_sink *sink, const char *group, const char *name, uint64_t value)
-{
-	struct finder *finder = (struct finder *)sink;
-
-	if (!group != !finder->group || (group && strcmp(group, finder->group) != 0) ||
-		strcmp(name, finder->name) != 0)
-		return;
-	finder->found = true;
-	finder->value = value;
-}
-
-static void found_text(
-	struct stats_sink *sink, const char *group, const char *name, const char *value)
-{
-}
-
-uint64_t device_rig_count(struct device_rig *rig, const char *group, const char *name)
-{
-	struct finder finder = {.sink = {found_count, found_text}, .group = group, .name = name};
-
-	rig->device->ops->stats(rig->device, &finder.sink);
-	assert_true(finder.found);
-	return finder.value;
 }

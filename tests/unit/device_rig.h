@@ -28,7 +28,5 @@ uint32_t device_rig_request(struct device_rig *rig, unsigned queue,
 	const struct ring_buffer *buffers, unsigned count, bool indirect);
 /* Waits up to a second for DEVICE_NEEDS_RESET. */
 bool device_rig_needs_reset(struct device_rig *rig);
-/* The counter @name of @group (null: the device's own). Fails the test when there is none. */
-uint64_t device_rig_count(struct device_rig *rig, const char *group, const char *name);
 
 #endif

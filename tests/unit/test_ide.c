@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* IDE as a driver sees it through its registers: drives, commands, PIO, errors, resets. */
+#include "device_stats.h"
 #include "ide_rig.h"
 
 #include "base/bytes.h"
@@ -68,8 +69,6 @@ static void assert_sector(const uint8_t *data, uint32_t number)
 	assert_memory_equal(data + 4, zeroes, sizeof(zeroes));
 	assert_int_equal(load_le32(data + SECTOR - 4), ~number);
 }
-
-static uint64_t count_of(struct ide_rig *rig, const char *group, const char *name);
 
 static void identify(struct ide_rig *rig, unsigned base, unsigned device, uint8_t *data)
 {
@@ -302,7 +301,7 @@ static void sets_features(void **state)
 	assert_int_equal(load_le16(data + 2 * 82) & 0x20, 0x20);
 	assert_int_equal(load_le16(data + 2 * 85) & 0x20, 0);
 	/* What was in the cache went to the disk when it was turned off. */
-	assert_int_equal(count_of(&rig, "disk0", "flushes"), 1);
+	assert_int_equal(device_stat(rig.device, "disk0", "flushes"), 1);
 	ide_out(&rig, P + R_COUNT, 1, 3);
 	command(&rig, P, 0xc6);
 	assert_int_equal(ide_await(&rig, P), IDLE | ERR);
@@ -334,9 +333,9 @@ static void answers_small_commands(void **state)
 	assert_int_equal(ide_in(&rig, P + R_MID, 1), (SECTORS - 1) >> 8);
 	ide_out(&rig, P + R_CONTROL, 1, 0x80);
 	assert_int_equal(ide_in(&rig, P + R_MID, 1), 0);
-	assert_int_equal(count_of(&rig, "disk0", "flushes"), 2);
+	assert_int_equal(device_stat(rig.device, "disk0", "flushes"), 2);
 	/* Verified means read. */
-	assert_int_equal(count_of(&rig, "disk0", "bytes_read"), 200 * SECTOR);
+	assert_int_equal(device_stat(rig.device, "disk0", "bytes_read"), 200 * SECTOR);
 	ide_rig_free(&rig);
 }
 
@@ -514,7 +513,7 @@ static void back_end_errors_name_the_sector(void **state)
 	assert_int_equal(ide_in(&rig, P + R_ERROR, 1), 0x40);
 	assert_int_equal(ide_in(&rig, P + R_LOW, 1) | ide_in(&rig, P + R_MID, 1) << 8, 1128);
 	assert_int_equal(ide_in(&rig, P, 4), UINT32_MAX);
-	assert_int_equal(count_of(&rig, "disk0", "errors"), 1);
+	assert_int_equal(device_stat(rig.device, "disk0", "errors"), 1);
 	ide_rig_free(&rig);
 }
 
@@ -615,32 +614,6 @@ static void an_engine_that_runs_is_not_restored(void **state)
 	ide_rig_free(&to);
 }
 
-struct wanted {
-	struct stats_sink sink;
-	const char *group, *name;
-	uint64_t value;
-	bool found;
-};
-
-static void find_count(struct stats_sink *sink, const char *group, const char *name, uint64_t value)
-{
-	struct wanted *wanted = (struct wanted *)sink;
-
-	if (!group || strcmp(group, wanted->group) != 0 || strcmp(name, wanted->name) != 0)
-		return;
-	wanted->value = value;
-	wanted->found = true;
-}
-
-static uint64_t count_of(struct ide_rig *rig, const char *group, const char *name)
-{
-	struct wanted wanted = {.sink.count = find_count, .group = group, .name = name};
-
-	rig->device->ops->stats(rig->device, &wanted.sink);
-	assert_true(wanted.found);
-	return wanted.value;
-}
-
 static void counts_each_register(void **state)
 {
 	struct ide_rig rig;
@@ -649,13 +622,13 @@ static void counts_each_register(void **state)
 	(void)state;
 	setup(&rig);
 	identify(&rig, P, 0, data);
-	assert_int_equal(count_of(&rig, "registers", "data read"), 128);
-	assert_int_equal(count_of(&rig, "primary", "data read"), 128);
-	assert_int_equal(count_of(&rig, "disk0", "pio_accesses"), 128);
-	assert_int_equal(count_of(&rig, "registers", "command write"), 1);
-	assert_int_equal(count_of(&rig, "registers", "status read"), 1);
-	assert_int_equal(count_of(&rig, "registers", "alternate status read"), 1);
-	assert_int_equal(count_of(&rig, "disk0", "interrupts"), 1);
+	assert_int_equal(device_stat(rig.device, "registers", "data read"), 128);
+	assert_int_equal(device_stat(rig.device, "primary", "data read"), 128);
+	assert_int_equal(device_stat(rig.device, "disk0", "pio_accesses"), 128);
+	assert_int_equal(device_stat(rig.device, "registers", "command write"), 1);
+	assert_int_equal(device_stat(rig.device, "registers", "status read"), 1);
+	assert_int_equal(device_stat(rig.device, "registers", "alternate status read"), 1);
+	assert_int_equal(device_stat(rig.device, "disk0", "interrupts"), 1);
 	ide_rig_free(&rig);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* virtio-block as its driver sees it, on a real file. */
 #include "device_rig.h"
+#include "device_stats.h"
 
 #include "base/bytes.h"
 #include "base/checked.h"
@@ -163,8 +164,8 @@ static void test_read_write(void **state)
 	rig_init(&rig, false, 1);
 	for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++)
 		read_write(&rig, kinds[i]);
-	assert_int_equal(device_rig_count(&rig.rig, "queue0", "bytes_read"), 5 * 65536);
-	assert_int_equal(device_rig_count(&rig.rig, "queue0", "errors"), 0);
+	assert_int_equal(device_stat(rig.rig.device, "queue0", "bytes_read"), 5 * 65536);
+	assert_int_equal(device_stat(rig.rig.device, "queue0", "errors"), 0);
 	rig_free(&rig);
 }
 
@@ -244,7 +245,7 @@ static void test_errors(void **state)
 	assert_int_equal(request(&rig, T_IN, 0, 511), S_IOERR);
 	assert_int_equal(request(&rig, 99, 0, 512), S_UNSUPP);
 	assert_int_equal(request(&rig, T_IN, 0, 512), S_OK);
-	assert_int_equal(device_rig_count(&rig.rig, "queue0", "errors"), 6);
+	assert_int_equal(device_stat(rig.rig.device, "queue0", "errors"), 6);
 	rig_free(&rig);
 	rig_init(&rig, true, 1);
 	device_rig_up(&rig.rig, BIT(F_RO), 1);

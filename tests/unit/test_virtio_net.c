@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* virtio-net as its driver sees it, with the other end of passt's stream in the test's hand. */
 #include "device_rig.h"
+#include "device_stats.h"
 #include "tap_rig.h"
 
 #include "backend/net_private.h"
@@ -188,8 +189,8 @@ static void test_receive(void **state)
 	receive(&rig, PLAIN | EVENT);
 	receive(&rig, PLAIN | PACKED);
 	receive(&rig, PLAIN | PACKED | EVENT | BIT(F_MRG));
-	assert_int_equal(device_rig_count(&rig.rig, "queue0", "frames"), 40);
-	assert_int_equal(device_rig_count(&rig.rig, "queue0", "dropped"), 0);
+	assert_int_equal(device_stat(rig.rig.device, "queue0", "frames"), 40);
+	assert_int_equal(device_stat(rig.rig.device, "queue0", "dropped"), 0);
 	rig_free(&rig);
 }
 
@@ -233,7 +234,7 @@ static void test_frame_too_long(void **state)
 	put_frame(&rig, 500, 2);
 	driver_kick(&rig.rig.driver, RECEIVE);
 	expect(&rig, 500, 2);
-	assert_int_equal(device_rig_count(&rig.rig, "queue0", "dropped"), 1);
+	assert_int_equal(device_stat(rig.rig.device, "queue0", "dropped"), 1);
 	device_rig_up(&rig.rig, PLAIN | BIT(F_MRG), 3);
 	put_frame(&rig, 9000, 1);
 	put_frame(&rig, 16, 2);
@@ -241,7 +242,7 @@ static void test_frame_too_long(void **state)
 		offer(&rig, DATA + 64 * i, 32);
 	driver_kick(&rig.rig.driver, RECEIVE);
 	expect(&rig, 16, 2);
-	assert_int_equal(device_rig_count(&rig.rig, "queue0", "dropped"), 2);
+	assert_int_equal(device_stat(rig.rig.device, "queue0", "dropped"), 2);
 	rig_free(&rig);
 }
 
@@ -271,8 +272,8 @@ static void test_transmit(void **state)
 		transmit(&rig, 1514, i);
 		transmit(&rig, 65000, i);
 	}
-	assert_int_equal(device_rig_count(&rig.rig, "queue1", "frames"), 9);
-	assert_int_equal(device_rig_count(&rig.rig, "queue1", "bytes"), 3 * (60 + 1514 + 65000));
+	assert_int_equal(device_stat(rig.rig.device, "queue1", "frames"), 9);
+	assert_int_equal(device_stat(rig.rig.device, "queue1", "bytes"), 3 * (60 + 1514 + 65000));
 	rig_free(&rig);
 }
 
@@ -291,7 +292,7 @@ static void test_transmit_dropped(void **state)
 	device_rig_request(&rig.rig, TRANSMIT, &writable, 1, false);
 	*device_rig_at(&rig.rig, TX) = 1;
 	device_rig_request(&rig.rig, TRANSMIT, &checksum, 1, false);
-	assert_int_equal(device_rig_count(&rig.rig, "queue1", "dropped"), 4);
+	assert_int_equal(device_stat(rig.rig.device, "queue1", "dropped"), 4);
 	transmit(&rig, 60, 9);
 	rig_free(&rig);
 }
@@ -399,7 +400,7 @@ static void test_config_and_link(void **state)
 	/* Frames go nowhere, and come back. */
 	device_rig_request(
 		&rig.rig, TRANSMIT, &(struct ring_buffer){TX, HEADER + 60, false}, 1, false);
-	assert_int_equal(device_rig_count(&rig.rig, NULL, "link_up"), 0);
+	assert_int_equal(device_stat(rig.rig.device, NULL, "link_up"), 0);
 	rig_free(&rig);
 }
 
