@@ -9,7 +9,7 @@ from .bench_report import Report
 from .experiment import load
 from .experiment_lab import PORT, ExperimentLab
 from .model import Skipped
-from .subject import PID_FILE, Subject, summed
+from .subject import Subject, summed
 
 TAP, HOST, GUEST = "bench1", "10.77.8.1", "10.77.8.2"
 TRIPS, WARMUP = 200, 50
@@ -157,7 +157,7 @@ def _polling(lab: ExperimentLab, report: Report) -> None:
         found = subject.measure(f"workload disk /dev/vda {way} {depth} {count} {size}")
         kicks = sum(summed(grown, "kicks") for grown in found["devices"].values())
         report.row(f"depth {depth}: kicks a request", kicks / (count + DISK_WARMUP), "", 0.01)
-        text = lab.shell(_CPU_TIME.format(pid=PID_FILE, seconds=IDLE_SECONDS))
+        text = lab.shell(_CPU_TIME.format(pid=subject.guest.pid_path, seconds=IDLE_SECONDS))
         before, after, then, now = map(float, text.split())
         report.row("idle: I/O thread's share of a CPU", (after - before) / 1e9 / (now - then), "", 0.01)
 

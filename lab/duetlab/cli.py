@@ -11,7 +11,7 @@ from pathlib import Path
 from . import agent, hardware, plugin, profile, qemu
 from .debian import DebianError
 from .errors import LabError
-from .host import REPOSITORY, LabHost, say
+from .host import OPTION_NAMES, REPOSITORY, LabHost, say
 
 EXAMPLES = """examples:
   lab/lab up                                   start the lab host (builds its QEMU once)
@@ -34,10 +34,22 @@ def _options(args: argparse.Namespace) -> dict:
         "icount": args.icount or None,
         "profile": args.profile or None,
         "kernel_options": args.kernel_options,
+        "tsc_ratio": args.tsc_ratio,
+        "pmu": args.pmu or None,
     }
 
 
-NO_OPTIONS = dict.fromkeys(("qemu", "memory", "icount", "profile", "kernel_options"))
+NO_OPTIONS = dict.fromkeys(OPTION_NAMES)
+
+
+def _ratio(text: str) -> float:
+    try:
+        ratio = float(text)
+    except ValueError:
+        ratio = 0
+    if not 0.1 <= ratio <= 4:
+        raise argparse.ArgumentTypeError(f"{text}: give a number from 0.1 to 4")
+    return ratio
 
 
 def _up(args: argparse.Namespace) -> int:
@@ -167,6 +179,9 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--memory", type=int, metavar="MIB", help="memory of the lab host (4096)")
     up.add_argument("--icount", action="store_true", help="count time by instructions (1 GHz TSC)")
     up.add_argument("--profile", action="store_true", help="count by function too, for `profile`")
+    up.add_argument("--tsc-ratio", type=_ratio, metavar="R",
+                    help="frequency of its TSC, as a part or multiple of this machine's (1.0)")  # fmt: skip
+    up.add_argument("--pmu", action="store_true", help="give it performance counters")
     up.add_argument("--kernel-options", metavar="TEXT", help="added to its kernel's command line")
     up.set_defaults(run=_up)
     commands.add_parser("down", help="take it down").set_defaults(run=_down)

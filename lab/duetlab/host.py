@@ -32,6 +32,8 @@ BOOT_SECONDS = 240  # a busy machine takes long; a hang takes for ever
 DOWN_SECONDS = 20
 AGENT_PYTHON = "/usr/bin/python3"
 SHARE_PACKET = 512000  # bytes, as much as the kernel's 9p over virtio takes
+# What `up` may be asked for; a lab host that is up must have what is asked.
+OPTION_NAMES = ("qemu", "memory", "icount", "profile", "kernel_options", "tsc_ratio", "pmu")
 
 
 def say(message: str) -> None:
@@ -93,7 +95,7 @@ class LabHost:
     def up(self, options: dict) -> dict:
         """The running lab host's record, started if it is down.
 
-        OPTIONS: qemu, memory, icount, profile, kernel_options; None means the default.
+        OPTIONS: those of OPTION_NAMES; None means the default.
         Those given must fit a lab host that is already up."""
         record = self.record()
         wanted = os.environ.get("DUET_LAB_QEMU")
@@ -136,11 +138,14 @@ class LabHost:
             cache=cache_dir(),
             icount=bool(options.get("icount")),
             kernel_options=options.get("kernel_options") or "",
+            tsc_ratio=options.get("tsc_ratio") or 1.0,
+            pmu=bool(options.get("pmu")),
         )
+        self._check_mended(wanted)
         self._prepare(kernel)
         with step(f"lab: start the lab host ({chosen.name}, Linux {kernel.release})"):
             started = time.monotonic()
-            process = self._launch(machine.arguments(wanted))
+            process = self._launch(wanted)
             try:
                 self._wait_until_ready(process)
                 port = self._agent_port()
@@ -161,6 +166,8 @@ class LabHost:
                 "icount": wanted.icount,
                 "profile": bool(wanted.profile),
                 "kernel_options": wanted.kernel_options,
+                "tsc_ratio": wanted.tsc_ratio,
+                "pmu": wanted.pmu,
             },
         }
         write_atomically(self.state / "running.json", json.dumps(record).encode())
@@ -200,11 +207,17 @@ class LabHost:
         command = [mkfs or "/sbin/mkfs.ext4", "-q", "-F", "-E", "nodiscard", str(scratch)]
         subprocess.run(command, check=True)
 
-    def _launch(self, arguments: list[str]) -> subprocess.Popen:
+    @staticmethod
+    def _check_mended(wanted: machine.Machine) -> None:
+        if not wanted.qemu.mended and (wanted.pmu or wanted.tsc_ratio != 1.0):
+            raise LabError("--pmu and --tsc-ratio need the mended QEMU: leave --stock out", 2)
+
+    def _launch(self, wanted: machine.Machine) -> subprocess.Popen:
         with open(self.state / "qemu.log", "w") as log:
             process = subprocess.Popen(
-                arguments,
+                machine.arguments(wanted),
                 cwd=self.state,
+                env={**os.environ, **machine.environment(wanted)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -22,6 +22,8 @@ class Machine:
     profile: Path | None = None
     icount: bool = False
     kernel_options: str = ""
+    tsc_ratio: float = 1.0  # of its TSC's frequency to the machine's
+    pmu: bool = False  # it has performance counters
 
 
 def _quoted(path: Path) -> str:
@@ -97,6 +99,11 @@ def _devices(machine: Machine) -> list[str]:
         args += ["-device", "pcie-root-port,id=port1,slot=2", "-netdev", "user,id=outside"]
         args += ["-device", "igb,bus=port1,netdev=outside,romfile="]
     return args
+
+
+def environment(machine: Machine) -> dict[str, str]:
+    """What the mends in QEMU look at (lab/qemu/)."""
+    return {"DUET_LAB_TSC_RATIO": str(machine.tsc_ratio), "DUET_LAB_PMU": str(int(machine.pmu))}
 
 
 def arguments(machine: Machine) -> list[str]:

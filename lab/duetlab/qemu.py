@@ -1,21 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lab's QEMU: built from Debian's source with four mends in its emulation of AMD SVM.
-
-helper_vmrun delivers an injected interrupt and leaves cs->exception_index set
-to its vector. When the CPU is kicked at that moment the main loop delivers the
-same vector again as an exception: a guest takes an interrupt while its IF is 0
-and spins on a lock it holds. The first mend resets the index after the delivery.
-
-helper_vmrun sets, and do_vmexit clears, a bit of cs->interrupt_request without
-the lock under which other threads set theirs. An interrupt that another CPU or
-a timer raises at that moment is lost, or one that was served comes back without
-a vector. Two mends take the lock.
-
-cpu_clear_ignne, which every CPU calls when it initialises or restores its x87
-state, clears a flag of the first CPU by reading and writing the word that also
-says that nested paging is on. When the first CPU is in helper_vmrun just then,
-its guest runs without nested paging and dies of a triple fault, or the host takes
-nested page faults. The flag is all but never set: the last mend looks first."""
+"""The lab's QEMU: built from Debian's source with the mends of qemu_mends.py, and stock QEMU."""
 
 import dataclasses
 import hashlib
@@ -28,50 +12,11 @@ import sys
 import time
 from pathlib import Path
 
-from . import debian, packages
+from . import debian, packages, qemu_mends
 from .cache import cache_dir, lock, write_atomically
 from .errors import LabError
 from .progress import step
 
-FOLDERS = ("target/i386/tcg/system", "target/i386/tcg/sysemu")  # newer, older
-SVM, FPU = "svm_helper.c", "fpu_helper.c"
-# What must be found exactly once, and what takes its place; {lock} and {unlock} are the names of
-# the big lock's functions in this version.
-MENDS = (
-    (
-        SVM,
-        r"^([ \t]*)do_interrupt_x86_hardirq\(env, vector, 1\);\n",
-        "{indent}do_interrupt_x86_hardirq(env, vector, 1);\n"
-        "{indent}cs->exception_index = -1; /* mended: delivered */\n",
-    ),
-    (
-        SVM,
-        r"^([ \t]*)cs->interrupt_request \|= CPU_INTERRUPT_VIRQ;\n",
-        "{indent}{lock}(); /* mended: other threads set bits of theirs */\n"
-        "{indent}cs->interrupt_request |= CPU_INTERRUPT_VIRQ;\n"
-        "{indent}{unlock}();\n",
-    ),
-    (
-        SVM,
-        r"^([ \t]*)/\* Clears the V_IRQ and V_INTR_MASKING bits inside the processor. \*/\n"
-        r"[ \t]*cs->interrupt_request &= ~CPU_INTERRUPT_VIRQ;\n",
-        "{indent}if (cs->interrupt_request & CPU_INTERRUPT_VIRQ) {{\n"
-        "{indent}    cpu_reset_interrupt(cs, CPU_INTERRUPT_VIRQ); /* mended: takes the lock */\n"
-        "{indent}}}\n",
-    ),
-    (
-        SVM,
-        r'^()#include "qemu/log.h"\n',
-        '#include "qemu/log.h" /* mended */\n#include "qemu/main-loop.h"\n',
-    ),
-    (
-        FPU,
-        r"^([ \t]*)env->hflags2 &= ~HF2_IGNNE_MASK;\n",
-        "{indent}if (env->hflags2 & HF2_IGNNE_MASK) {{ /* mended: another CPU's word */\n"
-        "{indent}    env->hflags2 &= ~HF2_IGNNE_MASK;\n"
-        "{indent}}}\n",
-    ),
-)
 CONFIGURE = (
     "--python=/usr/bin/python3 --target-list=x86_64-softmmu --without-default-features "
     "--enable-tcg --enable-slirp --enable-attr --enable-cap-ng --enable-virtfs "
@@ -81,8 +26,7 @@ BUILD_PACKAGES = (
     "gcc libc6-dev make ninja-build pkg-config python3 python3-venv flex bison binutils "
     "libglib2.0-dev libslirp-dev libcap-ng-dev libattr1-dev zlib1g-dev"
 ).split()
-_WORDS = [word for mend in MENDS for word in mend] + CONFIGURE
-RECIPE = hashlib.sha256(" ".join(_WORDS).encode()).hexdigest()[:10]
+RECIPE = hashlib.sha256(" ".join(qemu_mends.words() + CONFIGURE).encode()).hexdigest()[:10]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +104,8 @@ def build(say) -> Qemu:
         debian.install_missing(BUILD_PACKAGES)
         suite, source = _source(say)
         env = _meson(source)
-        _mend(source)
+        qemu_mends.apply(source)
+        _leave_out_what_is_missing(source)
         say(f"building QEMU from {source.name}, once (log: {_log()})")
         work = cache_dir() / "qemu" / f"build-{source.name}"
         binary = _compile(source, work, env)
@@ -183,11 +128,10 @@ def _log() -> Path:
 
 
 def _source(say) -> tuple[str, Path]:
-    """The newest source that can be had: backports, the next release's, our own release's.
-
-    Backports drops a source as soon as the next release has a newer one."""
+    """A source that the mends fit: Debian 12's own is too old, its backports drop one as soon as
+    the next release has a newer."""
     own = debian.host_codename()
-    suites = ["bookworm-backports", "trixie", own] if own == "bookworm" else [own]
+    suites = ["bookworm-backports", "trixie"] if own == "bookworm" else [own]
     for suite in suites:
         try:
             return suite, debian.download_source("qemu", suite, cache_dir() / "sources")
@@ -209,43 +153,6 @@ def _meson(source: Path) -> dict[str, str]:
     else:
         debian.install_missing(["meson"])
     return env
-
-
-def _mend(source: Path) -> None:
-    """Put the mends in; refuse a source where each has not exactly one place."""
-    for name in (SVM, FPU):
-        places = [source / folder / name for folder in FOLDERS]
-        path = next((place for place in places if place.exists()), None)
-        if not path:
-            raise LabError(f"{source} has no {places[0]}: the mends must be adapted")
-        kept = path.with_suffix(".c.orig")  # so that another recipe's mends do not add up
-        if not kept.exists():
-            write_atomically(kept, path.read_bytes())
-        mends = [mend[1:] for mend in MENDS if mend[0] == name]
-        text = _mended(kept.read_text(), path, mends, _lock_names(source))
-        write_atomically(path, text.encode())
-    _leave_out_what_is_missing(source)
-
-
-def _lock_names(source: Path) -> dict[str, str]:
-    header = source / "include/qemu/main-loop.h"
-    old = header.exists() and "qemu_mutex_lock_iothread" in header.read_text()
-    if old:
-        return {"lock": "qemu_mutex_lock_iothread", "unlock": "qemu_mutex_unlock_iothread"}
-    return {"lock": "bql_lock", "unlock": "bql_unlock"}
-
-
-def _mended(text: str, path: Path, mends: list, names: dict[str, str]) -> str:
-    for pattern, replacement in mends:
-        found = re.findall(pattern, text, re.MULTILINE)
-        if len(found) != 1:
-            raise LabError(
-                f"{path}: {len(found)} places match {pattern!r} instead of one: "
-                "the mends must be adapted"
-            )
-        mend = replacement.format(indent=found[0], **names)
-        text = re.sub(pattern, lambda _match, mend=mend: mend, text, flags=re.MULTILINE)
-    return text
 
 
 def _leave_out_what_is_missing(source: Path) -> None:

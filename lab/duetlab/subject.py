@@ -12,7 +12,6 @@ from .experiment_lab import HOME, KERNEL, ExperimentLab, initrd_of_guest
 from .model import Skipped
 
 MARK_START, MARK_END, MARK_STEP = 20, 21, 22  # lab/experiments/workload/workload.h
-PID_FILE = f"{HOME}/pid"
 STATS_LIMIT = 60  # seconds
 COMMAND_LIMIT = 400
 BOOT_LIMIT = 300
@@ -25,11 +24,10 @@ class Subject:
     def __init__(self, lab: ExperimentLab, *options: str, words: str = "", memory: str = "512M",
                  peer=None):
         self.lab = lab
-        keep_pid = ("sh", "-c", f'echo $$ >{PID_FILE}; exec "$@"', "sh")
         self.guest = vm.Guest("--cache", f"{HOME}/kernels", "--entropy", "off",
                               "--cmdline", f"quiet {words}".strip(), *options, kernel=KERNEL,
                               initrd=initrd_of_guest(), memory=memory, program=f"{HOME}/duet",
-                              wrapper=keep_pid, direct=not lab.counts, peer=peer)
+                              direct=not lab.counts, peer=peer)
 
     def __enter__(self):
         try:
@@ -50,7 +48,7 @@ class Subject:
             if refusal:
                 raise Skipped(refusal) from failure
             raise
-        self.pinned = self.lab.pin(PID_FILE)
+        self.pinned = self.lab.pin(self.guest.pid_path)
 
     def command(self, text: str, limit: float = COMMAND_LIMIT, may_fail: bool = False) -> str:
         """What the guest's shell prints for TEXT."""
@@ -65,9 +63,6 @@ class Subject:
     def statistics(self) -> dict:
         """duet's own, as of now."""
         return self.guest.snapshot(STATS_LIMIT)
-
-    def pid(self) -> str:
-        return self.lab.shell(f"cat {PID_FILE}").strip()
 
     def measure(self, text: str) -> dict:
         """TEXT, a workload: its answer, the devices' counters, exits to user space, instructions.

@@ -26,8 +26,15 @@ DUET = REPOSITORY / "build" / "duet"
 BOOT_LIMIT = 120  # seconds; a guest in the lab needs about 10
 
 
+LAB_FAILED = 125  # the exit status of lab/lab when it was the lab that failed
+
+
 class GuestFailure(Exception):
     """What was awaited did not come; the message ends with the console's last lines."""
+
+
+class LabFailure(GuestFailure):
+    """The lab host died under the command: whatever the command was to say is not to be judged."""
 
 
 @contextlib.contextmanager
@@ -52,6 +59,8 @@ def run(*command: str, check: bool = True, limit: float = 300, **more) -> subpro
     """COMMAND to its end, where KVM is."""
     result = subprocess.run(lab_command(*command), capture_output=True, text=True, timeout=limit,
                             check=False, cwd=REPOSITORY, **more)
+    if result.returncode == LAB_FAILED:
+        raise LabFailure(f"{' '.join(command)}: {result.stderr.strip()}")
     if check and result.returncode != 0:
         raise GuestFailure(f"{' '.join(command)}: exit status {result.returncode}\n"
                            f"{result.stdout}{result.stderr}")
@@ -79,6 +88,9 @@ class Guest:
 
     PEER gives another monitor's command line for a kernel and an initrd."""
 
+    # What stands before duet's own command line: keeps its process id.
+    KEEP_PID = 'echo $$ >"$0"; exec "$@"'
+
     def __init__(self, *options: str, kernel: str = "6.1-cloud", script: str | None = None,
                  image: str = "base", vmlinux: bool = False, initrd: Path | None = None,
                  files: dict[str, bytes] | None = None, memory: str = "512M",
@@ -93,6 +105,8 @@ class Guest:
                         str(initrd), "--memory", memory, "--stats", str(self.stats_path), *options]
         if peer:
             self.command = [*wrapper, *peer(str(kernel_file), str(initrd))]
+        self.pid_path = self.directory / "pid"
+        self.command = ["sh", "-c", self.KEEP_PID, str(self.pid_path), *self.command]
         self.output = ""
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._process = subprocess.Popen(
@@ -138,6 +152,7 @@ class Guest:
             if found:
                 return found
             if not self._more(until):
+                self.finish()  # tells a lab host that died
                 raise GuestFailure(f"ended without {pattern!r} on its console:\n{self.tail()}")
 
     def type(self, text: str):
@@ -148,12 +163,29 @@ class Guest:
         """To duet, wherever it runs."""
         self._process.send_signal(number)
 
+    @property
+    def pid(self) -> int:
+        """The monitor's, where it runs. Known once its first line is there."""
+        return int(self.pid_path.read_text())
+
+    def children(self, name: str) -> list[str]:
+        """Process ids of those that the monitor started (passt)."""
+        found = run("pgrep", "-P", str(self.pid), "-x", name, check=False).stdout.split()
+        return [pid for pid in found if pid.isdigit()]
+
+    def kill_monitor(self):
+        """SIGKILL, as from outside: nothing of it goes on."""
+        run("kill", "-KILL", str(self.pid))
+
     def finish(self, limit: float = BOOT_LIMIT) -> int:
         """Wait for the end; duet's exit status."""
         until = time.monotonic() + limit
         while self._more(until):
             pass
-        return self._process.wait(timeout=30)
+        status = self._process.wait(timeout=30)
+        if status == LAB_FAILED:
+            raise LabFailure(self.tail())
+        return status
 
     def kill(self):
         if self._process.poll() is None:

@@ -69,6 +69,7 @@ void doctor_examine(struct doctor *doctor)
 	examine_kvm(doctor);
 	examine_lab(doctor);
 	doctor_mechanisms(doctor);
+	doctor_features(doctor);
 	if (doctor->host.fd >= 0)
 		kvm_host_close(&doctor->host);
 }
@@ -95,6 +96,9 @@ static void print_text(const struct doctor *doctor)
 	}
 	printf("Nested lab: %s%s\n",
 		doctor->lab.usable ? "available" : "not available: ", doctor->lab.why);
+	for (unsigned i = 0; i < DOCTOR_FEATURES && doctor->kvm_usable; i++)
+		printf("%s: %s%s\n", doctor->features[i].title,
+			doctor->features[i].usable ? "yes" : "no: ", doctor->features[i].why);
 	printf("What this host lets the mechanisms use:\n");
 	for (unsigned i = 0; i < DOCTOR_MECHANISMS; i++)
 		print_finding(&doctor->mechanisms[i]);
@@ -109,16 +113,20 @@ static json_t *finding_json(const struct doctor_finding *finding)
 static int print_json(const struct doctor *doctor)
 {
 	json_t *mechanisms = json_object();
+	json_t *features = json_object();
 	json_t *all;
 	int ret;
 
 	for (unsigned i = 0; i < DOCTOR_MECHANISMS; i++)
 		json_object_set_new(mechanisms, doctor->mechanisms[i].name,
 			finding_json(&doctor->mechanisms[i]));
-	all = json_pack("{s:s, s:{s:b, s:s, s:f, s:s}, s:o, s:o}", "duet", DUET_VERSION, "kvm",
+	for (unsigned i = 0; i < DOCTOR_FEATURES; i++)
+		json_object_set_new(features, doctor->features[i].name,
+			finding_json(&doctor->features[i]));
+	all = json_pack("{s:s, s:{s:b, s:s, s:f, s:s}, s:o, s:o, s:o}", "duet", DUET_VERSION, "kvm",
 		"usable", doctor->kvm_usable, "backend", doctor->backend, "ns_per_instruction",
 		doctor->probe.ns_per_instruction, "why", doctor->kvm_why, "lab",
-		finding_json(&doctor->lab), "mechanisms", mechanisms);
+		finding_json(&doctor->lab), "host", features, "mechanisms", mechanisms);
 	ret = json_dumpf(all, stdout, JSON_INDENT(2));
 	putchar('\n');
 	json_decref(all);

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 
 #define DOCTOR_MECHANISMS 16
+#define DOCTOR_FEATURES   3
 
 struct doctor_finding {
 	const char *name; /* "M1", "lab" */
@@ -23,13 +24,15 @@ struct doctor {
 	const char *backend; /* "hardware", "software", "none" */
 	char kvm_why[512];
 	struct doctor_finding lab;
+	struct doctor_finding features[DOCTOR_FEATURES]; /* that only some hosts have */
 	struct doctor_finding mechanisms[DOCTOR_MECHANISMS];
 };
 
 /* Tries everything; a second at most. */
 void doctor_examine(struct doctor *doctor);
 
-/* mechanisms.c: fills doctor->mechanisms from what is already known about KVM. */
+/* mechanisms.c: fills doctor->mechanisms and doctor->features from what is already known about KVM. */
 void doctor_mechanisms(struct doctor *doctor);
+void doctor_features(struct doctor *doctor);
 
 #endif

@@ -8,6 +8,7 @@
 #include <linux/kvm_para.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -152,10 +153,16 @@ static void need_unhalt(const struct doctor *doctor, struct doctor_finding *find
 		lacks(finding, "KVM offers no PV unhalt or no directed yield");
 }
 
+/* Software events anywhere. */
+static bool has_counters(void)
+{
+	return access("/sys/bus/event_source/devices/cpu", F_OK) == 0;
+}
+
 static void need_counters(const struct doctor *doctor, struct doctor_finding *finding)
 {
 	(void)doctor;
-	if (access("/sys/bus/event_source/devices/cpu", F_OK) < 0)
+	if (!has_counters())
 		lacks(finding, "this CPU shows no performance counters; software events only");
 }
 
@@ -191,5 +198,51 @@ void doctor_mechanisms(struct doctor *doctor)
 		if (strcmp(doctor->backend, "hardware") != 0)
 			lacks(finding, "no hardware virtualization here; works in the nested lab");
 		table[i].check(doctor, finding);
+	}
+}
+
+static bool in_the_lab(void)
+{
+	return getenv("DUET_LAB") != NULL;
+}
+
+static void find_scaling(const struct doctor *doctor, struct doctor_finding *finding)
+{
+	if (!doctor->host.tsc_control)
+		lacks(finding, "this CPU or KVM cannot; guests that move need the PV clock");
+}
+
+/* Without it KVM cannot say when it read the clock (KVM_CLOCK_HOST_TSC, KVM_CLOCK_REALTIME). */
+static void find_stable_clock(const struct doctor *doctor, struct doctor_finding *finding)
+{
+	if (!doctor->host.stable_clock)
+		lacks(finding, "KVM has no master clock here: the host does not use its TSC");
+}
+
+static void find_counters(const struct doctor *doctor, struct doctor_finding *finding)
+{
+	(void)doctor;
+	if (!has_counters())
+		lacks(finding, in_the_lab() ? "the lab host has them after lab/lab down; lab/lab up --pmu"
+					    : "this CPU shows none");
+}
+
+void doctor_features(struct doctor *doctor)
+{
+	static const struct {
+		const char *name, *title;
+		void (*check)(const struct doctor *doctor, struct doctor_finding *finding);
+	} features[DOCTOR_FEATURES] = {
+		{"tsc_scaling", "TSC scaling", find_scaling},
+		{"stable_clock", "KVM's master clock", find_stable_clock},
+		{"counters", "Performance counters", find_counters},
+	};
+
+	for (unsigned i = 0; i < DOCTOR_FEATURES; i++) {
+		struct doctor_finding *finding = &doctor->features[i];
+
+		*finding = (struct doctor_finding){
+			.name = features[i].name, .title = features[i].title, .usable = true};
+		features[i].check(doctor, finding);
 	}
 }

@@ -86,6 +86,7 @@ static void read_capabilities(struct kvm_host *host)
 
 	for (size_t i = 0; i < ARRAY_SIZE(caps); i++)
 		*caps[i].has = check(host, caps[i].cap) > 0;
+	host->stable_clock = (check(host, KVM_CAP_ADJUST_CLOCK) & KVM_CLOCK_HOST_TSC) != 0;
 }
 
 static void read_pv_features(struct kvm_host *host)

@@ -39,6 +39,7 @@ struct kvm_host {
 	bool irqfd, ioeventfd, ioeventfd_any_length, split_irqchip, immediate_exit, x2apic_api;
 	bool enforce_pv, coalesced_pio, dirty_ring, manual_dirty, tsc_control, tsc_deadline;
 	bool binary_stats, steal_time, readonly_memory, signal_msi;
+	bool stable_clock; /* KVM_GET_CLOCK tells the host's TSC and time of day with it */
 };
 
 /* Opens /dev/kvm and asks it everything. Messages: absent (module not loaded or no hardware

@@ -14,52 +14,16 @@ import shutil
 import signal
 import struct
 import subprocess
-import sys
 import termios
 import time
 from pathlib import Path
 
 import pytest
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-LAB = REPOSITORY / "lab/lab"
-SECONDS = 120
-
-sys.path.insert(0, str(REPOSITORY / "lab"))
-
-from duetlab import plugin, qemu, wire  # noqa: E402
-from duetlab.cache import cache_dir  # noqa: E402
-from duetlab.errors import LabError  # noqa: E402
-from duetlab.host import LabHost  # noqa: E402
-
-
-def lab(*args, env=None, **kwargs) -> subprocess.CompletedProcess:
-    kwargs.setdefault("stdin", subprocess.DEVNULL) if "input" not in kwargs else None
-    kwargs.setdefault("timeout", SECONDS)
-    kwargs.setdefault("cwd", REPOSITORY)
-    environment = {**os.environ, **(env or {})}
-    return subprocess.run([LAB, *args], capture_output=True, env=environment, check=False, **kwargs)
-
-
-def in_lab(*command, **kwargs) -> subprocess.CompletedProcess:
-    return lab("exec", "--", *command, **kwargs)
-
-
-def script(text: str, **kwargs) -> subprocess.CompletedProcess:
-    return in_lab("sh", "-c", text, **kwargs)
-
-
-def started(text: str, **kwargs) -> subprocess.Popen:
-    """A command in the lab that has written its first line, `ready`."""
-    process = subprocess.Popen(
-        [LAB, "exec", "-n", "--", "sh", "-c", text],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        **kwargs,
-    )
-    assert process.stdout.readline() == b"ready\n"
-    return process
+from calls import LAB, REPOSITORY, SECONDS, in_lab, lab, one_more, script, started
+from duetlab import plugin, qemu_mends, wire
+from duetlab.cache import cache_dir
+from duetlab.errors import LabError
+from duetlab.host import LabHost
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -337,10 +301,8 @@ def test_clones_have_lab_hosts_of_their_own(tmp_path):
 @pytest.fixture(scope="module")
 def another():
     """A second lab host of this clone, to be crashed."""
-    env = {"DUET_LAB_NAME": f"crash-{os.getpid()}"}
-    yield env
-    lab("down", env=env)
-    shutil.rmtree(json.loads(lab("status", "--json", env=env).stdout)["console"].rpartition("/")[0])
+    with one_more("crash") as env:
+        yield env
 
 
 @pytest.mark.parametrize(
@@ -445,48 +407,29 @@ SOURCE = """\
             break;
     /* Clears the V_IRQ and V_INTR_MASKING bits inside the processor. */
     cs->interrupt_request &= ~CPU_INTERRUPT_VIRQ;
+    env->hflags |= HF_GUEST_MASK;
+void do_vmexit(CPUX86State *env)
+{
+    CPUState *cs = env_cpu(env);
 """
-FPU_SOURCE = """\
-    env->hflags2 &= ~HF2_IGNNE_MASK;
-"""
 
 
-def _source_tree(tmp_path, text: str) -> Path:
-    path = tmp_path / "target/i386/tcg/system/svm_helper.c"
-    path.parent.mkdir(parents=True)
-    path.write_text(text)
-    path.with_name("fpu_helper.c").write_text(FPU_SOURCE)
-    (tmp_path / "pc-bios").mkdir()
-    return path
+def _mended(text: str) -> str:
+    mends = [mend for mend in qemu_mends.MENDS if mend.file == qemu_mends.SVM]
+    return qemu_mends.mended(text, Path(qemu_mends.SVM), mends)
 
 
-def test_the_mends_go_in_once(tmp_path):
-    path = _source_tree(tmp_path, SOURCE)
-    qemu._mend(tmp_path)
-    once = path.read_text()
+def test_the_mends_go_in_once():
+    once = _mended(SOURCE)
     assert once.count("cs->exception_index = -1;") == 1
     assert once.index("bql_lock();") < once.index("|= CPU_INTERRUPT_VIRQ")
     assert "&= ~CPU_INTERRUPT_VIRQ" not in once
-    assert "if (env->hflags2 & HF2_IGNNE_MASK)" in path.with_name("fpu_helper.c").read_text()
-    qemu._mend(tmp_path)
-    assert path.read_text() == once
-
-
-def test_the_mends_know_the_older_lock(tmp_path):
-    path = _source_tree(tmp_path, SOURCE)
-    header = tmp_path / "include/qemu/main-loop.h"
-    header.parent.mkdir(parents=True)
-    header.write_text("void qemu_mutex_lock_iothread(void);")
-    qemu._mend(tmp_path)
-    assert "bql" not in path.read_text()
-    assert "qemu_mutex_unlock_iothread();" in path.read_text()
 
 
 @pytest.mark.parametrize("text", ["", SOURCE * 2, SOURCE.replace("|=", "=")])
-def test_the_mends_refuse_other_source(tmp_path, text):
-    _source_tree(tmp_path, text)
+def test_the_mends_refuse_other_source(text):
     with pytest.raises(LabError, match="instead of one"):
-        qemu._mend(tmp_path)
+        _mended(text)
 
 
 def test_frames_survive_any_cutting():

@@ -47,7 +47,7 @@ done
 """
     with vm.Guest("--disk", f"path={disk}", "--cmdline", "quiet", script=script) as guest:
         guest.wait_for(r"^flushed 25$")
-        vm.run("pkill", "-KILL", "-x", "duet")
+        guest.kill_monitor()
         guest.finish()
         flushed = max(int(line.split()[1]) for line in guest.output.splitlines()
                       if line.startswith("flushed ") and line.split()[1].isdigit())

@@ -19,7 +19,7 @@ echo "link down"
 """
     with peer() as process, vm.Guest("--net", "user,model=e1000", kernel="6.1-amd64", script=script) as guest:
         guest.wait_for("^link up$", limit=300)
-        vm.run("pkill", "-KILL", "passt")
+        vm.run("kill", "-KILL", *guest.children("passt"))
         console = guest.succeed()
         check_carried(console, process)
         net = device(guest)

@@ -77,18 +77,23 @@ echo "link down"
 """
     with vm.Guest("--net", "user", script=script) as guest:
         guest.wait_for("^dhcp ok")
-        vm.run("pkill", "-KILL", "passt")
+        vm.run("kill", "-KILL", *guest.children("passt"))
         console = guest.succeed()
     assert "link down" in console
     assert "passt" in console.split("dhcp ok")[1], "no line told that passt is gone"
 
 
 def leftovers():
-    return vm.run("sh", "-c", "pgrep -x passt; ls -d /tmp/* /run/* /dev/shm/*", check=False).stdout
+    return vm.run("sh", "-c", "ls -d /tmp/* /run/* /dev/shm/*", check=False).stdout
 
 
 def test_nothing_is_left_behind():
     before = leftovers()
-    with vm.Guest("--net", "user", script="true") as guest:
+    with vm.Guest("--net", "user", script="echo ready; read line") as guest:
+        guest.wait_for("^ready")
+        passt = guest.children("passt")
+        guest.type("go\n")
         guest.succeed()
+        assert len(passt) == 1
+        assert vm.run("test", "-d", f"/proc/{passt[0]}", check=False).returncode == 1
     assert leftovers() == before

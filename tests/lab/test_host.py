@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the lab's host is: it does not fall over, and has what a host of virtual machines has."""
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+
+import pytest
+from calls import REPOSITORY, in_lab, lab, one_more, script
+
+STRESS_SECONDS = 600 if os.environ.get("DUET_SOAK") else 20
+TRACE = "/sys/kernel/tracing"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def up():
+    result = lab("up", timeout=1800)
+    assert result.returncode == 0, result.stderr.decode()
+
+
+@contextlib.contextmanager
+def busy_machine():
+    """The machine's CPUs have other things to do, which is what the faults of an emulator like."""
+    loops = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(3)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
+def identity() -> int:
+    return json.loads(lab("status", "--json").stdout)["pid"]
+
+
+def test_a_kernel_that_patches_itself():
+    before = identity()
+    with busy_machine():
+        result = in_lab("lab/stress", str(STRESS_SECONDS), timeout=STRESS_SECONDS + 300)
+    assert result.returncode == 0, result.stderr.decode()
+    assert int(re.search(rb"flipped (\d+) times", result.stdout).group(1)) > 0
+    assert identity() == before
+
+
+def patches(command: str) -> int:
+    """How often the lab host's kernel patched its code while COMMAND ran."""
+    result = script(f"""
+cd {TRACE} || exit 1
+echo nop >current_tracer; echo 'text_poke_bp_batch*' 'smp_text_poke_batch_finish*' >set_ftrace_filter 2>/dev/null ||
+	echo 'text_poke_bp_batch*' >set_ftrace_filter || exit 1
+echo function >current_tracer; echo 1 >tracing_on
+# Switching the tracer on patches too: only what lies behind the mark counts.
+echo begins >trace_marker
+(cd {REPOSITORY} && {command}) || exit 1
+echo ends >trace_marker
+sed -n '/begins/,/ends/p' trace | grep -c text_poke
+echo nop >current_tracer; echo >set_ftrace_filter""")
+    assert result.returncode == 0, result.stderr.decode()
+    return int(result.stdout.split()[-1])
+
+
+def test_a_machine_in_its_life_patches_no_kernel():
+    """The agent holds a VM, so no other is the host's first or last."""
+    flip = "echo 1 >/proc/sys/kernel/sched_schedstats; echo 0 >/proc/sys/kernel/sched_schedstats"
+    assert patches(flip) >= 2, "the trace does not see what it is for"
+    assert patches("build/tests/tiny/tiny_interrupts >/dev/null") == 0
+
+
+@pytest.fixture(scope="module")
+def slow():
+    """A lab host of another TSC frequency, with performance counters."""
+    with one_more("slow") as env:
+        result = lab("up", "--memory", "1024", "--tsc-ratio", "0.4", "--pmu", env=env, timeout=600)
+        assert result.returncode == 0, result.stderr.decode()
+        yield env
+
+
+def tsc_mhz(**kwargs) -> float:
+    log = script("dmesg", **kwargs).stdout.decode()
+    return float(re.search(r"tsc: (?:Detected|Refined TSC clocksource calibration:) ([\d.]+) MHz", log).group(1))
+
+
+def test_frequency_of_the_tsc(slow):
+    assert tsc_mhz(env=slow) / tsc_mhz() == pytest.approx(0.4, rel=0.02)
+    assert lab("up", "--tsc-ratio", "0.5", env=slow).returncode != 0
+    assert lab("up", "--tsc-ratio", "9", env=slow).returncode == 2
+
+
+def test_tsc_scaling():
+    found = json.loads(in_lab("build/duet", "doctor", "--json").stdout)
+    assert found["host"]["tsc_scaling"]["usable"]
+
+
+COUNT = r"""
+import ctypes, os, struct
+libc = ctypes.CDLL(None, use_errno=True)
+# struct perf_event_attr: hardware event 1 (instructions), user space only.
+attr = struct.pack("IIQQQQQ", 0, 112, 1, 0, 0, 0, 1 << 5 | 1 << 6).ljust(112, b"\0")
+fd = libc.syscall(298, attr, 0, -1, -1, 0)
+assert fd >= 0, os.strerror(ctypes.get_errno())
+def count():
+    return struct.unpack("Q", os.read(fd, 8))[0]
+def loop(rounds):
+    before = count()
+    for _ in range(rounds):
+        pass
+    return count() - before
+loop(1000)
+print(loop(100000), loop(200000))
+"""
+
+
+def test_performance_counters(slow):
+    once, twice = map(int, in_lab("python3", "-c", COUNT, env=slow).stdout.split())
+    assert 100000 < once < 100000 * 200
+    assert twice / once == pytest.approx(2, rel=0.05)
+    assert b"AMD PMU driver" in script("dmesg", env=slow).stdout
+    # Only when it is asked for: counters cost the host's kernel work at each entry and exit.
+    assert b"AMD PMU driver" not in script("dmesg").stdout
