@@ -113,7 +113,7 @@ static void stop_and_go(struct device_fuzz *fuzz)
 {
 	struct error err;
 
-	fuzz->device->ops->stop(fuzz->device);
+	fake_stop(fuzz->device);
 	fuzz->device->ops->start(fuzz->device, &err);
 }
 

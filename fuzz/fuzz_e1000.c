@@ -222,7 +222,7 @@ static void stop_and_go(struct rig *rig, struct input *input, bool restore)
 		.version = 1};
 	struct error err;
 
-	rig->device->ops->stop(rig->device);
+	fake_stop(rig->device);
 	if (restore)
 		rig->device->ops->restore(rig->device, &reader, &err);
 	rig->device->ops->start(rig->device, &err);

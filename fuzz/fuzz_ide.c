@@ -112,7 +112,7 @@ static void restore_changed(struct ide_rig *rig, struct input *input)
 	struct state_reader reader;
 	struct error err;
 
-	device->ops->stop(device);
+	fake_stop(device);
 	state_writer_init(&writer);
 	state_section_begin(&writer, "ide", 1);
 	device->ops->save(device, &writer);
@@ -139,7 +139,7 @@ static void outside(struct ide_rig *rig, struct input *input)
 		must(ftruncate(rig->fds[0], (off_t)((what & 2 ? SECTORS : what) * SECTOR)) == 0,
 			"truncate");
 	} else if (what & 2) {
-		rig->device->ops->stop(rig->device);
+		fake_stop(rig->device);
 		if (rig->device->ops->start)
 			rig->device->ops->start(rig->device, &err);
 	} else if (what & 4) {

@@ -76,7 +76,7 @@ static void tamper(struct rig *rig, struct input *input)
 	struct error err;
 	size_t start, at;
 
-	rig->device->ops->stop(rig->device);
+	fake_stop(rig->device);
 	state_writer_init(&saved);
 	state_section_begin(&saved, "rig0", 1);
 	rig->device->ops->save(rig->device, &saved);
@@ -143,7 +143,7 @@ static void step(struct rig *rig, struct input *input)
 		tamper(rig, input);
 		break;
 	default:
-		rig->device->ops->stop(rig->device);
+		fake_stop(rig->device);
 		if (what & 0x80)
 			rig->device->ops->reset(rig->device);
 		rig->device->ops->start(rig->device, &err);

@@ -97,6 +97,10 @@ static void issue(struct block_request *request)
 	struct block *block = request->block;
 	struct io_uring_sqe *sqe = loop_sqe(block->loop);
 
+	if (block->cancelled && request->step != STEP_REPORT) {
+		request->step = STEP_REPORT;
+		request->result = -ECANCELED;
+	}
 	switch ((enum step)request->step) {
 	case STEP_MOVE:
 		if (request->kind == BLOCK_FLUSH) {
@@ -199,6 +203,10 @@ static void completed(struct loop_op *op, int32_t res, uint32_t flags)
 		finish(request, request->result);
 		return;
 	}
+	if (res < 0 && request->block->cancelled) {
+		finish(request, -ECANCELED);
+		return;
+	}
 	if (res < 0) {
 		if (!try_again(request, -res) && !try_otherwise(request, -res))
 			finish(request, res);
@@ -265,4 +273,36 @@ void block_submit(struct block *block, struct block_request *request)
 void block_begin(struct block_request *request)
 {
 	issue(request);
+}
+
+void block_hurry(struct block *block)
+{
+	if (block->throttle)
+		block_throttle_release(block->throttle);
+}
+
+/* Not on kernels before 5.19: what is under way there ends when it ends. */
+static void cancel_on(struct block *block, int fd)
+{
+	struct io_uring_sqe *sqe = loop_sqe(block->loop);
+
+	io_uring_prep_cancel_fd(sqe, fd, IORING_ASYNC_CANCEL_ALL);
+	loop_submit(block->loop, sqe, &block->cancel);
+}
+
+static void cancel_done(struct loop_op *op, int32_t res, uint32_t flags)
+{
+	/* Each request tells its own end. */
+}
+
+void block_cancel(struct block *block)
+{
+	block->cancelled = true;
+	if (!block->loop)
+		return;
+	block_hurry(block);
+	block->cancel.done = cancel_done;
+	cancel_on(block, block->fd);
+	if (block->buffered_fd >= 0)
+		cancel_on(block, block->buffered_fd);
 }

@@ -71,6 +71,9 @@ void block_submit(struct block *block, struct block_request *request);
 /* What waits for its turn (iops) begins at once, ahead of its time: the device is being stopped or
  * reset. Later requests wait so much longer. */
 void block_hurry(struct block *block);
+/* The machine ends: requests fail with -ECANCELED as far as the kernel lets go of them, those under
+ * way and those to come. Nothing is promised of their data. */
+void block_cancel(struct block *block);
 unsigned block_in_flight(const struct block *block);
 
 #endif

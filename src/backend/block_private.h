@@ -20,8 +20,10 @@ struct block {
 	bool can_discard;
 	/* Learnt from the first refusal, so that it is not asked again. */
 	bool no_punch, no_zero_range;
+	bool cancelled; /* block_cancel(): nothing is begun any more */
 	struct loop *loop;
 	unsigned in_flight;
+	struct loop_op cancel; /* block_cancel()'s, until the loop is freed */
 	/* BLOCK_ZEROES bytes of zeroes, never written: all of it is the kernel's one zero page. */
 	void *zeroes;
 	struct block_throttle *throttle; /* null: no limit */
@@ -47,5 +49,7 @@ void block_pace_take(struct block_pace *pace, uint64_t now, bool waited);
 /* block_throttle.c; freed with free(), nothing in flight. */
 int block_throttle_new(struct block *block, uint64_t rate);
 void block_throttle_submit(struct block_throttle *throttle, struct block_request *request);
+/* All that waits begins now. */
+void block_throttle_release(struct block_throttle *throttle);
 
 #endif

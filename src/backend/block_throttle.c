@@ -16,12 +16,10 @@
 #define CATCH_UP (SECOND_NS / 500)
 
 struct block_throttle {
-	struct loop_op timer;
+	struct loop_timer timer;
 	struct block *block;
 	struct block_pace pace;
-	struct __kernel_timespec timeout;
 	struct block_request *first, **last;
-	bool armed, hurrying;
 };
 
 void block_pace_init(struct block_pace *pace, uint64_t rate)
@@ -45,18 +43,6 @@ void block_pace_take(struct block_pace *pace, uint64_t now, bool waited)
 	pace->next += pace->interval;
 }
 
-static void arm(struct block_throttle *throttle, uint64_t nanoseconds)
-{
-	struct loop *loop = throttle->block->loop;
-	struct io_uring_sqe *sqe = loop_sqe(loop);
-
-	throttle->timeout = (struct __kernel_timespec){.tv_sec = (int64_t)(nanoseconds / SECOND_NS),
-		.tv_nsec = (int64_t)(nanoseconds % SECOND_NS)};
-	io_uring_prep_timeout(sqe, &throttle->timeout, 0, 0);
-	loop_submit(loop, sqe, &throttle->timer);
-	throttle->armed = true;
-}
-
 static void begin_first(struct block_throttle *throttle)
 {
 	struct block_request *request = throttle->first;
@@ -67,20 +53,18 @@ static void begin_first(struct block_throttle *throttle)
 	block_begin(request);
 }
 
-static void expired(struct loop_op *op, int32_t res, uint32_t flags)
+static void expired(struct loop_timer *timer)
 {
-	struct block_throttle *throttle = container_of(op, struct block_throttle, timer);
+	struct block_throttle *throttle = container_of(timer, struct block_throttle, timer);
 	uint64_t now = clock_ns();
 
-	throttle->armed = false;
-	while (throttle->first &&
-		(throttle->hurrying || block_pace_wait(&throttle->pace, now) == 0)) {
+	while (throttle->first && block_pace_wait(&throttle->pace, now) == 0) {
 		block_pace_take(&throttle->pace, now, true);
 		begin_first(throttle);
 	}
-	throttle->hurrying = false;
 	if (throttle->first)
-		arm(throttle, block_pace_wait(&throttle->pace, now));
+		loop_timer_at(
+			throttle->block->loop, timer, now + block_pace_wait(&throttle->pace, now));
 }
 
 int block_throttle_new(struct block *block, uint64_t rate)
@@ -90,7 +74,7 @@ int block_throttle_new(struct block *block, uint64_t rate)
 	if (!throttle)
 		return -ENOMEM;
 	throttle->block = block;
-	throttle->timer.done = expired;
+	throttle->timer.expired = expired;
 	throttle->last = &throttle->first;
 	block_pace_init(&throttle->pace, rate);
 	block->throttle = throttle;
@@ -111,17 +95,17 @@ void block_throttle_submit(struct block_throttle *throttle, struct block_request
 	request->next = NULL;
 	*throttle->last = request;
 	throttle->last = &request->next;
-	if (!throttle->armed)
-		arm(throttle, wait);
+	if (!loop_timer_set(&throttle->timer))
+		loop_timer_at(throttle->block->loop, &throttle->timer, now + wait);
 }
 
-void block_hurry(struct block *block)
+void block_throttle_release(struct block_throttle *throttle)
 {
-	struct block_throttle *throttle = block->throttle;
+	uint64_t now = clock_ns();
 
-	if (!throttle || !throttle->first || throttle->hurrying)
-		return;
-	/* Through the timer, so that no operation of ours is left when the last request is done. */
-	throttle->hurrying = true;
-	loop_cancel(block->loop, &throttle->timer);
+	loop_timer_stop(&throttle->timer);
+	while (throttle->first) {
+		block_pace_take(&throttle->pace, now, true);
+		begin_first(throttle);
+	}
 }

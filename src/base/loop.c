@@ -1,30 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "base/loop.h"
-#include "base/clock.h"
-#include "base/poll_window.h"
+/* Operations, watches and tasks. */
+#include "base/loop_private.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
-#include <sched.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
-
-struct loop {
-	struct io_uring ring;
-	struct loop_watch wake; /* on the eventfd that loop_post() signals */
-	int wake_fd;
-	_Atomic bool stop;
-	_Atomic bool running;
-	pthread_mutex_t lock; /* for the task list, which other threads append to */
-	struct loop_task *first, **last;
-	struct loop_hook *hooks;
-	struct loop_poller *pollers;
-	struct poll_window window;
-};
 
 /* What loop_signal() writes; static because the kernel reads it after the call returned. */
 static const uint64_t one = 1;
@@ -38,7 +21,7 @@ static void ignore_done(struct loop_op *op, int32_t res, uint32_t flags)
 
 static struct loop_op ignored = {.done = ignore_done};
 
-static void run_tasks(struct loop *loop)
+void loop_run_tasks(struct loop *loop)
 {
 	struct loop_task *task;
 
@@ -59,7 +42,7 @@ static void run_tasks(struct loop *loop)
 static void woken(struct loop_watch *watch, uint32_t events)
 {
 	(void)events;
-	run_tasks(watch->loop);
+	loop_run_tasks(watch->loop);
 }
 
 int loop_new(struct loop **out, unsigned entries, struct error *err)
@@ -109,18 +92,65 @@ void loop_free(struct loop *loop)
 	io_uring_queue_exit(&loop->ring);
 	close(loop->wake_fd);
 	pthread_mutex_destroy(&loop->lock);
+	free(loop->waiting);
 	free(loop);
+}
+
+/* The kernel takes nothing until completions are read, which is for later. */
+static struct io_uring_sqe *wait_for_room(struct loop *loop)
+{
+	unsigned capacity = loop->waiting_capacity ? 2 * loop->waiting_capacity : 64;
+	struct io_uring_sqe *waiting = loop->waiting;
+
+	if (loop->waiting_count == loop->waiting_capacity) {
+		waiting = reallocarray(waiting, capacity, sizeof(*waiting));
+		if (!waiting) {
+			loop->error = -ENOMEM;
+			return &loop->nowhere;
+		}
+		loop->waiting = waiting;
+		loop->waiting_capacity = capacity;
+	}
+	memset(&waiting[loop->waiting_count], 0, sizeof(*waiting));
+	return &waiting[loop->waiting_count++];
 }
 
 struct io_uring_sqe *loop_sqe(struct loop *loop)
 {
-	struct io_uring_sqe *sqe = io_uring_get_sqe(&loop->ring);
+	struct io_uring_sqe *sqe = NULL;
+	int ret;
 
-	while (!sqe) {
-		io_uring_submit(&loop->ring);
+	/* Behind those that wait, so that order is kept. */
+	if (loop->waiting_count == 0)
 		sqe = io_uring_get_sqe(&loop->ring);
+	if (sqe || loop->error)
+		return sqe ? sqe : &loop->nowhere;
+	ret = io_uring_submit(&loop->ring);
+	if (loop_fatal(ret)) {
+		loop->error = ret;
+		return &loop->nowhere;
 	}
-	return sqe;
+	loop_queue_waiting(loop);
+	if (loop->waiting_count == 0)
+		sqe = io_uring_get_sqe(&loop->ring);
+	return sqe ? sqe : wait_for_room(loop);
+}
+
+void loop_queue_waiting(struct loop *loop)
+{
+	unsigned taken = 0;
+
+	while (taken < loop->waiting_count) {
+		struct io_uring_sqe *sqe = io_uring_get_sqe(&loop->ring);
+
+		if (!sqe)
+			break;
+		*sqe = loop->waiting[taken++];
+	}
+	if (taken == 0)
+		return;
+	loop->waiting_count -= taken;
+	memmove(loop->waiting, loop->waiting + taken, loop->waiting_count * sizeof(*loop->waiting));
 }
 
 void loop_submit(struct loop *loop, struct io_uring_sqe *sqe, struct loop_op *op)
@@ -218,176 +248,6 @@ void loop_remove_hook(struct loop *loop, struct loop_hook *hook)
 			return;
 		}
 	}
-}
-
-static void complete(struct loop *loop, struct io_uring_cqe *cqe)
-{
-	struct loop_op *op = io_uring_cqe_get_data(cqe);
-	int32_t res = cqe->res;
-	uint32_t flags = cqe->flags;
-
-	io_uring_cqe_seen(&loop->ring, cqe);
-	op->done(op, res, flags);
-}
-
-/* What it takes to enter the kernel and do something there: the least of some, as others may have
- * interrupted us. */
-static uint64_t measure_call(void)
-{
-	uint64_t value = 1, least = UINT64_MAX;
-	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-
-	for (unsigned i = 0; fd >= 0 && i < 16; i++) {
-		uint64_t from = clock_ns(), took;
-		bool worked = write(fd, &one, sizeof(one)) == sizeof(one) &&
-			      read(fd, &value, sizeof(value)) == sizeof(value);
-
-		took = clock_ns() - from;
-		if (worked && took < least)
-			least = took;
-	}
-	if (fd >= 0)
-		close(fd);
-	return least == UINT64_MAX ? 0 : least;
-}
-
-void loop_add_poller(struct loop *loop, struct loop_poller *poller)
-{
-	if (!loop->pollers)
-		poll_window_init(&loop->window, measure_call(), clock_ns());
-	poller->next = loop->pollers;
-	loop->pollers = poller;
-}
-
-void loop_remove_poller(struct loop *loop, struct loop_poller *poller)
-{
-	for (struct loop_poller **at = &loop->pollers; *at; at = &(*at)->next) {
-		if (*at == poller) {
-			*at = poller->next;
-			return;
-		}
-	}
-}
-
-/* Those that are there now. Callbacks make new ones (work that posts itself again), and without an
- * end to the round nothing would be submitted, no hook run and no loop_stop() be seen. */
-static bool complete_all(struct loop *loop)
-{
-	unsigned ready = io_uring_cq_ready(&loop->ring);
-	struct io_uring_cqe *cqe;
-
-	for (unsigned left = ready; left; left--) {
-		if (io_uring_peek_cqe(&loop->ring, &cqe) < 0)
-			break;
-		complete(loop, cqe);
-	}
-	return ready > 0;
-}
-
-static void run_hooks(struct loop *loop)
-{
-	for (struct loop_hook *hook = loop->hooks, *next; hook; hook = next) {
-		next = hook->next;
-		hook->run(hook);
-	}
-}
-
-/* EINTR: a signal; EBUSY and EAGAIN: the completion queue has to be emptied first. */
-static bool fatal(int ret)
-{
-	return ret < 0 && ret != -EINTR && ret != -EBUSY && ret != -EAGAIN;
-}
-
-static int blocking_round(struct loop *loop)
-{
-	int ret = io_uring_submit_and_wait(&loop->ring, 1);
-
-	if (fatal(ret))
-		return ret;
-	complete_all(loop);
-	run_hooks(loop);
-	return 0;
-}
-
-/* Something to submit, completions that wait for us to enter the kernel, or no room for them. */
-static bool kernel_needed(struct loop *loop)
-{
-	unsigned flags = IO_URING_READ_ONCE(*loop->ring.sq.kflags);
-
-	return io_uring_sq_ready(&loop->ring) ||
-	       (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW));
-}
-
-static bool poll_all(struct loop *loop)
-{
-	bool found = false;
-
-	for (struct loop_poller *poller = loop->pollers; poller; poller = poller->next)
-		found |= poller->poll(poller);
-	return found;
-}
-
-static bool all_asleep(struct loop *loop)
-{
-	bool found = false;
-
-	for (struct loop_poller *poller = loop->pollers; poller; poller = poller->next)
-		found |= poller->sleep(poller);
-	return !found;
-}
-
-/* Nothing was found: polls on, or blocks. */
-static int idle_round(struct loop *loop)
-{
-	uint64_t now = clock_ns();
-	int ret;
-
-	if (poll_window_open(&loop->window, now)) {
-		/* Where there are more threads than CPUs, a vCPU may be waiting for this one, and
-		 * the work we look for be its. */
-		if (poll_window_yields(&loop->window, now))
-			sched_yield();
-		return 0;
-	}
-	if (!all_asleep(loop)) {
-		poll_window_found(&loop->window, now);
-		return 0;
-	}
-	ret = blocking_round(loop);
-	poll_window_slept(&loop->window, now, clock_ns());
-	return ret;
-}
-
-static int polling_round(struct loop *loop)
-{
-	bool found;
-	int ret = 0;
-
-	if (kernel_needed(loop))
-		ret = io_uring_submit_and_get_events(&loop->ring);
-	if (fatal(ret))
-		return ret;
-	found = complete_all(loop);
-	found |= poll_all(loop);
-	if (!found)
-		return idle_round(loop);
-	run_hooks(loop);
-	if (loop->window.idle)
-		poll_window_found(&loop->window, clock_ns());
-	return 0;
-}
-
-int loop_run(struct loop *loop)
-{
-	int ret = 0;
-
-	atomic_store(&loop->running, true);
-	run_tasks(loop);
-	while (ret == 0 && !atomic_load_explicit(&loop->stop, memory_order_acquire))
-		ret = loop->pollers ? polling_round(loop) : blocking_round(loop);
-	atomic_store(&loop->running, false);
-	atomic_store(&loop->stop, false);
-	return ret;
 }
 
 static void wake(struct loop *loop)

@@ -62,9 +62,10 @@ void loop_post(struct loop *loop, struct loop_task *task);
 void loop_call(struct loop *loop, struct loop_task *task);
 
 /*
- * A submission entry for @op, to be filled in by an io_uring_prep_*(); never null (the queue is
- * submitted first when it is full). It goes to the kernel with the loop's next wait. user_data is
- * set by the loop after @prep returned: do not touch it.
+ * A submission entry for @op, to be filled in by an io_uring_prep_*(); never null: when the queue
+ * is full it is submitted first, and when the kernel takes none either the entry waits here. It
+ * goes to the kernel with the loop's next wait; when io_uring has failed for good it goes nowhere,
+ * and loop_run() says so. user_data is set by the loop after @prep returned: do not touch it.
  */
 struct io_uring_sqe *loop_sqe(struct loop *loop);
 /* Must follow the io_uring_prep_*() on @sqe, before any other call on the loop. */
@@ -98,6 +99,25 @@ struct loop_poller {
 void loop_add_poller(struct loop *loop, struct loop_poller *poller);
 void loop_remove_poller(struct loop *loop, struct loop_poller *poller);
 
+/*
+ * Calls @expired once, at a time or soon after, unless it is stopped or set anew before. Embedded;
+ * zero-initialise but for @expired. The times are clock_ns()'s.
+ */
+struct loop_timer {
+	struct loop_timer *next; /* private */
+	struct loop *loop;       /* private; null: not set */
+	uint64_t at;             /* private */
+	void (*expired)(struct loop_timer *timer);
+};
+void loop_timer_at(struct loop *loop, struct loop_timer *timer, uint64_t at);
+void loop_timer_after(struct loop *loop, struct loop_timer *timer, uint64_t nanoseconds);
+/* No callback comes after this returns. */
+void loop_timer_stop(struct loop_timer *timer);
+static inline bool loop_timer_set(const struct loop_timer *timer)
+{
+	return timer->loop != NULL;
+}
+
 /* @events: POLLIN, POLLOUT. */
 int loop_watch(struct loop *loop, struct loop_watch *watch, int fd, uint32_t events,
 	void (*ready)(struct loop_watch *, uint32_t));
@@ -107,10 +127,17 @@ int loop_watch(struct loop *loop, struct loop_watch *watch, int fd, uint32_t eve
  */
 void loop_unwatch(struct loop_watch *watch, void (*removed)(struct loop_watch *));
 
-/* A loop in a thread of its own, named @name (15 characters). */
+/* A loop in a thread of its own, named @name (15 characters). @died (may be null) is called on that
+ * thread when its loop has failed, with a negative errno: nothing of it will ever complete. */
 struct loop_thread;
+struct loop_thread_options {
+	const char *name;
+	unsigned entries; /* as for loop_new() */
+	void (*died)(void *opaque, int error);
+	void *opaque;
+};
 int loop_thread_start(
-	struct loop_thread **thread, const char *name, unsigned entries, struct error *err);
+	struct loop_thread **thread, const struct loop_thread_options *options, struct error *err);
 struct loop *loop_thread_loop(struct loop_thread *thread);
 /* Stops and joins: from now on its loop belongs to the caller, as before the start. */
 void loop_thread_quit(struct loop_thread *thread);

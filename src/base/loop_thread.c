@@ -15,6 +15,8 @@ struct loop_thread {
 	struct loop *loop;
 	pthread_t thread;
 	bool joined;
+	void (*died)(void *opaque, int error);
+	void *opaque;
 	char name[16];
 };
 
@@ -28,7 +30,9 @@ static void *run(void *opaque)
 
 	pthread_setname_np(pthread_self(), thread->name);
 	ret = loop_run(thread->loop);
-	if (ret < 0)
+	if (ret < 0 && thread->died)
+		thread->died(thread->opaque, ret);
+	else if (ret < 0)
 		log_error("thread %s: io_uring: %s", thread->name, strerror(-ret));
 	return NULL;
 }
@@ -65,15 +69,17 @@ static int create(struct loop_thread *thread)
 }
 
 int loop_thread_start(
-	struct loop_thread **out, const char *name, unsigned entries, struct error *err)
+	struct loop_thread **out, const struct loop_thread_options *options, struct error *err)
 {
 	struct loop_thread *thread = calloc(1, sizeof(*thread));
 	int ret;
 
 	if (!thread)
-		return error_errno(err, ENOMEM, "thread %s", name);
-	strncpy(thread->name, name, sizeof(thread->name) - 1);
-	ret = loop_new(&thread->loop, entries, err);
+		return error_errno(err, ENOMEM, "thread %s", options->name);
+	strncpy(thread->name, options->name, sizeof(thread->name) - 1);
+	thread->died = options->died;
+	thread->opaque = options->opaque;
+	ret = loop_new(&thread->loop, options->entries, err);
 	if (ret < 0) {
 		free(thread);
 		return ret;
@@ -85,7 +91,7 @@ int loop_thread_start(
 	if (ret) {
 		loop_free(thread->loop);
 		free(thread);
-		return error_errno(err, ret, "thread %s", name);
+		return error_errno(err, ret, "thread %s", options->name);
 	}
 	await_start(thread);
 	*out = thread;

@@ -4,14 +4,19 @@
  * machine.
  *
  * Life: the device's own create function allocates it from its configuration (files opened, no
- * guest-visible effect); realize() wires ports, BARs and interrupts, at boot and at restore alike;
- * then reset()s; start() when vCPUs are about to run; stop() before they stay paused (after it
- * returns the device touches no guest memory, raises no interrupt, has no I/O in flight);
- * save()/restore() between stop() and start(); free() at the end, after stop().
+ * guest-visible effect); realize() wires ports, BARs and interrupts, at boot and at restore alike.
+ * Then it is at rest: it touches no guest memory, raises no interrupt, has no I/O in flight.
+ * start() lets it go, before vCPUs run; quiesce() asks it to come to rest again, once they have
+ * stopped.
  *
- * Threads: realize, start, stop, save, restore, free: the main thread, while no vCPU runs. reset():
- * main thread or the vCPU thread that reset the machine, vCPUs paused. stats(): the main thread,
- * at any time.
+ *                 start()
+ *      AT REST ----------> MOVING        at rest: reset(), save(), restore(), free()
+ *          ^                  |
+ *          |     quiesce()    |
+ *          +---- COMING <-----+          coming: hurry(); start() takes the wish back
+ *
+ * Threads: realize, start, quiesce, hurry, reset, save, restore, free: the main thread, while no
+ * vCPU runs. stats(): the main thread, at any time.
  */
 #ifndef DUET_BUS_DEVICE_H
 #define DUET_BUS_DEVICE_H
@@ -52,9 +57,20 @@ struct stats_sink {
 struct device_ops {
 	const char *type; /* "virtio-block": in statistics, saved state and messages */
 	int (*realize)(struct device *device, const struct device_place *place, struct error *err);
+	/* As at power-on; its back end stays as it is. At rest. */
 	void (*reset)(struct device *device);
 	int (*start)(struct device *device, struct error *err); /* may be null */
-	void (*stop)(struct device *device);                    /* may be null */
+	/* Take nothing new, and call device_at_rest() when nothing is in flight: now, or later from
+	 * any thread. What the guest asked for and was not told of is finished first. Must not
+	 * wait. Null: it is always at rest. */
+	void (*quiesce)(struct device *device);
+	/* Logging of writes to guest memory was switched on (memory_is_logged()): whoever has
+	 * others write there for it does so itself until it is off again. While it moves; may be
+	 * null. */
+	void (*logging_changed)(struct device *device);
+	/* While it comes to rest: what is not done yet need not be done any more, the machine is
+	 * about to end. Must not wait. May be null. */
+	void (*hurry)(struct device *device);
 	uint32_t state_version;
 	void (*save)(struct device *device, struct state_writer *writer);
 	/* @reader is in the device's section of version @reader->version <= state_version. */
@@ -65,11 +81,19 @@ struct device_ops {
 	void (*free)(struct device *device);
 };
 
+struct device_rest;
+
 /* The first member of each device's own struct. */
 struct device {
 	const struct device_ops *ops;
 	char name[32];       /* "disk0", "net1": unique in the machine, set by whoever creates it */
 	struct device *next; /* the machine's list */
+	/* bus/rest.c's: who asked it to quiesce, and whether its answer is awaited. */
+	struct device_rest *rest;
+	bool awaited;
 };
+
+/* The answer to quiesce(). One that nobody awaits (any more) is ignored. Any thread. */
+void device_at_rest(struct device *device);
 
 #endif

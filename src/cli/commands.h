@@ -3,9 +3,6 @@
 #ifndef DUET_CLI_COMMANDS_H
 #define DUET_CLI_COMMANDS_H
 
-/* The guest asked for a reset: run the same command again, from the start. */
-#define COMMAND_RESTART (-1)
-
 int command_run(unsigned count, const char *const *args);
 int command_doctor(unsigned count, const char *const *args);
 

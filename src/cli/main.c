@@ -3,10 +3,8 @@
 #include "base/log.h"
 #include "cli/commands.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 static const char usage[] =
 	"Usage: duet COMMAND [OPTION]...\n"
@@ -26,17 +24,6 @@ static const struct {
 	{"doctor", command_doctor},
 };
 
-/*
- * A guest's reset starts the whole program anew: a machine is then as new as at its first start,
- * and no device has to know how to become so.
- */
-static int restart(char **argv)
-{
-	execv("/proc/self/exe", argv);
-	log_error("cannot start anew after the guest's reset: %s", strerror(errno));
-	return 1;
-}
-
 int main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : "";
@@ -50,13 +37,9 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	for (unsigned i = 0; i < ARRAY_SIZE(commands); i++) {
-		int status;
-
-		if (strcmp(name, commands[i].name) != 0)
-			continue;
-		status = commands[i].run(
-			(unsigned)argc - 2, (const char *const *)(void *)(argv + 2));
-		return status == COMMAND_RESTART ? restart(argv) : status;
+		if (strcmp(name, commands[i].name) == 0)
+			return commands[i].run(
+				(unsigned)argc - 2, (const char *const *)(void *)(argv + 2));
 	}
 	if (*name)
 		log_error("%s: unknown command; it is run or doctor, see duet --help", name);

@@ -12,7 +12,8 @@ int serial_new(struct device **device, int output, struct error *err);
  * @room is called (main thread) once there is room. */
 size_t serial_input(struct device *device, const void *bytes, size_t length);
 void serial_set_room(struct device *device, void (*room)(void *opaque), void *opaque);
-/* Bytes that wait in the device for the output: written out; main thread, before exit. */
+/* Bytes that wait in the device for the output: written out, with a little patience; main thread,
+ * at the end. */
 void serial_flush(struct device *device);
 
 /* What a guest asks of its machine. Called on the vCPU thread. */

@@ -44,6 +44,20 @@ void e1000_post(struct e1000 *e, unsigned work)
 	loop_post(e->io, &e->work);
 }
 
+/* On the I/O loop: tells whoever waits for it that the device is at rest. */
+static void settle(struct e1000 *e)
+{
+	bool rest;
+
+	pthread_mutex_lock(&e->lock);
+	rest = e->rest_awaited && !e->wanted && !e->attached && !e->posted && !e->following;
+	if (rest)
+		e->rest_awaited = false;
+	pthread_mutex_unlock(&e->lock);
+	if (rest)
+		device_at_rest(&e->function.device);
+}
+
 static void do_work(struct loop_task *task)
 {
 	struct e1000 *e = container_of(task, struct e1000, work);
@@ -53,7 +67,6 @@ static void do_work(struct loop_task *task)
 	bits = e->running ? e->work_bits : 0;
 	e->work_bits = 0;
 	e->posted = false;
-	pthread_cond_broadcast(&e->changed);
 	if (bits & E1000_WORK_TIMER)
 		e1000_timer_arm(e);
 	pthread_mutex_unlock(&e->lock);
@@ -61,6 +74,7 @@ static void do_work(struct loop_task *task)
 		e1000_transmit(e);
 	if (bits & E1000_WORK_RECEIVE)
 		e1000_receive(e);
+	settle(e);
 }
 
 static void readable(void *opaque, unsigned queue)
@@ -89,16 +103,8 @@ static void gone(void *opaque)
 
 static const struct net_events events = {.readable = readable, .writable = writable, .gone = gone};
 
-/* A task that another thread waits for, and its device. */
-struct call {
-	struct loop_task task;
-	struct e1000 *e;
-};
-
-static void attach(struct loop_task *task)
+static void attach(struct e1000 *e)
 {
-	struct e1000 *e = container_of(task, struct call, task)->e;
-
 	net_attach(e->net, e->io, &events, e);
 	/* What comes is whole and has its checksums, as it does on a wire. */
 	net_set_offloads(e->net, 0);
@@ -109,65 +115,80 @@ static void attach(struct loop_task *task)
 		e1000_cause(e, ICR_LSC);
 	}
 	e1000_interrupt_update(e);
+	e1000_timer_arm(e);
 	pthread_mutex_unlock(&e->lock);
 	e1000_transmit(e);
 	e1000_receive(e);
 }
 
+/* It may have been wanted again in the meantime. */
 static void detached(void *opaque)
 {
 	struct e1000 *e = opaque;
+	bool again;
 
 	pthread_mutex_lock(&e->lock);
 	e->attached = false;
-	pthread_cond_broadcast(&e->changed);
+	again = e->wanted;
 	pthread_mutex_unlock(&e->lock);
+	if (again)
+		attach(e);
+	else
+		settle(e);
 }
 
-static void quiesce(struct loop_task *task)
+static void detach(struct e1000 *e)
 {
-	struct e1000 *e = container_of(task, struct call, task)->e;
-
 	pthread_mutex_lock(&e->lock);
 	e->running = false;
+	e1000_timer_stop(e);
 	pthread_mutex_unlock(&e->lock);
-	e1000_timer_cancel(e);
 	net_detach(e->net, detached);
+}
+
+/* On the I/O loop: the next step towards what is wanted. */
+static void follow(struct loop_task *task)
+{
+	struct e1000 *e = container_of(task, struct e1000, life);
+	bool wanted, attached, running;
+
+	pthread_mutex_lock(&e->lock);
+	e->following = false;
+	wanted = e->wanted;
+	attached = e->attached;
+	running = e->running;
+	pthread_mutex_unlock(&e->lock);
+	if (wanted && !attached)
+		attach(e);
+	else if (!wanted && running)
+		detach(e);
+	settle(e);
+}
+
+static void want(struct e1000 *e, bool wanted)
+{
+	bool post;
+
+	pthread_mutex_lock(&e->lock);
+	e->wanted = wanted;
+	e->rest_awaited = !wanted;
+	post = !e->following;
+	e->following = true;
+	pthread_mutex_unlock(&e->lock);
+	if (post)
+		loop_post(e->io, &e->life);
 }
 
 static int start(struct device *device, struct error *err)
 {
-	struct call call = {.task.run = attach, .e = e1000_of(device)};
-
 	(void)err;
-	loop_call(call.e->io, &call.task);
+	want(e1000_of(device), true);
 	return 0;
 }
 
-static void no_work(struct loop_task *task)
+static void quiesce(struct device *device)
 {
-	(void)task;
-}
-
-static void stop(struct device *device)
-{
-	struct call call = {.task.run = quiesce, .e = e1000_of(device)};
-	struct loop_task barrier = {.run = no_work};
-	struct e1000 *e = call.e;
-	bool attached;
-
-	pthread_mutex_lock(&e->lock);
-	attached = e->attached;
-	pthread_mutex_unlock(&e->lock);
-	if (!attached)
-		return;
-	loop_call(e->io, &call.task);
-	pthread_mutex_lock(&e->lock);
-	while (e->attached || e->timer_busy || e->timer_cancelled || e->posted)
-		pthread_cond_wait(&e->changed, &e->lock);
-	pthread_mutex_unlock(&e->lock);
-	/* Whoever woke this has returned when this has run. */
-	loop_call(e->io, &barrier);
+	want(e1000_of(device), false);
 }
 
 static void config_written(struct pci_function *function, unsigned offset, unsigned size)
@@ -245,7 +266,6 @@ static void e1000_free(struct device *device)
 
 	pci_remove(&e->function);
 	net_close(e->net);
-	pthread_cond_destroy(&e->changed);
 	pthread_mutex_destroy(&e->lock);
 	free(e->transmit.frame);
 	free(e->transmit.segment);
@@ -258,7 +278,7 @@ static const struct device_ops e1000_ops = {
 	.realize = realize,
 	.reset = reset,
 	.start = start,
-	.stop = stop,
+	.quiesce = quiesce,
 	.state_version = 1,
 	.save = e1000_save,
 	.restore = e1000_restore,
@@ -281,8 +301,8 @@ int e1000_new(struct device **device, const char *name, const struct e1000_optio
 	snprintf(e->io_name, sizeof(e->io_name), "%s ports", name);
 	e->net = options->net;
 	pthread_mutex_init(&e->lock, NULL);
-	pthread_cond_init(&e->changed, NULL);
 	e->work.run = do_work;
+	e->life.run = follow;
 	e1000_timer_init(e);
 	e1000_eeprom_init(&e->eeprom, options->mac);
 	e1000_phy_reset(e);

@@ -7,6 +7,8 @@
  */
 #include "emulated/e1000_private.h"
 
+#include "base/clock.h"
+
 #define ITR_UNIT_NS   256
 #define DELAY_UNIT_NS 1024
 
@@ -23,7 +25,7 @@ void e1000_interrupt_update(struct e1000 *e)
 	}
 	if (e->asserted)
 		return;
-	now = e1000_now();
+	now = clock_ns();
 	if (itr && now < e->next_allowed) {
 		/* The interval may have been made shorter since it began. */
 		e->next_allowed = min_u64(e->next_allowed, now + (uint64_t)itr * ITR_UNIT_NS);
@@ -54,7 +56,7 @@ uint32_t e1000_icr_read(struct e1000 *e)
 static void put_off(struct e1000 *e, enum e1000_deadline which, uint32_t delay, uint32_t absolute,
 	uint64_t *last)
 {
-	uint64_t now = e1000_now();
+	uint64_t now = clock_ns();
 
 	if (e->deadlines[which] == E1000_NEVER)
 		*last = absolute ? now + (uint64_t)absolute * DELAY_UNIT_NS : E1000_NEVER;

@@ -17,7 +17,6 @@
 #include "emulated/e1000_registers.h"
 #include "pci/pci.h"
 
-#include <linux/time_types.h>
 #include <pthread.h>
 
 #define E1000_BAR_SIZE      0x20000
@@ -110,11 +109,13 @@ struct e1000 {
 	struct memory *memory;
 	struct loop *io;
 	pthread_mutex_t lock;
-	pthread_cond_t changed; /* for stop() */
-	bool running;           /* frames move */
-	bool attached;          /* the back end is on the loop */
-	bool gone;              /* the back end is */
-	bool master;            /* the command register lets the device reach memory */
+	bool wanted;       /* by the machine: it is not to rest */
+	bool rest_awaited; /* the machine waits for device_at_rest() */
+	bool following;    /* @life is posted */
+	bool running;      /* frames move */
+	bool attached;     /* the back end is on the loop */
+	bool gone;         /* the back end is */
+	bool master;       /* the command register lets the device reach memory */
 	struct log_guest_limit guest_log;
 
 	uint32_t regs[E1000_WORDS];
@@ -131,15 +132,14 @@ struct e1000 {
 	uint64_t deadlines[E1000_DEADLINES];
 	uint64_t receive_last, transmit_last; /* where RADV and TADV end the waiting */
 
+	struct loop_task life; /* to and from rest */
 	struct loop_task work;
 	unsigned work_bits; /* enum e1000_work */
 	bool posted;
 
 	/* The I/O loop's from here on, but for timer_at. */
-	struct loop_op timer, timer_cancel;
-	struct __kernel_timespec timer_time;
-	uint64_t timer_at; /* under the lock; E1000_NEVER: not armed */
-	bool timer_busy, timer_cancelled;
+	struct loop_timer timer;
+	uint64_t timer_at; /* under the lock; E1000_NEVER: not set */
 	struct e1000_transmit transmit;
 	struct e1000_receive receive;
 };
@@ -200,13 +200,11 @@ void e1000_transmitted(struct e1000 *e, bool late);
 /* FPD: what RDTR or TIDV delays comes now. */
 void e1000_flush_delay(struct e1000 *e, enum e1000_deadline deadline);
 void e1000_interrupt_reset(struct e1000 *e);
-/* e1000_timer.c. arm and expire: on the I/O loop. request: any thread. cancel: without lock. */
-uint64_t e1000_now(void);
+/* e1000_timer.c. arm and stop: on the I/O loop. request: any thread. */
 void e1000_timer_init(struct e1000 *e);
 void e1000_timer_arm(struct e1000 *e);
-void e1000_timer_expire(struct e1000 *e);
 void e1000_timer_request(struct e1000 *e);
-void e1000_timer_cancel(struct e1000 *e);
+void e1000_timer_stop(struct e1000 *e);
 
 /* e1000_eeprom.c */
 void e1000_eeprom_init(struct e1000_eeprom *eeprom, const uint8_t *mac);

@@ -40,12 +40,12 @@ static uint32_t buffer_size(uint32_t rctl)
 bool e1000_set_status(struct e1000 *e, gpa_t descriptor, uint8_t status)
 {
 	gpa_t gpa = gpa_add(descriptor, 12);
-	_Atomic uint8_t *at = memory_at(e->memory, gpa, 1);
+	_Atomic uint8_t *at = memory_begin(e->memory, gpa, 1);
 
 	if (!at)
 		return false;
 	atomic_store_explicit(at, status, memory_order_release);
-	memory_mark_dirty(e->memory, gpa, 1);
+	memory_end(e->memory, (const void *)at, 1);
 	return true;
 }
 

@@ -113,8 +113,6 @@ static void reset(struct device *device)
 {
 	struct ide *ide = ide_of(device);
 
-	for (unsigned i = 0; i < IDE_CHANNELS; i++)
-		ide_finish(&ide->channels[i], true);
 	pci_reset(&ide->function);
 	ide_follow_config(ide);
 	for (unsigned i = 0; i < IDE_CHANNELS; i++) {
@@ -124,13 +122,88 @@ static void reset(struct device *device)
 	}
 }
 
-/* No vCPU runs: nothing new begins. */
-static void stop(struct device *device)
+void ide_settle_rest(struct ide *ide)
+{
+	bool busy = atomic_load(&ide->following);
+
+	if (!atomic_load(&ide->rest_awaited))
+		return;
+	for (unsigned i = 0; i < IDE_CHANNELS; i++) {
+		pthread_mutex_lock(&ide->channels[i].lock);
+		busy |= ide->channels[i].in_flight;
+		pthread_mutex_unlock(&ide->channels[i].lock);
+	}
+	if (!busy && atomic_exchange(&ide->rest_awaited, false))
+		device_at_rest(&ide->function.device);
+}
+
+/* Lets each channel's request come to its end whatever limit the disk has (iops), or no longer. */
+static void set_hurried(struct ide *ide, bool hurried)
+{
+	for (unsigned i = 0; i < IDE_CHANNELS; i++) {
+		struct ide_channel *channel = &ide->channels[i];
+
+		pthread_mutex_lock(&channel->lock);
+		channel->hurried = hurried;
+		if (hurried && channel->in_flight)
+			block_hurry(ide_active(channel)->block);
+		pthread_mutex_unlock(&channel->lock);
+	}
+}
+
+/* I/O loop. */
+static void follow(struct loop_task *task)
+{
+	struct ide *ide = container_of(task, struct ide, life);
+
+	atomic_store(&ide->following, false);
+	set_hurried(ide, atomic_load(&ide->rest_awaited));
+	ide_settle_rest(ide);
+}
+
+static void post_follow(struct ide *ide)
+{
+	if (!atomic_exchange(&ide->following, true))
+		loop_post(ide->place->io, &ide->life);
+}
+
+static int start(struct device *device, struct error *err)
 {
 	struct ide *ide = ide_of(device);
 
+	(void)err;
+	atomic_store(&ide->rest_awaited, false);
+	post_follow(ide);
+	return 0;
+}
+
+/* No vCPU runs: nothing new begins. */
+static void quiesce(struct device *device)
+{
+	struct ide *ide = ide_of(device);
+
+	atomic_store(&ide->rest_awaited, true);
+	post_follow(ide);
+}
+
+/* I/O loop. */
+static void cancel(struct loop_task *task)
+{
+	struct ide *ide = container_of(task, struct ide, cancel);
+
+	atomic_store(&ide->cancelling, false);
 	for (unsigned i = 0; i < IDE_CHANNELS; i++)
-		ide_finish(&ide->channels[i], false);
+		for (unsigned j = 0; j < 2; j++)
+			if (ide->channels[i].drives[j].block)
+				block_cancel(ide->channels[i].drives[j].block);
+}
+
+static void hurry(struct device *device)
+{
+	struct ide *ide = ide_of(device);
+
+	if (!atomic_exchange(&ide->cancelling, true))
+		loop_post(ide->place->io, &ide->cancel);
 }
 
 static const char *const count_names[IDE_COUNTS] = {
@@ -251,7 +324,9 @@ static const struct device_ops ide_ops = {
 	.type = "ide",
 	.realize = realize,
 	.reset = reset,
-	.stop = stop,
+	.start = start,
+	.quiesce = quiesce,
+	.hurry = hurry,
 	.state_version = 1,
 	.save = ide_save,
 	.restore = ide_restore,
@@ -304,6 +379,8 @@ int ide_new(struct device **device, const char *name, const struct ide_options *
 		ide_free(&ide->function.device);
 		return error_errno(err, ENOMEM, "--disk model=ide");
 	}
+	ide->life.run = follow;
+	ide->cancel.run = cancel;
 	describe(ide);
 	*device = &ide->function.device;
 	return 0;

@@ -56,7 +56,7 @@ static int take_segment_locked(struct ide_channel *channel, uint64_t wanted, str
 
 	if (ret < 0)
 		return ret;
-	segment->iov_base = memory_at(channel->ide->place->memory, GPA(master->address), length);
+	segment->iov_base = memory_begin(channel->ide->place->memory, GPA(master->address), length);
 	segment->iov_len = length;
 	if (!segment->iov_base)
 		return -EFAULT;

@@ -161,7 +161,11 @@ struct ide {
 	struct pci_function function; /* first */
 	const struct device_place *place;
 	struct ide_channel channels[IDE_CHANNELS];
-	_Atomic bool bus_master; /* the command register lets the function reach memory */
+	_Atomic bool bus_master;   /* the command register lets the function reach memory */
+	struct loop_task life;     /* to rest: posted by quiesce() */
+	struct loop_task cancel;   /* posted by hurry() */
+	_Atomic bool rest_awaited; /* the machine waits for device_at_rest() */
+	_Atomic bool following, cancelling; /* the tasks are posted */
 	struct log_guest_limit log;
 };
 
@@ -231,9 +235,6 @@ uint32_t ide_chunk(const struct ide_transfer *transfer);
 void ide_submit_locked(struct ide_channel *channel);
 /* Returns when no request is under way; not on the I/O loop. */
 void ide_wait_locked(struct ide_channel *channel);
-/* The same without the lock, and whatever limit the disk has (iops). @give_up: without the requests
- * that the command has yet to make. No vCPU runs. */
-void ide_finish(struct ide_channel *channel, bool give_up);
 
 /* ide_bus_master.c */
 extern const struct bus_ops ide_bus_master_ops;
@@ -251,6 +252,8 @@ void ide_save(struct device *device, struct state_writer *writer);
 int ide_restore(struct device *device, struct state_reader *reader, struct error *err);
 
 /* ide.c */
+/* I/O loop, no lock held: a request has ended, perhaps the last that the machine waits for. */
+void ide_settle_rest(struct ide *ide);
 /* Follows the command register and IDETIM. */
 void ide_follow_config(struct ide *ide);
 

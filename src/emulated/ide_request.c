@@ -85,8 +85,7 @@ static void mark_dirty(struct ide_channel *channel)
 	const struct block_request *request = &channel->request;
 
 	for (unsigned i = 0; i < request->count; i++)
-		memory_mark_dirty_host(
-			memory, request->segments[i].iov_base, request->segments[i].iov_len);
+		memory_end(memory, request->segments[i].iov_base, request->segments[i].iov_len);
 }
 
 static void count_locked(struct ide_channel *channel, int result)
@@ -155,16 +154,22 @@ static void done(struct block_request *request, int result)
 	if (!more)
 		ended_locked(channel);
 	pthread_mutex_unlock(&channel->lock);
+	if (!more)
+		ide_settle_rest(channel->ide);
 }
 
 static void start(struct loop_task *task)
 {
 	struct ide_channel *channel = container_of(task, struct ide_channel, task);
+	bool ended;
 
 	pthread_mutex_lock(&channel->lock);
-	if (!issue_locked(channel))
+	ended = !issue_locked(channel);
+	if (ended)
 		ended_locked(channel);
 	pthread_mutex_unlock(&channel->lock);
+	if (ended)
+		ide_settle_rest(channel->ide);
 }
 
 void ide_submit_locked(struct ide_channel *channel)
@@ -182,35 +187,4 @@ void ide_wait_locked(struct ide_channel *channel)
 
 	while (channel->in_flight && channel->ended == before)
 		pthread_cond_wait(&channel->settled, &channel->lock);
-}
-
-struct hurry {
-	struct loop_task task;
-	struct ide_channel *channel;
-	bool give_up;
-};
-
-static void hurry(struct loop_task *task)
-{
-	const struct hurry *call = container_of(task, struct hurry, task);
-	struct ide_channel *channel = call->channel;
-
-	pthread_mutex_lock(&channel->lock);
-	channel->hurried = true;
-	if (channel->in_flight) {
-		channel->resetting |= call->give_up;
-		block_hurry(ide_active(channel)->block);
-	}
-	pthread_mutex_unlock(&channel->lock);
-}
-
-void ide_finish(struct ide_channel *channel, bool give_up)
-{
-	struct hurry call = {.task.run = hurry, .channel = channel, .give_up = give_up};
-
-	loop_call(channel->ide->place->io, &call.task);
-	pthread_mutex_lock(&channel->lock);
-	ide_wait_locked(channel);
-	channel->hurried = false;
-	pthread_mutex_unlock(&channel->lock);
 }

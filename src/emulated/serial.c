@@ -362,6 +362,19 @@ static void save(struct device *device, struct state_writer *writer)
 	state_put_u8(writer, (uint8_t)serial->fifo_count);
 	for (unsigned i = 0; i < serial->fifo_count; i++)
 		state_put_u8(writer, serial->fifo[(serial->fifo_first + i) % FIFO_SIZE]);
+	state_put_u16(writer, (uint16_t)serial->output.length);
+	state_put_bytes(writer, serial->output.buffer, serial->output.length);
+}
+
+static int restore_output(struct serial_output *output, struct state_reader *reader)
+{
+	const unsigned length = state_get_u16(reader);
+
+	if (length > sizeof(output->buffer))
+		return -EINVAL;
+	state_get_bytes(reader, output->buffer, length);
+	output->length = reader->failed ? 0 : length;
+	return 0;
 }
 
 static int restore(struct device *device, struct state_reader *reader, struct error *err)
@@ -385,15 +398,23 @@ static int restore(struct device *device, struct state_reader *reader, struct er
 	serial->fifo_first = 0;
 	serial->fifo_count = count;
 	state_get_bytes(reader, serial->fifo, count);
+	if (restore_output(&serial->output, reader) < 0)
+		return error_set(err, EINVAL, "saved serial port is broken");
 	/* The interrupt controller restores its own view of the line. */
 	serial->line = (serial->mcr & (MCR_OUT2 | MCR_LOOP)) == MCR_OUT2 &&
 		       interrupt_cause(serial) != IIR_NONE;
 	return reader->failed ? error_set(err, EINVAL, "saved serial port is broken") : 0;
 }
 
-static void stop(struct device *device)
+/* What the reader has not taken yet waits here, and goes along when the state is saved. */
+static void quiesce(struct device *device)
 {
-	serial_flush(device);
+	struct serial *serial = serial_of(device);
+
+	pthread_mutex_lock(&serial->lock);
+	serial_output_flush(&serial->output);
+	pthread_mutex_unlock(&serial->lock);
+	device_at_rest(device);
 }
 
 static void stats(struct device *device, struct stats_sink *sink)
@@ -422,7 +443,7 @@ static const struct device_ops serial_ops = {
 	.type = "serial",
 	.realize = realize,
 	.reset = reset,
-	.stop = stop,
+	.quiesce = quiesce,
 	.state_version = 1,
 	.save = save,
 	.restore = restore,

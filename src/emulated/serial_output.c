@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #define FULL_WAIT_MS   50
-#define FINISH_WAIT_MS 1000
+#define FINISH_WAIT_MS 250
 
 /* O_NONBLOCK belongs to the open file, which a terminal shares with the shell: so pipes and
  * terminals are opened a second time. A regular file would get a position of its own that way. */
@@ -42,7 +42,6 @@ void serial_output_init(struct serial_output *output, int fd)
 {
 	output->kind = kind_of(fd);
 	output->fd = fd;
-	output->delay = (struct __kernel_timespec){.tv_nsec = SERIAL_OUTPUT_DELAY_MS * 1000000LL};
 	if (output->kind != OUTPUT_NONBLOCKING)
 		return;
 	output->fd = open_again(fd);
@@ -120,10 +119,7 @@ void serial_output_finish(struct serial_output *output)
 
 static void set_timer(struct serial_output *output)
 {
-	struct io_uring_sqe *sqe = loop_sqe(output->loop);
-
-	io_uring_prep_timeout(sqe, &output->delay, 0, 0);
-	loop_submit(output->loop, sqe, &output->expired);
+	loop_timer_after(output->loop, &output->delay, SERIAL_OUTPUT_DELAY_MS * 1000000ULL);
 }
 
 static void arm(struct loop_task *task)
@@ -133,12 +129,10 @@ static void arm(struct loop_task *task)
 
 /* Goes on while there is output or something to be retried, then rests: an idle guest costs no
  * wake-up. */
-static void expired(struct loop_op *op, int32_t res, uint32_t flags)
+static void expired(struct loop_timer *timer)
 {
-	struct serial_output *output = container_of(op, struct serial_output, expired);
+	struct serial_output *output = container_of(timer, struct serial_output, delay);
 
-	(void)res;
-	(void)flags;
 	pthread_mutex_lock(output->lock);
 	write_out(output);
 	output->timer = output->length || output->put_since;
@@ -153,7 +147,7 @@ void serial_output_attach(struct serial_output *output, struct loop *loop, pthre
 	output->loop = loop;
 	output->lock = lock;
 	output->arm.run = arm;
-	output->expired.done = expired;
+	output->delay.expired = expired;
 }
 
 static void start_timer(struct serial_output *output)

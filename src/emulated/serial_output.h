@@ -41,8 +41,7 @@ struct serial_output {
 	bool timer;     /* the timer runs or is about to */
 	bool put_since; /* since the timer's last round */
 	struct loop_task arm;
-	struct loop_op expired;
-	struct __kernel_timespec delay;
+	struct loop_timer delay;
 };
 
 /* @fd stays the caller's. */
@@ -50,7 +49,7 @@ void serial_output_init(struct serial_output *output, int fd);
 void serial_output_attach(struct serial_output *output, struct loop *loop, pthread_mutex_t *lock);
 void serial_output_put(struct serial_output *output, char byte);
 void serial_output_flush(struct serial_output *output);
-/* As flush, with up to a second of patience; at the end. */
+/* As flush, with a little patience each time the reader takes nothing; at the end. */
 void serial_output_finish(struct serial_output *output);
 void serial_output_destroy(struct serial_output *output);
 

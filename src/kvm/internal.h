@@ -89,6 +89,10 @@ static inline int kvm_ioctl_value(int fd, unsigned long request, unsigned long v
 }
 int kvm_enable_cap(int fd, uint32_t cap, uint64_t argument);
 
+/* As kvm_vcpu_restore(), of vCPU 0's state as it was when it was new. */
+int kvm_vcpu_restore_fresh(struct kvm_vcpu *vcpu, const uint32_t *msrs, unsigned msr_count,
+	struct state_reader *reader, struct error *err);
+
 int routing_init(struct kvm_vm *vm);
 extern const struct bus_host_ops kvm_bus_host_ops;
 void doorbell_remove(struct bus_host *host, bool port, uint64_t address, unsigned length,

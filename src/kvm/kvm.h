@@ -180,6 +180,26 @@ int kvm_vcpu_restore(struct kvm_vcpu *vcpu, const uint32_t *msrs, unsigned msr_c
 int kvm_vm_save(struct kvm_vm *vm, struct state_writer *writer);
 int kvm_vm_restore(struct kvm_vm *vm, struct state_reader *reader, struct error *err);
 
+/*
+ * What a reset brings back: the state of a vCPU, and of the chips in the kernel, that were never
+ * run. Taken once of vCPU 0, CPUID set, registers not; @msrs as for kvm_vcpu_save().
+ */
+struct kvm_fresh;
+int kvm_fresh_take(struct kvm_fresh **fresh, struct kvm_vcpu *vcpu, const uint32_t *msrs,
+	unsigned msr_count, struct error *err);
+void kvm_fresh_free(struct kvm_fresh *fresh);
+/* Gives it to the VM's chips, to a vCPU. All vCPUs paused. After the vCPU's KVM writes nothing to
+ * guest memory any more (steal time, clock) until the guest asks anew. The TSC goes on. */
+int kvm_vm_make_fresh(struct kvm_vm *vm, const struct kvm_fresh *fresh, struct error *err);
+int kvm_vcpu_make_fresh(struct kvm_vcpu *vcpu, const struct kvm_fresh *fresh, struct error *err);
+
+/* The guest did not run for a while and could not know (KVM_KVMCLOCK_CTRL): its watchdogs are not
+ * to bark. On the vCPU's thread, or paused. */
+void kvm_vcpu_was_paused(struct kvm_vcpu *vcpu);
+/* The guest's TSC less the host's (scaled) one: -ENOTSUP before Linux 5.16. Paused. */
+int kvm_vcpu_tsc_offset(struct kvm_vcpu *vcpu, int64_t *offset);
+int kvm_vcpu_set_tsc_offset(struct kvm_vcpu *vcpu, int64_t offset);
+
 /* Ring-0 speed: runs a short payload of our own and measures. @ns_per_instruction tells hardware
  * (below 100) from a software back end. */
 struct kvm_probe {

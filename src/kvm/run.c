@@ -201,7 +201,11 @@ static enum kvm_run_result interrupted(struct kvm_vcpu *vcpu)
 	count(vcpu, EXIT_INTERRUPTED);
 	coalesced_drain(vcpu->vm, vcpu->ring, vcpu->ports, vcpu->mmio);
 	__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
-	return atomic_exchange(&vcpu->kicked, false) ? KVM_RUN_KICKED : KVM_RUN_AGAIN;
+	if (atomic_exchange(&vcpu->kicked, false))
+		return KVM_RUN_KICKED;
+	/* Nobody here sent it: the process was stopped, and has been continued. */
+	kvm_vcpu_was_paused(vcpu);
+	return KVM_RUN_AGAIN;
 }
 
 enum kvm_run_result kvm_vcpu_run(struct kvm_vcpu *vcpu)

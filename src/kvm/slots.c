@@ -36,8 +36,9 @@ static int set_slot(struct kvm_vm *vm, unsigned number, const struct slot *wante
 
 int kvm_vm_map_memory(struct kvm_vm *vm, const struct memory *memory, struct error *err)
 {
-	for (unsigned i = 0; i < memory->count; i++) {
-		const struct memory_region *region = &memory->regions[i];
+	const struct memory_region *region;
+
+	for (unsigned i = 0; (region = memory_region(memory, i)); i++) {
 		const struct slot slot = {
 			.gpa = region->base.value, .size = region->size, .host = region->host};
 		int ret = set_slot(vm, i, &slot);

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MSR_TSC          0x10
 #define MSR_TSC_DEADLINE 0x6e0
 #define MSRS_MAX         4096
 #define XSAVE_MAX        65536
@@ -75,8 +76,20 @@ static int save_parts(struct kvm_vcpu *vcpu, const struct part *parts, unsigned 
 	return 0;
 }
 
+#define APIC_BASE_BSP 0x100ULL
+#define LAPIC_ID      0x20
+
+/* What differs between vCPUs that were never run: the state was vCPU 0's. */
+static void make_own(const struct kvm_vcpu *vcpu, const struct part *part, union part_data *data)
+{
+	if (part->get == KVM_GET_SREGS && vcpu->index > 0)
+		data->sregs.apic_base &= ~APIC_BASE_BSP;
+	if (part->get == KVM_GET_LAPIC)
+		data->lapic.regs[LAPIC_ID + 3] = (char)vcpu->index;
+}
+
 static int restore_parts(struct kvm_vcpu *vcpu, const struct part *parts, unsigned count,
-	struct state_reader *reader, struct error *err)
+	struct state_reader *reader, bool fresh, struct error *err)
 {
 	for (unsigned i = 0; i < count; i++) {
 		union part_data data = {0};
@@ -90,6 +103,8 @@ static int restore_parts(struct kvm_vcpu *vcpu, const struct part *parts, unsign
 		state_get_bytes(reader, &data, parts[i].size);
 		if (reader->failed)
 			return error_set(err, EINVAL, "saved vCPU %u is cut off", vcpu->index);
+		if (fresh)
+			make_own(vcpu, &parts[i], &data);
 		ret = kvm_ioctl(vcpu->fd, parts[i].set, &data);
 		if (ret < 0)
 			return error_errno(err, -ret, "saved vCPU %u: KVM refuses %s", vcpu->index,
@@ -180,18 +195,12 @@ static bool listed(const uint32_t *indices, unsigned count, uint32_t index)
 	return false;
 }
 
-static int restore_msrs(struct kvm_vcpu *vcpu, const uint32_t *indices, unsigned listed_count,
-	struct state_reader *reader, struct error *err)
+/* Reads @count MSRs; the TSC deadline last: KVM measures it against the TSC. */
+static int read_msrs(struct kvm_vcpu *vcpu, const uint32_t *indices, unsigned listed_count,
+	struct state_reader *reader, struct kvm_msrs *msrs, uint32_t count, struct error *err)
 {
-	const uint32_t count = state_get_u32(reader);
-	_cleanup_free_ struct kvm_msrs *msrs = NULL;
 	struct kvm_msr_entry deadline = {0};
 
-	if (reader->failed || count > MSRS_MAX)
-		return error_set(err, EINVAL, "saved vCPU %u: %u MSRs", vcpu->index, count);
-	msrs = new_msrs(count + 1);
-	if (!msrs)
-		return error_errno(err, ENOMEM, "saved vCPU %u", vcpu->index);
 	for (uint32_t i = 0; i < count; i++) {
 		struct kvm_msr_entry entry = {.index = state_get_u32(reader)};
 
@@ -205,10 +214,49 @@ static int restore_msrs(struct kvm_vcpu *vcpu, const uint32_t *indices, unsigned
 		else
 			msrs->entries[msrs->nmsrs++] = entry;
 	}
-	/* After the TSC, against which KVM measures it. */
 	if (deadline.index)
 		msrs->entries[msrs->nmsrs++] = deadline;
-	return kvm_vcpu_set_msrs(vcpu, msrs, err);
+	return 0;
+}
+
+/* One that is as new as before, or that KVM lets nobody set, is as it is. */
+static int set_fresh_msrs(struct kvm_vcpu *vcpu, const struct kvm_msrs *msrs)
+{
+	for (unsigned i = 0; i < msrs->nmsrs; i++) {
+		struct {
+			struct kvm_msrs header;
+			struct kvm_msr_entry entry;
+		} one = {.header.nmsrs = 1, .entry = msrs->entries[i]};
+		int ret;
+
+		if (one.entry.index == MSR_TSC)
+			continue;
+		ret = kvm_ioctl(vcpu->fd, KVM_SET_MSRS, &one);
+		if (ret < 0)
+			return ret;
+	}
+	return 0;
+}
+
+static int restore_msrs(struct kvm_vcpu *vcpu, const uint32_t *indices, unsigned listed_count,
+	struct state_reader *reader, bool fresh, struct error *err)
+{
+	const uint32_t count = state_get_u32(reader);
+	_cleanup_free_ struct kvm_msrs *msrs = NULL;
+	int ret;
+
+	if (reader->failed || count > MSRS_MAX)
+		return error_set(err, EINVAL, "saved vCPU %u: %u MSRs", vcpu->index, count);
+	msrs = new_msrs(count + 1);
+	if (!msrs)
+		return error_errno(err, ENOMEM, "saved vCPU %u", vcpu->index);
+	ret = read_msrs(vcpu, indices, listed_count, reader, msrs, count, err);
+	if (ret < 0)
+		return ret;
+	if (!fresh)
+		return kvm_vcpu_set_msrs(vcpu, msrs, err);
+	ret = set_fresh_msrs(vcpu, msrs);
+	return ret < 0 ? error_errno(err, -ret, "vCPU %u: MSRs", vcpu->index) : 0;
 }
 
 int kvm_vcpu_save(struct kvm_vcpu *vcpu, const uint32_t *msrs, unsigned msr_count,
@@ -225,16 +273,28 @@ int kvm_vcpu_save(struct kvm_vcpu *vcpu, const uint32_t *msrs, unsigned msr_coun
 	return ret;
 }
 
-int kvm_vcpu_restore(struct kvm_vcpu *vcpu, const uint32_t *msrs, unsigned msr_count,
-	struct state_reader *reader, struct error *err)
+static int restore(struct kvm_vcpu *vcpu, const uint32_t *msrs, unsigned msr_count,
+	struct state_reader *reader, bool fresh, struct error *err)
 {
-	int ret = restore_parts(vcpu, parts_before, ARRAY_SIZE(parts_before), reader, err);
+	int ret = restore_parts(vcpu, parts_before, ARRAY_SIZE(parts_before), reader, fresh, err);
 
 	if (ret == 0)
 		ret = restore_xsave(vcpu, reader, err);
 	if (ret == 0)
-		ret = restore_msrs(vcpu, msrs, msr_count, reader, err);
+		ret = restore_msrs(vcpu, msrs, msr_count, reader, fresh, err);
 	if (ret == 0)
-		ret = restore_parts(vcpu, parts_after, ARRAY_SIZE(parts_after), reader, err);
+		ret = restore_parts(vcpu, parts_after, ARRAY_SIZE(parts_after), reader, fresh, err);
 	return ret;
+}
+
+int kvm_vcpu_restore(struct kvm_vcpu *vcpu, const uint32_t *msrs, unsigned msr_count,
+	struct state_reader *reader, struct error *err)
+{
+	return restore(vcpu, msrs, msr_count, reader, false, err);
+}
+
+int kvm_vcpu_restore_fresh(struct kvm_vcpu *vcpu, const uint32_t *msrs, unsigned msr_count,
+	struct state_reader *reader, struct error *err)
+{
+	return restore(vcpu, msrs, msr_count, reader, true, err);
 }

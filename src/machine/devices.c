@@ -9,15 +9,24 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <unistd.h>
+
+static void room(void *opaque)
+{
+	struct machine *machine = opaque;
+
+	if (machine->owner.room)
+		machine->owner.room(machine->owner.opaque);
+}
 
 static int create_serial(
 	struct machine *machine, unsigned index, struct device **device, struct error *err)
 {
-	int ret = serial_new(device, STDOUT_FILENO, err);
+	int ret = serial_new(device, machine->owner.output, err);
 
 	(void)index;
 	machine->serial = *device;
+	if (ret == 0)
+		serial_set_room(*device, room, machine);
 	return ret;
 }
 
@@ -225,7 +234,7 @@ static int create_console(
 	struct machine *machine, unsigned index, struct device **device, struct error *err)
 {
 	struct virtio_console_options options = {
-		.input = -1, .output = STDOUT_FILENO, .packed = machine->config.packed};
+		.input = -1, .output = machine->owner.output, .packed = machine->config.packed};
 	int ret = virtio_console_new(device, "console0", &options, err);
 
 	(void)index;

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/checked.h"
 #include "base/clock.h"
-#include "base/log.h"
-#include "machine/footprint.h"
 #include "machine/internal.h"
 #include "virtio/devices.h"
 #include "x86/acpi.h"
@@ -12,11 +10,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-/* Operations between two waits of a loop: doorbells, a few hundred block requests. */
-#define MAIN_LOOP_ENTRIES 16
-#define IO_LOOP_ENTRIES   256
+/* Operations between two waits of the loop: doorbells, a few hundred block requests. */
+#define IO_LOOP_ENTRIES 256
 
 static int add_memory(struct machine *machine, struct error *err)
 {
@@ -70,8 +66,19 @@ static int create_vm(struct machine *machine, struct error *err)
 	return ret;
 }
 
+/* I/O thread. Nothing of any device will ever come to an end again. */
+static void io_died(void *opaque, int error)
+{
+	struct machine *machine = opaque;
+
+	machine_end(machine, MACHINE_FAILED, "the I/O thread: io_uring: %s", strerror(-error));
+	lifecycle_io_died(&machine->life);
+}
+
 static int create_buses(struct machine *machine, struct error *err)
 {
+	const struct loop_thread_options io = {
+		.name = "duet-io", .entries = IO_LOOP_ENTRIES, .died = io_died, .opaque = machine};
 	struct device_place *place = &machine->place;
 	int ret = bus_new(&machine->ports, "port");
 
@@ -79,9 +86,7 @@ static int create_buses(struct machine *machine, struct error *err)
 		ret = bus_new(&machine->mmio, "mmio");
 	if (ret < 0)
 		return error_errno(err, -ret, "buses");
-	ret = loop_new(&machine->main, MAIN_LOOP_ENTRIES, err);
-	if (ret == 0)
-		ret = loop_thread_start(&machine->io, "duet-io", IO_LOOP_ENTRIES, err);
+	ret = loop_thread_start(&machine->io, &io, err);
 	if (ret < 0)
 		return ret;
 	*place = (struct device_place){
@@ -90,7 +95,7 @@ static int create_buses(struct machine *machine, struct error *err)
 		.mmio = machine->mmio,
 		.host = kvm_vm_bus_host(machine->vm),
 		.io = loop_thread_loop(machine->io),
-		.main = machine->main,
+		.main = machine->owner.loop,
 	};
 	machine->windows = place_windows(&machine->config);
 	ret = pci_bus_new(&machine->pci, place, &machine->windows, err);
@@ -98,7 +103,7 @@ static int create_buses(struct machine *machine, struct error *err)
 	return ret;
 }
 
-static int load_kernel(struct machine *machine, struct error *err)
+int machine_load_kernel(struct machine *machine, struct error *err)
 {
 	const struct machine_config *config = &machine->config;
 	const struct pci_windows *windows = &machine->windows;
@@ -115,8 +120,6 @@ static int load_kernel(struct machine *machine, struct error *err)
 		.pm_timer = !(config->pv & PV_CLOCK),
 	};
 	struct kernel_options kernel = {
-		.kernel = config->kernel,
-		.initrd = config->initrd,
 		.cmdline = cmdline,
 		.unpack = config->unpack,
 		.cache = config->cache,
@@ -130,10 +133,11 @@ static int load_kernel(struct machine *machine, struct error *err)
 	kernel.randomise = !machine_cmdline_has(cmdline, "nokaslr");
 	ret = acpi_build(&machine->memory, &acpi, &kernel.rsdp, err);
 	if (ret == 0)
-		ret = kernel_load(&machine->memory, &kernel, &machine->entry, err);
+		ret = kernel_load(&machine->memory, machine->kernel, &kernel, &machine->entry, err);
 	return ret;
 }
 
+/* All but what the guest's memory and its vCPUs begin with. */
 static int build(struct machine *machine, struct error *err)
 {
 	int ret = create_vm(machine, err);
@@ -141,36 +145,26 @@ static int build(struct machine *machine, struct error *err)
 	if (ret == 0)
 		ret = create_buses(machine, err);
 	if (ret == 0)
-		ret = load_kernel(machine, err);
-	if (ret == 0)
 		ret = machine_create_devices(machine, err);
 	if (ret == 0)
 		ret = machine_create_vcpus(machine, err);
 	return ret;
 }
 
-int machine_new(struct machine **out, const struct machine_config *config, struct error *err)
+int machine_build(struct machine *machine, struct error *err)
 {
-	struct machine *machine = calloc(1, sizeof(*machine));
-	int ret;
+	int ret = kernel_source_open(
+		&machine->kernel, machine->config.kernel, machine->config.initrd, err);
 
-	if (!machine)
-		return error_errno(err, ENOMEM, "machine");
-	machine->config = *config;
-	machine->kvm_host.fd = -1;
-	machine->signal_fd = -1;
-	machine->last_device = &machine->devices;
-	machine_power_init(machine);
-	memory_init(&machine->memory);
-	vfio_container_init(&machine->passed);
-	machine->created = clock_ns();
-	ret = build(machine, err);
-	if (ret < 0) {
-		machine_free(machine);
-		return ret;
-	}
-	*out = machine;
-	return 0;
+	if (ret == 0)
+		ret = build(machine, err);
+	if (ret == 0)
+		ret = machine_load_kernel(machine, err);
+	if (ret == 0)
+		ret = machine_boot_vcpus(machine, err);
+	if (ret == 0)
+		machine->life.state = MACHINE_BUILT;
+	return ret;
 }
 
 /* What the guest printed and KVM still queues: a guest that went idle makes no exit. */
@@ -179,85 +173,138 @@ static void drain_serial(struct machine *machine)
 	kvm_vcpu_drain_coalesced(machine->vcpus[0].kvm);
 }
 
-static size_t typed(void *opaque, const void *bytes, size_t length)
+static struct machine *machine_of(struct lifecycle *life)
 {
-	struct machine *machine = opaque;
+	return container_of(life, struct machine, life);
+}
 
+static void halt(struct lifecycle *life)
+{
+	machine_halt_vcpus(machine_of(life));
+}
+
+static bool halted(struct lifecycle *life)
+{
+	return gate_is_empty(&machine_of(life)->gate);
+}
+
+static int go(struct lifecycle *life, struct error *err)
+{
+	return machine_run_vcpus(machine_of(life), err);
+}
+
+static int reset(struct lifecycle *life, struct error *err)
+{
+	return machine_reset(machine_of(life), err);
+}
+
+static void ended(struct lifecycle *life)
+{
+	struct machine *machine = machine_of(life);
+
+	drain_serial(machine);
+	serial_flush(machine->serial);
+	if (machine->console && !life->stuck)
+		virtio_console_flush(machine->console);
+}
+
+static void changed(struct lifecycle *life, enum machine_state state)
+{
+	struct machine *machine = machine_of(life);
+
+	if (machine->owner.changed)
+		machine->owner.changed(machine->owner.opaque, state);
+}
+
+static const struct lifecycle_ops lifecycle_ops = {
+	.halt = halt,
+	.halted = halted,
+	.go = go,
+	.reset = reset,
+	.ended = ended,
+	.changed = changed,
+};
+
+int machine_new(struct machine **out, const struct machine_config *config,
+	const struct machine_owner *owner, struct error *err)
+{
+	struct machine *machine = calloc(1, sizeof(*machine));
+
+	if (!machine)
+		return error_errno(err, ENOMEM, "machine");
+	machine->config = *config;
+	machine->owner = *owner;
+	machine->kvm_host.fd = -1;
+	machine->last_device = &machine->devices;
+	lifecycle_init(&machine->life, &lifecycle_ops, owner->loop, &machine->devices);
+	gate_init(&machine->gate);
+	memory_init(&machine->memory);
+	vfio_container_init(&machine->passed);
+	machine->created = clock_ns();
+	*out = machine;
+	return 0;
+}
+
+int machine_start(struct machine *machine, struct error *err)
+{
+	return lifecycle_start(&machine->life, err);
+}
+
+enum machine_state machine_state(const struct machine *machine)
+{
+	return machine->life.state;
+}
+
+int machine_pause(struct machine *machine, struct machine_pause *pause, uint64_t limit)
+{
+	return lifecycle_pause(&machine->life, pause, limit);
+}
+
+void machine_resume(struct machine *machine)
+{
+	lifecycle_resume(&machine->life);
+}
+
+bool machine_is_stuck(const struct machine *machine)
+{
+	return machine->life.stuck;
+}
+
+/* A vCPU that passes the gate tells its guest. */
+void machine_continued(struct machine *machine)
+{
+	machine_kick_vcpus(machine);
+}
+
+size_t machine_type(struct machine *machine, const void *bytes, size_t length)
+{
 	drain_serial(machine);
 	return machine->console ? virtio_console_input(machine->console, bytes, length)
 				: serial_input(machine->serial, bytes, length);
 }
 
-static void end_typed(void *opaque)
+void machine_resize_console(struct machine *machine, uint16_t columns, uint16_t rows)
 {
-	machine_end(opaque, MACHINE_KILLED, "ended by Ctrl-A x");
+	if (machine->console)
+		virtio_console_resize(machine->console, columns, rows);
 }
 
-static const struct terminal_events terminal_events = {.typed = typed, .end = end_typed};
-
-static void pump(void *opaque)
+struct memory *machine_memory(struct machine *machine)
 {
-	struct machine *machine = opaque;
-
-	terminal_pump(&machine->terminal);
+	return &machine->memory;
 }
 
-static int start_devices(struct machine *machine, struct error *err)
+const struct machine_config *machine_config(const struct machine *machine)
 {
-	for (struct device *device = machine->devices; device; device = device->next) {
-		int ret = device->ops->start ? device->ops->start(device, err) : 0;
-
-		if (ret < 0)
-			return ret;
-	}
-	return 0;
-}
-
-static void stop_devices(struct machine *machine)
-{
-	for (struct device *device = machine->devices; device; device = device->next) {
-		if (device->ops->stop)
-			device->ops->stop(device);
-	}
-}
-
-int machine_run(struct machine *machine, enum machine_end *end, struct error *err)
-{
-	int ret = machine_watch_signals(machine, err);
-
-	if (ret == 0)
-		ret = start_devices(machine, err);
-	if (ret < 0)
-		return ret;
-	serial_set_room(machine->serial, pump, machine);
-	terminal_start(&machine->terminal, machine->main, STDIN_FILENO, &terminal_events, machine);
-	footprint_trim();
-	ret = machine_start_vcpus(machine, err);
-	if (ret == 0) {
-		ret = loop_run(machine->main);
-		if (ret < 0)
-			error_errno(err, -ret, "main loop: io_uring");
-	}
-	machine_join_vcpus(machine);
-	stop_devices(machine);
-	drain_serial(machine);
-	serial_flush(machine->serial);
-	terminal_stop(&machine->terminal);
-	machine_unwatch_signals(machine);
-	if (ret < 0)
-		return ret;
-	*end = (enum machine_end)(atomic_load(&machine->end) - 1);
-	if (*end != MACHINE_POWERED_OFF && *end != MACHINE_RESET)
-		error_set(err, ECANCELED, "%s", machine->end_text);
-	return 0;
+	return &machine->config;
 }
 
 void machine_free(struct machine *machine)
 {
-	if (!machine)
+	/* Something of it is still in the kernel's hands, which might write to what is freed. */
+	if (!machine || machine->life.stuck)
 		return;
 	machine_join_vcpus(machine);
-	machine_unwatch_signals(machine);
 	/* The I/O thread first: no callback runs while devices go. */
 	if (machine->io)
 		loop_thread_quit(machine->io);
@@ -271,8 +318,10 @@ void machine_free(struct machine *machine)
 		kvm_host_close(&machine->kvm_host);
 	memory_free(&machine->memory);
 	loop_thread_stop(machine->io);
-	loop_free(machine->main);
 	bus_free(machine->ports);
 	bus_free(machine->mmio);
+	kernel_source_close(machine->kernel);
+	lifecycle_destroy(&machine->life);
+	gate_destroy(&machine->gate);
 	free(machine);
 }

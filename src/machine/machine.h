@@ -2,41 +2,119 @@
 /*
  * A virtual machine from its configuration: devices, vCPU threads, life cycle.
  *
- * Threads: the main thread creates, runs and frees; machine_run() runs the main loop there. vCPU
- * threads only dispatch exits; devices' queues belong to the I/O thread.
+ *    machine_new()     machine_build()            machine_start()
+ *                      or machine_restore()
+ *   ------------> CONFIGURED ---------> BUILT ----------------------> RUNNING --+ reset
+ *                                         |     resume  ^     | pause    ^      | in place
+ *                                         |             |     v          +------+
+ *                                         |             PAUSED
+ *                                         |               |        the guest, the owner,
+ *                                         +---------------+------- or a fault ------------> ENDED
+ *
+ * Threads: all functions are for the thread that runs the owner's loop, the control thread, unless
+ * they say otherwise; none of them waits for a guest or for storage. vCPU threads only dispatch
+ * exits; devices' queues belong to the I/O thread. Nothing here is process-wide: several machines
+ * fit in one process.
  */
 #ifndef DUET_MACHINE_MACHINE_H
 #define DUET_MACHINE_MACHINE_H
 
+#include "base/loop.h"
 #include "machine/config.h"
 
-#include <signal.h>
-
 struct machine;
+struct json_t;
+struct memory;
+struct state_reader;
+struct state_writer;
+
+enum machine_state {
+	MACHINE_CONFIGURED,
+	MACHINE_BUILT,
+	MACHINE_RUNNING,
+	MACHINE_PAUSED, /* no vCPU runs, every device is at rest */
+	MACHINE_ENDED,  /* likewise, unless machine_is_stuck() */
+};
 
 /* How a machine ended. */
 enum machine_end {
-	MACHINE_POWERED_OFF,  /* the guest's wish, or a SIGTERM it followed */
-	MACHINE_RESET,        /* the guest wants to start anew */
+	MACHINE_POWERED_OFF,  /* the guest's wish, or one of the owner's that it followed */
+	MACHINE_RESET,        /* the guest reset itself, and was configured to end then */
 	MACHINE_PANICKED,     /* the guest kernel panicked */
 	MACHINE_TRIPLE_FAULT, /* a vCPU shut down */
-	MACHINE_KILLED,       /* by the user: second signal, Ctrl-A x */
-	MACHINE_FAILED,       /* KVM or the host failed: see the message */
+	MACHINE_KILLED,       /* by the owner */
+	MACHINE_FAILED,       /* KVM or the host failed */
 };
 
-/* Builds it up to the first instruction: memory, kernel, devices, vCPUs. Nothing is left behind
- * when it fails. @config is copied, its strings are not. */
-int machine_new(struct machine **machine, const struct machine_config *config, struct error *err);
-/* The signals that machine_run() takes (TERM, INT, HUP, USR1, WINCH, CONT). They must be blocked
- * before machine_new(), whose threads inherit the mask. */
-void machine_signals(sigset_t *set);
-/* Runs until it ends.
- * Negative: it could not be run at all. */
-int machine_run(struct machine *machine, enum machine_end *end, struct error *err);
-/* Writes the statistics (--stats FILE) as they are now; main thread. */
-int machine_write_stats(struct machine *machine, struct error *err);
-/* Before the machine is built: can the file be written at all? Leaves nothing behind. */
-int machine_check_stats_path(const char *path, struct error *err);
+/* Whose machine it is. Outlives the machine; the functions are called on the loop. */
+struct machine_owner {
+	struct loop *loop; /* the control thread's */
+	int output;        /* where the guest's console goes; stays the owner's */
+	/* May be null. In MACHINE_ENDED it may not free the machine, but end the loop. */
+	void (*changed)(void *opaque, enum machine_state state);
+	/* machine_type() took less than it was given; there is room again. May be null. */
+	void (*room)(void *opaque);
+	void *opaque;
+};
+
+/* @config is copied. */
+int machine_new(struct machine **machine, const struct machine_config *config,
+	const struct machine_owner *owner, struct error *err);
+/* Up to the first instruction: memory, kernel, devices, vCPUs. After a failure it can only be
+ * freed.
+ */
+int machine_build(struct machine *machine, struct error *err);
+int machine_start(struct machine *machine, struct error *err);
+/* Ended, or never started: no thread of it runs. One that is stuck is left to the end of the
+ * process. Null is allowed. */
 void machine_free(struct machine *machine);
+
+enum machine_state machine_state(const struct machine *machine);
+
+/* Asked for a pause, which comes later or not at all. Embedded, until @done was called. */
+struct machine_pause {
+	/* 0: paused. -ETIMEDOUT: something did not come to rest, @why says what, and the machine
+	 * goes on; -ECANCELED: it was resumed or has ended before. */
+	void (*done)(struct machine_pause *pause, int result, const char *why);
+};
+/* @limit: nanoseconds for everything to come to rest; 0: as long as it takes. One at a time.
+ * -EINVAL in another state than running, -EALREADY when a pause is on its way. */
+int machine_pause(struct machine *machine, struct machine_pause *pause, uint64_t limit);
+/* Also takes back a pause that is on its way. Nothing happens to a machine that runs. */
+void machine_resume(struct machine *machine);
+
+/* Presses the power button. False: the guest does not listen to it (yet). */
+bool machine_press_power(struct machine *machine);
+/* As the reset button. Any thread. */
+void machine_ask_reset(struct machine *machine);
+/* Ends it within a second, whatever storage does; what the guest was not told of need not be done.
+ */
+void machine_kill(struct machine *machine, const char *why);
+/* How it ended and why; after MACHINE_ENDED. */
+enum machine_end machine_outcome(const struct machine *machine, const char **why);
+/* It has ended while the kernel does not let go of something: the process had better end too. */
+bool machine_is_stuck(const struct machine *machine);
+
+/* The process was stopped and goes on: the guest is told that it did not run. */
+void machine_continued(struct machine *machine);
+
+/* The guest's console: bytes typed, returns how many were taken; the size of the terminal. */
+size_t machine_type(struct machine *machine, const void *bytes, size_t length);
+void machine_resize_console(struct machine *machine, uint16_t columns, uint16_t rows);
+
+/*
+ * Saved state. save: paused; all but memory. -EBUSY with a reason when a device cannot be moved.
+ * restore: of one that is configured alike (machine_config_json()); it is built then, and the
+ * guest's memory is the caller's to fill in before it starts.
+ */
+int machine_save(struct machine *machine, struct state_writer *writer, struct error *err);
+int machine_restore(struct machine *machine, struct state_reader *reader, struct error *err);
+struct memory *machine_memory(struct machine *machine);
+/* As it is configured now, with what was decided at its first start (addresses, slots, features).
+ */
+const struct machine_config *machine_config(const struct machine *machine);
+
+/* What happened, by vCPU and cause, by device and queue. Null: no memory. The caller's. */
+struct json_t *machine_stats(struct machine *machine);
 
 #endif

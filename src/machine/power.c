@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* What ends or resets a machine: the guest's wishes, and the owner's. */
 #include "base/bytes.h"
-#include "base/checked.h"
 #include "machine/internal.h"
-
-#include <stdarg.h>
-#include <stdio.h>
 
 /*
  * Linux writes this word before each restart: 0x1234 (warm) when it was told so, else 0. With
@@ -14,30 +11,42 @@
 #define WARM_START_WORD  0x472
 #define WARM_START_MAGIC 0x1234
 
-static void stop_main(struct loop_task *task)
-{
-	struct machine *machine = container_of(task, struct machine, end_task);
-
-	loop_stop(machine->main);
-}
-
 void machine_end(struct machine *machine, enum machine_end end, const char *format, ...)
 {
-	int running = 0;
 	va_list args;
 
-	if (!atomic_compare_exchange_strong(&machine->end, &running, (int)end + 1))
-		return;
+	/* First, and not after the wish: by then the main thread may have let go of them again. */
+	machine_halt_vcpus(machine);
 	va_start(args, format);
-	vsnprintf(machine->end_text, sizeof(machine->end_text), format, args);
+	lifecycle_end(&machine->life, end, format, args);
 	va_end(args);
-	atomic_store(&machine->ending, true);
-	loop_post(machine->main, &machine->end_task);
 }
 
-void machine_power_init(struct machine *machine)
+void machine_ask_reset(struct machine *machine)
 {
-	machine->end_task.run = stop_main;
+	if (!machine->config.restart) {
+		machine_end(machine, MACHINE_RESET, "the guest asked for a reset");
+		return;
+	}
+	machine_halt_vcpus(machine);
+	lifecycle_ask_reset(&machine->life);
+}
+
+void machine_kill(struct machine *machine, const char *why)
+{
+	machine_end(machine, MACHINE_KILLED, "%s", why);
+	lifecycle_kill(&machine->life);
+}
+
+bool machine_press_power(struct machine *machine)
+{
+	return machine->life.state >= MACHINE_BUILT && acpi_pm_power_button(machine->pm);
+}
+
+enum machine_end machine_outcome(const struct machine *machine, const char **why)
+{
+	*why = machine->life.end_text;
+	return (enum machine_end)(atomic_load(&machine->life.end) - 1);
 }
 
 static void power_off(void *opaque)
@@ -45,7 +54,7 @@ static void power_off(void *opaque)
 	machine_end(opaque, MACHINE_POWERED_OFF, "the guest powered off");
 }
 
-static void reset(void *opaque)
+static void guest_reset(void *opaque)
 {
 	struct machine *machine = opaque;
 	uint8_t word[2] = {0};
@@ -55,10 +64,10 @@ static void reset(void *opaque)
 		machine_end(machine, MACHINE_PANICKED,
 			"the guest kernel panicked; its last lines on the console say why");
 	else
-		machine_end(machine, MACHINE_RESET, "the guest asked for a reset");
+		machine_ask_reset(machine);
 }
 
 const struct power_events machine_power_events = {
 	.power_off = power_off,
-	.reset = reset,
+	.reset = guest_reset,
 };

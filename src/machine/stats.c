@@ -1,17 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The statistics file: what happened, by vCPU and cause, by device and queue. */
+/* What happened, by vCPU and cause, by device and queue. */
 #include "base/checked.h"
-#include "base/cleanup.h"
 #include "base/clock.h"
-#include "machine/footprint.h"
 #include "machine/internal.h"
 #include "x86/cpu.h"
 
-#include <errno.h>
 #include <jansson.h>
-#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #define KVM_STATS_MAX 128
 
@@ -159,100 +154,36 @@ static json_t *exits_stats(struct machine *machine, const uint64_t sum[EXIT_CAUS
 		(json_int_t)bus_unclaimed(machine->mmio));
 }
 
-static json_t *memory_stats(const struct machine *machine)
-{
-	struct footprint footprint = {0};
-	int ret = footprint_read(&machine->memory, &footprint);
-	json_t *object = json_pack("{s:I}", "guest_ram", (json_int_t)memory_size(&machine->memory));
+static const char *const state_names[] = {
+	[MACHINE_CONFIGURED] = "configured",
+	[MACHINE_BUILT] = "built",
+	[MACHINE_RUNNING] = "running",
+	[MACHINE_PAUSED] = "paused",
+	[MACHINE_ENDED] = "ended",
+};
 
-	if (ret == 0) {
-		json_object_set_new(
-			object, "guest_ram_pss", json_integer((json_int_t)footprint.guest_pss));
-		json_object_set_new(
-			object, "outside_pss", json_integer((json_int_t)footprint.outside_pss));
-		json_object_set_new(
-			object, "outside_rss", json_integer((json_int_t)footprint.outside_rss));
-	}
-	return object;
-}
-
-static json_t *machine_stats(const struct machine *machine)
+static json_t *own_stats(const struct machine *machine)
 {
 	uint64_t us = (clock_ns() - machine->created) / 1000;
 	char pv[96];
 
-	return json_pack("{s:i, s:s, s:s, s:s, s:s, s:b, s:b, s:I}", "cpus",
-		(int)machine->config.cpus, "pv", pv_format(machine->config.pv, pv, sizeof(pv)),
-		"irqchip", machine->config.irqchip == KVM_VM_IRQCHIP_SPLIT ? "split" : "kernel",
+	return json_pack("{s:s, s:I, s:i, s:s, s:s, s:s, s:s, s:b, s:b, s:I}", "state",
+		state_names[machine->life.state], "resets", (json_int_t)machine->life.resets,
+		"cpus", (int)machine->config.cpus, "pv",
+		pv_format(machine->config.pv, pv, sizeof(pv)), "irqchip",
+		machine->config.irqchip == KVM_VM_IRQCHIP_SPLIT ? "split" : "kernel",
 		"kernel_format", machine->entry.format ? machine->entry.format : "",
 		"kernel_compression", machine->entry.compression ? machine->entry.compression : "",
 		"kernel_from_cache", machine->entry.from_cache, "kernel_randomised",
 		machine->entry.randomised, "uptime_us", (json_int_t)us);
 }
 
-static json_t *all_stats(struct machine *machine)
+json_t *machine_stats(struct machine *machine)
 {
-	/* First, before there is all the rest of this to count. */
-	json_t *memory = memory_stats(machine);
 	uint64_t sum[EXIT_CAUSES] = {0};
 	json_t *vcpus = vcpus_stats(machine, sum);
 
-	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "duet", DUET_VERSION, "machine",
-		machine_stats(machine), "vcpus", vcpus, "exits", exits_stats(machine, sum),
-		"devices", devices_stats(machine), "memory", memory);
-}
-
-static int write_text(const char *path, const char *text, size_t length, struct error *err)
-{
-	_cleanup_fclose_ FILE *file = fopen(path, "we");
-	bool failed;
-
-	if (!file)
-		return error_errno(err, errno,
-			"--stats %s: cannot be created; name a file in a "
-			"directory you may write to",
-			path);
-	failed = fwrite(text, 1, length, file) != length;
-	failed |= fputc('\n', file) == EOF;
-	failed |= fflush(file) != 0;
-	if (failed)
-		return error_errno(err, errno ? errno : EIO,
-			"--stats %s: cannot be written; make room or name another file", path);
-	return 0;
-}
-
-/* A reader never sees half a file: written beside it, then renamed. */
-int machine_write_stats(struct machine *machine, struct error *err)
-{
-	const char *path = machine->config.stats;
-	json_t *stats = all_stats(machine);
-	_cleanup_free_ char *text = json_dumps(stats, JSON_INDENT(2));
-	_cleanup_free_ char *beside = NULL;
-	int ret;
-
-	json_decref(stats);
-	if (!text || asprintf(&beside, "%s.%d.tmp", path, (int)getpid()) < 0) {
-		beside = NULL;
-		return error_errno(err, ENOMEM, "--stats %s", path);
-	}
-	ret = write_text(beside, text, strlen(text), err);
-	if (ret == 0 && rename(beside, path) < 0)
-		ret = error_errno(err, errno, "--stats %s: cannot be replaced", path);
-	if (ret < 0)
-		unlink(beside);
-	return ret;
-}
-
-int machine_check_stats_path(const char *path, struct error *err)
-{
-	_cleanup_free_ char *beside = NULL;
-	int ret;
-
-	if (asprintf(&beside, "%s.%d.tmp", path, (int)getpid()) < 0) {
-		beside = NULL;
-		return error_errno(err, ENOMEM, "--stats %s", path);
-	}
-	ret = write_text(beside, "", 0, err);
-	unlink(beside);
-	return ret;
+	return json_pack("{s:s, s:o, s:o, s:o, s:o}", "duet", DUET_VERSION, "machine",
+		own_stats(machine), "vcpus", vcpus, "exits", exits_stats(machine, sum), "devices",
+		devices_stats(machine));
 }

@@ -56,6 +56,18 @@ static int set_registers(struct machine *machine, struct machine_vcpu *vcpu, str
 	return kvm_vcpu_set_registers(vcpu->kvm, &regs, &sregs, err);
 }
 
+int machine_boot_vcpus(struct machine *machine, struct error *err)
+{
+	int ret = cpu_boot_memory(&machine->memory, &machine->entry, err);
+
+	for (unsigned i = 0; ret == 0 && i < machine->config.cpus; i++) {
+		ret = set_registers(machine, &machine->vcpus[i], err);
+		if (ret == 0)
+			ret = kvm_vcpu_set_runnable(machine->vcpus[i].kvm, i == 0, err);
+	}
+	return ret;
+}
+
 static int create_vcpu(
 	struct machine *machine, const union cpuid_table *host, unsigned index, struct error *err)
 {
@@ -67,11 +79,23 @@ static int create_vcpu(
 	ret = kvm_vcpu_new(&vcpu->kvm, machine->vm, index, machine->ports, machine->mmio, err);
 	if (ret == 0)
 		ret = set_cpuid(machine, host, vcpu, err);
-	if (ret == 0)
-		ret = set_registers(machine, vcpu, err);
-	if (ret == 0)
-		ret = kvm_vcpu_set_runnable(vcpu->kvm, index == 0, err);
 	return ret;
+}
+
+/* The MSRs to be saved, of those that this KVM knows. */
+static int find_msrs(struct machine *machine, struct error *err)
+{
+	int count;
+
+	machine->msrs = calloc(KVM_MSRS_MAX, sizeof(*machine->msrs));
+	count = machine->msrs ? kvm_host_msrs(&machine->kvm_host, machine->msrs, KVM_MSRS_MAX)
+			      : -ENOMEM;
+	if (count < 0)
+		return error_errno(err, -count, "/dev/kvm: its list of MSRs");
+	for (int i = 0; i < count; i++)
+		if (cpu_msr_is_state(machine->msrs[i]))
+			machine->msrs[machine->msr_count++] = machine->msrs[i];
+	return 0;
 }
 
 int machine_create_vcpus(struct machine *machine, struct error *err)
@@ -80,9 +104,12 @@ int machine_create_vcpus(struct machine *machine, struct error *err)
 	int ret = kvm_host_supported_cpuid(&machine->kvm_host, &host.header, CPUID_ENTRIES, err);
 
 	if (ret == 0)
-		ret = cpu_boot_memory(&machine->memory, &machine->entry, err);
+		ret = find_msrs(machine, err);
 	for (unsigned i = 0; ret == 0 && i < machine->config.cpus; i++)
 		ret = create_vcpu(machine, &host, i, err);
+	if (ret == 0)
+		ret = kvm_fresh_take(&machine->fresh, machine->vcpus[0].kvm, machine->msrs,
+			machine->msr_count, err);
 	return ret;
 }
 
@@ -116,21 +143,37 @@ static void vcpu_ended(struct machine_vcpu *vcpu, enum kvm_run_result result)
 	}
 }
 
+static void gate_emptied(void *opaque)
+{
+	struct machine *machine = opaque;
+
+	lifecycle_poke(&machine->life);
+}
+
+/* In the guest until somebody wants something of this vCPU. */
+static void run_until_kicked(struct machine_vcpu *vcpu)
+{
+	enum kvm_run_result result;
+
+	do
+		result = kvm_vcpu_run(vcpu->kvm);
+	while (result == KVM_RUN_AGAIN);
+	if (result != KVM_RUN_KICKED)
+		vcpu_ended(vcpu, result);
+}
+
 static void *run_vcpu(void *opaque)
 {
 	struct machine_vcpu *vcpu = opaque;
-	enum kvm_run_result result = KVM_RUN_AGAIN;
+	struct machine *machine = vcpu->machine;
 	char name[16];
 
 	snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
 	pthread_setname_np(pthread_self(), name);
 	kvm_vcpu_thread_init(vcpu->kvm);
-	while (!atomic_load_explicit(&vcpu->machine->ending, memory_order_relaxed)) {
-		result = kvm_vcpu_run(vcpu->kvm);
-		if (result != KVM_RUN_AGAIN && result != KVM_RUN_KICKED) {
-			vcpu_ended(vcpu, result);
-			break;
-		}
+	while (gate_pass(&machine->gate, gate_emptied, machine)) {
+		kvm_vcpu_was_paused(vcpu->kvm);
+		run_until_kicked(vcpu);
 	}
 	return NULL;
 }
@@ -138,20 +181,29 @@ static void *run_vcpu(void *opaque)
 static int start_vcpu(struct machine_vcpu *vcpu)
 {
 	pthread_attr_t attributes;
+	sigset_t all, before;
 	int ret;
 
+	/* Signals are the owner's. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
 	pthread_attr_init(&attributes);
 	pthread_attr_setstacksize(&attributes, STACK_SIZE);
+	gate_enter(&vcpu->machine->gate);
 	ret = pthread_create(&vcpu->thread, &attributes, run_vcpu, vcpu);
 	pthread_attr_destroy(&attributes);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	vcpu->started = ret == 0;
+	if (ret)
+		gate_forget(&vcpu->machine->gate);
 	return ret;
 }
 
-int machine_start_vcpus(struct machine *machine, struct error *err)
+int machine_run_vcpus(struct machine *machine, struct error *err)
 {
+	gate_set(&machine->gate, GATE_OPEN);
 	for (unsigned i = 0; i < machine->config.cpus; i++) {
-		int ret = start_vcpu(&machine->vcpus[i]);
+		int ret = machine->vcpus[i].started ? 0 : start_vcpu(&machine->vcpus[i]);
 
 		if (ret)
 			return error_errno(err, ret, "--cpus: thread of vCPU %u", i);
@@ -159,13 +211,23 @@ int machine_start_vcpus(struct machine *machine, struct error *err)
 	return 0;
 }
 
-void machine_join_vcpus(struct machine *machine)
+void machine_kick_vcpus(struct machine *machine)
 {
-	atomic_store(&machine->ending, true);
-	for (unsigned i = 0; i < machine->config.cpus; i++) {
+	for (unsigned i = 0; i < machine->config.cpus; i++)
 		if (machine->vcpus[i].started)
 			kvm_vcpu_kick(machine->vcpus[i].kvm);
-	}
+}
+
+void machine_halt_vcpus(struct machine *machine)
+{
+	if (gate_set(&machine->gate, GATE_SHUT))
+		machine_kick_vcpus(machine);
+}
+
+void machine_join_vcpus(struct machine *machine)
+{
+	gate_set(&machine->gate, GATE_LEAVE);
+	machine_kick_vcpus(machine);
 	for (unsigned i = 0; i < machine->config.cpus; i++) {
 		if (machine->vcpus[i].started)
 			pthread_join(machine->vcpus[i].thread, NULL);
@@ -175,6 +237,8 @@ void machine_join_vcpus(struct machine *machine)
 
 void machine_free_vcpus(struct machine *machine)
 {
+	kvm_fresh_free(machine->fresh);
+	free(machine->msrs);
 	for (unsigned i = 0; i < machine->config.cpus; i++)
 		kvm_vcpu_free(machine->vcpus[i].kvm);
 }

@@ -11,6 +11,7 @@
 #define ADDRESS_PORT   0xcf8
 #define DATA_PORT      0xcfc
 #define ADDRESS_ENABLE 0x80000000U
+#define ADDRESS_FIXED  0x7f000003U /* reads as zero */
 
 /* A generic host bridge without quirks in any operating system: Red Hat's vendor number, which
  * QEMU's project gives to generic devices. */
@@ -42,7 +43,7 @@ static void write_address(void *device, uint64_t offset, unsigned size, uint64_t
 	if (size != 4)
 		return;
 	pthread_mutex_lock(&bus->lock);
-	bus->address = (uint32_t)value & ~0x7f000003U;
+	bus->address = (uint32_t)value & ~ADDRESS_FIXED;
 	pthread_mutex_unlock(&bus->lock);
 }
 
@@ -158,6 +159,28 @@ void pci_bus_free(struct pci_bus *bus)
 	pthread_mutex_destroy(&bus->lock);
 	pthread_mutex_destroy(&bus->intx_lock);
 	free(bus);
+}
+
+void pci_bus_reset(struct pci_bus *bus)
+{
+	pci_reset(&bus->bridge);
+	pthread_mutex_lock(&bus->lock);
+	bus->address = 0;
+	pthread_mutex_unlock(&bus->lock);
+}
+
+void pci_bus_save(struct pci_bus *bus, struct state_writer *writer)
+{
+	pci_save(&bus->bridge, writer);
+	state_put_u32(writer, bus->address);
+}
+
+int pci_bus_restore(struct pci_bus *bus, struct state_reader *reader, struct error *err)
+{
+	int ret = pci_restore(&bus->bridge, reader, err);
+
+	bus->address = state_get_u32(reader) & ~ADDRESS_FIXED;
+	return ret;
 }
 
 uint64_t pci_misplaced_bars(const struct pci_bus *bus)

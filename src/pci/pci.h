@@ -85,6 +85,10 @@ int pci_bus_new(struct pci_bus **bus, const struct device_place *place,
 	const struct pci_windows *windows, struct error *err);
 /* After its functions were removed. */
 void pci_bus_free(struct pci_bus *bus);
+/* The bridge and the address register, not the functions. No vCPU runs. */
+void pci_bus_reset(struct pci_bus *bus);
+void pci_bus_save(struct pci_bus *bus, struct state_writer *writer);
+int pci_bus_restore(struct pci_bus *bus, struct state_reader *reader, struct error *err);
 
 /* Fills the header. To be called first by a function's create or realize. */
 void pci_init(struct pci_function *function, const struct pci_ids *ids);

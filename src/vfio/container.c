@@ -149,6 +149,8 @@ static struct vfio_group *find_free(struct vfio_container *container)
 
 static void close_container(struct vfio_container *container)
 {
+	if (container->mapped)
+		memory_pin(container->mapped, false);
 	if (container->fd >= 0)
 		close(container->fd);
 	vfio_container_init(container);
@@ -228,11 +230,12 @@ static int map_error(int code, uint64_t size, const char *host, struct error *er
 		host, (unsigned long long)(size >> 20), (unsigned long long)(limit.rlim_cur >> 10));
 }
 
-static int map_memory(struct vfio_container *container, const struct memory *memory,
-	const char *host, struct error *err)
+static int map_memory(struct vfio_container *container, struct memory *memory, const char *host,
+	struct error *err)
 {
-	for (unsigned i = 0; i < memory->count; i++) {
-		const struct memory_region *region = &memory->regions[i];
+	const struct memory_region *region;
+
+	for (unsigned i = 0; (region = memory_region(memory, i)); i++) {
 		struct vfio_iommu_type1_dma_map map = {.argsz = sizeof(map),
 			.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
 			.vaddr = (uintptr_t)region->host,
@@ -243,7 +246,8 @@ static int map_memory(struct vfio_container *container, const struct memory *mem
 		if (ret < 0)
 			return map_error(-ret, memory_size(memory), host, err);
 	}
-	container->mapped = true;
+	container->mapped = memory;
+	memory_pin(memory, true);
 	return 0;
 }
 

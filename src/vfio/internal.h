@@ -10,8 +10,6 @@
 #include "vfio/hardware.h"
 #include "vfio/vfio.h"
 
-#include <semaphore.h>
-
 #define VFIO_MSI_MAX 32
 
 /* What configuration space says of the function, read once. */
@@ -58,11 +56,10 @@ struct vfio_interrupts {
 	unsigned messages_open;
 	int line, unmask; /* INTx: the hardware's eventfd; the guest's EOI (in-kernel IOAPIC) */
 	bool in_user;     /* the IOAPIC: line is watched, the EOI calls back */
-	bool watching;
 	struct loop_watch watch;
-	struct loop_task task; /* to watch and to unwatch */
-	int result;
-	sem_t unwatched;
+	bool watching, leaving; /* I/O thread */
+	struct loop_task task;  /* to watch and to unwatch */
+	_Atomic bool wanted, posted;
 	struct bus_eoi_watch eoi;
 	_Atomic uint64_t intx; /* interrupts, where user space sees them */
 	uint64_t failures;
@@ -107,8 +104,8 @@ int vfio_open_eventfd(int *fd);
 int vfio_intx_init(struct vfio_function *vfio);
 int vfio_intx_on(struct vfio_function *vfio);
 void vfio_intx_off(struct vfio_function *vfio);
-int vfio_intx_start(struct vfio_function *vfio);
-void vfio_intx_stop(struct vfio_function *vfio);
+void vfio_intx_start(struct vfio_function *vfio);
+void vfio_intx_quiesce(struct vfio_function *vfio);
 
 /* vfio.c: the device on any hardware, which belongs to it from now on. @container may be null. */
 int vfio_new_on(struct device **device, const char *name, struct vfio_hardware *hardware,

@@ -252,5 +252,4 @@ void vfio_interrupts_free(struct vfio_function *vfio)
 		close(interrupts->line);
 	if (interrupts->unmask >= 0)
 		close(interrupts->unmask);
-	sem_destroy(&interrupts->unwatched);
 }

@@ -64,52 +64,58 @@ void vfio_intx_off(struct vfio_function *vfio)
 		host->ops->irqfd_detach(host, pci_slot_gsi(vfio->function.slot), interrupts->line);
 }
 
-static void watch_line(struct loop_task *task)
-{
-	struct vfio_interrupts *interrupts = container_of(task, struct vfio_interrupts, task);
-	struct vfio_function *vfio = container_of(interrupts, struct vfio_function, interrupts);
-
-	interrupts->result = loop_watch(
-		vfio->place.io, &interrupts->watch, interrupts->line, POLLIN, line_ready);
-}
+static void follow(struct loop_task *task);
 
 static void line_unwatched(struct loop_watch *watch)
 {
 	struct vfio_interrupts *interrupts = container_of(watch, struct vfio_interrupts, watch);
 
-	sem_post(&interrupts->unwatched);
+	interrupts->watching = interrupts->leaving = false;
+	follow(&interrupts->task);
 }
 
-static void unwatch_line(struct loop_task *task)
+/* I/O thread: the next step towards what is wanted. */
+static void follow(struct loop_task *task)
 {
 	struct vfio_interrupts *interrupts = container_of(task, struct vfio_interrupts, task);
+	struct vfio_function *vfio = container_of(interrupts, struct vfio_function, interrupts);
+	const bool wanted = atomic_load(&interrupts->wanted);
 
-	loop_unwatch(&interrupts->watch, line_unwatched);
+	atomic_store(&interrupts->posted, false);
+	if (wanted && !interrupts->watching) {
+		interrupts->watching = true;
+		loop_watch(
+			vfio->place.io, &interrupts->watch, interrupts->line, POLLIN, line_ready);
+	} else if (!wanted && interrupts->watching && !interrupts->leaving) {
+		interrupts->leaving = true;
+		loop_unwatch(&interrupts->watch, line_unwatched);
+	} else if (!wanted && !interrupts->watching) {
+		device_at_rest(&vfio->function.device);
+	}
 }
 
-int vfio_intx_start(struct vfio_function *vfio)
+static void want(struct vfio_function *vfio, bool wanted)
 {
 	struct vfio_interrupts *interrupts = &vfio->interrupts;
 
-	if (!interrupts->in_user || interrupts->watching)
-		return 0;
-	interrupts->task.run = watch_line;
-	loop_call(vfio->place.io, &interrupts->task);
-	interrupts->watching = interrupts->result == 0;
-	return interrupts->result;
+	interrupts->task.run = follow;
+	atomic_store(&interrupts->wanted, wanted);
+	if (!atomic_exchange(&interrupts->posted, true))
+		loop_post(vfio->place.io, &interrupts->task);
 }
 
-void vfio_intx_stop(struct vfio_function *vfio)
+void vfio_intx_start(struct vfio_function *vfio)
 {
-	struct vfio_interrupts *interrupts = &vfio->interrupts;
+	if (vfio->interrupts.in_user)
+		want(vfio, true);
+}
 
-	if (!interrupts->watching)
-		return;
-	interrupts->task.run = unwatch_line;
-	loop_call(vfio->place.io, &interrupts->task);
-	while (sem_wait(&interrupts->unwatched) < 0 && errno == EINTR)
-		;
-	interrupts->watching = false;
+void vfio_intx_quiesce(struct vfio_function *vfio)
+{
+	if (vfio->interrupts.in_user)
+		want(vfio, false);
+	else
+		device_at_rest(&vfio->function.device);
 }
 
 int vfio_intx_init(struct vfio_function *vfio)

@@ -74,15 +74,15 @@ static void reset(struct device *device)
 
 static int start(struct device *device, struct error *err)
 {
-	struct vfio_function *vfio = vfio_of(device);
-	int ret = vfio_intx_start(vfio);
-
-	return ret < 0 ? error_errno(err, -ret, "--device vfio,host=%s: INTx", vfio->host) : 0;
+	(void)err;
+	vfio_intx_start(vfio_of(device));
+	return 0;
 }
 
-static void stop(struct device *device)
+/* The hardware itself goes on: its DMA ends with its reset, or with the machine. */
+static void quiesce(struct device *device)
 {
-	vfio_intx_stop(vfio_of(device));
+	vfio_intx_quiesce(vfio_of(device));
 }
 
 static const char *unmovable(const struct device *device)
@@ -153,7 +153,7 @@ static const struct device_ops device_ops = {
 	.realize = realize,
 	.reset = reset,
 	.start = start,
-	.stop = stop,
+	.quiesce = quiesce,
 	.state_version = 1,
 	.save = save,
 	.restore = restore,
@@ -176,7 +176,6 @@ int vfio_new_on(struct device **device, const char *name, struct vfio_hardware *
 	vfio->function.pci_ops = &pci_ops;
 	vfio->interrupts.line = vfio->interrupts.unmask = -1;
 	vfio->interrupts.watch.fd = -1;
-	sem_init(&vfio->interrupts.unwatched, 0, 0);
 	snprintf(vfio->host, sizeof(vfio->host), "%s", host);
 	snprintf(vfio->function.device.name, sizeof(vfio->function.device.name), "%s", name);
 	snprintf(vfio->reason, sizeof(vfio->reason),

@@ -26,7 +26,7 @@ struct vfio_group {
 struct vfio_container {
 	int fd; /* -1: not open */
 	unsigned users;
-	bool mapped; /* guest memory, for DMA */
+	struct memory *mapped; /* for DMA, and so pinned; null: not yet */
 	struct vfio_group groups[VFIO_GROUPS_MAX];
 };
 

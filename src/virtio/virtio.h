@@ -54,6 +54,9 @@ struct virtio_ops {
 	/* Take no more requests and call virtio_quiesced() when none is in flight (now or later, on
 	 * the I/O loop). Then nothing of the model touches guest memory until activate. */
 	void (*quiesce)(struct virtio_device *device);
+	/* The machine is about to end: what is in flight may fail. I/O loop, at any time. May be
+	 * null. */
+	void (*hurry)(struct virtio_device *device);
 	/* Device-specific configuration space. @offset + @size is within config_size. */
 	uint64_t (*config_read)(struct virtio_device *device, unsigned offset, unsigned size);
 	void (*config_write)(struct virtio_device *device, unsigned offset, unsigned size,

@@ -245,7 +245,6 @@ static void free_device(struct device *device)
 	pci->model->ops->free(pci->model);
 	pthread_mutex_destroy(&pci->lock);
 	pthread_mutex_destroy(&pci->isr_lock);
-	pthread_cond_destroy(&pci->changed);
 	free(pci->queues);
 	free(pci);
 }
@@ -268,7 +267,9 @@ static const struct device_ops device_ops = {
 	.realize = realize,
 	.reset = virtio_pci_reset,
 	.start = virtio_pci_start,
-	.stop = virtio_pci_stop,
+	.quiesce = virtio_pci_quiesce,
+	.hurry = virtio_pci_hurry,
+	.logging_changed = virtio_pci_logging_changed,
 	.state_version = 1,
 	.save = virtio_pci_save,
 	.restore = virtio_pci_restore,
@@ -281,9 +282,9 @@ static void init(struct virtio_pci *pci, struct virtio_device *model, const char
 	pci->model = model;
 	pci->stopped = true;
 	pci->work.run = virtio_work;
+	pci->hurry.run = virtio_hurry;
 	pthread_mutex_init(&pci->lock, NULL);
 	pthread_mutex_init(&pci->isr_lock, NULL);
-	pthread_cond_init(&pci->changed, NULL);
 	pci->device_ops = device_ops;
 	pci->device_ops.type = type_name(model->ops->id);
 	pci->function.device.ops = &pci->device_ops;

@@ -5,7 +5,7 @@
  * Threads. Registers: vCPU threads, under @lock. The model runs on the I/O loop without the lock.
  * The loop alone moves @phase, so it may read it without the lock:
  *
- *     IDLE --(DRIVER_OK, running)--> ACTIVE --(reset, stop, fault)--> QUIESCING --> IDLE
+ *     IDLE --(DRIVER_OK, started)--> ACTIVE --(reset, quiesce, fault)--> QUIESCING --> IDLE
  *
  * Whoever changes what the phase should be posts @work; the loop then takes the next step. A reset
  * asked for while the model is not IDLE is finished when it has become so, and the status register
@@ -81,17 +81,19 @@ struct virtio_pci {
 	char name[sizeof(((struct device *)0)->name)];
 
 	pthread_mutex_t lock;
-	pthread_cond_t changed; /* phase, reset_pending or watches */
 	uint64_t offered, driver_features;
 	uint32_t device_feature_select, driver_feature_select;
 	uint16_t queue_select;
 	uint8_t status;
 	bool reset_pending;
 	bool stopped;      /* by the machine; so at first */
+	bool rest_awaited; /* the machine waits for device_at_rest() */
+	bool restart;      /* the model is to be quiesced and activated anew */
 	bool queues_ready; /* virtqueue_enable() was done since DRIVER_OK */
 	bool fault_told;   /* the driver was interrupted for it */
 	enum virtio_phase phase;
-	unsigned watches;   /* not yet removed from the loop */
+	unsigned watches;   /* on the loop */
+	unsigned removing;  /* of them, those that it has been asked to let go of */
 	bool notify_mapped; /* BAR 2 is mapped at: */
 	uint64_t notify_port;
 	_Atomic uint16_t config_vector;
@@ -103,8 +105,8 @@ struct virtio_pci {
 	uint8_t isr;
 
 	struct loop_poller poller; /* on the loop while ACTIVE, of a model that polls */
-	struct loop_task work;
-	_Atomic bool posted;
+	struct loop_task work, hurry;
+	_Atomic bool posted, hurrying;
 	struct virtio_queue_registers *queues;
 };
 
@@ -121,9 +123,12 @@ void virtio_bar_write(void *device, uint64_t offset, unsigned size, uint64_t val
 /* virtio_pci_lifecycle.c; "locked": under @lock. */
 void virtio_post_work(struct virtio_pci *pci); /* any thread */
 void virtio_work(struct loop_task *task);
+void virtio_hurry(struct loop_task *task);
 void virtio_begin_reset_locked(struct virtio_pci *pci);
 int virtio_pci_start(struct device *device, struct error *err);
-void virtio_pci_stop(struct device *device);
+void virtio_pci_quiesce(struct device *device);
+void virtio_pci_hurry(struct device *device);
+void virtio_pci_logging_changed(struct device *device);
 void virtio_pci_reset(struct device *device);
 
 /* virtio_pci_doorbell.c; locked. */

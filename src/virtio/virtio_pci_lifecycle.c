@@ -82,6 +82,8 @@ static int enable_queue(struct virtio_pci *pci, unsigned index)
 
 	if (!pci->queues[index].enabled)
 		return 0;
+	if (pci->queues_ready)
+		return virtqueue_refresh(&pci->model->queues[index]);
 	return virtqueue_enable(&pci->model->queues[index], pci->model->memory, &setup);
 }
 
@@ -89,7 +91,7 @@ static bool enable_queues_locked(struct virtio_pci *pci)
 {
 	int ret = 0;
 
-	for (unsigned i = 0; ret == 0 && !pci->queues_ready && i < pci->model->queue_count; i++)
+	for (unsigned i = 0; ret == 0 && i < pci->model->queue_count; i++)
 		ret = enable_queue(pci, i);
 	if (ret < 0) {
 		virtio_needs_reset(pci->model, "a queue's areas do not fit into memory");
@@ -154,11 +156,12 @@ static void watch_removed(struct loop_watch *watch)
 
 	pthread_mutex_lock(&pci->lock);
 	pci->watches--;
-	pthread_cond_broadcast(&pci->changed);
+	if (--pci->removing == 0)
+		virtio_post_work(pci);
 	pthread_mutex_unlock(&pci->lock);
 }
 
-/* A stopped device leaves nothing on the loop. Called without the lock, which watch_removed takes;
+/* A device at rest leaves nothing on the loop. Called without the lock, which watch_removed takes;
  * nobody else touches the watches of a device that is stopped and idle. */
 static void remove_watches(struct virtio_pci *pci)
 {
@@ -166,8 +169,22 @@ static void remove_watches(struct virtio_pci *pci)
 		if (!pci->queues[i].watched)
 			continue;
 		pci->queues[i].watched = false;
+		pthread_mutex_lock(&pci->lock);
+		pci->removing++;
+		pthread_mutex_unlock(&pci->lock);
 		loop_unwatch(&pci->queues[i].watch, watch_removed);
 	}
+}
+
+/* Whether the machine is to be told that this is at rest. What is posted will come by here again.
+ */
+static bool rest_reached_locked(struct virtio_pci *pci)
+{
+	if (!pci->rest_awaited || pci->phase != VIRTIO_IDLE || pci->watches ||
+		atomic_load(&pci->posted))
+		return false;
+	pci->rest_awaited = false;
+	return true;
 }
 
 /* The driver hears of a fault by a configuration interrupt (2.1.2). */
@@ -183,20 +200,23 @@ static void tell_fault_locked(struct virtio_pci *pci)
 void virtio_work(struct loop_task *task)
 {
 	struct virtio_pci *pci = container_of(task, struct virtio_pci, work);
-	bool at_rest;
+	bool idle, rest;
 
 	/* First: what is asked for from here on is either seen below or posted again. */
 	atomic_store(&pci->posted, false);
 	pthread_mutex_lock(&pci->lock);
-	if (pci->phase == VIRTIO_IDLE && should_be_active(pci))
+	if (pci->phase == VIRTIO_IDLE && should_be_active(pci) && pci->removing == 0)
 		activate(pci);
-	if (pci->phase == VIRTIO_ACTIVE && !should_be_active(pci))
+	if (pci->phase == VIRTIO_ACTIVE && (pci->restart || !should_be_active(pci)))
 		quiesce(pci);
+	pci->restart = false;
 	tell_fault_locked(pci);
-	at_rest = pci->stopped && pci->phase == VIRTIO_IDLE;
-	pthread_cond_broadcast(&pci->changed);
+	idle = pci->stopped && pci->phase == VIRTIO_IDLE;
+	rest = rest_reached_locked(pci);
 	pthread_mutex_unlock(&pci->lock);
-	if (at_rest)
+	if (rest)
+		device_at_rest(&pci->function.device);
+	else if (idle)
 		remove_watches(pci);
 	else if (pci->phase == VIRTIO_ACTIVE)
 		virtio_doorbell_moved_vectors(pci);
@@ -211,7 +231,6 @@ void virtio_quiesced(struct virtio_device *device)
 		pci->phase = VIRTIO_IDLE;
 		if (pci->reset_pending)
 			finish_reset_locked(pci);
-		pthread_cond_broadcast(&pci->changed);
 		/* It may have been told to go on in the meantime, or have watches to remove. */
 		virtio_post_work(pci);
 	}
@@ -236,33 +255,51 @@ int virtio_pci_start(struct device *device, struct error *err)
 
 	(void)err;
 	pthread_mutex_lock(&pci->lock);
-	pci->stopped = false;
+	pci->stopped = pci->rest_awaited = false;
 	if (should_be_active(pci))
 		virtio_post_work(pci);
 	pthread_mutex_unlock(&pci->lock);
 	return 0;
 }
 
-static void no_work(struct loop_task *task)
-{
-	(void)task;
-}
-
 /* Interrupts the model sent go out before the watches do: their removal submits the ring. */
-void virtio_pci_stop(struct device *device)
+void virtio_pci_quiesce(struct device *device)
 {
 	struct virtio_pci *pci = virtio_pci_of(device);
-	struct loop_task barrier = {.run = no_work};
 
 	pthread_mutex_lock(&pci->lock);
-	pci->stopped = true;
-	if (pci->phase != VIRTIO_IDLE || pci->watches)
-		virtio_post_work(pci);
-	while (pci->phase != VIRTIO_IDLE || pci->watches)
-		pthread_cond_wait(&pci->changed, &pci->lock);
+	pci->stopped = pci->rest_awaited = true;
+	virtio_post_work(pci);
 	pthread_mutex_unlock(&pci->lock);
-	/* Whatever was posted has run when this has. */
-	loop_call(pci->place.io, &barrier);
+}
+
+/* Who serves the rings is decided anew. */
+void virtio_pci_logging_changed(struct device *device)
+{
+	struct virtio_pci *pci = virtio_pci_of(device);
+
+	if (!pci->model->ops->hands_over)
+		return;
+	pthread_mutex_lock(&pci->lock);
+	pci->restart = true;
+	virtio_post_work(pci);
+	pthread_mutex_unlock(&pci->lock);
+}
+
+void virtio_hurry(struct loop_task *task)
+{
+	struct virtio_pci *pci = container_of(task, struct virtio_pci, hurry);
+
+	atomic_store(&pci->hurrying, false);
+	pci->model->ops->hurry(pci->model);
+}
+
+void virtio_pci_hurry(struct device *device)
+{
+	struct virtio_pci *pci = virtio_pci_of(device);
+
+	if (pci->model->ops->hurry && !atomic_exchange(&pci->hurrying, true))
+		loop_post(pci->place.io, &pci->hurry);
 }
 
 void virtio_pci_reset(struct device *device)
@@ -271,8 +308,6 @@ void virtio_pci_reset(struct device *device)
 
 	pthread_mutex_lock(&pci->lock);
 	virtio_begin_reset_locked(pci);
-	while (pci->reset_pending)
-		pthread_cond_wait(&pci->changed, &pci->lock);
 	pthread_mutex_unlock(&pci->lock);
 	pci_reset(&pci->function);
 }

@@ -39,10 +39,18 @@ static int map_areas(struct virtqueue *queue, struct memory *memory)
 	const struct ring_ops *ops = ring(queue);
 
 	queue->descriptors =
-		memory_at(memory, setup->descriptors, ops->descriptors_length(setup->size));
-	queue->driver = memory_at(memory, setup->driver, ops->driver_length(setup->size));
-	queue->device = memory_at(memory, setup->device, ops->device_length(setup->size));
+		memory_begin(memory, setup->descriptors, ops->descriptors_length(setup->size));
+	queue->driver = memory_begin(memory, setup->driver, ops->driver_length(setup->size));
+	queue->device = memory_begin(memory, setup->device, ops->device_length(setup->size));
+	queue->generation = memory_generation(memory);
 	return queue->descriptors && queue->driver && queue->device ? 0 : -EFAULT;
+}
+
+int virtqueue_refresh(struct virtqueue *queue)
+{
+	if (!queue->enabled || queue->generation == memory_generation(queue->memory))
+		return 0;
+	return map_areas(queue, queue->memory);
 }
 
 int virtqueue_enable(
@@ -160,7 +168,7 @@ static void mark_written(
 	for (unsigned i = 0; i < chain->writable && written; i++) {
 		uint32_t part = (uint32_t)min_u64(segment[i].iov_len, written);
 
-		memory_mark_dirty_host(queue->memory, segment[i].iov_base, part);
+		memory_end(queue->memory, segment[i].iov_base, part);
 		written -= part;
 	}
 }

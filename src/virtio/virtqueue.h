@@ -51,8 +51,10 @@ struct virtqueue {
 	struct virtqueue_stats stats;
 	struct memory *memory;
 	const char *fault; /* why it is broken: static words */
-	/* Host pointers to the three areas, checked at virtqueue_enable(). */
+	/* Host pointers to the three areas, checked at virtqueue_enable(), of this generation of
+	 * the memory. */
 	void *descriptors, *driver, *device;
+	unsigned generation;
 	/* Ring positions. Split: free-running; packed: with the wrap counter in bit 15. */
 	uint16_t next_avail, next_used;
 	uint16_t avail_seen;  /* split: the driver's index when last read */
@@ -80,6 +82,8 @@ struct virtqueue_chain {
 int virtqueue_enable(
 	struct virtqueue *queue, struct memory *memory, const struct virtqueue_setup *setup);
 void virtqueue_disable(struct virtqueue *queue);
+/* After a rest, in which memory may have changed: finds the areas anew. -EFAULT: they are gone. */
+int virtqueue_refresh(struct virtqueue *queue);
 
 /* 1: @chain filled; 0: the ring is empty; negative: the queue is broken (queue->fault says why).
  * Chains longer than @capacity or than 4 GiB break it. Zero-length segments are dropped. */

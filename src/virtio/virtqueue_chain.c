@@ -25,7 +25,7 @@ int chain_add(struct virtqueue *queue, struct virtqueue_chain *chain, const stru
 		return 0;
 	if (count == chain->capacity)
 		return virtqueue_break(queue, "chain with too many buffers");
-	host = memory_at(queue->memory, GPA(desc->address), desc->length);
+	host = memory_begin(queue->memory, GPA(desc->address), desc->length);
 	if (!host)
 		return virtqueue_break(queue, "buffer outside memory");
 	chain->segments[count] = (struct iovec){host, desc->length};
@@ -94,7 +94,7 @@ int chain_add_indirect(
 		return virtqueue_break(queue, "indirect table in the middle of a chain");
 	if (count == 0 || desc->length % DESC_SIZE)
 		return virtqueue_break(queue, "indirect table of a wrong length");
-	table = memory_at(queue->memory, GPA(desc->address), desc->length);
+	table = memory_begin(queue->memory, GPA(desc->address), desc->length);
 	if (!table)
 		return virtqueue_break(queue, "indirect table outside memory");
 	if (queue->setup.packed)

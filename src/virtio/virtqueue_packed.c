@@ -114,7 +114,7 @@ static void push(struct virtqueue *queue, const struct virtqueue_chain *chain, u
 		/* Release: length, id and data before the flags. */
 		store_u16(slot + DESC_FLAGS, flags, __ATOMIC_RELEASE);
 	}
-	memory_mark_dirty(queue->memory,
+	memory_wrote(queue->memory,
 		gpa_add(queue->setup.descriptors, slot_offset(queue->next_used)), DESC_SIZE);
 	queue->next_used = advance(queue, queue->next_used, chain->entries);
 }
@@ -124,7 +124,7 @@ static void flush(struct virtqueue *queue)
 	/* Release: the whole batch before the flags that uncover it. */
 	store_u16(slot_at(queue, queue->batch_slot) + DESC_FLAGS, queue->batch_flags,
 		__ATOMIC_RELEASE);
-	memory_mark_dirty(queue->memory,
+	memory_wrote(queue->memory,
 		gpa_add(queue->setup.descriptors, slot_offset(queue->batch_slot)), DESC_SIZE);
 }
 
@@ -151,7 +151,7 @@ static void set_event_flags(struct virtqueue *queue, uint16_t flags)
 {
 	/* Release: the offset before the flags that make it count. */
 	store_u16((uint8_t *)queue->device + EVENT_FLAGS, flags, __ATOMIC_RELEASE);
-	memory_mark_dirty(queue->memory, queue->setup.device, EVENT_LENGTH);
+	memory_wrote(queue->memory, queue->setup.device, EVENT_LENGTH);
 }
 
 static void ask_for_kick(struct virtqueue *queue)

@@ -44,7 +44,7 @@ static uint8_t *used_at(const struct virtqueue *queue, size_t offset)
 
 static void used_written(struct virtqueue *queue, size_t offset, size_t length)
 {
-	memory_mark_dirty(queue->memory, gpa_add(queue->setup.device, offset), length);
+	memory_wrote(queue->memory, gpa_add(queue->setup.device, offset), length);
 }
 
 static size_t avail_event_offset(const struct virtqueue *queue)

@@ -49,12 +49,13 @@ static void add(struct boot_map *map, uint64_t start, uint64_t end, enum boot_ra
 
 void boot_map_build(struct boot_map *map, const struct memory *memory)
 {
+	const struct memory_region *region;
+
 	map->count = 0;
 	add(map, 0, LAYOUT_EBDA, BOOT_RANGE_RAM);
 	add(map, LAYOUT_EBDA, 0xa0000, BOOT_RANGE_RESERVED);
 	add(map, LAYOUT_ACPI, LAYOUT_ACPI_END, BOOT_RANGE_RESERVED);
-	for (unsigned i = 0; i < memory->count; i++) {
-		const struct memory_region *region = &memory->regions[i];
+	for (unsigned i = 0; (region = memory_region(memory, i)); i++) {
 		uint64_t end = region->base.value + region->size;
 
 		if (region->base.value < LAYOUT_LOW_RAM_MAX)
@@ -64,13 +65,10 @@ void boot_map_build(struct boot_map *map, const struct memory *memory)
 	/* Linux uses the memory-mapped configuration space only where firmware reserved it. */
 	add(map, LAYOUT_ECAM, LAYOUT_ECAM + LAYOUT_ECAM_SIZE, BOOT_RANGE_RESERVED);
 	add(map, LAYOUT_KVM_RESERVED, LAYOUT_KVM_RESERVED + 0x4000, BOOT_RANGE_RESERVED);
-	for (unsigned i = 0; i < memory->count; i++) {
-		const struct memory_region *region = &memory->regions[i];
-
+	for (unsigned i = 0; (region = memory_region(memory, i)); i++)
 		if (region->base.value >= LAYOUT_HIGH_RAM)
 			add(map, region->base.value, region->base.value + region->size,
 				BOOT_RANGE_RAM);
-	}
 }
 
 /* For a vmlinux, which has no setup header of its own. */

@@ -35,10 +35,10 @@ void initrd_close(struct initrd *initrd)
 	initrd->fd = -1;
 }
 
-int initrd_read(
-	const struct initrd *initrd, struct memory *memory, const char *path, struct error *err)
+int initrd_read(const struct initrd *initrd, struct memory *memory, uint64_t address,
+	const char *path, struct error *err)
 {
-	uint8_t *host = memory_at(memory, GPA(initrd->address), initrd->size);
+	uint8_t *host = memory_begin(memory, GPA(address), initrd->size);
 	uint64_t done = 0;
 
 	if (!host)
@@ -57,6 +57,6 @@ int initrd_read(
 				path);
 		done += (uint64_t)got;
 	}
-	memory_mark_dirty(memory, GPA(initrd->address), initrd->size);
+	memory_end(memory, host, initrd->size);
 	return 0;
 }

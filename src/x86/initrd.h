@@ -10,14 +10,13 @@
 struct initrd {
 	int fd; /* -1: none was asked for */
 	uint64_t size;
-	uint64_t address;
 };
 
 /* @path may be null. To be closed in any case. Messages name --initrd and the file. */
 int initrd_open(struct initrd *initrd, const char *path, struct error *err);
 void initrd_close(struct initrd *initrd);
-/* Reads it to initrd->address. */
-int initrd_read(
-	const struct initrd *initrd, struct memory *memory, const char *path, struct error *err);
+/* Reads it to @address. */
+int initrd_read(const struct initrd *initrd, struct memory *memory, uint64_t address,
+	const char *path, struct error *err);
 
 #endif

@@ -6,7 +6,7 @@
  * A bzImage's payload is unpacked on the host, once for each content (cache), and entered directly;
  * its addresses are randomised with the relocation table that follows the ELF image.
  *
- * Files are untrusted: every offset is checked. Main thread, before the first vCPU runs.
+ * Files are untrusted: every offset is checked. Main thread, while no vCPU runs.
  */
 #ifndef DUET_X86_KERNEL_H
 #define DUET_X86_KERNEL_H
@@ -22,9 +22,17 @@ enum kernel_unpack {
 	KERNEL_UNPACK_GUEST, /* the kernel's own decompressor */
 };
 
+/* The two files, held open: a guest that resets starts from what was there at first, whatever has
+ * become of their names. */
+struct kernel_source;
+
+/* @initrd may be null. Messages name --kernel or --initrd, the file and the remedy. The paths are
+ * copied. */
+int kernel_source_open(
+	struct kernel_source **source, const char *kernel, const char *initrd, struct error *err);
+void kernel_source_close(struct kernel_source *source);
+
 struct kernel_options {
-	const char *kernel;  /* --kernel, path */
-	const char *initrd;  /* --initrd, path or null */
 	const char *cmdline; /* complete */
 	enum kernel_unpack unpack;
 	bool randomise;    /* false when the command line says nokaslr */
@@ -49,8 +57,9 @@ struct kernel_entry {
 	uint64_t virtual_offset; /* by how much the image was moved in virtual addresses */
 };
 
-/* Every failure names --kernel or --initrd or --memory, the file and the remedy. */
-int kernel_load(struct memory *memory, const struct kernel_options *options,
-	struct kernel_entry *entry, struct error *err);
+/* Into memory that reads as zeroes. Every failure names --kernel or --initrd or --memory, the file
+ * and the remedy. As often as need be. */
+int kernel_load(struct memory *memory, const struct kernel_source *source,
+	const struct kernel_options *options, struct kernel_entry *entry, struct error *err);
 
 #endif

@@ -156,7 +156,7 @@ static int copy_extents(const struct kernel_image *image, uint8_t *host)
 int kernel_image_place(const struct kernel_image *image, struct memory *memory, gpa_t address,
 	uint64_t delta, struct error *err)
 {
-	uint8_t *host = memory_at(memory, address, image->plan.size);
+	uint8_t *host = memory_begin(memory, address, image->plan.size);
 	int ret;
 
 	if (!host)
@@ -164,7 +164,7 @@ int kernel_image_place(const struct kernel_image *image, struct memory *memory, 
 	ret = copy_extents(image, host);
 	if (ret == 0 && delta)
 		ret = relocs_apply(image, host, delta);
-	memory_mark_dirty(memory, address, image->plan.size);
+	memory_end(memory, host, image->plan.size);
 	if (ret < 0)
 		return error_errno(err, -ret, "reading the unpacked kernel");
 	return 0;

@@ -24,7 +24,7 @@ LAYERS = {
     "vfio": ["base", "memory", "state", "bus", "pci"],
     "machine": ["base", "memory", "state", "bus", "kvm", "x86", "pci", "backend", "virtio",
                 "emulated", "vfio"],
-    "cli": ["base", "backend", "kvm", "x86", "machine"],
+    "cli": ["base", "memory", "backend", "kvm", "x86", "machine"],
 }
 
 # What only some folders may do: a pattern, who may, and why.

@@ -149,7 +149,7 @@ void tiny_close(struct tiny *tiny)
 
 uint8_t *tiny_ram(struct tiny *tiny, uint32_t address)
 {
-	uint8_t *ram = memory_at(&tiny->memory, GPA(address), 1);
+	uint8_t *ram = memory_begin(&tiny->memory, GPA(address), 1);
 
 	CHECK(ram);
 	return ram;

@@ -41,7 +41,7 @@ void device_rig_up(struct device_rig *rig, uint64_t features, unsigned queues)
 
 void device_rig_free(struct device_rig *rig)
 {
-	rig->device->ops->stop(rig->device);
+	fake_stop(rig->device);
 	rig->device->ops->free(rig->device);
 	assert_int_equal(fake_host_doorbells(&rig->machine.host), 0);
 	assert_int_equal(fake_host_routes(&rig->machine.host), 0);

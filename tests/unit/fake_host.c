@@ -2,8 +2,10 @@
 #include "fake_host.h"
 
 #include "base/checked.h"
+#include "bus/rest.h"
 
 #include <errno.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -377,6 +379,7 @@ void fake_machine_init(struct fake_machine *machine)
 		.ports = 0xc000,
 		.ports_size = 0x1000,
 	};
+	const struct loop_thread_options io = {.name = "fake-io", .entries = 64};
 	struct error err;
 
 	memset(machine, 0, sizeof(*machine));
@@ -388,13 +391,40 @@ void fake_machine_init(struct fake_machine *machine)
 		memory_add_fixed(&machine->memory, GPA(0), FAKE_RAM_SIZE, machine->ram) < 0 ||
 		bus_new(&machine->place.ports, "ports") < 0 ||
 		bus_new(&machine->place.mmio, "mmio") < 0 ||
-		loop_thread_start(&machine->io, "fake-io", 64, &err) < 0)
+		loop_thread_start(&machine->io, &io, &err) < 0)
 		fail("machine");
 	machine->place.memory = &machine->memory;
 	machine->place.host = &machine->host.host;
 	machine->place.io = machine->place.main = loop_thread_loop(machine->io);
 	if (pci_bus_new(&machine->place.pci, &machine->place, &windows, &err) < 0)
 		fail(err.text);
+}
+
+struct stop {
+	struct device_rest rest;
+	sem_t reached;
+};
+
+static void reached(struct device_rest *rest)
+{
+	sem_post(&container_of(rest, struct stop, rest)->reached);
+}
+
+void fake_stop(struct device *device)
+{
+	struct stop stop;
+	struct device *next = device->next;
+
+	device->next = NULL;
+	sem_init(&stop.reached, 0, 0);
+	device_rest_init(&stop.rest, reached);
+	device_rest_ask(&stop.rest, device);
+	while (sem_wait(&stop.reached) < 0)
+		continue;
+	device->next = next;
+	device->rest = NULL;
+	device_rest_destroy(&stop.rest);
+	sem_destroy(&stop.reached);
 }
 
 void fake_machine_free(struct fake_machine *machine)

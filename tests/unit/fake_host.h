@@ -81,6 +81,8 @@ struct fake_machine {
 };
 void fake_machine_init(struct fake_machine *machine);
 void fake_machine_free(struct fake_machine *machine);
+/* Asks a device of it to come to rest, and waits until it has. */
+void fake_stop(struct device *device);
 /* The guest's accesses to memory-mapped registers, doorbells first. */
 uint64_t fake_guest_read(struct fake_machine *machine, uint64_t address, unsigned size);
 void fake_guest_write(

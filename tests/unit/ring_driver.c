@@ -16,7 +16,7 @@
 
 static uint8_t *at(const struct ring_driver *driver, gpa_t area, uint64_t offset, uint64_t length)
 {
-	uint8_t *host = memory_at(driver->memory, gpa_add(area, offset), length);
+	uint8_t *host = memory_begin(driver->memory, gpa_add(area, offset), length);
 
 	if (!host) {
 		fprintf(stderr, "ring driver: its own area is outside memory\n");

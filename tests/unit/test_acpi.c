@@ -49,7 +49,7 @@ static uint8_t sum(const uint8_t *bytes, size_t length)
 
 static const uint8_t *table_at(struct memory *memory, uint64_t gpa)
 {
-	const uint8_t *table = memory_at(memory, GPA(gpa), 36);
+	const uint8_t *table = memory_begin(memory, GPA(gpa), 36);
 
 	assert_non_null(table);
 	assert_true(gpa >= LAYOUT_ACPI && gpa + load_le32(table + 4) <= LAYOUT_ACPI_END);
@@ -60,7 +60,7 @@ static const uint8_t *table_at(struct memory *memory, uint64_t gpa)
 /* The table that the XSDT lists by @signature. */
 static const uint8_t *find(struct memory *memory, uint64_t rsdp, const char *signature)
 {
-	const uint8_t *root = memory_at(memory, GPA(rsdp), 36), *xsdt;
+	const uint8_t *root = memory_begin(memory, GPA(rsdp), 36), *xsdt;
 
 	assert_memory_equal(root, "RSD PTR ", 8);
 	assert_int_equal(sum(root, 20), 0);
@@ -97,7 +97,7 @@ static void test_fadt(void **state)
 	assert_false(load_le16(fadt + 109) & 3);        /* no legacy devices, no 8042 */
 	assert_int_equal(load_le64(fadt + 120), LAYOUT_RESET_PORT);
 	assert_int_equal(fadt[128], 6);
-	facs = memory_at(memory, GPA(load_le32(fadt + 36)), 64);
+	facs = memory_begin(memory, GPA(load_le32(fadt + 36)), 64);
 	assert_memory_equal(facs, "FACS", 4);
 	assert_int_equal(load_le32(fadt + 36) % 64, 0);
 	assert_int_equal(load_le32(fadt + 40), load_le64(fadt + 140));

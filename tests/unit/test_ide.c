@@ -578,7 +578,7 @@ static void moves_in_the_middle_of_a_transfer(void **state)
 	command(&from, P, 0x20);
 	take_block(&from, P, data, SECTOR);
 	take_block(&from, P, data, 100);
-	from.device->ops->stop(from.device);
+	fake_stop(from.device);
 	assert_int_equal(fixture_move(from.device, to.device), 0);
 	for (unsigned i = 100; i < SECTOR; i += 4)
 		store_le32(data + i, ide_in(&to, P, 4));
@@ -605,7 +605,7 @@ static void an_engine_that_runs_is_not_restored(void **state)
 	setup(&to);
 	ide_aim(&from, P, 0, 70, 8, false);
 	command(&from, P, 0xc8);
-	from.device->ops->stop(from.device);
+	fake_stop(from.device);
 	assert_int_equal(fixture_move(from.device, to.device), 0);
 	assert_int_equal(ide_in(&to, P + R_CONTROL, 1), BSY);
 	((struct ide *)from.device)->channels[0].master.command = 9;

@@ -339,7 +339,7 @@ static void a_limit_does_not_hold_up_the_end(void **state)
 	log_set_level(LOG_LEVEL_ERROR);
 	assert_true(ide_rig_init_slow(&rig, one_disk, 1));
 	slow_read(&rig, at, count);
-	rig.device->ops->stop(rig.device);
+	fake_stop(rig.device);
 	assert_int_equal(ide_in(&rig, P + R_CONTROL, 1), IDLE);
 	assert_int_equal(ide_in(&rig, BMIS, 1), INTERRUPT);
 	assert_sectors(&rig, at, 7, count);

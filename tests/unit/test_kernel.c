@@ -30,6 +30,7 @@ struct fixture {
 	char kernel[96], initrd[96], cache[96];
 	struct memory memory;
 	struct kernel_options options;
+	const char *kernel_path, *initrd_path;
 	struct kernel_entry entry;
 	struct error err;
 };
@@ -55,10 +56,9 @@ static int set_up(void **state)
 	snprintf(f->cache, sizeof(f->cache), "%s/some/cache", f->directory);
 	memory_init(&f->memory);
 	assert_int_equal(memory_add(&f->memory, GPA(0), RAM, MEMORY_ANONYMOUS, "low", &f->err), 0);
-	f->options = (struct kernel_options){.kernel = f->kernel,
-		.cmdline = "console=ttyS0",
-		.rsdp = LAYOUT_ACPI,
-		.ram_size = RAM};
+	f->kernel_path = f->kernel;
+	f->options = (struct kernel_options){
+		.cmdline = "console=ttyS0", .rsdp = LAYOUT_ACPI, .ram_size = RAM};
 	*state = f;
 	return 0;
 }
@@ -90,8 +90,15 @@ static void give(struct fixture *f, struct sample sample)
 
 static int load(struct fixture *f)
 {
+	struct kernel_source *source = NULL;
+	int ret;
+
 	memset(&f->err, 0, sizeof(f->err));
-	return kernel_load(&f->memory, &f->options, &f->entry, &f->err);
+	ret = kernel_source_open(&source, f->kernel_path, f->initrd_path, &f->err);
+	if (ret == 0)
+		ret = kernel_load(&f->memory, source, &f->options, &f->entry, &f->err);
+	kernel_source_close(source);
+	return ret;
 }
 
 static void expect_words(struct fixture *f, const char *words)
@@ -102,7 +109,7 @@ static void expect_words(struct fixture *f, const char *words)
 
 static uint8_t *guest(struct fixture *f, uint64_t gpa, uint64_t size)
 {
-	uint8_t *host = memory_at(&f->memory, GPA(gpa), size);
+	uint8_t *host = memory_begin(&f->memory, GPA(gpa), size);
 
 	assert_non_null(host);
 	return host;
@@ -153,7 +160,7 @@ static void test_zero_page(void **state)
 
 	give(f, sample_kernel("zstd", SAMPLE_THREE_LISTS));
 	write_file(f->initrd, "0123456789", 10);
-	f->options.initrd = f->initrd;
+	f->initrd_path = f->initrd;
 	assert_int_equal(load(f), 0);
 	assert_int_equal(f->entry.params, LAYOUT_ZERO_PAGE);
 	page = guest(f, f->entry.params, 4096);
@@ -252,7 +259,7 @@ static void test_pvh(void **state)
 	f->options.randomise = true; /* not by this entry */
 	give(f, sample_elf(true, SAMPLE_NO_TABLE));
 	write_file(f->initrd, "abc", 3);
-	f->options.initrd = f->initrd;
+	f->initrd_path = f->initrd;
 	assert_int_equal(load(f), 0);
 	assert_int_equal(f->entry.mode, KERNEL_ENTRY_PVH32);
 	assert_int_equal(f->entry.ip, SAMPLE_BASE + SAMPLE_PVH);
@@ -324,7 +331,7 @@ static void test_bad_files(void **state)
 		expect_words(f, bad[i].words);
 		expect_words(f, f->kernel);
 	}
-	f->options.kernel = f->directory;
+	f->kernel_path = f->directory;
 	assert_int_equal(load(f), -EISDIR);
 	expect_words(f, "a directory");
 }
@@ -422,7 +429,7 @@ static void test_bad_initrd(void **state)
 	struct fixture *f = *state;
 
 	give(f, sample_kernel("lz4", SAMPLE_NO_TABLE));
-	f->options.initrd = f->initrd;
+	f->initrd_path = f->initrd;
 	assert_int_equal(load(f), -ENOENT);
 	expect_words(f, "--initrd");
 	write_file(f->initrd, "", 0);

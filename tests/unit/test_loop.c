@@ -8,7 +8,8 @@
 #include <cmocka.h>
 
 #include "base/checked.h"
-#include "base/loop.h"
+#include "base/clock.h"
+#include "base/loop_private.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -93,12 +94,13 @@ static void run_task(struct loop_task *task)
 
 static void runs_posted_tasks_in_its_thread(void **state)
 {
+	const struct loop_thread_options options = {.name = "test", .entries = 8};
 	struct loop_thread *thread = NULL;
 	struct counter counters[100] = {0};
 	struct counter last = {.task.run = run_task};
 
 	(void)state;
-	assert_int_equal(loop_thread_start(&thread, "test", 8, NULL), 0);
+	assert_int_equal(loop_thread_start(&thread, &options, NULL), 0);
 	for (unsigned i = 0; i < ARRAY_SIZE(counters); i++) {
 		counters[i].task.run = run_task;
 		loop_post(loop_thread_loop(thread), &counters[i].task);
@@ -238,6 +240,112 @@ static void signals_without_ending_the_wait(void **state)
 	close(signaller.fd);
 }
 
+#define MS 1000000ULL
+
+struct clock {
+	struct loop_timer timers[3];
+	struct loop *loop;
+	char order[8];
+	unsigned count, again;
+};
+
+static void rang(struct clock *clock, char name)
+{
+	clock->order[clock->count++] = name;
+	if (clock->count == 4)
+		loop_stop(clock->loop);
+}
+
+static void rang_a(struct loop_timer *timer)
+{
+	struct clock *clock = container_of(timer, struct clock, timers[0]);
+
+	rang(clock, 'a');
+	if (clock->again++ == 0)
+		loop_timer_after(clock->loop, timer, 20 * MS);
+}
+
+static void rang_b(struct loop_timer *timer)
+{
+	struct clock *clock = container_of(timer, struct clock, timers[1]);
+
+	/* Stopped by one that ended in the same round: it must not be called. */
+	loop_timer_stop(&clock->timers[2]);
+	rang(clock, 'b');
+	loop_timer_after(clock->loop, &clock->timers[2], MS);
+}
+
+static void rang_c(struct loop_timer *timer)
+{
+	rang(container_of(timer, struct clock, timers[2]), 'c');
+}
+
+static void timers_end_in_order(void **state)
+{
+	struct clock clock = {
+		.timers = {{.expired = rang_a}, {.expired = rang_b}, {.expired = rang_c}}};
+	uint64_t start = clock_ns();
+
+	(void)state;
+	assert_int_equal(loop_new(&clock.loop, 8, NULL), 0);
+	loop_timer_at(clock.loop, &clock.timers[2], start + 1);
+	loop_timer_at(clock.loop, &clock.timers[1], start);
+	loop_timer_after(clock.loop, &clock.timers[0], 50 * MS);
+	/* Set anew: earlier than it was. */
+	loop_timer_after(clock.loop, &clock.timers[0], 5 * MS);
+	assert_true(loop_timer_set(&clock.timers[0]));
+	assert_int_equal(loop_run(clock.loop), 0);
+	assert_string_equal(clock.order, "bcaa");
+	assert_true(clock_ns() - start >= 25 * MS);
+	assert_false(loop_timer_set(&clock.timers[0]));
+	loop_timer_stop(&clock.timers[0]);
+	loop_free(clock.loop);
+}
+
+struct death {
+	struct loop_task task;
+	struct loop_op op;
+	struct loop *loop;
+	_Atomic int error;
+};
+
+/* io_uring itself goes away; whatever is asked for then has somewhere to be written to. */
+static void kill_ring(struct loop_task *task)
+{
+	struct death *death = container_of(task, struct death, task);
+
+	close(death->loop->ring.ring_fd);
+	death->loop->ring.enter_ring_fd = -1;
+	for (unsigned i = 0; i < 100; i++) {
+		struct io_uring_sqe *sqe = loop_sqe(death->loop);
+
+		assert_non_null(sqe);
+		io_uring_prep_nop(sqe);
+		loop_submit(death->loop, sqe, &death->op);
+	}
+}
+
+static void died(void *opaque, int error)
+{
+	((struct death *)opaque)->error = error;
+}
+
+static void tells_that_it_died(void **state)
+{
+	struct death death = {.task.run = kill_ring};
+	const struct loop_thread_options options = {
+		.name = "test", .entries = 8, .died = died, .opaque = &death};
+	struct loop_thread *thread = NULL;
+
+	(void)state;
+	assert_int_equal(loop_thread_start(&thread, &options, NULL), 0);
+	death.loop = loop_thread_loop(thread);
+	loop_post(death.loop, &death.task);
+	loop_thread_quit(thread);
+	assert_true(death.error < 0);
+	loop_thread_stop(thread);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -247,6 +355,8 @@ int main(void)
 		cmocka_unit_test(submits_beyond_its_queue),
 		cmocka_unit_test(ends_a_round_though_work_goes_on),
 		cmocka_unit_test(signals_without_ending_the_wait),
+		cmocka_unit_test(timers_end_in_order),
+		cmocka_unit_test(tells_that_it_died),
 	};
 
 	return cmocka_run_group_tests_name("loop", tests, NULL, NULL);

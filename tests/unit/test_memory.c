@@ -10,6 +10,8 @@
 #include "memory/memory.h"
 
 #include <errno.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 /* Two regions that touch at 64 KiB and one far away. */
 static int set_up(void **state)
@@ -35,15 +37,15 @@ static void gives_pointers_inside_one_region_only(void **state)
 {
 	const struct memory *memory = *state;
 
-	assert_non_null(memory_at(memory, GPA(0), 0x10000));
-	assert_null(memory_at(memory, GPA(0), 0x10001));
-	assert_null(memory_at(memory, GPA(0xffff), 2));
-	assert_non_null(memory_at(memory, GPA(0xffff), 1));
-	assert_null(memory_at(memory, GPA(0x20000), 1));
-	assert_null(memory_at(memory, GPA(0x1000), UINT64_MAX));
-	assert_null(memory_at(memory, GPA(UINT64_MAX), 2));
-	assert_non_null(memory_at(memory, GPA((1ULL << 32) + 0xfff), 1));
-	assert_null(memory_at(memory, GPA((1ULL << 32) + 0xfff), 2));
+	assert_non_null(memory_begin(memory, GPA(0), 0x10000));
+	assert_null(memory_begin(memory, GPA(0), 0x10001));
+	assert_null(memory_begin(memory, GPA(0xffff), 2));
+	assert_non_null(memory_begin(memory, GPA(0xffff), 1));
+	assert_null(memory_begin(memory, GPA(0x20000), 1));
+	assert_null(memory_begin(memory, GPA(0x1000), UINT64_MAX));
+	assert_null(memory_begin(memory, GPA(UINT64_MAX), 2));
+	assert_non_null(memory_begin(memory, GPA((1ULL << 32) + 0xfff), 1));
+	assert_null(memory_begin(memory, GPA((1ULL << 32) + 0xfff), 2));
 }
 
 static void copies_across_touching_regions(void **state)
@@ -59,7 +61,7 @@ static void copies_across_touching_regions(void **state)
 static void copies_all_or_nothing(void **state)
 {
 	struct memory *memory = *state;
-	uint8_t bytes[16] = "xxxxxxxxxxxxxxxx", *end = memory_at(memory, GPA(0x1fff8), 8);
+	uint8_t bytes[16] = "xxxxxxxxxxxxxxxx", *end = memory_begin(memory, GPA(0x1fff8), 8);
 
 	assert_int_equal(memory_write(memory, GPA(0x1fff8), bytes, sizeof(bytes)), -EFAULT);
 	assert_int_equal(end[0], 0);
@@ -100,15 +102,122 @@ static void logs_dirty_pages(void **state)
 	assert_int_equal(memory_write(memory, GPA(0), &byte, 1), 0);
 	assert_int_equal(memory_dirty_start(memory), 0);
 	assert_int_equal(memory_dirty_take(memory, 0), 0);
-	memory_mark_dirty(memory, GPA(0x1fff), 2);
+	memory_wrote(memory, GPA(0x1fff), 2);
 	assert_int_equal(memory_dirty_take(memory, 0), 6);
 	assert_int_equal(memory_dirty_take(memory, 0), 0);
 	/* The second region starts a word of its own. */
 	assert_int_equal(memory_write(memory, GPA(0x10000), &byte, 1), 0);
 	assert_int_equal(memory_dirty_take(memory, 1), 1);
 	assert_int_equal(memory_dirty_take(memory, 1000), 0);
-	memory_mark_dirty(memory, GPA(1ULL << 40), 1);
+	memory_wrote(memory, GPA(1ULL << 40), 1);
 	memory_dirty_stop(memory);
+}
+
+#define FILE_BASE  (1ULL << 33)
+#define FILE_PAGES 4
+
+/* A region with the bytes of a file, 'a' in its first page, 'b' in the next, ... */
+static int add_file(struct memory *memory)
+{
+	uint8_t page[MEMORY_PAGE];
+	int fd = memfd_create("test", 0);
+
+	assert_true(fd >= 0);
+	for (unsigned i = 0; i <= FILE_PAGES; i++) {
+		memset(page, 'a' - 1 + (int)i, sizeof(page));
+		assert_int_equal(write(fd, page, sizeof(page)), sizeof(page));
+	}
+	assert_int_equal(memory_add_file(memory, GPA(FILE_BASE), FILE_PAGES * MEMORY_PAGE, fd,
+				 MEMORY_PAGE, "file", NULL),
+		0);
+	return fd;
+}
+
+static void assert_filled(const struct memory *memory, uint64_t gpa, uint8_t byte)
+{
+	const uint8_t *host = memory_begin(memory, GPA(gpa), MEMORY_PAGE);
+
+	assert_non_null(host);
+	for (unsigned i = 0; i < MEMORY_PAGE; i++)
+		assert_int_equal(host[i], byte);
+}
+
+static void maps_a_file_and_leaves_it_alone(void **state)
+{
+	struct memory *memory = *state;
+	int fd = add_file(memory);
+	uint8_t byte = 'x', in_file;
+
+	assert_filled(memory, FILE_BASE, 'a');
+	assert_filled(memory, FILE_BASE + 3 * MEMORY_PAGE, 'd');
+	assert_int_equal(memory_write(memory, GPA(FILE_BASE), &byte, 1), 0);
+	assert_int_equal(pread(fd, &in_file, 1, MEMORY_PAGE), 1);
+	assert_int_equal(in_file, 'a');
+	close(fd);
+}
+
+/* Whatever lies behind a page, given back it reads as zeroes and nothing comes back. */
+static void discards_to_zeroes(void **state)
+{
+	static const uint64_t bases[] = {0, 0x10000, 1ULL << 32, FILE_BASE};
+	struct memory *memory = *state;
+	uint8_t page[MEMORY_PAGE];
+
+	memset(page, 'y', sizeof(page));
+	close(add_file(memory));
+	assert_int_equal(memory_dirty_start(memory), 0);
+	for (unsigned i = 0; i < 4; i++) {
+		assert_int_equal(memory_write(memory, GPA(bases[i]), page, sizeof(page)), 0);
+		memory_dirty_take(memory, memory_region(memory, i)->first_page / 64);
+		assert_int_equal(memory_discard(memory, GPA(bases[i]), MEMORY_PAGE), 0);
+		assert_filled(memory, bases[i], 0);
+		assert_int_equal(
+			memory_dirty_take(memory, memory_region(memory, i)->first_page / 64), 1);
+	}
+	memory_dirty_stop(memory);
+	assert_filled(memory, FILE_BASE + MEMORY_PAGE, 'b');
+	assert_int_equal(memory_discard(memory, GPA(0xf000), 2 * MEMORY_PAGE), -EFAULT);
+	assert_int_equal(memory_discard(memory, GPA(0x800), MEMORY_PAGE), -EINVAL);
+	assert_int_equal(memory_discard(memory, GPA(1ULL << 40), MEMORY_PAGE), -EFAULT);
+	assert_int_equal(memory_clear(memory), 0);
+	assert_filled(memory, FILE_BASE + MEMORY_PAGE, 0);
+}
+
+static void keeps_pinned_pages(void **state)
+{
+	struct memory *memory = *state;
+	uint8_t *host = memory_begin(memory, GPA(0), 1);
+
+	*host = 1;
+	memory_pin(memory, true);
+	assert_int_equal(memory_discard(memory, GPA(0), MEMORY_PAGE), -EBUSY);
+	assert_int_equal(memory_remove(memory, GPA(0)), -EBUSY);
+	assert_int_equal(
+		memory_add(memory, GPA(1ULL << 40), 0x1000, MEMORY_ANONYMOUS, "x", NULL), -EBUSY);
+	assert_int_equal(memory_clear(memory), 0);
+	assert_int_equal(*host, 0);
+	memory_pin(memory, false);
+	assert_int_equal(memory_remove(memory, GPA(0)), 0);
+}
+
+static void changes_are_new_generations(void **state)
+{
+	struct memory *memory = *state;
+	unsigned before = memory_generation(memory);
+
+	assert_int_equal(memory_remove(memory, GPA(0x10000)), 0);
+	assert_int_not_equal(memory_generation(memory), before);
+	assert_null(memory_begin(memory, GPA(0x10000), 1));
+	assert_non_null(memory_begin(memory, GPA(1ULL << 32), 1));
+	assert_int_equal(memory_remove(memory, GPA(0x10000)), -ENOENT);
+	before = memory_generation(memory);
+	assert_int_equal(
+		memory_add(memory, GPA(0x10000), 0x2000, MEMORY_ANONYMOUS, "again", NULL), 0);
+	assert_int_not_equal(memory_generation(memory), before);
+	/* Numbers of pages do not overlap, and none spans two words of the log. */
+	for (unsigned i = 0; memory_region(memory, i); i++)
+		assert_int_equal(memory_region(memory, i)->first_page % 64, 0);
+	assert_null(memory_region(memory, 3));
 }
 
 int main(void)
@@ -121,6 +230,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(knows_what_overlaps_ram, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(refuses_bad_regions, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(logs_dirty_pages, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(maps_a_file_and_leaves_it_alone, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(discards_to_zeroes, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(keeps_pinned_pages, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(changes_are_new_generations, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests_name("memory", tests, NULL, NULL);

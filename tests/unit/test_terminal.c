@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "machine/terminal.h"
+#include "cli/terminal.h"
 
 #include <fcntl.h>
 #include <stdlib.h>

@@ -74,7 +74,7 @@ static int tear_down(void **state)
 	struct rig *rig = *state;
 
 	if (rig->device) {
-		rig->device->ops->stop(rig->device);
+		fake_stop(rig->device);
 		rig->device->ops->free(rig->device);
 	}
 	assert_int_equal(fake_host_windows(&rig->machine.host), 0);

@@ -388,7 +388,7 @@ static void test_save_restore(void **state)
 	device_rig_up(&rig.rig, ALL, 1);
 	fake_guest_write(&rig.rig.machine, rig.rig.driver.config + 32, 1, 0);
 	assert_int_equal(request(&rig, T_IN, 0, 512), S_OK);
-	rig.rig.device->ops->stop(rig.rig.device);
+	fake_stop(rig.rig.device);
 	state_writer_init(&writer);
 	state_section_begin(&writer, "disk0", 1);
 	rig.rig.device->ops->save(rig.rig.device, &writer);
@@ -397,11 +397,11 @@ static void test_save_restore(void **state)
 	/* Goes on where it was, */
 	assert_int_equal(rig.rig.device->ops->start(rig.rig.device, &err), 0);
 	assert_int_equal(request(&rig, T_IN, 0, 512), S_OK);
-	rig.rig.device->ops->stop(rig.rig.device);
+	fake_stop(rig.rig.device);
 	/* and so does another in a machine with the same memory. */
 	rig_init(&other, false, 1);
 	memcpy(other.rig.machine.ram, rig.rig.machine.ram, FAKE_RAM_SIZE);
-	other.rig.device->ops->stop(other.rig.device);
+	fake_stop(other.rig.device);
 	assert_int_equal(state_reader_init(&reader, writer.bytes, writer.length, &err), 0);
 	assert_int_equal(state_section_next(&reader, &err), 1);
 	assert_int_equal(other.rig.device->ops->restore(other.rig.device, &reader, &err), 0);
@@ -478,7 +478,7 @@ static void test_stop_after_completion(void **state)
 	while (!hold.held)
 		continue;
 	hold.stopping = true;
-	rig.rig.device->ops->stop(rig.rig.device);
+	fake_stop(rig.rig.device);
 	assert_int_equal(status(&rig), S_OK);
 	assert_true(ring_driver_take(&rig.rig.rings[0], &token, &written));
 	rig_free(&rig);

@@ -195,7 +195,7 @@ static void test_last_words(void **state)
 
 		assert_true(driver_await(&rig.rig.rings[TRANSMIT], &token, &written));
 	}
-	rig.rig.device->ops->stop(rig.rig.device);
+	fake_stop(rig.rig.device);
 	expect_text(&rig, (const uint8_t *)"last words", 10);
 	rig_free(&rig);
 }

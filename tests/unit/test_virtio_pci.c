@@ -48,7 +48,7 @@ static void rig_free(struct rig *rig)
 	_Atomic bool freed = false;
 
 	rig->model->freed_flag = &freed;
-	rig->device->ops->stop(rig->device);
+	fake_stop(rig->device);
 	rig->device->ops->free(rig->device);
 	assert_true(freed);
 	assert_int_equal(fake_host_doorbells(&rig->machine.host), 0);
@@ -509,7 +509,7 @@ static void test_stop_and_start(void **state)
 	for (unsigned round = 0; round < 20; round++) {
 		request(&rig, 0);
 		assert_answered(&rig, 0);
-		rig.device->ops->stop(rig.device);
+		fake_stop(rig.device);
 		request(&rig, 1); /* seen after the start */
 		pause_briefly();
 		assert_int_equal(rig.model->activations, rig.model->quiesces);
@@ -547,7 +547,7 @@ static void test_stop_under_kicks(void **state)
 	bring_up(&rig, ALL, 1, true);
 	pthread_create(&thread, NULL, kick_all_the_time, &kicker);
 	for (unsigned round = 0; round < 1000; round++) {
-		rig.device->ops->stop(rig.device);
+		fake_stop(rig.device);
 		rig.device->ops->start(rig.device, &err);
 	}
 	kicker.stop = true;
@@ -593,8 +593,8 @@ static void move_to_another_machine(uint64_t features)
 	}
 	fake_guest_write(&from.machine, from.driver.config, 4, 0xabcd);
 	move_bar(&from, 0, 0xc8000000);
-	from.device->ops->stop(from.device);
-	to.device->ops->stop(to.device);
+	fake_stop(from.device);
+	fake_stop(to.device);
 	request(&from, 1); /* under way */
 	save(&from, &writer);
 	memcpy(to.machine.ram, from.machine.ram, FAKE_RAM_SIZE);
@@ -636,7 +636,7 @@ static void test_damaged_state(void **state)
 	bring_up(&rig, ALL, 2, true);
 	request(&rig, 0);
 	assert_answered(&rig, 0);
-	rig.device->ops->stop(rig.device);
+	fake_stop(rig.device);
 	save(&rig, &writer);
 	for (size_t at = 26; at + 40 < writer.length; at++) {
 		state_writer_init(&changed);

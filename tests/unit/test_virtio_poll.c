@@ -56,7 +56,7 @@ static void rig_init(struct rig *rig, uint64_t features)
 
 static void rig_free(struct rig *rig)
 {
-	rig->device->ops->stop(rig->device);
+	fake_stop(rig->device);
 	rig->device->ops->free(rig->device);
 	fake_machine_free(&rig->machine);
 }
@@ -166,7 +166,7 @@ static void stops_and_goes_on(void **state)
 	for (unsigned i = 0; i < 200; i++) {
 		offer_and_kick(&rig, 0);
 		await_answer(&rig, 0);
-		rig.device->ops->stop(rig.device);
+		fake_stop(rig.device);
 		offer_and_kick(&rig, 1);
 		assert_int_equal(rig.model->activations, rig.model->quiesces);
 		rig.device->ops->start(rig.device, &err);

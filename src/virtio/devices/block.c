@@ -175,6 +175,11 @@ static void quiesce(struct virtio_device *device)
 		finish_quiesce(disk);
 }
 
+static void hurry(struct virtio_device *device)
+{
+	block_cancel(disk_of(device)->block);
+}
+
 static void save(struct virtio_device *device, struct state_writer *writer)
 {
 	const struct disk *disk = disk_of(device);
@@ -242,6 +247,7 @@ static const struct virtio_ops disk_ops = {
 	.activate = activate,
 	.kick = kick,
 	.quiesce = quiesce,
+	.hurry = hurry,
 	.config_read = config_read,
 	.config_write = config_write,
 	.save = save,

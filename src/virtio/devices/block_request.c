@@ -79,8 +79,8 @@ static void retract_data(struct disk_request *request)
 	const struct virtqueue_chain *chain = &request->chain;
 
 	for (unsigned i = 0; i < chain->writable; i++)
-		memory_mark_dirty_host(request->queue->disk->virtio.memory,
-			chain->segments[i].iov_base, chain->segments[i].iov_len);
+		memory_end(request->queue->disk->virtio.memory, chain->segments[i].iov_base,
+			chain->segments[i].iov_len);
 	if (chain->writable)
 		request->written = 0;
 }
@@ -94,7 +94,7 @@ static void complete(struct disk_request *request, uint8_t status)
 		retract_data(request);
 	}
 	*request->status = status;
-	memory_mark_dirty_host(queue->disk->virtio.memory, request->status, 1);
+	memory_end(queue->disk->virtio.memory, request->status, 1);
 	virtqueue_push(queue->queue, &request->chain, request->written);
 	queue->pushed = true;
 	request->next = queue->free;

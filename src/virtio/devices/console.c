@@ -59,7 +59,7 @@ static int activate(struct virtio_device *device)
 	struct console *console = console_of(device);
 
 	console->active = true;
-	console->output.dead = false;
+	console_output_start(console);
 	console_input_start(console);
 	return 0;
 }
@@ -84,6 +84,32 @@ static void quiesce(struct virtio_device *device)
 	console_try_finish_quiesce(console);
 }
 
+static void reset(struct virtio_device *device)
+{
+	/* Of the chain that was put back, should there be one, nothing is left. */
+	console_of(device)->output.taken = 0;
+}
+
+static void save(struct virtio_device *device, struct state_writer *writer)
+{
+	struct console *console = console_of(device);
+
+	console_output_save(&console->output, writer);
+	console_input_save(&console->input, writer);
+}
+
+static int restore(struct virtio_device *device, struct state_reader *reader, struct error *err)
+{
+	struct console *console = console_of(device);
+	int ret = console_output_restore(&console->output, reader);
+
+	if (ret == 0)
+		ret = console_input_restore(&console->input, reader);
+	if (ret < 0)
+		return error_set(err, EINVAL, "%s: saved console is broken", device->name);
+	return 0;
+}
+
 static void stats(struct virtio_device *device, struct stats_sink *sink)
 {
 	const struct console *console = console_of(device);
@@ -104,11 +130,14 @@ static const struct virtio_ops console_ops = {
 	.id = DEVICE_CONSOLE,
 	.class_code = CLASS_CONSOLE,
 	.features = features,
+	.reset = reset,
 	.activate = activate,
 	.kick = kick,
 	.quiesce = quiesce,
 	.config_read = config_read,
 	.config_write = config_write,
+	.save = save,
+	.restore = restore,
 	.stats = stats,
 	.free = console_free,
 };
@@ -144,4 +173,9 @@ void virtio_console_resize(struct device *device, uint16_t columns, uint16_t row
 size_t virtio_console_input(struct device *device, const void *bytes, size_t length)
 {
 	return console_input_put(console_of(virtio_pci_model(device)), bytes, length);
+}
+
+void virtio_console_flush(struct device *device)
+{
+	console_output_finish(console_of(virtio_pci_model(device)));
 }

@@ -181,3 +181,26 @@ void console_input_stop(struct console *console)
 	io_uring_prep_cancel(sqe, &input->op, 0);
 	loop_submit(console->virtio.io, sqe, &input->cancel);
 }
+
+void console_input_save(struct console_input *input, struct state_writer *writer)
+{
+	pthread_mutex_lock(&input->lock);
+	state_put_u16(writer, (uint16_t)input->length);
+	for (size_t i = 0; i < input->length; i++)
+		state_put_u8(writer, input->ring[(input->start + i) % sizeof(input->ring)]);
+	pthread_mutex_unlock(&input->lock);
+}
+
+int console_input_restore(struct console_input *input, struct state_reader *reader)
+{
+	const size_t length = state_get_u16(reader);
+
+	if (length > sizeof(input->ring))
+		return -EINVAL;
+	pthread_mutex_lock(&input->lock);
+	state_get_bytes(reader, input->ring, length);
+	input->start = 0;
+	input->length = reader->failed ? 0 : length;
+	pthread_mutex_unlock(&input->lock);
+	return 0;
+}

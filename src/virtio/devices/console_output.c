@@ -3,10 +3,12 @@
 #include "virtio/devices/console_private.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <unistd.h>
 
-#define PATIENCE_NS (500L * 1000 * 1000)
+#define PATIENCE_NS 100000000ULL
+#define FINISH_MS   200
 
 static void write_done(struct loop_op *op, int32_t res, uint32_t flags);
 static void poll_done(struct loop_op *op, int32_t res, uint32_t flags);
@@ -14,6 +16,21 @@ static void poll_done(struct loop_op *op, int32_t res, uint32_t flags);
 static struct console *console_of_output(struct console_output *output)
 {
 	return container_of(output, struct console, output);
+}
+
+/* Past the loop, with a little patience for each time that the reader takes nothing. */
+static void write_within(int fd, const uint8_t *bytes, size_t length)
+{
+	struct pollfd poll_fd = {.fd = fd, .events = POLLOUT};
+
+	while (length && poll(&poll_fd, 1, FINISH_MS) > 0 && (poll_fd.revents & POLLOUT)) {
+		ssize_t sent = write(fd, bytes, min_u64(length, PIPE_BUF));
+
+		if (sent <= 0)
+			return;
+		bytes += sent;
+		length -= (size_t)sent;
+	}
 }
 
 static void submit(struct console_output *output, struct io_uring_sqe *sqe, struct loop_op *op,
@@ -46,7 +63,7 @@ static void issue_poll(struct console_output *output)
 
 static void start_writing(struct console_output *output)
 {
-	if (output->writing || output->buffers[output->filling].length == 0)
+	if (output->writing || output->stopping || output->buffers[output->filling].length == 0)
 		return;
 	output->filling = !output->filling;
 	output->sent = 0;
@@ -69,31 +86,14 @@ static void ignore_done(struct loop_op *op, int32_t res, uint32_t flags)
 	console_try_finish_quiesce(console_of_output(output));
 }
 
-static void timeout_done(struct loop_op *op, int32_t res, uint32_t flags)
+/* The reader takes nothing: what is being written waits here until the device goes on. */
+static void lost_patience(struct loop_timer *timer)
 {
-	struct console_output *output = container_of(op, struct console_output, timeout);
-	struct io_uring_sqe *sqe;
+	struct console_output *output = container_of(timer, struct console_output, patience);
+	struct io_uring_sqe *sqe = loop_sqe(console_of_output(output)->virtio.io);
 
-	output->in_flight--;
-	output->timing = false;
-	if (res == -ETIME && output->writing) {
-		output->dead = true;
-		sqe = loop_sqe(console_of_output(output)->virtio.io);
-		io_uring_prep_cancel(sqe, &output->op, 0);
-		submit(output, sqe, &output->cancel, ignore_done);
-	}
-	console_try_finish_quiesce(console_of_output(output));
-}
-
-static void stop_timer(struct console_output *output)
-{
-	struct io_uring_sqe *sqe;
-
-	if (!output->timing || output->writing)
-		return;
-	output->timing = false;
-	sqe = loop_sqe(console_of_output(output)->virtio.io);
-	io_uring_prep_timeout_remove(sqe, (uint64_t)(uintptr_t)&output->timeout, 0);
+	output->stopping = true;
+	io_uring_prep_cancel(sqe, &output->op, 0);
 	submit(output, sqe, &output->cancel, ignore_done);
 }
 
@@ -126,6 +126,7 @@ static bool finish_chain(struct console *console)
 	counter_add(&console->bytes_out, output->chain.readable_bytes);
 	virtqueue_push(&console->virtio.queues[CONSOLE_TRANSMIT], &output->chain, 0);
 	output->pending = false;
+	output->taken = 0;
 	return true;
 }
 
@@ -135,7 +136,7 @@ static bool next_chain(struct console *console)
 	struct virtqueue *queue = &console->virtio.queues[CONSOLE_TRANSMIT];
 	int ret;
 
-	if (console->quiescing || queue->broken)
+	if (console->quiescing || !console->active || queue->broken)
 		return false;
 	output->chain.segments = output->segments;
 	output->chain.capacity = CONSOLE_SEGMENTS;
@@ -143,7 +144,8 @@ static bool next_chain(struct console *console)
 	if (ret < 0)
 		virtio_needs_reset(&console->virtio, queue->fault);
 	output->pending = ret > 0;
-	output->taken = 0;
+	if (output->pending)
+		output->taken = min_u64(output->taken, output->chain.readable_bytes);
 	return ret > 0;
 }
 
@@ -172,25 +174,30 @@ void console_transmit(struct console *console)
 	virtio_interrupt(&console->virtio, &console->virtio.queues[CONSOLE_TRANSMIT]);
 }
 
-static void written(struct console_output *output, int32_t res)
+static void wrote(struct console_output *output, size_t bytes)
 {
 	struct console_buffer *buffer = &output->buffers[!output->filling];
 
-	if (output->dead || (res <= 0 && res != -EINTR && res != -EAGAIN)) {
+	output->sent += bytes;
+	if (output->sent < buffer->length) {
+		if (!output->stopping)
+			issue_write(output);
+		return;
+	}
+	buffer->length = 0;
+	output->writing = false;
+}
+
+static void written(struct console_output *output, int32_t res)
+{
+	if (res > 0) {
+		wrote(output, (size_t)res);
+	} else if (res == -EINTR || res == -EAGAIN || res == -ECANCELED) {
+		if (!output->stopping)
+			(res == -EAGAIN ? issue_poll : issue_write)(output);
+	} else {
 		output->dead = true;
 		discard(output);
-	} else if (res == -EINTR) {
-		issue_write(output);
-	} else if (res == -EAGAIN) {
-		issue_poll(output);
-	} else {
-		output->sent += (size_t)res;
-		if (output->sent < buffer->length) {
-			issue_write(output);
-			return;
-		}
-		buffer->length = 0;
-		output->writing = false;
 	}
 }
 
@@ -203,8 +210,6 @@ static void write_done(struct loop_op *op, int32_t res, uint32_t flags)
 	written(output, res);
 	if (!output->writing)
 		console_transmit(console);
-	if (console->quiescing)
-		stop_timer(output);
 	console_try_finish_quiesce(console);
 }
 
@@ -213,33 +218,97 @@ static void poll_done(struct loop_op *op, int32_t res, uint32_t flags)
 	struct console_output *output = container_of(op, struct console_output, op);
 
 	output->in_flight--;
-	if (output->dead || (res < 0 && res != -EINTR)) {
+	if (res < 0 && res != -EINTR && res != -ECANCELED) {
 		output->dead = true;
 		discard(output);
 		console_transmit(console_of_output(output));
-	} else {
+	} else if (!output->stopping) {
 		issue_write(output);
 	}
 	console_try_finish_quiesce(console_of_output(output));
 }
 
+void console_output_start(struct console *console)
+{
+	struct console_output *output = &console->output;
+
+	output->dead = output->stopping = false;
+	output->patience.expired = lost_patience;
+	if (output->writing)
+		issue_write(output);
+	else
+		start_writing(output);
+}
+
 void console_output_stop(struct console *console)
 {
 	struct console_output *output = &console->output;
-	struct io_uring_sqe *sqe;
 
-	if (!output->writing || output->timing)
-		return;
-	output->timing = true;
-	output->patience.tv_nsec = PATIENCE_NS;
-	sqe = loop_sqe(console->virtio.io);
-	io_uring_prep_timeout(sqe, &output->patience, 0, 0);
-	submit(output, sqe, &output->timeout, timeout_done);
+	/* The guest gets its buffers back; what is copied of this one is not copied again. */
+	if (output->pending)
+		virtqueue_unpop(&console->virtio.queues[CONSOLE_TRANSMIT], &output->chain);
+	output->pending = false;
+	if (output->in_flight)
+		loop_timer_after(console->virtio.io, &output->patience, PATIENCE_NS);
 }
 
-bool console_output_idle(const struct console *console)
+bool console_output_idle(struct console *console)
 {
-	return console->output.in_flight == 0 && !console->output.pending;
+	if (console->output.in_flight)
+		return false;
+	loop_timer_stop(&console->output.patience);
+	return true;
+}
+
+void console_output_finish(struct console *console)
+{
+	struct console_output *output = &console->output;
+	struct console_buffer *first = &output->buffers[!output->filling];
+
+	if (output->writing)
+		write_within(output->fd, first->bytes + output->sent, first->length - output->sent);
+	write_within(output->fd, output->buffers[output->filling].bytes,
+		output->buffers[output->filling].length);
+	discard(output);
+}
+
+void console_output_save(const struct console_output *output, struct state_writer *writer)
+{
+	const struct console_buffer *first = &output->buffers[!output->filling];
+	const struct console_buffer *second = &output->buffers[output->filling];
+	size_t rest = output->writing ? first->length - output->sent : 0;
+
+	state_put_u32(writer, (uint32_t)rest);
+	state_put_bytes(writer, first->bytes + output->sent, rest);
+	state_put_u32(writer, (uint32_t)second->length);
+	state_put_bytes(writer, second->bytes, second->length);
+	state_put_u64(writer, output->taken);
+}
+
+static int restore_buffer(struct console_buffer *buffer, struct state_reader *reader)
+{
+	buffer->length = state_get_u32(reader);
+	if (buffer->length > sizeof(buffer->bytes)) {
+		buffer->length = 0;
+		return -EINVAL;
+	}
+	state_get_bytes(reader, buffer->bytes, buffer->length);
+	return 0;
+}
+
+int console_output_restore(struct console_output *output, struct state_reader *reader)
+{
+	int ret;
+
+	discard(output);
+	ret = restore_buffer(&output->buffers[!output->filling], reader);
+	if (ret == 0)
+		ret = restore_buffer(&output->buffers[output->filling], reader);
+	output->taken = state_get_u64(reader);
+	output->writing = output->buffers[!output->filling].length > 0;
+	if (ret < 0)
+		discard(output);
+	return ret;
 }
 
 void console_emergency(const struct console *console, char character)

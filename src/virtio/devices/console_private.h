@@ -30,14 +30,15 @@ struct console_output {
 	int fd;
 	bool dead; /* the descriptor failed: what the guest says is thrown away */
 	bool writing;
-	struct loop_op op, timeout, cancel;
-	struct __kernel_timespec patience;
-	unsigned in_flight; /* operations on the loop */
-	bool timing;
-	size_t sent; /* of the buffer being written */
+	struct loop_op op, cancel;
+	struct loop_timer patience; /* while coming to rest: a slow reader gets this much time */
+	unsigned in_flight;         /* operations on the loop */
+	bool stopping;              /* nothing more is begun */
+	size_t sent;                /* of the buffer being written */
 	unsigned filling;
 	struct console_buffer buffers[2];
-	/* A chain of which @taken bytes were copied when the buffers became full. */
+	/* A chain of which @taken bytes were copied when the buffers became full; when it was put
+	 * back into the ring, what is to be left out of the next one. */
 	bool pending;
 	uint64_t taken;
 	struct virtqueue_chain chain;
@@ -74,9 +75,14 @@ void console_try_finish_quiesce(struct console *console);
 
 /* console_output.c; I/O loop. */
 void console_transmit(struct console *console);
-/* Waits for a while until what the guest said is written, then gives up. */
+void console_output_start(struct console *console);
+/* Waits for a moment until what the guest said is written; the rest is kept for later. */
 void console_output_stop(struct console *console);
-bool console_output_idle(const struct console *console);
+void console_output_save(const struct console_output *output, struct state_writer *writer);
+int console_output_restore(struct console_output *output, struct state_reader *reader);
+bool console_output_idle(struct console *console);
+/* Main thread, at rest, at the very end: what is still kept is written, with a little patience. */
+void console_output_finish(struct console *console);
 /* Any thread: one character past everything, if the descriptor takes it now. */
 void console_emergency(const struct console *console, char character);
 
@@ -87,5 +93,7 @@ void console_input_stop(struct console *console);
 void console_input_task(struct loop_task *task);
 /* Any thread. */
 size_t console_input_put(struct console *console, const void *bytes, size_t length);
+void console_input_save(struct console_input *input, struct state_writer *writer);
+int console_input_restore(struct console_input *input, struct state_reader *reader);
 
 #endif

@@ -16,13 +16,13 @@
 #define REQUEST_MAX  65536U
 #define ROUND_MAX    (4 * REQUEST_MAX)
 #define ROUND_CHAINS 64
+#define RETRY_NS     100000000ULL
 
 struct entropy {
 	struct virtio_device virtio;
 	struct loop_task again;
-	struct loop_op retry; /* a timer, while the host itself has no entropy yet */
-	struct __kernel_timespec delay;
-	bool again_posted, retry_armed, quiescing;
+	struct loop_timer retry; /* while the host itself has no entropy yet */
+	bool again_posted, quiescing;
 	_Atomic uint64_t requests, bytes;
 };
 
@@ -43,7 +43,7 @@ static uint64_t config_read(struct virtio_device *device, unsigned offset, unsig
 
 static void try_finish_quiesce(struct entropy *entropy)
 {
-	if (!entropy->quiescing || entropy->again_posted || entropy->retry_armed)
+	if (!entropy->quiescing || entropy->again_posted)
 		return;
 	entropy->quiescing = false;
 	virtio_quiesced(&entropy->virtio);
@@ -70,27 +70,9 @@ static int64_t fill(const struct virtqueue_chain *chain)
 
 static void process(struct entropy *entropy);
 
-static void retry_done(struct loop_op *op, int32_t res, uint32_t flags)
+static void retry(struct loop_timer *timer)
 {
-	struct entropy *entropy = container_of(op, struct entropy, retry);
-
-	entropy->retry_armed = false;
-	process(entropy);
-	try_finish_quiesce(entropy);
-}
-
-static void retry_later(struct entropy *entropy)
-{
-	struct io_uring_sqe *sqe;
-
-	if (entropy->retry_armed)
-		return;
-	entropy->retry_armed = true;
-	entropy->retry.done = retry_done;
-	entropy->delay.tv_nsec = 100 * 1000 * 1000;
-	sqe = loop_sqe(entropy->virtio.io);
-	io_uring_prep_timeout(sqe, &entropy->delay, 0, 0);
-	loop_submit(entropy->virtio.io, sqe, &entropy->retry);
+	process(container_of(timer, struct entropy, retry));
 }
 
 static void process_again(struct loop_task *task)
@@ -128,7 +110,7 @@ static void process(struct entropy *entropy)
 
 		if (filled < 0) {
 			virtqueue_unpop(queue, &chain);
-			retry_later(entropy);
+			loop_timer_after(entropy->virtio.io, &entropy->retry, RETRY_NS);
 			break;
 		}
 		given += (uint64_t)filled;
@@ -138,7 +120,7 @@ static void process(struct entropy *entropy)
 	counter_add(&entropy->bytes, given);
 	if (ret < 0)
 		virtio_needs_reset(&entropy->virtio, queue->fault);
-	else if (ret > 0 && !entropy->retry_armed)
+	else if (ret > 0 && !loop_timer_set(&entropy->retry))
 		continue_later(entropy);
 	virtio_interrupt(&entropy->virtio, queue);
 }
@@ -158,7 +140,7 @@ static void quiesce(struct virtio_device *device)
 	struct entropy *entropy = entropy_of(device);
 
 	entropy->quiescing = true;
-	/* At most the tenth of a second that a retry takes. */
+	loop_timer_stop(&entropy->retry);
 	try_finish_quiesce(entropy);
 }
 
@@ -193,6 +175,7 @@ int virtio_entropy_new(struct device **device, const char *name, bool packed, st
 
 	if (!entropy)
 		return error_errno(err, ENOMEM, "%s", name);
+	entropy->retry.expired = retry;
 	entropy->virtio.ops = &entropy_ops;
 	entropy->virtio.queue_count = 1;
 	entropy->virtio.queue_size_max = QUEUE_SIZE;

@@ -189,7 +189,9 @@ static bool hands_over(struct virtio_device *device, unsigned index)
 {
 	const struct nic *nic = nic_of(device);
 
-	return nic->vhosts && virtio_msix_on(device) && index < control_index(nic);
+	/* The kernel's writes are in no log. */
+	return nic->vhosts && virtio_msix_on(device) && index < control_index(nic) &&
+	       !memory_is_logged(device->memory);
 }
 
 static bool any_handed_over(struct nic *nic)
@@ -271,6 +273,27 @@ static void save(struct virtio_device *device, struct state_writer *writer)
 	state_put_u16(writer, (uint16_t)nic->pairs);
 	state_put_bool(writer, nic->guest_offloads_set);
 	state_put_u64(writer, nic->guest_offloads);
+	state_put_u16(writer, (uint16_t)nic->pairs_max);
+	for (unsigned i = 0; i < nic->pairs_max; i++) {
+		state_put_u32(writer, nic->own[i].held);
+		state_put_bytes(writer, nic->own[i].frame, nic->own[i].held);
+	}
+}
+
+/* Frames that were taken from the network and wait for buffers. */
+static int restore_held(struct nic *nic, struct state_reader *reader)
+{
+	if (state_get_u16(reader) != nic->pairs_max)
+		return -EINVAL;
+	for (unsigned i = 0; i < nic->pairs_max; i++) {
+		uint32_t held = state_get_u32(reader);
+
+		if (held > NET_FRAME_MAX || (held && held < NIC_FRAME_MIN))
+			return -EINVAL;
+		state_get_bytes(reader, nic->own[i].frame, held);
+		nic->own[i].held = reader->failed ? 0 : held;
+	}
+	return 0;
 }
 
 static int restore(struct virtio_device *device, struct state_reader *reader, struct error *err)
@@ -288,6 +311,8 @@ static int restore(struct virtio_device *device, struct state_reader *reader, st
 		return error_set(err, EINVAL, "%s: was saved with %u queue pairs, has %u",
 			device->name, pairs, nic->pairs_max);
 	nic->pairs = pairs;
+	if (restore_held(nic, reader) < 0)
+		return error_set(err, EINVAL, "%s: saved frames are broken", device->name);
 	return 0;
 }
 

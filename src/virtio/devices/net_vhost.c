@@ -34,12 +34,13 @@ void nic_vhost_close(struct nic *nic)
 static int set_memory(struct vhost *vhost, const struct memory *memory)
 {
 	struct vhost_region regions[MEMORY_MAX_REGIONS];
+	const struct memory_region *region;
+	unsigned count = 0;
 
-	for (unsigned i = 0; i < memory->count; i++)
-		regions[i] = (struct vhost_region){.guest = memory->regions[i].base.value,
-			.size = memory->regions[i].size,
-			.host = memory->regions[i].host};
-	return vhost_set_memory(vhost, regions, memory->count);
+	for (; (region = memory_region(memory, count)); count++)
+		regions[count] = (struct vhost_region){
+			.guest = region->base.value, .size = region->size, .host = region->host};
+	return vhost_set_memory(vhost, regions, count);
 }
 
 static struct vhost_ring ring_of(struct nic *nic, const struct virtqueue *queue)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What this process costs in memory, guest RAM apart, as /proc/self/smaps tells it. */
-#ifndef DUET_MACHINE_FOOTPRINT_H
-#define DUET_MACHINE_FOOTPRINT_H
+#ifndef DUET_CLI_FOOTPRINT_H
+#define DUET_CLI_FOOTPRINT_H
 
 #include "memory/memory.h"
 

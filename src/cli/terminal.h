@@ -3,8 +3,8 @@
  * The user's terminal as the guest's console: raw mode while the machine runs, Ctrl-A as the escape
  * (x ends the machine, Ctrl-A sends itself, h tells). Main thread.
  */
-#ifndef DUET_MACHINE_TERMINAL_H
-#define DUET_MACHINE_TERMINAL_H
+#ifndef DUET_CLI_TERMINAL_H
+#define DUET_CLI_TERMINAL_H
 
 #include "base/loop.h"
 

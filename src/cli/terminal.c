@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "machine/terminal.h"
+#include "cli/terminal.h"
 
 #include "base/checked.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "machine/footprint.h"
+#include "cli/footprint.h"
 
 #include "base/cleanup.h"
 
@@ -15,10 +15,12 @@
 
 static bool is_guest(const struct memory *memory, unsigned long start)
 {
-	for (unsigned i = 0; i < memory->count; i++) {
-		unsigned long host = (unsigned long)memory->regions[i].host;
+	const struct memory_region *region;
 
-		if (start >= host && start - host < memory->regions[i].size)
+	for (unsigned i = 0; (region = memory_region(memory, i)); i++) {
+		unsigned long host = (unsigned long)region->host;
+
+		if (start >= host && start - host < region->size)
 			return true;
 	}
 	return false;

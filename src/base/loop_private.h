@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What loop.c (operations, watches, tasks), loop_run.c (rounds) and loop_timer.c share. */
+#ifndef DUET_BASE_LOOP_PRIVATE_H
+#define DUET_BASE_LOOP_PRIVATE_H
+
+#include "base/loop.h"
+#include "base/poll_window.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct loop {
+	struct io_uring ring;
+	struct loop_watch wake; /* on the eventfd that loop_post() signals */
+	int wake_fd;
+	int error; /* io_uring failed for good: a negative errno */
+	_Atomic bool stop;
+	_Atomic bool running;
+	pthread_mutex_t lock; /* for the task list, which other threads append to */
+	struct loop_task *first, **last;
+	struct loop_hook *hooks;
+	struct loop_poller *pollers;
+	struct poll_window window;
+	struct loop_timer *timers; /* the earliest first */
+	/* Entries that the full queue had no room for while the kernel took none. */
+	struct io_uring_sqe *waiting;
+	unsigned waiting_count, waiting_capacity;
+	struct io_uring_sqe nowhere; /* for entries of a loop that has failed */
+};
+
+/* EINTR: a signal; EBUSY and EAGAIN: the completion queue has to be emptied first. */
+static inline bool loop_fatal(int ret)
+{
+	return ret < 0 && ret != -EINTR && ret != -EBUSY && ret != -EAGAIN;
+}
+
+/* loop.c */
+void loop_run_tasks(struct loop *loop);
+/* Entries that wait go into the queue as far as it has room. */
+void loop_queue_waiting(struct loop *loop);
+
+/* loop_timer.c */
+/* Nanoseconds until the first timer ends, 0 when one has; false: there is none. */
+bool loop_timers_wait(const struct loop *loop, uint64_t now, uint64_t *wait);
+/* Calls those that have ended. */
+void loop_timers_expire(struct loop *loop, uint64_t now);
+
+#endif

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/session.h"
+
+#include "base/checked.h"
+#include "base/log.h"
+#include "cli/footprint.h"
+#include "cli/report.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+/* Operations between two waits of the loop: signals, the terminal. */
+#define LOOP_ENTRIES 16
+
+static const int exit_statuses[] = {
+	[MACHINE_POWERED_OFF] = 0,
+	[MACHINE_RESET] = 0,
+	[MACHINE_PANICKED] = 3,
+	[MACHINE_TRIPLE_FAULT] = 3,
+	[MACHINE_KILLED] = 4,
+	[MACHINE_FAILED] = 1,
+};
+
+static void changed(void *opaque, enum machine_state state)
+{
+	struct session *session = opaque;
+
+	if (state == MACHINE_ENDED)
+		loop_stop(session->loop);
+}
+
+static void room(void *opaque)
+{
+	struct session *session = opaque;
+
+	if (session->typing)
+		terminal_pump(&session->terminal);
+}
+
+static size_t typed(void *opaque, const void *bytes, size_t length)
+{
+	const struct session *session = opaque;
+
+	return machine_type(session->machine, bytes, length);
+}
+
+static void end_typed(void *opaque)
+{
+	const struct session *session = opaque;
+
+	machine_kill(session->machine, "ended by Ctrl-A x");
+}
+
+static const struct terminal_events terminal_events = {.typed = typed, .end = end_typed};
+
+/* The first asks the guest to power off, the second ends it. */
+static void ask_to_end(struct session *session)
+{
+	if (session->asked_to_end++ > 0)
+		machine_kill(session->machine, "ended by a second signal");
+	else if (machine_press_power(session->machine))
+		log_info("asked the guest to power off; a second signal ends it at once");
+	else
+		log_warning("the guest does not listen to its power button (yet); a second signal "
+			    "ends it at once");
+}
+
+static void resize_console(struct session *session)
+{
+	struct winsize size;
+
+	if (ioctl(STDIN_FILENO, TIOCGWINSZ, &size) == 0)
+		machine_resize_console(session->machine, size.ws_col, size.ws_row);
+}
+
+static void write_report(struct session *session)
+{
+	const char *path = machine_config(session->machine)->stats;
+	struct error err = {0};
+
+	if (!path)
+		return;
+	if (report_write(session->machine, path, &err) < 0)
+		log_error("%s", err.text);
+	/* The writer of JSON is not needed again soon. */
+	footprint_trim();
+}
+
+static void take_signal(void *opaque, int number)
+{
+	struct session *session = opaque;
+
+	switch (number) {
+	case SIGTERM:
+	case SIGINT:
+	case SIGHUP:
+		ask_to_end(session);
+		break;
+	case SIGUSR1:
+		write_report(session);
+		break;
+	case SIGWINCH:
+		resize_console(session);
+		break;
+	case SIGCONT:
+		machine_continued(session->machine);
+		terminal_resume(&session->terminal);
+		break;
+	default:
+		break;
+	}
+}
+
+int session_open(struct session *session, const struct machine_config *config, struct error *err)
+{
+	struct machine_owner owner = {
+		.output = STDOUT_FILENO, .changed = changed, .room = room, .opaque = session};
+	int ret;
+
+	*session = (struct session){.signals.fd = -1};
+	ret = loop_new(&session->loop, LOOP_ENTRIES, err);
+	if (ret < 0)
+		return ret;
+	owner.loop = session->loop;
+	return machine_new(&session->machine, config, &owner, err);
+}
+
+int session_run(struct session *session, struct error *err)
+{
+	int ret = signals_watch(&session->signals, session->loop, take_signal, session, err);
+
+	if (ret == 0)
+		ret = machine_start(session->machine, err);
+	if (ret < 0)
+		return ret;
+	session->typing = true;
+	terminal_start(&session->terminal, session->loop, STDIN_FILENO, &terminal_events, session);
+	footprint_trim();
+	ret = loop_run(session->loop);
+	session->typing = false;
+	terminal_stop(&session->terminal);
+	signals_unwatch(&session->signals);
+	return ret < 0 ? error_errno(err, -ret, "main loop: io_uring") : 0;
+}
+
+int session_status(const struct session *session, struct error *err)
+{
+	const char *why;
+	enum machine_end end = machine_outcome(session->machine, &why);
+
+	if (end != MACHINE_POWERED_OFF && end != MACHINE_RESET)
+		error_set(err, ECANCELED, "%s", why);
+	return exit_statuses[end];
+}
+
+void session_close(struct session *session)
+{
+	bool stuck = session->machine && machine_is_stuck(session->machine);
+
+	signals_unwatch(&session->signals);
+	machine_free(session->machine);
+	/* A stuck machine may still post to it. */
+	if (!stuck)
+		loop_free(session->loop);
+}

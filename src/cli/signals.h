@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The process's signals, through the main loop. Main thread. */
+#ifndef DUET_CLI_SIGNALS_H
+#define DUET_CLI_SIGNALS_H
+
+#include "base/loop.h"
+
+struct signals {
+	struct loop_watch watch;
+	int fd; /* -1: not watched */
+	void (*taken)(void *opaque, int number);
+	void *opaque;
+};
+
+/* SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGWINCH and SIGCONT come only by signals_watch() from now on,
+ * in this thread and those that it starts. Writing where nobody reads is an error, not a signal. */
+void signals_block(void);
+/* @taken is called on the loop for each signal. */
+int signals_watch(struct signals *signals, struct loop *loop,
+	void (*taken)(void *opaque, int number), void *opaque, struct error *err);
+/* Safe to call twice and without a watch (fd -1). */
+void signals_unwatch(struct signals *signals);
+
+#endif

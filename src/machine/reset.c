@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reset in place: the process, its descriptors, back ends and counters stay; what the guest sees is
+ * as at power-on, and its kernel is loaded from the files that were opened then.
+ */
+#include "machine/internal.h"
+
+#include <errno.h>
+
+/* DMA and interrupts end before the memory they may reach is given away. */
+static void reset_devices(struct machine *machine)
+{
+	for (struct device *device = machine->devices; device; device = device->next)
+		if (device->ops->reset)
+			device->ops->reset(device);
+	pci_bus_reset(machine->pci);
+}
+
+/* KVM writes to guest memory as the guest told each vCPU: no longer, from here on. */
+static int reset_vcpus(struct machine *machine, struct error *err)
+{
+	int ret = kvm_vm_make_fresh(machine->vm, machine->fresh, err);
+
+	for (unsigned i = 0; ret == 0 && i < machine->config.cpus; i++)
+		ret = kvm_vcpu_make_fresh(machine->vcpus[i].kvm, machine->fresh, err);
+	return ret;
+}
+
+int machine_reset(struct machine *machine, struct error *err)
+{
+	int ret;
+
+	if (!machine->kernel)
+		return error_set(err, ENOENT,
+			"the guest resets, and its kernel is not on this host: start it anew with "
+			"--kernel");
+	reset_devices(machine);
+	ret = reset_vcpus(machine, err);
+	if (ret < 0)
+		return ret;
+	ret = memory_clear(&machine->memory);
+	if (ret < 0)
+		return error_errno(err, -ret, "reset: guest memory");
+	ret = machine_load_kernel(machine, err);
+	return ret < 0 ? ret : machine_boot_vcpus(machine, err);
+}
