@@ -27,7 +27,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (at)
 			*at++ = 0;
 	}
-	if (run_options_parse(&options, count, args, NULL, &err) == 0 && !options.help)
+	if (run_options_parse(&options, count, args, &err) == 0 && !options.help)
 		machine_cmdline(&options.config, 2600000, line, sizeof(line), &err);
 	else if (!options.help && !err.text[0])
 		abort(); /* refused without a word */

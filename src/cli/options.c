@@ -2,253 +2,181 @@
 #include "cli/options.h"
 
 #include "base/checked.h"
-#include "cli/size.h"
 #include "cli/suboptions.h"
-#include "x86/cpu.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define MEMORY_MIN (16ULL << 20)
-#define MEMORY_MAX (1ULL << 40)
+static const char *const log_words[] = {"error", "warning", "info", "debug", NULL};
 
-static int set_kernel(struct run_options *options, const char *value, struct error *err)
-{
-	(void)err;
-	options->config.kernel = value;
-	return 0;
-}
-
-static int set_initrd(struct run_options *options, const char *value, struct error *err)
-{
-	(void)err;
-	options->config.initrd = value;
-	return 0;
-}
-
-static int set_cmdline(struct run_options *options, const char *value, struct error *err)
-{
-	(void)err;
-	options->config.cmdline = value;
-	return 0;
-}
-
-static int set_cpus(struct run_options *options, const char *value, struct error *err)
-{
-	uint64_t number;
-
-	if (parse_number(value, 1, MACHINE_CPUS_MAX, &number) < 0)
-		return error_set(err, EINVAL, "--cpus %s: give a number from 1 to %d", value,
-			MACHINE_CPUS_MAX);
-	options->config.cpus = (unsigned)number;
-	return 0;
-}
-
-static int set_memory(struct run_options *options, const char *value, struct error *err)
-{
-	uint64_t bytes = 0;
-	int ret = parse_size(value, &bytes);
-
-	if (ret == -EINVAL)
-		return error_set(err, EINVAL,
-			"--memory %s: not a size; write for example 512M or 4G", value);
-	if (ret < 0 || bytes > MEMORY_MAX)
-		return error_set(err, EINVAL, "--memory %s: too large; at most 1T", value);
-	if (bytes < MEMORY_MIN)
-		return error_set(err, EINVAL, "--memory %s: too small; at least 16M", value);
-	if (bytes % (1ULL << 20))
-		return error_set(err, EINVAL, "--memory %s: must be a multiple of 1M", value);
-	options->config.memory = bytes;
-	return 0;
-}
-
-static int set_pv(struct run_options *options, const char *value, struct error *err)
-{
-	return pv_parse(value, &options->config.pv, err);
-}
-
-static int set_stats(struct run_options *options, const char *value, struct error *err)
-{
-	(void)err;
-	options->config.stats = value;
-	return 0;
-}
-
-static int set_log(struct run_options *options, const char *value, struct error *err)
-{
-	if (!log_level_parse(value, &options->log))
-		return error_set(
-			err, EINVAL, "--log %s: choose one of error, warning, info, debug", value);
-	return 0;
-}
-
-static int set_cache(struct run_options *options, const char *value, struct error *err)
-{
-	(void)err;
-	options->config.cache = strcmp(value, "off") == 0 ? NULL : value;
-	return 0;
-}
-
-static int set_passt(struct run_options *options, const char *value, struct error *err)
-{
-	(void)err;
-	options->config.passt = value;
-	return 0;
-}
-
-/* Picks one of two words. */
-static int choose(const char *option, const char *value, const char *first, const char *second,
-	struct error *err)
-{
-	if (strcmp(value, first) == 0)
-		return 0;
-	if (strcmp(value, second) == 0)
-		return 1;
-	return error_set(err, EINVAL, "%s %s: choose %s or %s", option, value, first, second);
-}
-
-static int set_unpack(struct run_options *options, const char *value, struct error *err)
-{
-	int chosen = choose("--kernel-unpack", value, "host", "guest", err);
-
-	options->config.unpack = chosen == 1 ? KERNEL_UNPACK_GUEST : KERNEL_UNPACK_HOST;
-	return chosen < 0 ? chosen : 0;
-}
-
-static int set_irqchip(struct run_options *options, const char *value, struct error *err)
-{
-	int chosen = choose("--irqchip", value, "kernel", "split", err);
-
-	options->config.irqchip = chosen == 1 ? KVM_VM_IRQCHIP_SPLIT : KVM_VM_IRQCHIP_KERNEL;
-	return chosen < 0 ? chosen : 0;
-}
-
-static int set_console(struct run_options *options, const char *value, struct error *err)
-{
-	int chosen = choose("--console", value, "serial", "virtio", err);
-
-	options->config.console = chosen == 1 ? CONSOLE_VIRTIO : CONSOLE_SERIAL;
-	return chosen < 0 ? chosen : 0;
-}
-
-static int set_ring(struct run_options *options, const char *value, struct error *err)
-{
-	int chosen = choose("--ring", value, "split", "packed", err);
-
-	options->config.packed = chosen == 1;
-	return chosen < 0 ? chosen : 0;
-}
-
-static int set_entropy(struct run_options *options, const char *value, struct error *err)
-{
-	int chosen = choose("--entropy", value, "on", "off", err);
-
-	options->config.entropy = chosen == 0;
-	return chosen < 0 ? chosen : 0;
-}
-
-static int set_reset(struct run_options *options, const char *value, struct error *err)
-{
-	int chosen = choose("--on-reset", value, "restart", "exit", err);
-
-	options->config.restart = chosen == 0;
-	return chosen < 0 ? chosen : 0;
-}
-
-static const struct {
-	const char *name;
-	int (*set)(struct run_options *options, const char *value, struct error *err);
-	bool repeats;
-} table[] = {
-	{"--kernel", set_kernel, false},
-	{"--initrd", set_initrd, false},
-	{"--cmdline", set_cmdline, false},
-	{"--cpus", set_cpus, false},
-	{"--memory", set_memory, false},
-	{"--disk", suboptions_disk, true},
-	{"--net", suboptions_net, true},
-	{"--device", suboptions_device, true},
-	{"--pv", set_pv, false},
-	{"--stats", set_stats, false},
-	{"--log", set_log, false},
-	{"--kernel-unpack", set_unpack, false},
-	{"--cache", set_cache, false},
-	{"--irqchip", set_irqchip, false},
-	{"--console", set_console, false},
-	{"--entropy", set_entropy, false},
-	{"--ring", set_ring, false},
-	{"--on-reset", set_reset, false},
-	{"--passt", set_passt, false},
+static const struct field run_table[] = {
+	{.section = "Whole",
+		.name = "config",
+		.kind = FIELD_TEXT,
+		.offset = offsetof(struct run_options, from),
+		.value = "FILE",
+		.help = "a configuration in JSON; other options win over it"},
+	{.name = "log",
+		.kind = FIELD_WORD,
+		.offset = offsetof(struct run_options, log),
+		.words = log_words,
+		.fallback = "warning",
+		.help = "what is told on standard error"},
 };
 
-/* The row of @arg ("--name" or "--name=value"); @value points behind the '=' or is null. */
-static int find(const char *arg, const char **value)
-{
-	size_t length = strcspn(arg, "=");
+const struct field_set run_fields = {run_table, ARRAY_SIZE(run_table)};
 
-	*value = arg[length] ? arg + length + 1 : NULL;
-	for (unsigned i = 0; i < ARRAY_SIZE(table); i++) {
-		if (strlen(table[i].name) == length && strncmp(arg, table[i].name, length) == 0)
-			return (int)i;
-	}
-	return -1;
+/* One option of the command line. */
+struct option {
+	const char *name; /* without the dashes; not terminated */
+	size_t length;
+	const char *value; /* null: it takes none */
+};
+
+struct words {
+	const char *const *args;
+	unsigned count, at;
+};
+
+static bool is(const struct option *option, const char *name)
+{
+	return strlen(name) == option->length && memcmp(option->name, name, option->length) == 0;
 }
 
-static int parse_one(struct run_options *options, unsigned count, const char *const *args,
-	unsigned *at, uint32_t *seen, struct error *err)
+static bool is_flag(const struct option *option)
 {
-	const char *value;
-	int row = find(args[*at], &value);
-
-	if (row < 0)
-		return error_set(err, EINVAL, "%s: unknown option; see duet run --help", args[*at]);
-	if (*seen >> row & 1 && !table[row].repeats)
-		return error_set(err, EINVAL, "%s: given twice; give it once", table[row].name);
-	*seen |= 1U << row;
-	if (!value) {
-		if (*at + 1 == count)
-			return error_set(err, EINVAL, "%s: needs a value; see duet run --help",
-				table[row].name);
-		value = args[++*at];
-	}
-	if (!*value && table[row].set != set_cmdline)
-		return error_set(err, EINVAL, "%s: the value is empty; see duet run --help",
-			table[row].name);
-	return table[row].set(options, value, err);
+	return is(option, "help") || is(option, "print-config");
 }
 
-int run_options_parse(struct run_options *options, unsigned count, const char *const *args,
-	const char *cache, struct error *err)
+static bool is_device(const struct option *option)
 {
-	uint32_t seen = 0;
-	int ret = 0;
+	return is(option, "disk") || is(option, "net") || is(option, "device");
+}
 
-	*options = (struct run_options){.log = LOG_LEVEL_WARNING};
-	machine_config_defaults(&options->config);
-	options->config.cache = cache;
-	options->copies = calloc(count + 1, sizeof(*options->copies));
-	if (!options->copies)
-		return error_errno(err, ENOMEM, "command line");
-	for (unsigned at = 0; ret == 0 && at < count; at++) {
-		if (strcmp(args[at], "--help") == 0 || strcmp(args[at], "-h") == 0) {
+/* The field that it sets, and in what; null when it sets none. */
+static const struct field *field_of(
+	struct run_options *options, const struct option *option, void **target)
+{
+	const struct field *field = field_find(&machine_fields, option->name, option->length);
+
+	*target = &options->config;
+	if (field)
+		return field;
+	*target = options;
+	return field_find(&run_fields, option->name, option->length);
+}
+
+/* The next option: 1, or 0 behind the last. */
+static int next(struct words *words, struct run_options *options, struct option *option,
+	struct error *err)
+{
+	const char *arg;
+	void *target;
+
+	if (words->at == words->count)
+		return 0;
+	arg = words->args[words->at++];
+	if (strcmp(arg, "-h") == 0)
+		arg = "--help";
+	if (strncmp(arg, "--", 2) != 0)
+		return error_set(err, EINVAL, "%s: unknown option; see duet run --help", arg);
+	*option = (struct option){.name = arg + 2, .length = strcspn(arg + 2, "=")};
+	if (is_flag(option) && !arg[2 + option->length])
+		return 1;
+	if (!is_device(option) && !field_of(options, option, &target))
+		return error_set(err, EINVAL, "%s: unknown option; see duet run --help", arg);
+	if (arg[2 + option->length])
+		option->value = arg + 2 + option->length + 1;
+	else if (words->at == words->count)
+		return error_set(err, EINVAL, "%s: needs a value; see duet run --help", arg);
+	else
+		option->value = words->args[words->at++];
+	return 1;
+}
+
+/* What is said of all others comes after this, wherever it stands. */
+static int read_config(struct run_options *options, unsigned count, const char *const *args,
+	struct error *err)
+{
+	struct words words = {args, count, 0};
+	struct option option;
+	int ret;
+
+	while ((ret = next(&words, options, &option, err)) > 0) {
+		if (is(&option, "help")) {
 			options->help = true;
 			return 0;
 		}
-		ret = parse_one(options, count, args, &at, &seen, err);
+		options->print_config |= is(&option, "print-config");
+		if (!is(&option, "config"))
+			continue;
+		ret = machine_config_read_file(&options->config, option.value, err);
+		if (ret < 0)
+			return ret;
 	}
-	if (ret == 0 && !options->config.kernel)
-		ret = error_set(err, EINVAL,
-			"--kernel: missing; name a Linux bzImage or vmlinux, for example "
-			"--kernel /boot/vmlinuz-$(uname -r)");
 	return ret;
+}
+
+/* Whether @field was already given; it is from now on. */
+static bool given(uint64_t *seen, const struct field *field)
+{
+	bool own = field >= run_table && field < run_table + ARRAY_SIZE(run_table);
+	unsigned bit = own ? 63 - (unsigned)(field - run_table)
+			   : (unsigned)(field - machine_fields.fields);
+	bool before = *seen >> bit & 1;
+
+	*seen |= 1ULL << bit;
+	return before;
+}
+
+static int set(struct run_options *options, const struct option *option, uint64_t *seen,
+	struct error *err)
+{
+	const struct field *field;
+	char what[512];
+	void *target;
+
+	if (is_flag(option))
+		return 0;
+	field = field_of(options, option, &target);
+	if (!*option->value && !(field && field->may_be_empty))
+		return error_set(err, EINVAL, "--%.*s: the value is empty; see duet run --help",
+			(int)option->length, option->name);
+	if (!field)
+		return suboptions_add(
+			&options->config, option->name, option->length, option->value, err);
+	if (given(seen, field))
+		return error_set(err, EINVAL, "--%s: given twice; give it once", field->name);
+	snprintf(what, sizeof(what), "--%s %.400s", field->name, option->value);
+	return field_from_text(field, target, option->value, what, err);
+}
+
+int run_options_parse(
+	struct run_options *options, unsigned count, const char *const *args, struct error *err)
+{
+	struct words words = {args, count, 0};
+	struct option option;
+	uint64_t seen = 0;
+	int ret;
+
+	*options = (struct run_options){0};
+	machine_config_init(&options->config);
+	fields_init(&run_fields, options);
+	ret = read_config(options, count, args, err);
+	if (ret < 0 || options->help)
+		return ret;
+	while ((ret = next(&words, options, &option, err)) > 0) {
+		ret = set(options, &option, &seen, err);
+		if (ret < 0)
+			return ret;
+	}
+	return ret < 0 ? ret : machine_config_complete(&options->config, err);
 }
 
 void run_options_free(struct run_options *options)
 {
-	for (unsigned i = 0; i < options->copy_count; i++)
-		free(options->copies[i]);
-	free(options->copies);
-	options->copies = NULL;
-	options->copy_count = 0;
+	machine_config_free(&options->config);
+	fields_free(&run_fields, options);
 }

@@ -1,30 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * The command line of `duet run`. The strings in the configuration point into a copy of the
- * arguments that the struct run_options owns.
- */
+/* The command line of `duet run`, by the table of a machine's fields (machine/fields.h). */
 #ifndef DUET_CLI_OPTIONS_H
 #define DUET_CLI_OPTIONS_H
 
 #include "base/log.h"
-#include "machine/config.h"
+#include "machine/fields.h"
 
 #include <stdbool.h>
 
 struct run_options {
-	struct machine_config config;
+	struct machine_config config; /* complete */
 	enum log_level log;
+	char *from;        /* --config */
+	bool print_config; /* ... as JSON instead of running it */
 	bool help;
-	char **copies; /* of the arguments with sub-options, cut up */
-	unsigned copy_count;
 };
 
-/* @args: after "run", @count of them; @cache: the default of --cache, may be null. -EINVAL with one
- * line that names the option and the remedy. */
+/* Those that are no part of a machine, in struct run_options. */
+extern const struct field_set run_fields;
+
+/* @args: after "run", @count of them. -EINVAL with one line that names the option and the remedy;
+ * *@options is to be freed all the same. */
 int run_options_parse(struct run_options *options, unsigned count, const char *const *args,
-	const char *cache, struct error *err);
+	struct error *err);
 void run_options_free(struct run_options *options);
 
-extern const char run_help[];
+/* What one reads with --help. Null: no memory; the caller's. */
+char *run_help(void);
 
 #endif

@@ -9,19 +9,43 @@
 #include <malloc.h>
 #include <stdio.h>
 
-/* ~/.cache/duet/kernels, or nothing when there is no home. */
-static char *default_cache(void)
+/* Unless it was said: ~/.cache/duet/kernels, or none when there is no home. */
+static void choose_cache(struct machine_config *config)
 {
 	const char *cache = getenv("XDG_CACHE_HOME");
 	const char *home = getenv("HOME");
-	char *path = NULL;
-	int ret = -1;
+	int ret = 0;
 
+	if (config->cache)
+		return;
 	if (cache && *cache == '/')
-		ret = asprintf(&path, "%s/duet/kernels", cache);
+		ret = asprintf(&config->cache, "%s/duet/kernels", cache);
 	else if (home && *home == '/')
-		ret = asprintf(&path, "%s/.cache/duet/kernels", home);
-	return ret < 0 ? NULL : path;
+		ret = asprintf(&config->cache, "%s/.cache/duet/kernels", home);
+	if (ret < 0)
+		config->cache = NULL;
+}
+
+static int print_config(const struct machine_config *config)
+{
+	_cleanup_free_ char *text = NULL;
+	struct error err = {0};
+
+	if (machine_config_write(config, &text, &err) < 0) {
+		log_error("--print-config: %s", err.text);
+		return 2;
+	}
+	puts(text);
+	return 0;
+}
+
+static int print_help(void)
+{
+	_cleanup_free_ char *text = run_help();
+
+	if (text)
+		fputs(text, stdout);
+	return text ? 0 : 1;
 }
 
 /* Tells what there is to tell; the exit status. */
@@ -49,30 +73,35 @@ static int run_session(struct session *session, const struct machine_config *con
 	return status;
 }
 
+static int run(struct run_options *options)
+{
+	struct session session = {.signals.fd = -1};
+	int status;
+
+	if (options->help)
+		return print_help();
+	if (options->print_config)
+		return print_config(&options->config);
+	log_set_level(options->log);
+	choose_cache(&options->config);
+	signals_block();
+	status = run_session(&session, &options->config);
+	session_close(&session);
+	return status;
+}
+
 int command_run(unsigned count, const char *const *args)
 {
-	_cleanup_free_ char *cache = default_cache();
-	struct session session = {.signals.fd = -1};
 	struct run_options options;
 	struct error err = {0};
-	int status;
+	int status = 2;
 
 	/* One heap for all threads: each arena would cost memory in every VM. */
 	mallopt(M_ARENA_MAX, 1);
-	if (run_options_parse(&options, count, args, cache, &err) < 0) {
+	if (run_options_parse(&options, count, args, &err) == 0)
+		status = run(&options);
+	else
 		log_error("%s", err.text);
-		run_options_free(&options);
-		return 2;
-	}
-	if (options.help) {
-		fputs(run_help, stdout);
-		run_options_free(&options);
-		return 0;
-	}
-	log_set_level(options.log);
-	signals_block();
-	status = run_session(&session, &options.config);
-	session_close(&session);
 	run_options_free(&options);
 	return status;
 }

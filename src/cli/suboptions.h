@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Options with parts: --disk path=F,..., --net tap,ifname=T,..., --device vfio,host=B */
+/* Options with parts: --disk path=F,..., --net tap,ifname=T,..., --device TYPE,NAME=VALUE,... */
 #ifndef DUET_CLI_SUBOPTIONS_H
 #define DUET_CLI_SUBOPTIONS_H
 
-#include "cli/options.h"
+#include "machine/config.h"
 
-int suboptions_disk(struct run_options *options, const char *value, struct error *err);
-int suboptions_net(struct run_options *options, const char *value, struct error *err);
-int suboptions_device(struct run_options *options, const char *value, struct error *err);
+/* Adds the device that --@name @value describes; @name, of @length bytes, is disk, net or device.
+ */
+int suboptions_add(struct machine_config *config, const char *name, size_t length,
+	const char *value, struct error *err);
 
 #endif

@@ -219,18 +219,21 @@ static int read_msrs(struct kvm_vcpu *vcpu, const uint32_t *indices, unsigned li
 	return 0;
 }
 
+union one_msr {
+	struct kvm_msrs header;
+	uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+};
+
 /* One that is as new as before, or that KVM lets nobody set, is as it is. */
 static int set_fresh_msrs(struct kvm_vcpu *vcpu, const struct kvm_msrs *msrs)
 {
 	for (unsigned i = 0; i < msrs->nmsrs; i++) {
-		struct {
-			struct kvm_msrs header;
-			struct kvm_msr_entry entry;
-		} one = {.header.nmsrs = 1, .entry = msrs->entries[i]};
+		union one_msr one = {.header.nmsrs = 1};
 		int ret;
 
-		if (one.entry.index == MSR_TSC)
+		if (msrs->entries[i].index == MSR_TSC)
 			continue;
+		one.header.entries[0] = msrs->entries[i];
 		ret = kvm_ioctl(vcpu->fd, KVM_SET_MSRS, &one);
 		if (ret < 0)
 			return ret;

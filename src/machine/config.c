@@ -1,108 +1,105 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* A configuration as a value: made, copied, freed. */
 #include "machine/config.h"
 
-#include "base/checked.h"
-#include "x86/cpu.h"
+#include "machine/fields.h"
 
 #include <errno.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-void machine_config_defaults(struct machine_config *config)
+void machine_config_init(struct machine_config *config)
 {
-	*config = (struct machine_config){
-		.unpack = KERNEL_UNPACK_HOST,
-		.cpus = 1,
-		.memory = 512ULL << 20,
-		.pv = PV_ALL,
-		.irqchip = KVM_VM_IRQCHIP_SPLIT,
-		.console = CONSOLE_SERIAL,
-		.entropy = true,
-		.restart = true,
-	};
+	*config = (struct machine_config){0};
+	fields_init(&machine_fields, config);
 }
 
-/*
- * Each word spares the guest a search for hardware that this machine does not have, or tells duet
- * what it could not know. A word is left out when the user gives the same parameter.
- */
-static const char *const machine_words[] = {
-	/* A panic restarts at once, and marks itself in the BIOS's warm-start word at 0x472, where
-	 * duet tells it from a reboot (src/machine/power.c). */
-	"panic=-1",
-	"reboot=panic_warm",
-	/* The keyboard controller here only resets the machine. */
-	"i8042.noaux",
-	"i8042.nokbd",
-	/* The timer interrupt's routing is known to work. */
-	"no_timer_check",
-	/* kvmclock and the TSC are the host's: nothing to watch them with. */
-	"tsc=reliable",
-	/* One serial port. */
-	"8250.nr_uarts=1",
-	/* The cryptographic API would test itself: 870 M instructions for a stock 6.1 kernel, 0.6
-	 * of its whole start, most of it for RSA private keys. A guest in FIPS mode tests all the
-	 * same. */
-	"cryptomgr.notests=1",
-};
-
-bool machine_cmdline_has(const char *cmdline, const char *word)
+void machine_config_free(struct machine_config *config)
 {
-	size_t length = strcspn(word, "=");
-	const char *at = cmdline;
-
-	while (at && *at) {
-		at += strspn(at, " ");
-		if (strncmp(at, word, length) == 0 &&
-			(at[length] == '=' || at[length] == ' ' || at[length] == 0))
-			return true;
-		at += strcspn(at, " ");
-	}
-	return false;
+	for (unsigned i = 0; i < config->device_count; i++)
+		fields_free(&device_types[config->devices[i].type].fields, &config->devices[i]);
+	free(config->devices);
+	fields_free(&machine_fields, config);
+	free(config->file);
+	*config = (struct machine_config){0};
 }
 
-static int append(char *buffer, size_t size, const char *word, struct error *err)
+static int copy_devices(struct machine_config *to, const struct machine_config *from)
 {
-	size_t used = strlen(buffer);
-	int more = snprintf(buffer + used, size - used, "%s%s", used ? " " : "", word);
-
-	if (more < 0 || (size_t)more >= size - used)
-		return error_set(err, E2BIG,
-			"--cmdline: longer than the %zu bytes there is room for; shorten it",
-			size - 1);
-	return 0;
-}
-
-/* Without kvmclock a guest measures its TSC against a PIT or HPET, which this machine does not
- * have, and hangs. */
-static int append_tsc(
-	const char *user, unsigned tsc_khz, char *buffer, size_t size, struct error *err)
-{
-	char word[32];
-
-	snprintf(word, sizeof(word), "tsc_early_khz=%u", tsc_khz);
-	return machine_cmdline_has(user, word) ? 0 : append(buffer, size, word, err);
-}
-
-int machine_cmdline(const struct machine_config *config, unsigned tsc_khz, char *buffer,
-	size_t size, struct error *err)
-{
-	const char *user = config->cmdline ? config->cmdline : "";
 	int ret = 0;
 
-	buffer[0] = 0;
-	if (!machine_cmdline_has(user, "console=")) {
-		ret = append(buffer, size, "console=ttyS0", err);
-		if (ret == 0 && config->console == CONSOLE_VIRTIO)
-			ret = append(buffer, size, "console=hvc0", err);
+	if (!from->device_count)
+		return 0;
+	to->devices = calloc(from->device_count, sizeof(*to->devices));
+	if (!to->devices)
+		return -ENOMEM;
+	to->device_count = from->device_count;
+	memcpy(to->devices, from->devices, from->device_count * sizeof(*to->devices));
+	for (unsigned i = 0; i < to->device_count; i++) {
+		struct device_config *device = &to->devices[i];
+
+		if (fields_own(&device_types[device->type].fields, device) < 0)
+			ret = -ENOMEM;
 	}
-	for (unsigned i = 0; ret == 0 && i < ARRAY_SIZE(machine_words); i++) {
-		if (!machine_cmdline_has(user, machine_words[i]))
-			ret = append(buffer, size, machine_words[i], err);
-	}
-	if (ret == 0 && !(config->pv & PV_CLOCK) && tsc_khz)
-		ret = append_tsc(user, tsc_khz, buffer, size, err);
-	if (ret == 0 && *user)
-		ret = append(buffer, size, user, err);
 	return ret;
+}
+
+int machine_config_copy(struct machine_config *to, const struct machine_config *from)
+{
+	int ret;
+
+	*to = *from;
+	to->devices = NULL;
+	to->device_count = 0;
+	to->file = from->file ? strdup(from->file) : NULL;
+	ret = fields_own(&machine_fields, to);
+	if (ret == 0)
+		ret = copy_devices(to, from);
+	if (ret == 0 && from->file && !to->file)
+		ret = -ENOMEM;
+	if (ret < 0)
+		machine_config_free(to);
+	return ret;
+}
+
+struct device_config *machine_config_add(struct machine_config *config, enum device_type type)
+{
+	struct device_config *devices = reallocarray(
+		config->devices, config->device_count + 1, sizeof(*config->devices));
+	struct device_config *device;
+
+	if (!devices)
+		return NULL;
+	config->devices = devices;
+	device = &devices[config->device_count++];
+	*device = (struct device_config){.type = type};
+	fields_init(&device_fields, device);
+	fields_init(&device_types[type].fields, device);
+	return device;
+}
+
+void machine_config_remove(struct machine_config *config, struct device_config *device)
+{
+	size_t behind = (size_t)(&config->devices[config->device_count] - device) - 1;
+
+	fields_free(&device_types[device->type].fields, device);
+	memmove(device, device + 1, behind * sizeof(*device));
+	config->device_count--;
+}
+
+struct device_config *machine_config_device(
+	const struct machine_config *config, enum device_type type, unsigned nth)
+{
+	for (unsigned i = 0; i < config->device_count; i++)
+		if (config->devices[i].type == type && nth-- == 0)
+			return &config->devices[i];
+	return NULL;
+}
+
+struct device_config *machine_config_find(const struct machine_config *config, const char *id)
+{
+	for (unsigned i = 0; i < config->device_count; i++)
+		if (strcmp(config->devices[i].id, id) == 0)
+			return &config->devices[i];
+	return NULL;
 }

@@ -1,7 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A virtual machine as its user described it. Plain data: filled and checked by the command line
- * (or an API), read by the machine. Strings belong to whoever filled it in and outlive the machine.
+ * A virtual machine as its user described it: plain data, which owns its strings. The command line,
+ * a JSON file and the API fill it in by the table of fields (machine/fields.h); the rules between
+ * fields are checked here; the machine reads it.
+ *
+ * Each device is a record with a stable id and PCI slot, so that neither the order on a command line
+ * nor a new type of device renumbers anything. What is decided at a machine's first start (slots,
+ * MAC addresses, offered features) is written into its records then.
+ *
+ * Any thread, one at a time.
  */
 #ifndef DUET_MACHINE_CONFIG_H
 #define DUET_MACHINE_CONFIG_H
@@ -15,11 +22,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define MACHINE_CPUS_MAX  64
-#define MACHINE_DISKS_MAX 16
-#define MACHINE_NETS_MAX  8
-#define MACHINE_IDE_MAX   4 /* of the disks: one controller */
-#define MACHINE_VFIO_MAX  8
+#define MACHINE_CPUS_MAX   64
+#define MACHINE_IDE_MAX    4 /* of the disks: one controller */
+#define MACHINE_MEMORY_MIN (16ULL << 20)
+#define MACHINE_MEMORY_MAX (1ULL << 40)
+#define MACHINE_SLOTS      32 /* of the PCI bus; 0 is the host bridge's */
+#define MACHINE_ID_SIZE    16 /* the null included */
+#define MACHINE_DEVICES_MAX 64 /* records; more than there are slots and drives */
 
 enum disk_model {
 	DISK_VIRTIO,
@@ -27,13 +36,14 @@ enum disk_model {
 };
 
 struct disk_config {
-	const char *path;
+	char *path;
 	enum disk_model model;
 	bool readonly;
 	enum block_cache cache;
 	unsigned queues; /* virtio; 0: one */
 	bool poll;       /* virtio: the ring is polled instead of waiting for kicks */
 	uint64_t iops;   /* requests a second at most; 0: no limit */
+	unsigned drive;  /* ide: 1 to 4, its place at the controller; 0: the next free one */
 };
 
 enum net_model {
@@ -41,14 +51,18 @@ enum net_model {
 	NET_MODEL_E1000,
 };
 
+struct mac_address {
+	uint8_t bytes[6];
+	bool given; /* else a random one at the first start */
+};
+
 struct net_config {
 	enum net_kind kind;
 	enum net_model model;
-	const char *ifname;  /* tap */
-	const char *forward; /* user */
-	uint8_t mac[6];
-	bool has_mac; /* else a random one */
-	uint16_t mtu; /* 0: the driver's default */
+	char *ifname;  /* tap */
+	char *forward; /* user */
+	struct mac_address mac;
+	unsigned mtu; /* 0: the driver's default */
 	unsigned queues;
 	bool offloads;
 	bool vhost; /* virtio on tap: the host kernel moves the frames */
@@ -56,7 +70,31 @@ struct net_config {
 };
 
 struct vfio_config {
-	const char *host; /* PCI address: domain:bus:device.function */
+	char *host; /* PCI address: domain:bus:device.function */
+};
+
+/* In the order in which slots are given to those that have none. */
+enum device_type {
+	DEVICE_DISK,
+	DEVICE_IDE, /* the controller of the disks with model=ide; comes with the first of them */
+	DEVICE_NET,
+	DEVICE_CONSOLE,
+	DEVICE_ENTROPY,
+	DEVICE_VFIO,
+	DEVICE_TYPES,
+};
+
+struct device_config {
+	enum device_type type;
+	char id[MACHINE_ID_SIZE]; /* names it in statistics, messages and saved state */
+	unsigned slot;            /* PCI device number, 0: the next free one. None for an IDE disk */
+	uint64_t features;        /* virtio: what it offers at most; 0: whatever it can */
+	unsigned line;            /* of machine_config.file; 0: from the command line */
+	union {
+		struct disk_config disk;
+		struct net_config net;
+		struct vfio_config vfio;
+	};
 };
 
 enum console_kind {
@@ -64,31 +102,71 @@ enum console_kind {
 	CONSOLE_VIRTIO, /* hvc0, the kernel's early messages still through ttyS0 */
 };
 
+enum ring_kind {
+	RING_SPLIT,
+	RING_PACKED, /* offered beside split */
+};
+
+enum reset_kind {
+	RESET_RESTART, /* a guest that resets starts anew */
+	RESET_EXIT,    /* ... ends its machine */
+};
+
 struct machine_config {
-	const char *kernel, *initrd;
-	const char *cmdline; /* the user's part, may be null */
+	char *kernel, *initrd;
+	char *cmdline; /* the user's part */
 	enum kernel_unpack unpack;
-	const char *cache; /* directory for unpacked kernels, null: none */
+	char *cache; /* directory for unpacked kernels; "off": none */
 	unsigned cpus;
 	uint64_t memory; /* bytes */
 	unsigned pv;     /* enum pv_feature bits */
 	enum kvm_vm_irqchip irqchip;
 	enum console_kind console;
 	bool entropy;
-	bool packed; /* offer packed rings */
-	struct disk_config disks[MACHINE_DISKS_MAX];
-	unsigned disk_count;
-	struct net_config nets[MACHINE_NETS_MAX];
-	unsigned net_count;
-	struct vfio_config passed[MACHINE_VFIO_MAX];
-	unsigned passed_count;
-	const char *passt; /* program, null: from PATH */
-	const char *stats; /* file, may be null */
-	bool restart;      /* on a guest reset: true starts anew, false ends */
+	enum ring_kind ring;
+	char *passt; /* program, null: from PATH */
+	char *stats; /* file */
+	enum reset_kind on_reset;
+	char *file; /* that it was read from, for messages */
+	struct device_config *devices;
+	unsigned device_count;
 };
 
 /* What holds for an empty command line. */
-void machine_config_defaults(struct machine_config *config);
+void machine_config_init(struct machine_config *config);
+void machine_config_free(struct machine_config *config);
+/* -ENOMEM. @to is initialised by it. */
+int machine_config_copy(struct machine_config *to, const struct machine_config *from);
+
+/* A new record with its type's defaults, behind the others; null: no memory. Valid until the next
+ * one is added. */
+struct device_config *machine_config_add(struct machine_config *config, enum device_type type);
+/* The @nth record of a type; null behind the last. */
+struct device_config *machine_config_device(
+	const struct machine_config *config, enum device_type type, unsigned nth);
+/* Null: there is none of the id. */
+struct device_config *machine_config_find(const struct machine_config *config, const char *id);
+/* Those behind it move up. */
+void machine_config_remove(struct machine_config *config, struct device_config *device);
+bool device_is_virtio(const struct device_config *device);
+
+/* Checks the rules between fields, adds the devices that follow from others, and decides what is
+ * left open: ids, slots, places of drives, MAC addresses. A second time it changes nothing. Messages
+ * name the option, or the line. */
+int machine_config_complete(struct machine_config *config, struct error *err);
+
+/*
+ * JSON: {"duet": 1, "kernel": "...", ..., "devices": [{"type": "disk", "id": "disk0", ...}, ...]}.
+ * write: all that differs from the defaults, to be freed; -EILSEQ: a name that is no UTF-8 cannot be
+ * written. read: over what @config holds; messages name the field and the line of @name. @text is
+ * @length bytes long.
+ */
+#define MACHINE_CONFIG_VERSION 1
+#define MACHINE_CONFIG_MAX     (1U << 20) /* bytes of JSON */
+int machine_config_write(const struct machine_config *config, char **text, struct error *err);
+int machine_config_read(struct machine_config *config, const char *text, size_t length,
+	const char *name, struct error *err);
+int machine_config_read_file(struct machine_config *config, const char *path, struct error *err);
 
 /* The complete kernel command line: what this machine needs, then the user's words, which win.
  * @tsc_khz: the guest's, 0 when unknown. -E2BIG when @buffer is too small. */

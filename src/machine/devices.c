@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Every device a machine can have, in one table. */
+/* Every device a machine can have: those of its board, and those of its configuration. */
 #include "virtio/devices.h"
 #include "base/checked.h"
 #include "emulated/e1000.h"
 #include "emulated/ide.h"
 #include "machine/internal.h"
-#include "machine/mac.h"
+#include "virtio/virtio.h"
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 static void room(void *opaque)
 {
@@ -18,40 +19,32 @@ static void room(void *opaque)
 		machine->owner.room(machine->owner.opaque);
 }
 
-static int create_serial(
-	struct machine *machine, unsigned index, struct device **device, struct error *err)
+static int create_serial(struct machine *machine, struct device **device, struct error *err)
 {
 	int ret = serial_new(device, machine->owner.output, err);
 
-	(void)index;
 	machine->serial = *device;
 	if (ret == 0)
 		serial_set_room(*device, room, machine);
 	return ret;
 }
 
-static int create_pm(
-	struct machine *machine, unsigned index, struct device **device, struct error *err)
+static int create_pm(struct machine *machine, struct device **device, struct error *err)
 {
 	int ret = acpi_pm_new(device, &machine_power_events, machine, err);
 
-	(void)index;
 	machine->pm = *device;
 	return ret;
 }
 
-static int create_keyboard(
-	struct machine *machine, unsigned index, struct device **device, struct error *err)
+static int create_keyboard(struct machine *machine, struct device **device, struct error *err)
 {
-	(void)index;
 	return keyboard_new(device, &machine_power_events, machine, err);
 }
 
-static int create_rtc(
-	struct machine *machine, unsigned index, struct device **device, struct error *err)
+static int create_rtc(struct machine *machine, struct device **device, struct error *err)
 {
 	(void)machine;
-	(void)index;
 	return rtc_new(device, err);
 }
 
@@ -80,8 +73,7 @@ static void pin_ended(void *opaque, unsigned pin)
 	kvm_vm_pin_ended(opaque, pin);
 }
 
-static int create_ioapic(
-	struct machine *machine, unsigned index, struct device **device, struct error *err)
+static int create_ioapic(struct machine *machine, struct device **device, struct error *err)
 {
 	struct ioapic_host host = {
 		.send_msi = send_msi,
@@ -91,23 +83,11 @@ static int create_ioapic(
 	};
 	int ret = ioapic_new(device, &host, err);
 
-	(void)index;
 	if (ret == 0) {
 		kvm_vm_set_ioapic(machine->vm, ioapic_line, *device);
 		kvm_vm_set_eoi(machine->vm, ioapic_vector_done, *device);
 	}
 	return ret;
-}
-
-/* The place in the configuration of the @nth disk of @model; disk_count when there are fewer. */
-static unsigned disk_of(const struct machine_config *config, enum disk_model model, unsigned nth)
-{
-	unsigned index = 0;
-
-	for (; index < config->disk_count; index++)
-		if (config->disks[index].model == model && nth-- == 0)
-			break;
-	return index;
 }
 
 static int open_disk(struct block **block, const struct disk_config *disk, struct error *err)
@@ -121,22 +101,28 @@ static int open_disk(struct block **block, const struct disk_config *disk, struc
 	return block_open(block, &file, err);
 }
 
-static int create_disk(
-	struct machine *machine, unsigned nth, struct device **device, struct error *err)
+static bool packed(const struct machine *machine)
 {
-	unsigned index = disk_of(&machine->config, DISK_VIRTIO, nth);
-	const struct disk_config *disk = &machine->config.disks[index];
-	struct virtio_block_options options = {.queues = disk->queues ? disk->queues : 1,
-		.packed = machine->config.packed,
-		.poll = disk->poll};
-	char name[16];
-	int ret = open_disk(&options.block, disk, err);
+	return machine->config.ring == RING_PACKED;
+}
 
+/* A disk with model=ide is the controller's; no device of its own. */
+static int create_disk(struct machine *machine, const struct device_config *config,
+	struct device **device, struct error *err)
+{
+	const struct disk_config *disk = &config->disk;
+	struct virtio_block_options options = {.queues = disk->queues ? disk->queues : 1,
+		.packed = packed(machine),
+		.poll = disk->poll};
+	int ret;
+
+	if (disk->model == DISK_IDE)
+		return 0;
+	ret = open_disk(&options.block, disk, err);
 	if (ret < 0)
 		return ret;
-	snprintf(name, sizeof(name), "disk%u", index);
-	snprintf(options.serial, sizeof(options.serial), "duet-%s", name);
-	return virtio_block_new(device, name, &options, err);
+	snprintf(options.serial, sizeof(options.serial), "duet-%s", config->id);
+	return virtio_block_new(device, config->id, &options, err);
 }
 
 static int open_drives(
@@ -144,26 +130,25 @@ static int open_drives(
 {
 	int ret = 0;
 
-	for (unsigned i = 0; ret == 0 && i < IDE_DRIVES_MAX; i++) {
-		unsigned index = disk_of(config, DISK_IDE, i);
+	for (unsigned i = 0; ret == 0 && i < config->device_count; i++) {
+		const struct device_config *device = &config->devices[i];
 
-		if (index == config->disk_count)
-			break;
-		snprintf(options->drives[i].name, sizeof(options->drives[i].name), "disk%u", index);
-		ret = open_disk(&options->drives[i].block, &config->disks[index], err);
+		if (device->type != DEVICE_DISK || device->disk.model != DISK_IDE)
+			continue;
+		ret = open_disk(&options->drives[device->disk.drive - 1].block, &device->disk, err);
+		strcpy(options->drives[device->disk.drive - 1].name, device->id);
 	}
 	return ret;
 }
 
-static int create_ide(
-	struct machine *machine, unsigned index, struct device **device, struct error *err)
+static int create_ide(struct machine *machine, const struct device_config *config,
+	struct device **device, struct error *err)
 {
 	struct ide_options options = {0};
 	int ret = open_drives(&machine->config, &options, err);
 
-	(void)index;
 	if (ret == 0)
-		return ide_new(device, "ide0", &options, err);
+		return ide_new(device, config->id, &options, err);
 	for (unsigned i = 0; i < IDE_DRIVES_MAX; i++)
 		block_close(options.drives[i].block);
 	return ret;
@@ -188,13 +173,13 @@ static int open_net(struct net **link, const struct machine *machine, const stru
 	return ret;
 }
 
-static int create_virtio_net(struct machine *machine, unsigned index, const char *name,
+static int create_virtio_net(struct machine *machine, const struct device_config *config,
 	struct device **device, struct error *err)
 {
-	const struct net_config *net = &machine->config.nets[index];
-	struct virtio_net_options options = {.mtu = net->mtu,
+	const struct net_config *net = &config->net;
+	struct virtio_net_options options = {.mtu = (uint16_t)net->mtu,
 		.queue_pairs = net->queues ? net->queues : 1,
-		.packed = machine->config.packed,
+		.packed = packed(machine),
 		.offloads = net->offloads,
 		.poll = net->poll,
 		.vhost = net->vhost};
@@ -202,149 +187,129 @@ static int create_virtio_net(struct machine *machine, unsigned index, const char
 
 	if (ret < 0)
 		return ret;
-	machine_mac(net, index, options.mac);
-	return virtio_net_new(device, name, &options, err);
+	memcpy(options.mac, net->mac.bytes, sizeof(options.mac));
+	return virtio_net_new(device, config->id, &options, err);
 }
 
-static int create_e1000(struct machine *machine, unsigned index, const char *name,
+static int create_e1000(struct machine *machine, const struct device_config *config,
 	struct device **device, struct error *err)
 {
-	const struct net_config *net = &machine->config.nets[index];
 	struct e1000_options options = {0};
-	int ret = open_net(&options.net, machine, net, err);
+	int ret = open_net(&options.net, machine, &config->net, err);
 
 	if (ret < 0)
 		return ret;
-	machine_mac(net, index, options.mac);
-	return e1000_new(device, name, &options, err);
+	memcpy(options.mac, config->net.mac.bytes, sizeof(options.mac));
+	return e1000_new(device, config->id, &options, err);
 }
 
-static int create_net(
-	struct machine *machine, unsigned index, struct device **device, struct error *err)
+static int create_net(struct machine *machine, const struct device_config *config,
+	struct device **device, struct error *err)
 {
-	char name[16];
-
-	snprintf(name, sizeof(name), "net%u", index);
-	if (machine->config.nets[index].model == NET_MODEL_E1000)
-		return create_e1000(machine, index, name, device, err);
-	return create_virtio_net(machine, index, name, device, err);
+	if (config->net.model == NET_MODEL_E1000)
+		return create_e1000(machine, config, device, err);
+	return create_virtio_net(machine, config, device, err);
 }
 
-static int create_console(
-	struct machine *machine, unsigned index, struct device **device, struct error *err)
+static int create_console(struct machine *machine, const struct device_config *config,
+	struct device **device, struct error *err)
 {
 	struct virtio_console_options options = {
-		.input = -1, .output = machine->owner.output, .packed = machine->config.packed};
-	int ret = virtio_console_new(device, "console0", &options, err);
+		.input = -1, .output = machine->owner.output, .packed = packed(machine)};
+	int ret = virtio_console_new(device, config->id, &options, err);
 
-	(void)index;
 	machine->console = *device;
 	return ret;
 }
 
-static int create_entropy(
-	struct machine *machine, unsigned index, struct device **device, struct error *err)
+static int create_entropy(struct machine *machine, const struct device_config *config,
+	struct device **device, struct error *err)
 {
-	(void)index;
-	return virtio_entropy_new(device, "entropy0", machine->config.packed, err);
+	return virtio_entropy_new(device, config->id, packed(machine), err);
 }
 
-static int create_passed(
-	struct machine *machine, unsigned index, struct device **device, struct error *err)
+static int create_passed(struct machine *machine, const struct device_config *config,
+	struct device **device, struct error *err)
 {
-	char name[16];
-
-	snprintf(name, sizeof(name), "vfio%u", index);
-	return vfio_new(device, name, &machine->passed, machine->config.passed[index].host, err);
+	return vfio_new(device, config->id, &machine->passed, config->vfio.host, err);
 }
 
-static unsigned always(const struct machine_config *config)
+/* On the list before realize, so that a failure frees it with the rest. */
+static int install(struct machine *machine, struct device *device, struct error *err)
 {
-	(void)config;
-	return 1;
-}
-
-static unsigned with_split_irqchip(const struct machine_config *config)
-{
-	return config->irqchip == KVM_VM_IRQCHIP_SPLIT;
-}
-
-static unsigned disks(const struct machine_config *config)
-{
-	unsigned count = 0;
-
-	for (unsigned i = 0; i < config->disk_count; i++)
-		count += config->disks[i].model == DISK_VIRTIO;
-	return count;
-}
-
-static unsigned ides(const struct machine_config *config)
-{
-	return disk_of(config, DISK_IDE, 0) < config->disk_count;
-}
-
-static unsigned nets(const struct machine_config *config)
-{
-	return config->net_count;
-}
-
-static unsigned consoles(const struct machine_config *config)
-{
-	return config->console == CONSOLE_VIRTIO;
-}
-
-static unsigned passed(const struct machine_config *config)
-{
-	return config->passed_count;
-}
-
-static unsigned entropies(const struct machine_config *config)
-{
-	return config->entropy;
-}
-
-/* The order is the order of PCI slots, so that a configuration always gives the same machine. */
-static const struct {
-	unsigned (*count)(const struct machine_config *config);
-	int (*create)(
-		struct machine *machine, unsigned index, struct device **device, struct error *err);
-} device_table[] = {
-	{with_split_irqchip, create_ioapic},
-	{always, create_serial},
-	{always, create_pm},
-	{always, create_keyboard},
-	{always, create_rtc},
-	{disks, create_disk},
-	{ides, create_ide},
-	{nets, create_net},
-	{consoles, create_console},
-	{entropies, create_entropy},
-	{passed, create_passed},
-};
-
-static int create_device(struct machine *machine, unsigned entry, unsigned index, struct error *err)
-{
-	struct device *device = NULL;
-	int ret = device_table[entry].create(machine, index, &device, err);
-
-	if (ret < 0)
-		return ret;
-	/* On the list before realize, so that a failure frees it with the rest. */
 	*machine->last_device = device;
 	machine->last_device = &device->next;
 	return device->ops->realize(device, &machine->place, err);
 }
 
+static int (*const board[])(struct machine *machine, struct device **device, struct error *err) = {
+	create_serial,
+	create_pm,
+	create_keyboard,
+	create_rtc,
+};
+
+static int create_board(struct machine *machine, struct error *err)
+{
+	bool split = machine->config.irqchip == KVM_VM_IRQCHIP_SPLIT;
+	struct device *device = NULL;
+	int ret = split ? create_ioapic(machine, &device, err) : 0;
+
+	if (ret == 0 && split)
+		ret = install(machine, device, err);
+	for (unsigned i = 0; ret == 0 && i < ARRAY_SIZE(board); i++) {
+		ret = board[i](machine, &device, err);
+		if (ret == 0)
+			ret = install(machine, device, err);
+	}
+	return ret;
+}
+
+static int (*const creators[DEVICE_TYPES])(struct machine *machine,
+	const struct device_config *config, struct device **device, struct error *err) = {
+	[DEVICE_DISK] = create_disk,
+	[DEVICE_IDE] = create_ide,
+	[DEVICE_NET] = create_net,
+	[DEVICE_CONSOLE] = create_console,
+	[DEVICE_ENTROPY] = create_entropy,
+	[DEVICE_VFIO] = create_passed,
+};
+
+/* What a virtio device offers is fixed at its first start: it is in the configuration from then on,
+ * also where this machine is moved to. */
+static int fix_features(struct device *device, struct device_config *config, struct error *err)
+{
+	uint64_t *features = &config->features;
+
+	if (*features)
+		return virtio_offer(device, *features, err);
+	*features = virtio_offered(device);
+	return 0;
+}
+
+static int create_device(struct machine *machine, struct device_config *config, struct error *err)
+{
+	struct device *device = NULL;
+	int ret = creators[config->type](machine, config, &device, err);
+
+	if (ret < 0 || !device)
+		return ret;
+	pci_want_slot(device, config->slot);
+	ret = install(machine, device, err);
+	if (ret == 0 && device_is_virtio(config))
+		ret = fix_features(device, config, err);
+	return ret;
+}
+
 int machine_create_devices(struct machine *machine, struct error *err)
 {
-	int ret = 0;
+	const struct machine_config *config = &machine->config;
+	int ret = create_board(machine, err);
 
-	for (unsigned i = 0; ret == 0 && i < ARRAY_SIZE(device_table); i++) {
-		unsigned count = device_table[i].count(&machine->config);
-
-		for (unsigned index = 0; ret == 0 && index < count; index++)
-			ret = create_device(machine, i, index, err);
-	}
+	for (unsigned type = 0; type < DEVICE_TYPES; type++)
+		for (unsigned i = 0; ret == 0 && i < config->device_count; i++)
+			if (config->devices[i].type == type)
+				ret = create_device(machine, &config->devices[i], err);
 	return ret;
 }
 

@@ -122,7 +122,7 @@ int machine_load_kernel(struct machine *machine, struct error *err)
 	struct kernel_options kernel = {
 		.cmdline = cmdline,
 		.unpack = config->unpack,
-		.cache = config->cache,
+		.cache = config->cache && strcmp(config->cache, "off") != 0 ? config->cache : NULL,
 		.ram_size = config->memory,
 	};
 	int ret =
@@ -229,10 +229,18 @@ int machine_new(struct machine **out, const struct machine_config *config,
 	const struct machine_owner *owner, struct error *err)
 {
 	struct machine *machine = calloc(1, sizeof(*machine));
+	int ret;
 
-	if (!machine)
+	if (!machine || machine_config_copy(&machine->config, config) < 0) {
+		free(machine);
 		return error_errno(err, ENOMEM, "machine");
-	machine->config = *config;
+	}
+	ret = machine_config_complete(&machine->config, err);
+	if (ret < 0) {
+		machine_config_free(&machine->config);
+		free(machine);
+		return ret;
+	}
 	machine->owner = *owner;
 	machine->kvm_host.fd = -1;
 	machine->last_device = &machine->devices;
@@ -323,5 +331,6 @@ void machine_free(struct machine *machine)
 	kernel_source_close(machine->kernel);
 	lifecycle_destroy(&machine->life);
 	gate_destroy(&machine->gate);
+	machine_config_free(&machine->config);
 	free(machine);
 }

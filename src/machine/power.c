@@ -24,7 +24,7 @@ void machine_end(struct machine *machine, enum machine_end end, const char *form
 
 void machine_ask_reset(struct machine *machine)
 {
-	if (!machine->config.restart) {
+	if (machine->config.on_reset == RESET_EXIT) {
 		machine_end(machine, MACHINE_RESET, "the guest asked for a reset");
 		return;
 	}

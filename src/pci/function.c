@@ -122,8 +122,15 @@ static int place_bar(struct pci_bus *bus, struct pci_function *function, unsigne
 	return 0;
 }
 
-static int free_slot(const struct pci_bus *bus)
+void pci_want_slot(struct device *device, unsigned slot)
 {
+	((struct pci_function *)device)->slot = slot;
+}
+
+static int slot_for(const struct pci_bus *bus, unsigned wanted)
+{
+	if (wanted)
+		return wanted >= PCI_SLOTS || bus->functions[wanted] ? -EBUSY : (int)wanted;
 	for (int slot = 0; slot < PCI_SLOTS; slot++)
 		if (!bus->functions[slot])
 			return slot;
@@ -135,9 +142,12 @@ int pci_add(struct pci_bus *bus, struct pci_function *function, struct error *er
 	int slot;
 
 	pthread_mutex_lock(&bus->lock);
-	slot = free_slot(bus);
+	slot = slot_for(bus, function->slot);
 	if (slot < 0) {
 		pthread_mutex_unlock(&bus->lock);
+		if (slot == -EBUSY)
+			return error_set(err, EBUSY, "%s: PCI slot %u is taken; give it another",
+				function->device.name, function->slot);
 		return error_set(err, ENOSPC, "%s: all %d PCI slots are taken; use fewer devices",
 			function->device.name, PCI_SLOTS);
 	}

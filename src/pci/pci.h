@@ -55,7 +55,7 @@ struct pci_function {
 	struct device device;
 	const struct pci_function_ops *pci_ops; /* may be null */
 	struct pci_bus *bus;
-	unsigned slot; /* device number, assigned by pci_add() */
+	unsigned slot; /* device number; before pci_add(): the wanted one, 0 for any */
 	uint8_t config[PCI_CONFIG_SIZE];
 	uint8_t writable[PCI_CONFIG_SIZE]; /* mask of bits the guest may write */
 	uint8_t write_1_clear[PCI_CONFIG_SIZE];
@@ -98,11 +98,13 @@ int pci_add_capability(struct pci_function *function, uint8_t id, unsigned lengt
 /* Describes BAR @bar; size rounded up to what PCI allows. */
 void pci_describe_bar(struct pci_function *function, unsigned bar, enum pci_bar_kind kind,
 	uint64_t size, const struct bus_ops *ops, void *device, const char *name);
+/* Of a device that is a PCI function and not yet on the bus: the slot it wants, 0 for any. */
+void pci_want_slot(struct device *device, unsigned slot);
 /*
- * Puts the function on the bus: next free slot, BARs placed in the windows, decoding off: an
+ * Puts the function on the bus: its slot or the next free one, BARs placed in the windows, decoding off: an
  * operating system keeps the places and turns decoding on once, where a device found with decoding
  * on would have it turned off and on again for each BAR it sizes (16 exits in Linux).
- * -ENOSPC when the bus or a window is full.
+ * -ENOSPC when the bus or a window is full, -EBUSY when the slot is taken.
  */
 int pci_add(struct pci_bus *bus, struct pci_function *function, struct error *err);
 /* Unmaps its BARs, lowers its INTx and takes it off the bus; its slot stays empty. */

@@ -94,6 +94,11 @@ int virtio_pci_new(
 /* The model behind a device made by virtio_pci_new(). */
 struct virtio_device *virtio_pci_model(struct device *device);
 
+/* Main thread, realized and never started: what a device made by virtio_pci_new() offers its driver,
+ * ring features included; and to offer exactly @features. -ENOTSUP: it has not all of them. */
+uint64_t virtio_offered(const struct device *device);
+int virtio_offer(struct device *device, uint64_t features, struct error *err);
+
 /* Any thread. The first one since the last reset goes to the log (rate-limited) and is counted. */
 void virtio_needs_reset(struct virtio_device *device, const char *reason);
 /* I/O loop: the answer to quiesce(). */

@@ -326,6 +326,30 @@ int virtio_pci_new(
 	return 0;
 }
 
+uint64_t virtio_offered(const struct device *device)
+{
+	return ((const struct virtio_pci *)device)->offered;
+}
+
+int virtio_offer(struct device *device, uint64_t features, struct error *err)
+{
+	struct virtio_pci *pci = virtio_pci_of(device);
+	uint64_t missing = features & ~pci->offered;
+
+	if (missing)
+		return error_set(err, ENOTSUP,
+			"%s: features 0x%llx are wanted, and 0x%llx of them cannot be had here; give "
+			"it the same back end and options as where it came from",
+			pci->name, (unsigned long long)features, (unsigned long long)missing);
+	if (!(features & VIRTIO_FEATURE(VIRTIO_F_VERSION_1)))
+		return error_set(err, EINVAL,
+			"%s: features 0x%llx lack VIRTIO_F_VERSION_1, which this device cannot do "
+			"without",
+			pci->name, (unsigned long long)features);
+	pci->limit = pci->offered = features;
+	return 0;
+}
+
 struct virtio_device *virtio_pci_model(struct device *device)
 {
 	return virtio_pci_of(device)->model;

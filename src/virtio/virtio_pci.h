@@ -82,6 +82,7 @@ struct virtio_pci {
 
 	pthread_mutex_t lock;
 	uint64_t offered, driver_features;
+	uint64_t limit; /* of what is offered; 0: none */
 	uint32_t device_feature_select, driver_feature_select;
 	uint16_t queue_select;
 	uint8_t status;

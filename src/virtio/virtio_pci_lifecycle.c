@@ -48,6 +48,8 @@ static void finish_reset_locked(struct virtio_pci *pci)
 	pci->offered = pci->model->ops->features(pci->model) | pci->model->ring_features |
 		       VIRTIO_FEATURE(VIRTIO_F_INDIRECT_DESC) | VIRTIO_FEATURE(VIRTIO_F_EVENT_IDX) |
 		       VIRTIO_FEATURE(VIRTIO_F_VERSION_1);
+	if (pci->limit)
+		pci->offered &= pci->limit;
 	pci->reset_pending = false;
 	pci->status = 0;
 }

@@ -7,12 +7,31 @@
 
 #include <cmocka.h>
 #include <errno.h>
+#include <stdlib.h>
 
 #include "base/checked.h"
 #include "base/pci_address.h"
 #include "cli/options.h"
-#include "cli/size.h"
 #include "x86/cpu.h"
+
+static unsigned count_of(const struct run_options *options, enum device_type type)
+{
+	unsigned count = 0;
+
+	while (machine_config_device(&options->config, type, count))
+		count++;
+	return count;
+}
+
+static const struct disk_config *disk(const struct run_options *options, unsigned nth)
+{
+	return &machine_config_device(&options->config, DEVICE_DISK, nth)->disk;
+}
+
+static const struct net_config *net(const struct run_options *options, unsigned nth)
+{
+	return &machine_config_device(&options->config, DEVICE_NET, nth)->net;
+}
 
 /* Parses "--kernel k" followed by @words. */
 static int parse(
@@ -22,7 +41,7 @@ static int parse(
 
 	for (unsigned i = 0; i < count; i++)
 		args[2 + i] = words[i];
-	return run_options_parse(options, 2 + count, args, "/cache", err);
+	return run_options_parse(options, 2 + count, args, err);
 }
 
 #define PARSE(options, err, ...)                                                                   \
@@ -45,21 +64,21 @@ static void takes_everything(void **state)
 	assert_string_equal(options.config.kernel, "k");
 	assert_string_equal(options.config.initrd, "i");
 	assert_string_equal(options.config.cmdline, "a b");
-	assert_string_equal(options.config.cache, "/cache");
+	assert_null(options.config.cache);
 	assert_int_equal(options.config.cpus, 4);
 	assert_int_equal(options.config.memory, 2ULL << 30);
-	assert_int_equal(options.config.disk_count, 2);
-	assert_string_equal(options.config.disks[0].path, "/d,x");
-	assert_true(options.config.disks[0].readonly);
-	assert_int_equal(options.config.disks[0].queues, 2);
-	assert_int_equal(options.config.disks[1].cache, BLOCK_CACHE_DIRECT);
-	assert_int_equal(options.config.net_count, 2);
-	assert_int_equal(options.config.nets[0].kind, NET_USER);
-	assert_true(options.config.nets[0].offloads);
-	assert_string_equal(options.config.nets[1].ifname, "tap0");
-	assert_int_equal(options.config.nets[1].mac[5], 0x56);
-	assert_false(options.config.nets[1].offloads);
-	assert_true(options.config.packed);
+	assert_int_equal(count_of(&options, DEVICE_DISK), 2);
+	assert_string_equal(disk(&options, 0)->path, "/d,x");
+	assert_true(disk(&options, 0)->readonly);
+	assert_int_equal(disk(&options, 0)->queues, 2);
+	assert_int_equal(disk(&options, 1)->cache, BLOCK_CACHE_DIRECT);
+	assert_int_equal(count_of(&options, DEVICE_NET), 2);
+	assert_int_equal(net(&options, 0)->kind, NET_USER);
+	assert_true(net(&options, 0)->offloads);
+	assert_string_equal(net(&options, 1)->ifname, "tap0");
+	assert_int_equal(net(&options, 1)->mac.bytes[5], 0x56);
+	assert_false(net(&options, 1)->offloads);
+	assert_int_equal(options.config.ring, RING_PACKED);
 	assert_int_equal(options.config.irqchip, KVM_VM_IRQCHIP_KERNEL);
 	assert_int_equal(options.config.console, CONSOLE_VIRTIO);
 	assert_int_equal(options.config.unpack, KERNEL_UNPACK_GUEST);
@@ -102,7 +121,7 @@ static const struct refusal refusals[] = {
 	{"--disk", "path=x,iops=many", "from 1 to 1000000"},
 	{"--disk", "path=x,colour=red", "unknown"},
 	{"--net", "", "empty"},
-	{"--net", "bridge", "unknown kind"},
+	{"--net", "bridge", "choose tap or user"},
 	{"--net", "tap", "ifname"},
 	{"--net", "tap,ifname=averylonginterfacename", "longer"},
 	{"--net", "user,ifname=x", "for --net tap"},
@@ -119,7 +138,7 @@ static const struct refusal refusals[] = {
 	{"--net", "user,vhost=on", "vhost=on is for"},
 	{"--device", "usb,host=1", "unknown kind"},
 	{"--device", "vfio", "names no function"},
-	{"--device", "vfio,slot=3", "unknown"},
+	{"--device", "vfio,slot=3", "names no function"},
 	{"--device", "vfio,host=01:10", "no PCI address"},
 	{"--device", "vfio,host=01:20.0", "no PCI address"},
 	{"--device", "vfio,host=0000:01:10.8", "no PCI address"},
@@ -170,8 +189,8 @@ static void spells_pci_addresses(void **state)
 	assert_int_equal(PARSE(&options, &err, "--device", "vfio,host=01:10.0", "--device",
 				 "vfio,host=0000:02:00.1"),
 		0);
-	assert_int_equal(options.config.passed_count, 2);
-	assert_string_equal(options.config.passed[1].host, "0000:02:00.1");
+	assert_int_equal(count_of(&options, DEVICE_VFIO), 2);
+	assert_string_equal(machine_config_device(&options.config, DEVICE_VFIO, 1)->vfio.host, "0000:02:00.1");
 	run_options_free(&options);
 }
 
@@ -181,7 +200,7 @@ static void needs_a_kernel(void **state)
 	struct error err = {0};
 
 	(void)state;
-	assert_int_equal(run_options_parse(&options, 0, NULL, NULL, &err), -EINVAL);
+	assert_int_equal(run_options_parse(&options, 0, NULL, &err), -EINVAL);
 	assert_non_null(strstr(err.text, "--kernel: missing"));
 	run_options_free(&options);
 }
@@ -199,7 +218,7 @@ static void needs_a_value(void **state)
 
 static void bounds_the_disks(void **state)
 {
-	const char *args[2 * (MACHINE_DISKS_MAX + 1)];
+	const char *args[2 * (16 + 1)];
 	struct run_options options;
 	struct error err = {0};
 
@@ -208,7 +227,7 @@ static void bounds_the_disks(void **state)
 		args[i] = "--disk";
 		args[i + 1] = "path=x";
 	}
-	assert_int_equal(run_options_parse(&options, ARRAY_SIZE(args), args, NULL, &err), -EINVAL);
+	assert_int_equal(run_options_parse(&options, ARRAY_SIZE(args), args, &err), -EINVAL);
 	assert_non_null(strstr(err.text, "at most 16"));
 	run_options_free(&options);
 }
@@ -223,15 +242,15 @@ static void takes_kinds_of_disks(void **state)
 				 "path=b,model=ide,readonly=off,iops=500,cache=direct", "--disk",
 				 "path=c,model=virtio,poll=on,iops=1000000"),
 		0);
-	assert_int_equal(options.config.disks[0].model, DISK_VIRTIO);
-	assert_int_equal(options.config.disks[0].iops, 0);
-	assert_false(options.config.disks[0].poll);
-	assert_int_equal(options.config.disks[1].model, DISK_IDE);
-	assert_int_equal(options.config.disks[1].iops, 500);
-	assert_int_equal(options.config.disks[1].cache, BLOCK_CACHE_DIRECT);
-	assert_int_equal(options.config.disks[2].model, DISK_VIRTIO);
-	assert_true(options.config.disks[2].poll);
-	assert_int_equal(options.config.disks[2].iops, 1000000);
+	assert_int_equal(disk(&options, 0)->model, DISK_VIRTIO);
+	assert_int_equal(disk(&options, 0)->iops, 0);
+	assert_false(disk(&options, 0)->poll);
+	assert_int_equal(disk(&options, 1)->model, DISK_IDE);
+	assert_int_equal(disk(&options, 1)->iops, 500);
+	assert_int_equal(disk(&options, 1)->cache, BLOCK_CACHE_DIRECT);
+	assert_int_equal(disk(&options, 2)->model, DISK_VIRTIO);
+	assert_true(disk(&options, 2)->poll);
+	assert_int_equal(disk(&options, 2)->iops, 1000000);
 	run_options_free(&options);
 }
 
@@ -246,13 +265,13 @@ static void takes_kinds_of_nets(void **state)
 			"tap,ifname=t,model=e1000,offloads=on,mac=52:54:00:12:34:56", "--net",
 			"tap,ifname=u,model=virtio,vhost=on", "--net", "user,poll=on"),
 		0);
-	assert_int_equal(options.config.nets[0].model, NET_MODEL_E1000);
-	assert_int_equal(options.config.nets[1].model, NET_MODEL_E1000);
-	assert_true(options.config.nets[1].has_mac);
-	assert_int_equal(options.config.nets[2].model, NET_MODEL_VIRTIO);
-	assert_true(options.config.nets[2].vhost);
-	assert_int_equal(options.config.nets[3].model, NET_MODEL_VIRTIO);
-	assert_true(options.config.nets[3].poll);
+	assert_int_equal(net(&options, 0)->model, NET_MODEL_E1000);
+	assert_int_equal(net(&options, 1)->model, NET_MODEL_E1000);
+	assert_true(net(&options, 1)->mac.given);
+	assert_int_equal(net(&options, 2)->model, NET_MODEL_VIRTIO);
+	assert_true(net(&options, 2)->vhost);
+	assert_int_equal(net(&options, 3)->model, NET_MODEL_VIRTIO);
+	assert_true(net(&options, 3)->poll);
 	run_options_free(&options);
 }
 
@@ -285,19 +304,21 @@ static void user_words_win(void **state)
 	struct error err = {0};
 
 	(void)state;
-	machine_config_defaults(&config);
-	config.cmdline = "root=/dev/vda panic=5 quiet";
+	machine_config_init(&config);
+	config.cmdline = strdup("root=/dev/vda panic=5 quiet");
 	assert_int_equal(machine_cmdline(&config, 3000000, line, sizeof(line), &err), 0);
 	assert_non_null(strstr(line, "console=ttyS0 "));
 	assert_null(strstr(line, "panic=-1"));
 	assert_null(strstr(line, "tsc_early_khz"));
 	assert_non_null(strstr(line, "panic=5 quiet"));
 	config.pv &= ~PV_CLOCK;
-	config.cmdline = "console=tty0";
+	free(config.cmdline);
+	config.cmdline = strdup("console=tty0");
 	assert_int_equal(machine_cmdline(&config, 3000000, line, sizeof(line), &err), 0);
 	assert_null(strstr(line, "ttyS0"));
 	assert_non_null(strstr(line, " tsc_early_khz=3000000 "));
 	assert_int_equal(machine_cmdline(&config, 0, short_line, sizeof(short_line), &err), -E2BIG);
+	machine_config_free(&config);
 }
 
 int main(void)

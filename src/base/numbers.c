@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cli/size.h"
+#include "base/numbers.h"
 
 #include "base/checked.h"
 

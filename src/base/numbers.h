@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Numbers as people write them on a command line. */
-#ifndef DUET_CLI_SIZE_H
-#define DUET_CLI_SIZE_H
+#ifndef DUET_BASE_NUMBERS_H
+#define DUET_BASE_NUMBERS_H
 
 #include "base/error.h"
 

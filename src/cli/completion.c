@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A completion for bash: options, their words, and the parts of a device's option. */
+#include "cli/options.h"
+#include "cli/words.h"
+
+#include <string.h>
+
+/* Bash breaks words at '=', so a value's word does not hold its name. */
+static const char head[] =
+	"# Completion of duet's command line for bash.\n"
+	"_duet_words() { mapfile -t COMPREPLY < <(compgen -W \"$1\" -P \"$2\" -- \"$3\"); }\n"
+	"_duet_files() { compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- \"$1\"); }\n"
+	"_duet_value()\n"
+	"{\n"
+	"\tcase $1 in\n";
+
+static const char middle[] =
+	"\t*) COMPREPLY=() ;;\n"
+	"\tesac\n"
+	"}\n"
+	"_duet_parts()\n"
+	"{\n"
+	"\tcase $1 in\n";
+
+static const char tail[] =
+	"_duet()\n"
+	"{\n"
+	"\tlocal word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}\n"
+	"\tlocal at=$COMP_CWORD option=\n"
+	"\tif [ \"$COMP_CWORD\" -eq 1 ]; then\n"
+	"\t\t_duet_words \"run doctor --help --version\" \"\" \"$word\"\n"
+	"\t\treturn\n"
+	"\tfi\n"
+	"\t[ \"${COMP_WORDS[1]}\" = run ] || return\n"
+	"\twhile [ \"$at\" -gt 2 ] && [ -z \"$option\" ]; do\n"
+	"\t\tat=$((at - 1))\n"
+	"\t\tcase ${COMP_WORDS[at]} in --*) option=${COMP_WORDS[at]} ;; esac\n"
+	"\tdone\n"
+	"\tif [ \"$word\" = = ]; then before='='; word=; fi\n"
+	"\tcase $word:$option:$before in\n"
+	"\t-*) _duet_words \"$_duet_options\" \"\" \"$word\" ;;\n"
+	"\t*,*:--disk:* | *,*:--net:* | *,*:--device:* | *:*:--disk | *:*:--net | *:*:--device)\n"
+	"\t\tlocal done=${word%\"${word##*,}\"}\n"
+	"\t\tcompopt -o nospace\n"
+	"\t\t_duet_words \"$(_duet_parts \"$option\")\" \"$done\" \"${word##*,}\" ;;\n"
+	"\t*:--disk:= | *:--net:= | *:--device:=)\n"
+	"\t\tat=${COMP_WORDS[COMP_CWORD - 1]}\n"
+	"\t\t[ \"$at\" = = ] && at=${COMP_WORDS[COMP_CWORD - 2]}\n"
+	"\t\t_duet_value \"$option.${at##*,}\" \"$word\" ;;\n"
+	"\t*:*:\"$option\" | *:*:=) _duet_value \"$option\" \"$word\" ;;\n"
+	"\t*) _duet_words \"$_duet_options\" \"\" \"$word\" ;;\n"
+	"\tesac\n"
+	"}\n"
+	"complete -F _duet duet\n";
+
+static void put_value(FILE *file, const char *option, const char *dot, const struct field *field)
+{
+	bool named = field->kind == FIELD_TEXT && field->value;
+
+	if (field->kind != FIELD_WORD && field->kind != FIELD_SWITCH && !named)
+		return;
+	if (named && strcmp(field->value, "FILE") != 0 && strcmp(field->value, "PROGRAM") != 0 &&
+		strncmp(field->value, "DIR", 3) != 0)
+		return;
+	fprintf(file, "\t%s%s%s) ", option, dot, field->name);
+	if (named) {
+		fputs("_duet_files \"$2\" ;;\n", file);
+		return;
+	}
+	fputs("_duet_words \"", file);
+	if (field->kind == FIELD_SWITCH)
+		fputs("on off", file);
+	for (unsigned i = 0; field->kind == FIELD_WORD && field->words[i]; i++)
+		fprintf(file, "%s%s", i ? " " : "", field->words[i]);
+	fputs("\" \"\" \"$2\" ;;\n", file);
+}
+
+/* "--device vfio" completes as --device. */
+static void put_option_of(const struct device_type_info *type, char option[16])
+{
+	snprintf(option, 16, "%.*s", (int)strcspn(type->option, " "), type->option);
+}
+
+static void put_values(FILE *file)
+{
+	char option[16];
+
+	for (unsigned i = 0; i < machine_fields.count; i++)
+		put_value(file, "--", "", &machine_fields.fields[i]);
+	for (unsigned i = 0; i < run_fields.count; i++)
+		put_value(file, "--", "", &run_fields.fields[i]);
+	for (unsigned i = 0; i < DEVICE_TYPES; i++) {
+		if (device_types[i].automatic)
+			continue;
+		put_option_of(&device_types[i], option);
+		for (unsigned k = 0; k < device_types[i].fields.count; k++)
+			put_value(file, option, ".", &device_types[i].fields.fields[k]);
+	}
+}
+
+static void put_parts(FILE *file, const struct device_type_info *type)
+{
+	const struct field_set *set = &type->fields;
+	char option[16];
+	unsigned first = 0;
+
+	put_option_of(type, option);
+	fprintf(file, "\t%s) echo \"", option);
+	if (strchr(type->option, ' '))
+		fprintf(file, "%s, ", type->name);
+	for (; type->first_word && set->fields[0].words[first]; first++)
+		fprintf(file, "%s, ", set->fields[0].words[first]);
+	for (unsigned i = type->first_word; i < set->count; i++)
+		fprintf(file, "%s= ", set->fields[i].name);
+	for (unsigned i = 0; i < device_fields.count; i++)
+		fprintf(file, "%s%s=", i ? " " : "", device_fields.fields[i].name);
+	fputs("\" ;;\n", file);
+}
+
+static void put_names(FILE *file, const struct field_set *set)
+{
+	for (unsigned i = 0; i < set->count; i++)
+		fprintf(file, " --%s", set->fields[i].name);
+}
+
+void completion_write(FILE *file)
+{
+	fputs(head, file);
+	put_values(file);
+	fputs(middle, file);
+	for (unsigned i = 0; i < DEVICE_TYPES; i++)
+		if (!device_types[i].automatic)
+			put_parts(file, &device_types[i]);
+	fputs("\tesac\n}\n_duet_options=\"--help --print-config --disk --net --device", file);
+	put_names(file, &machine_fields);
+	put_names(file, &run_fields);
+	fputs("\"\n", file);
+	fputs(tail, file);
+}

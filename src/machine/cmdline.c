@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The kernel command line. */
+#include "machine/config.h"
+
+#include "base/checked.h"
+#include "x86/cpu.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/*
+ * Each word spares the guest a search for hardware that this machine does not have, or tells duet
+ * what it could not know. A word is left out when the user gives the same parameter.
+ */
+static const char *const machine_words[] = {
+	/* A panic restarts at once, and marks itself in the BIOS's warm-start word at 0x472, where
+	 * duet tells it from a reboot (src/machine/power.c). */
+	"panic=-1",
+	"reboot=panic_warm",
+	/* The keyboard controller here only resets the machine. */
+	"i8042.noaux",
+	"i8042.nokbd",
+	/* The timer interrupt's routing is known to work. */
+	"no_timer_check",
+	/* kvmclock and the TSC are the host's: nothing to watch them with. */
+	"tsc=reliable",
+	/* One serial port. */
+	"8250.nr_uarts=1",
+	/* The cryptographic API would test itself: 870 M instructions for a stock 6.1 kernel, 0.6
+	 * of its whole start, most of it for RSA private keys. A guest in FIPS mode tests all the
+	 * same. */
+	"cryptomgr.notests=1",
+};
+
+bool machine_cmdline_has(const char *cmdline, const char *word)
+{
+	size_t length = strcspn(word, "=");
+	const char *at = cmdline;
+
+	while (at && *at) {
+		at += strspn(at, " ");
+		if (strncmp(at, word, length) == 0 &&
+			(at[length] == '=' || at[length] == ' ' || at[length] == 0))
+			return true;
+		at += strcspn(at, " ");
+	}
+	return false;
+}
+
+static int append(char *buffer, size_t size, const char *word, struct error *err)
+{
+	size_t used = strlen(buffer);
+	int more = snprintf(buffer + used, size - used, "%s%s", used ? " " : "", word);
+
+	if (more < 0 || (size_t)more >= size - used)
+		return error_set(err, E2BIG,
+			"--cmdline: longer than the %zu bytes there is room for; shorten it",
+			size - 1);
+	return 0;
+}
+
+/* Without kvmclock a guest measures its TSC against a PIT or HPET, which this machine does not
+ * have, and hangs. */
+static int append_tsc(
+	const char *user, unsigned tsc_khz, char *buffer, size_t size, struct error *err)
+{
+	char word[32];
+
+	snprintf(word, sizeof(word), "tsc_early_khz=%u", tsc_khz);
+	return machine_cmdline_has(user, word) ? 0 : append(buffer, size, word, err);
+}
+
+int machine_cmdline(const struct machine_config *config, unsigned tsc_khz, char *buffer,
+	size_t size, struct error *err)
+{
+	const char *user = config->cmdline ? config->cmdline : "";
+	int ret = 0;
+
+	buffer[0] = 0;
+	if (!machine_cmdline_has(user, "console=")) {
+		ret = append(buffer, size, "console=ttyS0", err);
+		if (ret == 0 && config->console == CONSOLE_VIRTIO)
+			ret = append(buffer, size, "console=hvc0", err);
+	}
+	for (unsigned i = 0; ret == 0 && i < ARRAY_SIZE(machine_words); i++) {
+		if (!machine_cmdline_has(user, machine_words[i]))
+			ret = append(buffer, size, machine_words[i], err);
+	}
+	if (ret == 0 && !(config->pv & PV_CLOCK) && tsc_khz)
+		ret = append_tsc(user, tsc_khz, buffer, size, err);
+	if (ret == 0 && *user)
+		ret = append(buffer, size, user, err);
+	return ret;
+}

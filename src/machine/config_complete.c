@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a configuration leaves open is decided here, once in a machine's life. */
+#include "base/checked.h"
+#include "machine/config_rules.h"
+#include "machine/fields.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+static void name_device(const struct machine_config *config, struct device_config *device)
+{
+	const char *prefix = device_types[device->type].prefix;
+	char id[MACHINE_ID_SIZE];
+
+	if (*device->id)
+		return;
+	for (unsigned n = 0; n <= config->device_count; n++) {
+		snprintf(id, sizeof(id), "%s%u", prefix, n);
+		if (!machine_config_find(config, id))
+			break;
+	}
+	strcpy(device->id, id);
+}
+
+/* One that comes by itself is there when it is @wanted, and not when it is not. */
+static int follow(struct machine_config *config, enum device_type type, bool wanted)
+{
+	struct device_config *device = machine_config_device(config, type, 0);
+
+	if (device && !wanted)
+		machine_config_remove(config, device);
+	if (!device && wanted)
+		device = machine_config_add(config, type);
+	return wanted && !device ? -ENOMEM : 0;
+}
+
+static int add_followers(struct machine_config *config, struct error *err)
+{
+	bool ide = false;
+	int ret;
+
+	for (unsigned i = 0; i < config->device_count; i++)
+		ide |= config->devices[i].type == DEVICE_DISK &&
+		       config->devices[i].disk.model == DISK_IDE;
+	ret = follow(config, DEVICE_IDE, ide);
+	if (ret == 0)
+		ret = follow(config, DEVICE_CONSOLE, config->console == CONSOLE_VIRTIO);
+	if (ret == 0)
+		ret = follow(config, DEVICE_ENTROPY, config->entropy);
+	return ret < 0 ? error_errno(err, -ret, "configuration") : 0;
+}
+
+static bool has_slot(const struct device_config *device)
+{
+	return device->type != DEVICE_DISK || device->disk.model != DISK_IDE;
+}
+
+static int take_given_slots(
+	const struct machine_config *config, uint32_t *taken, struct error *err)
+{
+	for (unsigned i = 0; i < config->device_count; i++) {
+		const struct device_config *device = &config->devices[i];
+
+		if (device->slot && *taken >> device->slot & 1)
+			return config_refuse(config, device, err,
+				"slot=%u is another device's; give each its own", device->slot);
+		if (device->slot)
+			*taken |= 1U << device->slot;
+	}
+	return 0;
+}
+
+static int give_slot(const struct machine_config *config, struct device_config *device,
+	uint32_t *taken, struct error *err)
+{
+	if (device->slot || !has_slot(device))
+		return 0;
+	if (*taken == UINT32_MAX)
+		return config_refuse(config, device, err,
+			"all %d PCI slots are taken; use fewer devices", MACHINE_SLOTS - 1);
+	device->slot = (unsigned)__builtin_ctz(~*taken);
+	*taken |= 1U << device->slot;
+	return 0;
+}
+
+/* By type, so that a disk behind a network on the command line is where it is before it. */
+static int give_slots(struct machine_config *config, struct error *err)
+{
+	uint32_t taken = 1; /* the host bridge's */
+	int ret = take_given_slots(config, &taken, err);
+
+	for (unsigned type = 0; type < DEVICE_TYPES; type++)
+		for (unsigned i = 0; ret == 0 && i < config->device_count; i++)
+			if (config->devices[i].type == type)
+				ret = give_slot(config, &config->devices[i], &taken, err);
+	return ret;
+}
+
+static int take_drive(const struct machine_config *config, struct device_config *device,
+	unsigned *taken, bool given, struct error *err)
+{
+	struct disk_config *disk = &device->disk;
+
+	if (device->type != DEVICE_DISK || disk->model != DISK_IDE || given != (disk->drive != 0))
+		return 0;
+	if (given && *taken >> disk->drive & 1)
+		return config_refuse(config, device, err,
+			"drive=%u is another disk's; give each its own", disk->drive);
+	/* No more disks than drives: one is free. */
+	if (!given)
+		disk->drive = (unsigned)__builtin_ctz(~*taken);
+	*taken |= 1U << disk->drive;
+	return 0;
+}
+
+static int give_drives(struct machine_config *config, struct error *err)
+{
+	unsigned taken = 1; /* counted from 1 */
+	int ret = 0;
+
+	for (int given = 1; given >= 0; given--)
+		for (unsigned i = 0; ret == 0 && i < config->device_count; i++)
+			ret = take_drive(config, &config->devices[i], &taken, given, err);
+	return ret;
+}
+
+static void give_mac(struct mac_address *mac, unsigned index)
+{
+	if (mac->given)
+		return;
+	if (getrandom(mac->bytes, sizeof(mac->bytes), GRND_NONBLOCK) != sizeof(mac->bytes)) {
+		/* Before the host has entropy: still different in each machine of this host. */
+		pid_t pid = getpid();
+
+		memcpy(mac->bytes, &pid, 4);
+		mac->bytes[4] = (uint8_t)index;
+		mac->bytes[5] = 0;
+	}
+	mac->bytes[0] = (uint8_t)((mac->bytes[0] & 0xfc) | 0x02);
+	mac->given = true;
+}
+
+int machine_config_complete(struct machine_config *config, struct error *err)
+{
+	int ret = add_followers(config, err);
+
+	if (ret < 0)
+		return ret;
+	for (unsigned i = 0; i < config->device_count; i++)
+		name_device(config, &config->devices[i]);
+	ret = config_check(config, err);
+	if (ret == 0)
+		ret = give_drives(config, err);
+	if (ret == 0)
+		ret = give_slots(config, err);
+	for (unsigned i = 0; ret == 0 && i < config->device_count; i++)
+		if (config->devices[i].type == DEVICE_NET)
+			give_mac(&config->devices[i].net.mac, i);
+	return ret;
+}

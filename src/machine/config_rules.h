@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The rules between fields, and what they say to the user. */
+#ifndef DUET_MACHINE_CONFIG_RULES_H
+#define DUET_MACHINE_CONFIG_RULES_H
+
+#include "machine/config.h"
+
+/* Says where @device was described, "--disk disk0: " or "FILE:12: disk0: ", then the words. Returns
+ * -EINVAL. */
+int config_refuse(const struct machine_config *config, const struct device_config *device,
+	struct error *err, const char *format, ...) __attribute__((format(printf, 4, 5)));
+/* The rules for each device and for their number, ids known. */
+int config_check(const struct machine_config *config, struct error *err);
+
+#endif

@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What there is to configure. */
+#include "machine/fields.h"
+
+#include "base/checked.h"
+
+#include <string.h>
+
+#define IN_MACHINE(member) offsetof(struct machine_config, member)
+#define IN_DEVICE(member)  offsetof(struct device_config, member)
+
+static const char *const unpack_words[] = {"host", "guest", NULL};
+static const char *const irqchip_words[] = {"kernel", "split", NULL};
+static const char *const reset_words[] = {"restart", "exit", NULL};
+static const char *const console_words[] = {"serial", "virtio", NULL};
+static const char *const ring_words[] = {"split", "packed", NULL};
+static const char *const disk_models[] = {"virtio", "ide", NULL};
+static const char *const cache_words[] = {"writeback", "direct", NULL};
+static const char *const net_kinds[] = {"tap", "user", NULL};
+static const char *const net_models[] = {"virtio", "e1000", NULL};
+
+static const struct field machine_table[] = {
+	{.section = "Kernel",
+		.name = "kernel",
+		.kind = FIELD_TEXT,
+		.offset = IN_MACHINE(kernel),
+		.value = "FILE",
+		.help = "Linux bzImage or uncompressed ELF vmlinux"},
+	{.name = "initrd",
+		.kind = FIELD_TEXT,
+		.offset = IN_MACHINE(initrd),
+		.value = "FILE",
+		.help = "initial RAM disk"},
+	{.name = "cmdline",
+		.kind = FIELD_TEXT,
+		.offset = IN_MACHINE(cmdline),
+		.value = "STR",
+		.may_be_empty = true,
+		.help = "words added to the kernel command line"},
+	{.name = "kernel-unpack",
+		.kind = FIELD_WORD,
+		.offset = IN_MACHINE(unpack),
+		.words = unpack_words,
+		.fallback = "host",
+		.help = "host: duet unpacks a bzImage, once;\n"
+			"guest: the kernel's own decompressor"},
+	{.name = "cache",
+		.kind = FIELD_TEXT,
+		.offset = IN_MACHINE(cache),
+		.value = "DIR|off",
+		.unset = "~/.cache/duet/kernels",
+		.help = "where unpacked kernels are kept"},
+	{.section = "Machine",
+		.name = "cpus",
+		.kind = FIELD_NUMBER,
+		.offset = IN_MACHINE(cpus),
+		.least = 1,
+		.most = MACHINE_CPUS_MAX,
+		.fallback = "1",
+		.help = "virtual CPUs"},
+	{.name = "memory",
+		.kind = FIELD_SIZE,
+		.offset = IN_MACHINE(memory),
+		.least = MACHINE_MEMORY_MIN,
+		.most = MACHINE_MEMORY_MAX,
+		.fallback = "512M",
+		.help = "guest RAM, for example 512M or 4G"},
+	{.name = "pv",
+		.kind = FIELD_PV,
+		.offset = IN_MACHINE(pv),
+		.value = "LIST",
+		.fallback = "clock,steal,eoi,unhalt,tlbflush,ipi,yield,asyncpf,poll",
+		.unset = "all",
+		.help = "KVM's paravirtual features: clock, steal, eoi, unhalt, tlbflush, ipi, "
+			"yield, asyncpf, poll; -NAME takes one away"},
+	{.name = "irqchip",
+		.kind = FIELD_WORD,
+		.offset = IN_MACHINE(irqchip),
+		.words = irqchip_words,
+		.fallback = "split",
+		.help = "split: I/O APIC in duet; kernel: all in KVM"},
+	{.name = "on-reset",
+		.kind = FIELD_WORD,
+		.offset = IN_MACHINE(on_reset),
+		.words = reset_words,
+		.fallback = "restart",
+		.help = "what to do when the guest resets"},
+	{.section = "Devices",
+		.name = "console",
+		.kind = FIELD_WORD,
+		.offset = IN_MACHINE(console),
+		.words = console_words,
+		.fallback = "serial",
+		.help = "serial: ttyS0; virtio: hvc0"},
+	{.name = "entropy",
+		.kind = FIELD_SWITCH,
+		.offset = IN_MACHINE(entropy),
+		.fallback = "on",
+		.help = "random number device"},
+	{.name = "ring",
+		.kind = FIELD_WORD,
+		.offset = IN_MACHINE(ring),
+		.words = ring_words,
+		.fallback = "split",
+		.help = "virtio rings offered"},
+	{.name = "passt",
+		.kind = FIELD_TEXT,
+		.offset = IN_MACHINE(passt),
+		.value = "PROGRAM",
+		.unset = "from PATH",
+		.help = "the passt to run"},
+	{.section = "Reports",
+		.name = "stats",
+		.kind = FIELD_TEXT,
+		.offset = IN_MACHINE(stats),
+		.value = "FILE",
+		.help = "JSON with exits, requests, bytes; at the end and on SIGUSR1"},
+};
+
+const struct field_set machine_fields = {machine_table, ARRAY_SIZE(machine_table)};
+
+static const struct field device_table[] = {
+	{.name = "id",
+		.kind = FIELD_ID,
+		.offset = IN_DEVICE(id),
+		.unset = "its kind and a number",
+		.help = "its name in statistics and messages"},
+	{.name = "slot",
+		.kind = FIELD_NUMBER,
+		.offset = IN_DEVICE(slot),
+		.most = MACHINE_SLOTS - 1,
+		.unset = "the next free one",
+		.least = 1,
+		.help = "PCI device number"},
+	{.name = "features",
+		.kind = FIELD_BITS,
+		.offset = IN_DEVICE(features),
+		.fallback = "0x0",
+		.unset = "all that it has",
+		.help = "virtio features offered"},
+};
+
+const struct field_set device_fields = {device_table, ARRAY_SIZE(device_table)};
+
+#define QUEUES_MAX 8
+
+static const struct field disk_table[] = {
+	{.name = "path",
+		.kind = FIELD_TEXT,
+		.offset = IN_DEVICE(disk.path),
+		.value = "FILE",
+		.help = "raw file or block device; a comma is written ,,"},
+	{.name = "model",
+		.kind = FIELD_WORD,
+		.offset = IN_DEVICE(disk.model),
+		.words = disk_models,
+		.fallback = "virtio",
+		.help = "ide: the PIIX that old systems know"},
+	{.name = "readonly",
+		.kind = FIELD_SWITCH,
+		.offset = IN_DEVICE(disk.readonly),
+		.fallback = "off",
+		.help = "the guest may only read"},
+	{.name = "cache",
+		.kind = FIELD_WORD,
+		.offset = IN_DEVICE(disk.cache),
+		.words = cache_words,
+		.fallback = "writeback",
+		.help = "writeback: the host's page cache; direct: past it"},
+	{.name = "queues",
+		.kind = FIELD_NUMBER,
+		.offset = IN_DEVICE(disk.queues),
+		.least = 1,
+		.most = QUEUES_MAX,
+		.unset = "1",
+		.help = "of a virtio disk"},
+	{.name = "poll",
+		.kind = FIELD_SWITCH,
+		.offset = IN_DEVICE(disk.poll),
+		.fallback = "off",
+		.help = "look at the ring instead of waiting for kicks"},
+	{.name = "iops",
+		.kind = FIELD_LONG,
+		.offset = IN_DEVICE(disk.iops),
+		.least = 1,
+		.most = 1000000,
+		.unset = "no limit",
+		.help = "requests a second at most"},
+	{.name = "drive",
+		.kind = FIELD_NUMBER,
+		.offset = IN_DEVICE(disk.drive),
+		.least = 1,
+		.most = MACHINE_IDE_MAX,
+		.unset = "the next free one",
+		.help = "place of an IDE disk at the controller"},
+};
+
+static const struct field net_table[] = {
+	{.name = "kind",
+		.kind = FIELD_WORD,
+		.offset = IN_DEVICE(net.kind),
+		.words = net_kinds,
+		.help = "user: through a passt process, no privileges needed;\n"
+			"tap: an existing tap interface"},
+	{.name = "ifname",
+		.kind = FIELD_TEXT,
+		.offset = IN_DEVICE(net.ifname),
+		.value = "NAME",
+		.most = 15,
+		.help = "tap: the interface"},
+	{.name = "model",
+		.kind = FIELD_WORD,
+		.offset = IN_DEVICE(net.model),
+		.words = net_models,
+		.fallback = "virtio",
+		.help = "e1000: the 82540EM that old systems know"},
+	{.name = "mac",
+		.kind = FIELD_MAC,
+		.offset = IN_DEVICE(net.mac),
+		.unset = "a random one",
+		.help = "the guest's address"},
+	{.name = "mtu",
+		.kind = FIELD_NUMBER,
+		.offset = IN_DEVICE(net.mtu),
+		.least = 68,
+		.most = 65535,
+		.unset = "the driver's",
+		.help = "largest packet, of virtio"},
+	{.name = "queues",
+		.kind = FIELD_NUMBER,
+		.offset = IN_DEVICE(net.queues),
+		.least = 1,
+		.most = QUEUES_MAX,
+		.unset = "1",
+		.help = "pairs of queues, of a tap"},
+	{.name = "offloads",
+		.kind = FIELD_SWITCH,
+		.offset = IN_DEVICE(net.offloads),
+		.fallback = "on",
+		.help = "checksums and segmentation, of a tap"},
+	{.name = "forward",
+		.kind = FIELD_TEXT,
+		.offset = IN_DEVICE(net.forward),
+		.value = "PORTS",
+		.help = "user: TCP ports to forward, in passt's words"},
+	{.name = "vhost",
+		.kind = FIELD_SWITCH,
+		.offset = IN_DEVICE(net.vhost),
+		.fallback = "off",
+		.help = "tap: the host's kernel moves the frames"},
+	{.name = "poll",
+		.kind = FIELD_SWITCH,
+		.offset = IN_DEVICE(net.poll),
+		.fallback = "off",
+		.help = "look at the rings instead of waiting for kicks"},
+};
+
+static const struct field vfio_table[] = {
+	{.name = "host",
+		.kind = FIELD_PCI,
+		.offset = IN_DEVICE(vfio.host),
+				.help = "DOMAIN:BUS:DEVICE.FUNCTION of one that is bound to vfio-pci"},
+};
+
+#define SET(table)                                                                                 \
+	{                                                                                          \
+		table, ARRAY_SIZE(table)                                                           \
+	}
+
+const struct device_type_info device_types[DEVICE_TYPES] = {
+	[DEVICE_DISK] = {.name = "disk",
+		.option = "--disk",
+		.usage = "--disk path=FILE[,NAME=VALUE]...",
+		.fields = SET(disk_table),
+		.help = "a disk",
+		.prefix = "disk",
+		.most = 16},
+	[DEVICE_IDE] = {.name = "ide", .prefix = "ide", .most = 1, .automatic = true},
+	[DEVICE_NET] = {.name = "net",
+		.option = "--net",
+		.usage = "--net user|tap[,NAME=VALUE]...",
+		.fields = SET(net_table),
+		.help = "a network card",
+		.prefix = "net",
+		.most = 8,
+		.first_word = true},
+	[DEVICE_CONSOLE] = {.name = "console", .prefix = "console", .most = 1, .automatic = true},
+	[DEVICE_ENTROPY] = {.name = "entropy", .prefix = "entropy", .most = 1, .automatic = true},
+	[DEVICE_VFIO] = {.name = "vfio",
+		.option = "--device vfio",
+		.usage = "--device vfio,host=ADDRESS[,NAME=VALUE]...",
+		.fields = SET(vfio_table),
+		.help = "one of the host's functions",
+		.prefix = "vfio",
+		.most = 8},
+};
+
+const struct field *field_find(const struct field_set *set, const char *name, size_t length)
+{
+	for (unsigned i = 0; i < set->count; i++)
+		if (strlen(set->fields[i].name) == length &&
+			memcmp(set->fields[i].name, name, length) == 0)
+			return &set->fields[i];
+	return NULL;
+}
+
+enum device_type device_type_find(const char *name, size_t length)
+{
+	unsigned type = 0;
+
+	while (type < DEVICE_TYPES && (strlen(device_types[type].name) != length ||
+					      memcmp(device_types[type].name, name, length) != 0))
+		type++;
+	return (enum device_type)type;
+}

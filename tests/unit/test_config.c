@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/checked.h"
+#include "cli/options.h"
+
+/* "--kernel k" and @words, completed. */
+static void build(struct machine_config *config, unsigned count, const char *const *words)
+{
+	const char *args[32] = {"--kernel", "k"};
+	struct run_options options;
+	struct error err = {0};
+
+	for (unsigned i = 0; i < count; i++)
+		args[2 + i] = words[i];
+	if (run_options_parse(&options, 2 + count, args, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_int_equal(machine_config_copy(config, &options.config), 0);
+	run_options_free(&options);
+}
+
+#define BUILD(config, ...)                                                                         \
+	build(config, ARRAY_SIZE(((const char *const[]){__VA_ARGS__})),                            \
+		(const char *const[]){__VA_ARGS__})
+
+static char *written(const struct machine_config *config)
+{
+	struct error err = {0};
+	char *text = NULL;
+
+	if (machine_config_write(config, &text, &err) < 0)
+		fail_msg("%s", err.text);
+	return text;
+}
+
+static int read_text(struct machine_config *config, const char *text, struct error *err)
+{
+	machine_config_init(config);
+	return machine_config_read(config, text, strlen(text), "vm.json", err);
+}
+
+/* What was written is read as the same. */
+static void comes_back(void **state)
+{
+	struct machine_config config, again;
+	struct error err = {0};
+	char *first, *second;
+
+	(void)state;
+	BUILD(&config, "--cmdline", "a \"b\" c", "--cpus", "3", "--memory", "768M", "--pv",
+		"-clock,-eoi", "--irqchip", "kernel", "--ring", "packed", "--console", "virtio",
+		"--entropy", "off", "--on-reset", "exit", "--disk",
+		"path=/x,,y,model=ide,iops=7,drive=3", "--disk", "path=z,queues=2,id=root,slot=9",
+		"--net", "tap,ifname=t,mtu=1400,vhost=on,features=0x100000020", "--net",
+		"user,forward=22", "--device", "vfio,host=01:10.0");
+	first = written(&config);
+	if (read_text(&again, first, &err) < 0 || machine_config_complete(&again, &err) < 0)
+		fail_msg("%s", err.text);
+	second = written(&again);
+	assert_string_equal(first, second);
+	assert_int_equal(again.cpus, 3);
+	assert_int_equal(again.memory, 768ULL << 20);
+	assert_int_equal(again.pv, config.pv);
+	assert_string_equal(again.cmdline, "a \"b\" c");
+	assert_int_equal(machine_config_find(&again, "root")->slot, 9);
+	assert_int_equal(machine_config_find(&again, "net0")->features, 0x100000020);
+	assert_memory_equal(&machine_config_find(&again, "net1")->net.mac,
+		&machine_config_find(&config, "net1")->net.mac, sizeof(struct mac_address));
+	assert_non_null(strstr(first, "\"/x,y\""));
+	free(first);
+	free(second);
+	machine_config_free(&config);
+	machine_config_free(&again);
+}
+
+/* Defaults are not written, so that a later version may better them. */
+static void leaves_defaults_out(void **state)
+{
+	struct machine_config config;
+	char *text;
+
+	(void)state;
+	BUILD(&config, "--cpus", "1", "--memory", "512M", "--entropy", "off");
+	text = written(&config);
+	assert_null(strstr(text, "cpus"));
+	assert_null(strstr(text, "memory"));
+	assert_null(strstr(text, "pv"));
+	free(text);
+	machine_config_free(&config);
+}
+
+static unsigned slot_of(const struct machine_config *config, const char *id)
+{
+	const struct device_config *device = machine_config_find(config, id);
+
+	assert_non_null(device);
+	return device->slot;
+}
+
+static void numbers_by_type_and_not_by_order(void **state)
+{
+	struct machine_config one, other;
+
+	(void)state;
+	BUILD(&one, "--disk", "path=a", "--net", "user", "--disk", "path=b");
+	BUILD(&other, "--net", "user", "--disk", "path=a", "--disk", "path=b");
+	assert_int_equal(slot_of(&one, "disk0"), 1);
+	assert_int_equal(slot_of(&one, "disk1"), 2);
+	assert_int_equal(slot_of(&one, "net0"), 3);
+	assert_int_equal(slot_of(&one, "entropy0"), 4);
+	assert_int_equal(slot_of(&other, "disk1"), slot_of(&one, "disk1"));
+	assert_int_equal(slot_of(&other, "net0"), slot_of(&one, "net0"));
+	machine_config_free(&one);
+	machine_config_free(&other);
+}
+
+/* A device more finds what was decided before in its place. */
+static void keeps_what_was_decided(void **state)
+{
+	struct machine_config config;
+	struct device_config *more;
+	struct mac_address mac;
+	struct error err = {0};
+
+	(void)state;
+	BUILD(&config, "--disk", "path=a", "--net", "user");
+	mac = machine_config_find(&config, "net0")->net.mac;
+	assert_true(mac.given);
+	more = machine_config_add(&config, DEVICE_DISK);
+	more->disk.path = strdup("b");
+	assert_int_equal(machine_config_complete(&config, &err), 0);
+	assert_int_equal(slot_of(&config, "net0"), 2);
+	assert_int_equal(slot_of(&config, "entropy0"), 3);
+	assert_int_equal(slot_of(&config, "disk1"), 4);
+	assert_memory_equal(
+		&machine_config_find(&config, "net0")->net.mac, &mac, sizeof(mac));
+	machine_config_free(&config);
+}
+
+/* A controller comes and goes with the need for it. */
+static void follows_switches(void **state)
+{
+	struct machine_config config;
+	struct error err = {0};
+
+	(void)state;
+	BUILD(&config, "--disk", "path=a,model=ide", "--disk", "path=b,model=ide,drive=1");
+	assert_non_null(machine_config_find(&config, "ide0"));
+	assert_int_equal(machine_config_find(&config, "disk0")->disk.drive, 2);
+	config.entropy = false;
+	machine_config_remove(&config, machine_config_find(&config, "disk0"));
+	machine_config_remove(&config, machine_config_find(&config, "disk1"));
+	assert_int_equal(machine_config_complete(&config, &err), 0);
+	assert_int_equal(config.device_count, 0);
+	machine_config_free(&config);
+}
+
+static void copies_own_their_words(void **state)
+{
+	struct machine_config config, copy;
+
+	(void)state;
+	BUILD(&config, "--disk", "path=a", "--net", "tap,ifname=t");
+	assert_int_equal(machine_config_copy(&copy, &config), 0);
+	machine_config_free(&config);
+	assert_string_equal(copy.kernel, "k");
+	assert_string_equal(machine_config_find(&copy, "disk0")->disk.path, "a");
+	assert_string_equal(machine_config_find(&copy, "net0")->net.ifname, "t");
+	machine_config_free(&copy);
+}
+
+static const struct {
+	const char *text, *says;
+} refused[] = {
+	{"", "vm.json:1: not JSON"},
+	{"{\"duet\": 1,\n\"kernel\": }", "vm.json:2: not JSON"},
+	{"[1]", "vm.json: no configuration of duet's"},
+	{"7", "vm.json:1: not JSON"},
+	{"{}", "vm.json: no configuration of duet's"},
+	{"{\n\n\"duet\": 2}", "vm.json:3: duet: this program reads version 1 only"},
+	{"{\"duet\": \"1\"}", "version 1 only"},
+	{"{\"duet\": 1,\n \"cpus\": 0}", "vm.json:2: cpus: give a number from 1 to 64"},
+	{"{\"duet\": 1, \"cpus\": -1}", "cpus: give a number from 1 to 64"},
+	{"{\"duet\": 1, \"cpus\": \"2\"}", "cpus: must be a number"},
+	{"{\"duet\": 1, \"cpus\": 2.5}", "cpus: must be a number"},
+	{"{\"duet\": 1, \"cpus\": 99999999999999999999}", "not JSON"},
+	{"{\"duet\": 1, \"cpus\": 1, \"cpus\": 2}", "duplicate"},
+	{"{\"duet\": 1, \"memory\": 1000}", "memory: too small"},
+	{"{\"duet\": 1, \"memory\": \"64X\"}", "memory: not a size"},
+	{"{\"duet\": 1, \"kernel\": null}", "kernel: must be a string"},
+	{"{\"duet\": 1, \"kernel\": \"\"}", "kernel: is empty"},
+	{"{\"duet\": 1, \"kernel\": \"a\\u0000b\"}", "not JSON"},
+	{"{\"duet\": 1, \"entropy\": \"on\"}", "entropy: must be true or false"},
+	{"{\"duet\": 1, \"ring\": \"round\"}", "ring: choose split or packed"},
+	{"{\"duet\": 1,\n\"colour\":\n3}", "vm.json:2: colour: unknown field"},
+	{"{\"duet\": 1, \"devices\": {}}", "devices: must be an array"},
+	{"{\"duet\": 1,\n\"devices\": [\n3]}", "vm.json:3: a device is an object with a type"},
+	{"{\"duet\": 1, \"devices\": [{}]}", "a device is an object with a type"},
+	{"{\"duet\": 1, \"devices\": [{},\n{\"type\": 3}]}", "vm.json:1: a device is"},
+	{"{\"duet\": 1, \"devices\": [\n{\"path\": \"]}\",\n\"type\": \"tape\"}]}",
+		"vm.json:3: type: \"tape\" is no type"},
+	{"{\"duet\": 1, \"devices\": [{\"type\": \"disk\", \"path\": \"{\\\"[\"},\n"
+	 "{\"type\": \"disk\",\n \"path\": \"x\",\n \"queues\": 99}]}",
+		"vm.json:4: disk: queues: give a number from 1 to 8"},
+	{"{\"duet\": 1, \"devices\": [{\"type\": \"disk\", \"flavour\": 1}]}",
+		"disk: flavour: unknown field"},
+	{"{\"duet\": 1, \"devices\": [{\"type\": \"disk\", \"id\": \"a b\"}]}", "disk: id: an id"},
+	{"{\"duet\": 1, \"devices\": [{\"type\": \"disk\", \"slot\": 32}]}", "from 1 to 31"},
+	{"{\"duet\": 1, \"devices\": [{\"type\": \"net\", \"mac\": \"1:2\"}]}", "unicast"},
+	{"{\"duet\": 1, \"devices\": [{\"type\": \"net\", \"features\": \"12\"}]}", "hexadecimal"},
+	{"{\"duet\": 1, \"devices\": [{\"type\": \"net\", \"features\": 12}]}", "a string"},
+};
+
+static void says_what_and_where(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(refused); i++) {
+		struct machine_config config;
+		struct error err = {0};
+		int ret = read_text(&config, refused[i].text, &err);
+
+		if (ret >= 0 || !strstr(err.text, refused[i].says))
+			fail_msg("%s: returned %d, said \"%s\", wanted \"%s\"", refused[i].text,
+				ret, err.text, refused[i].says);
+		machine_config_free(&config);
+	}
+}
+
+static const struct {
+	const char *devices, *says;
+} against_rules[] = {
+	{"{\"type\": \"disk\"}", "vm.json:2: disk0: names no file"},
+	{"{\"type\": \"disk\", \"path\": \"x\"},\n{\"type\": \"net\", \"kind\": \"tap\"}",
+		"vm.json:3: net0: names no interface"},
+	{"{\"type\": \"disk\", \"id\": \"a\", \"path\": \"x\"},\n"
+	 "{\"type\": \"disk\", \"id\": \"a\", \"path\": \"y\"}",
+		"vm.json:3: a: the id is another device's"},
+	{"{\"type\": \"disk\", \"slot\": 4, \"path\": \"x\"},\n"
+	 "{\"type\": \"net\", \"slot\": 4, \"kind\": \"user\"}",
+		"vm.json:3: net0: slot=4 is another device's"},
+	{"{\"type\": \"disk\", \"slot\": 4, \"path\": \"x\", \"model\": \"ide\"}", "has no slot"},
+	{"{\"type\": \"disk\", \"drive\": 1, \"path\": \"x\"}", "drive= is for model=ide"},
+	{"{\"type\": \"disk\", \"drive\": 1, \"path\": \"x\", \"model\": \"ide\"},\n"
+	 "{\"type\": \"disk\", \"drive\": 1, \"path\": \"y\", \"model\": \"ide\"}",
+		"vm.json:3: disk1: drive=1 is another disk's"},
+	{"{\"type\": \"net\", \"kind\": \"user\", \"model\": \"e1000\", \"features\": \"0x1\"}",
+		"features= is for virtio"},
+	{"{\"type\": \"entropy\"}, {\"type\": \"entropy\"}", "at most 1"},
+};
+
+static void keeps_the_rules(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(against_rules); i++) {
+		struct machine_config config;
+		struct error err = {0};
+		char text[512];
+		int ret;
+
+		snprintf(text, sizeof(text), "{\"duet\": 1, \"kernel\": \"k\", \"devices\": [\n%s]}",
+			against_rules[i].devices);
+		ret = read_text(&config, text, &err);
+		if (ret == 0)
+			ret = machine_config_complete(&config, &err);
+		if (ret != -EINVAL || !strstr(err.text, against_rules[i].says))
+			fail_msg("%s: returned %d, said \"%s\", wanted \"%s\"", text, ret, err.text,
+				against_rules[i].says);
+		machine_config_free(&config);
+	}
+}
+
+static void bounds_what_it_reads(void **state)
+{
+	static char text[MACHINE_CONFIG_MAX + 2];
+	struct machine_config config;
+	struct error err = {0};
+	size_t used;
+
+	(void)state;
+	memset(text, ' ', sizeof(text) - 1);
+	assert_int_equal(read_text(&config, text, &err), -EFBIG);
+	machine_config_free(&config);
+
+	used = (size_t)sprintf(text, "{\"duet\": 1, \"devices\": [");
+	for (unsigned i = 0; i <= MACHINE_DEVICES_MAX; i++)
+		used += (size_t)sprintf(text + used, "%s{\"type\": \"disk\"}", i ? "," : "");
+	sprintf(text + used, "]}");
+	assert_int_equal(read_text(&config, text, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "more than 64"));
+	machine_config_free(&config);
+}
+
+/* JSON cannot hold every file's name. */
+static void tells_what_it_cannot_write(void **state)
+{
+	struct machine_config config;
+	struct error err = {0};
+	char *text;
+
+	(void)state;
+	BUILD(&config, "--disk", "path=a\xff");
+	assert_int_equal(machine_config_write(&config, &text, &err), -EILSEQ);
+	assert_non_null(strstr(err.text, "disk0: path: is not UTF-8"));
+	machine_config_free(&config);
+}
+
+static void file_and_options_together(void **state)
+{
+	static const char text[] = "{\"duet\": 1, \"kernel\": \"k\", \"cpus\": 2,\n"
+				   "\"devices\": [{\"type\": \"disk\", \"path\": \"a\"}]}";
+	char path[] = "/tmp/duet-config-XXXXXX";
+	const char *args[] = {"--cpus", "4", "--disk", "path=b", "--config", path};
+	struct run_options options;
+	struct error err = {0};
+	int fd = mkstemp(path);
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+	close(fd);
+	if (run_options_parse(&options, ARRAY_SIZE(args), args, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_int_equal(options.config.cpus, 4);
+	assert_string_equal(machine_config_find(&options.config, "disk0")->disk.path, "a");
+	assert_string_equal(machine_config_find(&options.config, "disk1")->disk.path, "b");
+	run_options_free(&options);
+	unlink(path);
+	assert_true(run_options_parse(&options, ARRAY_SIZE(args), args, &err) < 0);
+	assert_non_null(strstr(err.text, "--config /tmp/duet-config-"));
+	run_options_free(&options);
+}
+
+/* Each field is described, and can be asked for by its name. */
+static void help_has_every_field(void **state)
+{
+	char *help = run_help();
+	char name[32];
+
+	(void)state;
+	for (unsigned i = 0; i < machine_fields.count; i++) {
+		snprintf(name, sizeof(name), "  --%s ", machine_fields.fields[i].name);
+		assert_non_null(strstr(help, name));
+	}
+	for (const char *line = help; *line; line = strchr(line, '\n') + 1)
+		assert_in_range(strcspn(line, "\n"), 0, 80);
+	free(help);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(comes_back),
+		cmocka_unit_test(leaves_defaults_out),
+		cmocka_unit_test(numbers_by_type_and_not_by_order),
+		cmocka_unit_test(keeps_what_was_decided),
+		cmocka_unit_test(follows_switches),
+		cmocka_unit_test(copies_own_their_words),
+		cmocka_unit_test(says_what_and_where),
+		cmocka_unit_test(keeps_the_rules),
+		cmocka_unit_test(bounds_what_it_reads),
+		cmocka_unit_test(tells_what_it_cannot_write),
+		cmocka_unit_test(file_and_options_together),
+		cmocka_unit_test(help_has_every_field),
+	};
+
+	return cmocka_run_group_tests_name("config", tests, NULL, NULL);
+}
