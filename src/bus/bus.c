@@ -15,6 +15,8 @@ struct bus {
 	unsigned count, capacity;
 	unsigned holed; /* how many of them have holes */
 	_Atomic uint64_t unclaimed;
+	pthread_mutex_t leaving;
+	pthread_cond_t left;
 	char name[16];
 };
 
@@ -26,6 +28,8 @@ int bus_new(struct bus **out, const char *name)
 		return -ENOMEM;
 	strncpy(bus->name, name, sizeof(bus->name) - 1);
 	pthread_rwlock_init(&bus->lock, NULL);
+	pthread_mutex_init(&bus->leaving, NULL);
+	pthread_cond_init(&bus->left, NULL);
 	*out = bus;
 	return 0;
 }
@@ -35,6 +39,8 @@ void bus_free(struct bus *bus)
 	if (!bus)
 		return;
 	pthread_rwlock_destroy(&bus->lock);
+	pthread_mutex_destroy(&bus->leaving);
+	pthread_cond_destroy(&bus->left);
 	free(bus->ranges);
 	free(bus);
 }
@@ -162,19 +168,45 @@ static struct bus_range *search(const struct bus *bus, uint64_t address, unsigne
 	return NULL;
 }
 
-/* The offset is taken under the lock: the range may move right after. */
-static struct bus_range *look_up(struct bus *bus, uint64_t address, unsigned size, uint64_t *offset)
+/* Of bus_range.users: somebody waits for the last one. */
+#define AWAITED (1U << 31)
+
+/* The offset is taken under the lock: the range may move right after. A range that is found stays
+ * until leave(). */
+static struct bus_range *enter(struct bus *bus, uint64_t address, unsigned size, uint64_t *offset)
 {
 	struct bus_range *range;
 
 	pthread_rwlock_rdlock(&bus->lock);
 	range = search(bus, address, size);
-	if (range)
+	if (range) {
 		*offset = address - range->base;
+		atomic_fetch_add_explicit(&range->users, 1, memory_order_relaxed);
+	}
 	pthread_rwlock_unlock(&bus->lock);
 	if (!range)
 		atomic_fetch_add_explicit(&bus->unclaimed, 1, memory_order_relaxed);
 	return range;
+}
+
+static void leave(struct bus *bus, struct bus_range *range)
+{
+	/* Nothing of the range is touched after this. */
+	if (atomic_fetch_sub_explicit(&range->users, 1, memory_order_acq_rel) != (AWAITED | 1))
+		return;
+	pthread_mutex_lock(&bus->leaving);
+	pthread_cond_broadcast(&bus->left);
+	pthread_mutex_unlock(&bus->leaving);
+}
+
+void bus_wait_unused(struct bus *bus, struct bus_range *range)
+{
+	pthread_mutex_lock(&bus->leaving);
+	atomic_fetch_or(&range->users, AWAITED);
+	while (atomic_load(&range->users) != AWAITED)
+		pthread_cond_wait(&bus->left, &bus->leaving);
+	atomic_store(&range->users, 0);
+	pthread_mutex_unlock(&bus->leaving);
 }
 
 static uint64_t all_ones(unsigned size)
@@ -185,7 +217,7 @@ static uint64_t all_ones(unsigned size)
 bool bus_read(struct bus *bus, uint64_t address, unsigned size, uint64_t *value)
 {
 	uint64_t offset;
-	struct bus_range *range = look_up(bus, address, size, &offset);
+	struct bus_range *range = enter(bus, address, size, &offset);
 
 	*value = all_ones(size);
 	if (!range)
@@ -193,19 +225,21 @@ bool bus_read(struct bus *bus, uint64_t address, unsigned size, uint64_t *value)
 	atomic_fetch_add_explicit(&range->reads, 1, memory_order_relaxed);
 	if (range->ops->read)
 		*value &= range->ops->read(range->device, offset, size);
+	leave(bus, range);
 	return true;
 }
 
 bool bus_write(struct bus *bus, uint64_t address, unsigned size, uint64_t value)
 {
 	uint64_t offset;
-	struct bus_range *range = look_up(bus, address, size, &offset);
+	struct bus_range *range = enter(bus, address, size, &offset);
 
 	if (!range)
 		return false;
 	atomic_fetch_add_explicit(&range->writes, 1, memory_order_relaxed);
 	if (range->ops->write)
 		range->ops->write(range->device, offset, size, value & all_ones(size));
+	leave(bus, range);
 	return true;
 }
 

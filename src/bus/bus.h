@@ -5,7 +5,7 @@
  * Threads: vCPU threads call bus_read() and bus_write() at the same time; handlers are called
  * without any lock of the bus, so a device protects its own registers and a handler may map and
  * unmap (a BAR that moves). An access that was under way when its range was unmapped still reaches
- * the device, which lives as long as the machine.
+ * the device: bus_wait_unused() before it is freed.
  */
 #ifndef DUET_BUS_BUS_H
 #define DUET_BUS_BUS_H
@@ -31,6 +31,7 @@ struct bus_range {
 	/* the bus's own */
 	uint64_t base, length;
 	bool mapped;
+	_Atomic unsigned users; /* accesses that are inside, and whether their end is awaited */
 	_Atomic uint64_t reads, writes; /* exits that were dispatched here */
 };
 
@@ -43,6 +44,9 @@ void bus_free(struct bus *bus);
  * wrapping, -ENOMEM. */
 int bus_map(struct bus *bus, struct bus_range *range, uint64_t base, uint64_t length);
 void bus_unmap(struct bus *bus, struct bus_range *range);
+/* After bus_unmap(): waits until the accesses that were under way have left the device, which may be
+ * freed then. Not from a handler. */
+void bus_wait_unused(struct bus *bus, struct bus_range *range);
 
 /* Unclaimed addresses read as all ones and swallow writes; returns false for them, and they are
  * counted. An access that straddles the end of a range is unclaimed. */

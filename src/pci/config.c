@@ -26,7 +26,7 @@ static bool decodes(const struct pci_function *function, const struct pci_bar *b
 	return command(function) & (bar->kind == PCI_BAR_PORT ? PCI_CMD_IO : PCI_CMD_MEMORY);
 }
 
-static struct bus *bus_of(const struct pci_function *function, const struct pci_bar *bar)
+struct bus *pci_bar_bus(const struct pci_function *function, const struct pci_bar *bar)
 {
 	const struct device_place *place = &function->bus->place;
 
@@ -40,7 +40,7 @@ static void unmap_bar(struct pci_function *function, unsigned index)
 	if (bar->moved)
 		bar->moved(function, index, false, bar->address);
 	if (bar->range.ops)
-		bus_unmap(bus_of(function, bar), &bar->range);
+		bus_unmap(pci_bar_bus(function, bar), &bar->range);
 	bar->mapped = false;
 }
 
@@ -58,7 +58,7 @@ static void map_bar(struct pci_function *function, unsigned index)
 
 	if (!place_is_free(function, bar) ||
 		(bar->range.ops &&
-			bus_map(bus_of(function, bar), &bar->range, bar->address, bar->size) < 0)) {
+			bus_map(pci_bar_bus(function, bar), &bar->range, bar->address, bar->size) < 0)) {
 		atomic_fetch_add_explicit(&bus->misplaced, 1, memory_order_relaxed);
 		log_guest(&bus->guest_log, function->device.name,
 			"BAR %u put at 0x%llx, which is not free; it stays unmapped", index,

@@ -181,6 +181,9 @@ void pci_remove(struct pci_function *function)
 	pci_update_bars(function);
 	bus->functions[function->slot] = NULL;
 	pthread_mutex_unlock(&bus->lock);
+	for (unsigned i = 0; i < PCI_BARS; i++)
+		bus_wait_unused(
+			pci_bar_bus(function, &function->bars[i]), &function->bars[i].range);
 	function->bus = NULL;
 }
 

@@ -27,6 +27,8 @@ struct pci_bus {
 
 /* config.c; under the bus's lock */
 void pci_update_bars(struct pci_function *function);
+/* The ports or the addresses, where @bar lives. */
+struct bus *pci_bar_bus(const struct pci_function *function, const struct pci_bar *bar);
 
 /* host.c; any context */
 int pci_host_map(struct pci_bus *bus, const struct pci_windows *windows, struct error *err);

@@ -107,7 +107,8 @@ void pci_want_slot(struct device *device, unsigned slot);
  * -ENOSPC when the bus or a window is full, -EBUSY when the slot is taken.
  */
 int pci_add(struct pci_bus *bus, struct pci_function *function, struct error *err);
-/* Unmaps its BARs, lowers its INTx and takes it off the bus; its slot stays empty. */
+/* Unmaps its BARs, lowers its INTx and takes it off the bus; its slot stays empty. No vCPU is inside
+ * its accessors any more when it returns. Not from an access. */
 void pci_remove(struct pci_function *function);
 /* BARs back to the first placement, command register and MSI-X as after pci_add(). */
 void pci_reset(struct pci_function *function);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -204,6 +205,58 @@ static void test_moving_under_readers(void **state)
 	bus_free(mover.bus);
 }
 
+/* A device goes while vCPUs access it: none of them is inside when it is freed. */
+struct doomed {
+	_Atomic bool alive;
+	_Atomic unsigned inside;
+};
+
+static uint64_t doomed_read(void *device, uint64_t offset, unsigned size)
+{
+	struct doomed *doomed = device;
+
+	(void)offset;
+	(void)size;
+	doomed->inside++;
+	sched_yield();
+	if (!doomed->alive)
+		abort();
+	doomed->inside--;
+	return 0;
+}
+
+static void test_removed_under_readers(void **state)
+{
+	static const struct bus_ops ops = {.read = doomed_read};
+	struct mover mover = {.bus = new_bus()};
+	pthread_t readers[2];
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++)
+		pthread_create(&readers[i], NULL, read_all_the_time, &mover);
+	for (unsigned i = 0; i < 500; i++) {
+		struct doomed *doomed = calloc(1, sizeof(*doomed));
+		struct bus_range *range = calloc(1, sizeof(*range));
+
+		doomed->alive = true;
+		range->ops = &ops;
+		range->device = doomed;
+		assert_int_equal(bus_map(mover.bus, range, 0x1000, 0x10), 0);
+		while (!range->reads)
+			sched_yield();
+		bus_unmap(mover.bus, range);
+		bus_wait_unused(mover.bus, range);
+		doomed->alive = false;
+		assert_int_equal(doomed->inside, 0);
+		free(range);
+		free(doomed);
+	}
+	mover.stop = true;
+	for (unsigned i = 0; i < 2; i++)
+		pthread_join(readers[i], NULL);
+	bus_free(mover.bus);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -212,6 +265,7 @@ int main(void)
 		cmocka_unit_test(test_holes),
 		cmocka_unit_test(test_many),
 		cmocka_unit_test(test_moving_under_readers),
+		cmocka_unit_test(test_removed_under_readers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
