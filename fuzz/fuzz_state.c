@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Saved state from a hostile peer: the raw stream, and a stream with right checksums. */
 #include "input.h"
+#include "machine/sections.h"
 #include "state/state.h"
 
 #include <stdlib.h>
@@ -53,12 +54,34 @@ static void read_stream(const uint8_t *bytes, size_t length)
 	free(copy);
 }
 
+/* As a machine does, which asks for its own by name. */
+static void read_sections(const uint8_t *bytes, size_t length)
+{
+	static const char *const names[] = {"sa", "sb", "sc", "sd"};
+	struct sections sections;
+	struct state_reader reader, *section;
+	struct error err;
+
+	if (state_reader_init(&reader, bytes, length, &err) < 0)
+		return;
+	if (sections_read(&sections, &reader, &err) == 0) {
+		for (unsigned i = 0; i < 4; i++)
+			if (sections_open(&sections, names[i], 1, &section, &err) == 0) {
+				state_get_u64(section);
+				state_section_end(section, &err);
+			}
+		sections_all_opened(&sections, &err);
+	}
+	sections_free(&sections);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input input = {data, size};
 	struct state_writer writer;
 
 	read_stream(data, size);
+	read_sections(data, size);
 	state_writer_init(&writer);
 	while (input.left) {
 		char name[8] = {'s', (char)('a' + (input_number(&input, 1) & 15)), 0};
@@ -70,8 +93,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		state_put_bytes(&writer, body, length);
 		state_section_close(&writer);
 	}
-	if (state_writer_finish(&writer) == 0)
+	if (state_writer_finish(&writer) == 0) {
 		read_stream(writer.bytes, writer.length);
+		read_sections(writer.bytes, writer.length);
+	}
 	state_writer_free(&writer);
 	return 0;
 }

@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import uuid
 from pathlib import Path
 
 from . import guests
@@ -81,6 +82,19 @@ def running(ready: str, *command: str):
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=20)
         process.kill()
+
+
+@contextlib.contextmanager
+def tap(address: str = "192.168.77.1/24", multi_queue: bool = False, vnet_hdr: bool = False):
+    """A tap interface with ADDRESS where duet runs; its name."""
+    name = f"t{uuid.uuid4().hex[:8]}"
+    more = " multi_queue" * multi_queue + " vnet_hdr" * vnet_hdr
+    run("sh", "-c", f"ip tuntap add {name} mode tap{more} && ip addr add {address} dev {name} && "
+                    f"ip link set {name} up")
+    try:
+        yield name
+    finally:
+        run("ip", "link", "del", name, check=False)
 
 
 class Guest:

@@ -86,7 +86,7 @@ int kvm_vm_make_fresh(struct kvm_vm *vm, const struct kvm_fresh *fresh, struct e
 	struct state_reader reader;
 	int ret = open_section(&fresh->vm, &reader, err);
 
-	return ret < 0 ? ret : kvm_vm_restore(vm, &reader, err);
+	return ret < 0 ? ret : kvm_vm_restore_fresh(vm, &reader, err);
 }
 
 int kvm_vcpu_make_fresh(struct kvm_vcpu *vcpu, const struct kvm_fresh *fresh, struct error *err)
@@ -100,29 +100,4 @@ int kvm_vcpu_make_fresh(struct kvm_vcpu *vcpu, const struct kvm_fresh *fresh, st
 	if (ret == 0 && fresh->has_offset)
 		kvm_vcpu_set_tsc_offset(vcpu, fresh->tsc_offset);
 	return ret;
-}
-
-static int tsc_attribute(struct kvm_vcpu *vcpu, unsigned long request, int64_t *offset)
-{
-	struct kvm_device_attr attribute = {
-		.group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (uintptr_t)offset};
-	int ret = kvm_ioctl(vcpu->fd, request, &attribute);
-
-	return ret == -ENXIO || ret == -ENOTTY ? -ENOTSUP : ret;
-}
-
-int kvm_vcpu_tsc_offset(struct kvm_vcpu *vcpu, int64_t *offset)
-{
-	return tsc_attribute(vcpu, KVM_GET_DEVICE_ATTR, offset);
-}
-
-int kvm_vcpu_set_tsc_offset(struct kvm_vcpu *vcpu, int64_t offset)
-{
-	return tsc_attribute(vcpu, KVM_SET_DEVICE_ATTR, &offset);
-}
-
-void kvm_vcpu_was_paused(struct kvm_vcpu *vcpu)
-{
-	/* Refused when the guest uses no kvmclock; then there is nobody to tell. */
-	kvm_ioctl_value(vcpu->fd, KVM_KVMCLOCK_CTRL, 0);
 }

@@ -38,6 +38,11 @@ struct routing {
 	bool stale;   /* KVM's table differs from this one */
 };
 
+/* One instant in three clocks: kvmclock and time of day in nanoseconds, the host's TSC. */
+struct kvm_moment {
+	uint64_t clock, realtime, tsc;
+};
+
 struct kvm_vm {
 	struct bus_host bus_host; /* first */
 	struct kvm_host host;
@@ -54,7 +59,8 @@ struct kvm_vm {
 	void *ioapic, *eoi_ioapic;
 	_Atomic bool coalescing;   /* some range is coalesced: look at the ring on each exit */
 	pthread_mutex_t ring_lock; /* one drains at a time, so that writes keep their order */
-	unsigned xsave_size;
+	unsigned xsave_size, nested_size; /* bytes; 0: no nested virtualization */
+	struct kvm_moment from, to;       /* of a VM that was restored: where it comes from, and here */
 };
 
 struct kvm_vcpu {
@@ -89,7 +95,27 @@ static inline int kvm_ioctl_value(int fd, unsigned long request, unsigned long v
 }
 int kvm_enable_cap(int fd, uint32_t cap, uint64_t argument);
 
-/* As kvm_vcpu_restore(), of vCPU 0's state as it was when it was new. */
+/* clock.c: in the VM's section. */
+int kvm_clock_save(struct kvm_vm *vm, struct state_writer *writer);
+int kvm_clock_restore(struct kvm_vm *vm, struct state_reader *reader, struct error *err);
+int kvm_clock_make_fresh(struct kvm_vm *vm, struct state_reader *reader, struct error *err);
+/* The offset here of a TSC that had @offset where the VM comes from. */
+int64_t kvm_clock_moved_offset(struct kvm_vm *vm, int64_t offset);
+
+/* vcpu_msrs.c. @fresh: of a vCPU that was never run; its TSC is left alone. */
+int kvm_msrs_save(struct kvm_vcpu *vcpu, const uint32_t *indices, unsigned count,
+	struct state_writer *writer);
+int kvm_msrs_restore(struct kvm_vcpu *vcpu, const uint32_t *indices, unsigned listed_count,
+	struct state_reader *reader, bool fresh, struct error *err);
+
+/* vcpu_areas.c: what has another size on each host. */
+int kvm_xsave_save(struct kvm_vcpu *vcpu, struct state_writer *writer);
+int kvm_xsave_restore(struct kvm_vcpu *vcpu, struct state_reader *reader, struct error *err);
+int kvm_nested_save(struct kvm_vcpu *vcpu, struct state_writer *writer);
+int kvm_nested_restore(struct kvm_vcpu *vcpu, struct state_reader *reader, struct error *err);
+
+/* As kvm_vm_restore() and kvm_vcpu_restore(), of a new VM and of its vCPU 0. */
+int kvm_vm_restore_fresh(struct kvm_vm *vm, struct state_reader *reader, struct error *err);
 int kvm_vcpu_restore_fresh(struct kvm_vcpu *vcpu, const uint32_t *msrs, unsigned msr_count,
 	struct state_reader *reader, struct error *err);
 

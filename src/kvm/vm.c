@@ -142,6 +142,8 @@ int kvm_vm_new(struct kvm_vm **out, const struct kvm_host *host,
 	ret = kvm_ioctl_value(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_XSAVE2);
 	vm->xsave_size =
 		ret > (int)sizeof(struct kvm_xsave) ? (unsigned)ret : sizeof(struct kvm_xsave);
+	ret = kvm_ioctl_value(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_NESTED_STATE);
+	vm->nested_size = ret > 0 ? (unsigned)ret : 0;
 	*out = vm;
 	return 0;
 }

@@ -32,12 +32,10 @@ static int save_chips(struct kvm_vm *vm, struct state_writer *writer)
 
 int kvm_vm_save(struct kvm_vm *vm, struct state_writer *writer)
 {
-	struct kvm_clock_data clock = {0};
-	int ret = kvm_ioctl(vm->fd, KVM_GET_CLOCK, &clock);
+	int ret = kvm_clock_save(vm, writer);
 
 	if (ret < 0)
 		return ret;
-	state_put_u64(writer, clock.clock);
 	state_put_u8(writer, (uint8_t)vm->options.irqchip);
 	state_put_bool(writer, vm->options.pit);
 	return vm->options.irqchip == KVM_VM_IRQCHIP_KERNEL ? save_chips(vm, writer) : 0;
@@ -61,18 +59,27 @@ static int restore_chips(struct kvm_vm *vm, struct state_reader *reader, struct 
 	return ret < 0 ? error_errno(err, -ret, "saved VM: interrupt controllers") : 0;
 }
 
-int kvm_vm_restore(struct kvm_vm *vm, struct state_reader *reader, struct error *err)
+static int restore_rest(struct kvm_vm *vm, struct state_reader *reader, struct error *err)
 {
-	struct kvm_clock_data clock = {.clock = state_get_u64(reader)};
 	const unsigned irqchip = state_get_u8(reader);
 	const bool pit = state_get_bool(reader);
-	int ret;
 
 	if (reader->failed || irqchip != (unsigned)vm->options.irqchip || pit != vm->options.pit)
 		return error_set(
 			err, EINVAL, "saved VM: its interrupt controllers are not this machine's");
-	ret = kvm_ioctl(vm->fd, KVM_SET_CLOCK, &clock);
-	if (ret < 0)
-		return error_errno(err, -ret, "saved VM: clock");
 	return vm->options.irqchip == KVM_VM_IRQCHIP_KERNEL ? restore_chips(vm, reader, err) : 0;
+}
+
+int kvm_vm_restore(struct kvm_vm *vm, struct state_reader *reader, struct error *err)
+{
+	int ret = kvm_clock_restore(vm, reader, err);
+
+	return ret < 0 ? ret : restore_rest(vm, reader, err);
+}
+
+int kvm_vm_restore_fresh(struct kvm_vm *vm, struct state_reader *reader, struct error *err)
+{
+	int ret = kvm_clock_make_fresh(vm, reader, err);
+
+	return ret < 0 ? ret : restore_rest(vm, reader, err);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/checked.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "machine/internal.h"
 #include "virtio/devices.h"
 #include "x86/acpi.h"
@@ -165,6 +166,18 @@ int machine_build(struct machine *machine, struct error *err)
 	if (ret == 0)
 		machine->life.state = MACHINE_BUILT;
 	return ret;
+}
+
+int machine_build_bare(struct machine *machine, struct error *err)
+{
+	struct error missing = {0};
+
+	if (kernel_source_open(&machine->kernel, machine->config.kernel, machine->config.initrd,
+		    &missing) < 0) {
+		log_warning("%s; a guest that resets ends here", missing.text);
+		machine->kernel = NULL;
+	}
+	return build(machine, err);
 }
 
 /* What the guest printed and KVM still queues: a guest that went idle makes no exit. */

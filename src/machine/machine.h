@@ -2,8 +2,8 @@
 /*
  * A virtual machine from its configuration: devices, vCPU threads, life cycle.
  *
- *    machine_new()     machine_build()            machine_start()
- *                      or machine_restore()
+ *    machine_new()     machine_build(), or        machine_start()
+ *                      build_bare and restore
  *   ------------> CONFIGURED ---------> BUILT ----------------------> RUNNING --+ reset
  *                                         |     resume  ^     | pause    ^      | in place
  *                                         |             |     v          +------+
@@ -64,6 +64,9 @@ int machine_new(struct machine **machine, const struct machine_config *config,
  * freed.
  */
 int machine_build(struct machine *machine, struct error *err);
+/* All but kernel and first instruction, which machine_restore() brings. That the kernel's file is not
+ * here is told at once, and matters when the guest resets. */
+int machine_build_bare(struct machine *machine, struct error *err);
 int machine_start(struct machine *machine, struct error *err);
 /* Ended, or never started: no thread of it runs. One that is stuck is left to the end of the
  * process. Null is allowed. */
@@ -103,9 +106,10 @@ size_t machine_type(struct machine *machine, const void *bytes, size_t length);
 void machine_resize_console(struct machine *machine, uint16_t columns, uint16_t rows);
 
 /*
- * Saved state. save: paused; all but memory. -EBUSY with a reason when a device cannot be moved.
- * restore: of one that is configured alike (machine_config_json()); it is built then, and the
- * guest's memory is the caller's to fill in before it starts.
+ * Saved state. save: paused; all but memory, into a writer whose closing section is the caller's.
+ * -EBUSY with a reason when a device cannot be moved. restore: after machine_build_bare(), of a
+ * configuration as machine_config_write() gave it, and with the guest's memory filled in (or served
+ * on demand); the machine can be started then, or after a failure only be freed.
  */
 int machine_save(struct machine *machine, struct state_writer *writer, struct error *err);
 int machine_restore(struct machine *machine, struct state_reader *reader, struct error *err);

@@ -149,6 +149,13 @@ void state_get_bytes(struct state_reader *reader, void *to, size_t length)
 		memset(to, 0, length);
 }
 
+int state_section_skip(struct state_reader *reader, struct error *err)
+{
+	if (!reader->failed && reader->section_end)
+		reader->at = reader->section_end;
+	return state_section_end(reader, err);
+}
+
 int state_section_end(struct state_reader *reader, struct error *err)
 {
 	if (!reader->failed && reader->section_end && reader->at == reader->section_end) {

@@ -69,6 +69,8 @@ uint32_t state_get_u32(struct state_reader *reader);
 uint64_t state_get_u64(struct state_reader *reader);
 bool state_get_bool(struct state_reader *reader);
 void state_get_bytes(struct state_reader *reader, void *to, size_t length);
+/* Past the open section, unread. */
+int state_section_skip(struct state_reader *reader, struct error *err);
 /* -EINVAL when a read ran past the section, or when bytes are left over. */
 int state_section_end(struct state_reader *reader, struct error *err);
 

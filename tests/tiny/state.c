@@ -31,11 +31,11 @@ static void save(struct tiny *tiny, struct state_writer *writer)
 	unsigned count = msr_list(&tiny->host, msrs);
 
 	state_writer_init(writer);
-	state_section_begin(writer, "vcpu", 1);
-	CHECK(kvm_vcpu_save(tiny->vcpu, msrs, count, writer) == 0);
-	state_section_close(writer);
 	state_section_begin(writer, "vm", 1);
 	CHECK(kvm_vm_save(tiny->vm, writer) == 0);
+	state_section_close(writer);
+	state_section_begin(writer, "vcpu", 1);
+	CHECK(kvm_vcpu_save(tiny->vcpu, msrs, count, writer) == 0);
 	state_section_close(writer);
 	CHECK(state_writer_finish(writer) == 0);
 }
@@ -49,10 +49,10 @@ static int restore(struct tiny *tiny, const void *bytes, size_t length, struct e
 	if (state_reader_init(&reader, bytes, length, err) < 0 ||
 		state_section_next(&reader, err) != 1)
 		return -EINVAL;
-	if (kvm_vcpu_restore(tiny->vcpu, msrs, count, &reader, err) < 0 ||
-		state_section_end(&reader, err) < 0)
+	if (kvm_vm_restore(tiny->vm, &reader, err) < 0 || state_section_end(&reader, err) < 0)
 		return -EINVAL;
-	if (state_section_next(&reader, err) != 1 || kvm_vm_restore(tiny->vm, &reader, err) < 0)
+	if (state_section_next(&reader, err) != 1 ||
+		kvm_vcpu_restore(tiny->vcpu, msrs, count, &reader, err) < 0)
 		return -EINVAL;
 	if (state_section_end(&reader, err) < 0)
 		return -EINVAL;

@@ -7,7 +7,6 @@ import subprocess
 
 import pytest
 from test_disk import VERIFY, debian
-from test_net import tap
 
 from duetlab import guests, vm
 
@@ -43,7 +42,7 @@ iperf3 -c {HOST} -n 30M && echo "sent"
 iperf3 -c {HOST} -n 30M -R && echo "received"
 ping -c 5 -i 0.2 -s 4000 {HOST} && echo "ping ok"
 """
-    with tap() as name, iperf_server(), debian(
+    with vm.tap() as name, iperf_server(), debian(
             "--net", f"tap,ifname={name},vhost=on", script=script) as guest:
         console = guest.succeed(limit=600)
         net = device(guest, "net0")
@@ -67,7 +66,7 @@ ls -d /sys/class/net/eth0/queues/rx-1 && ping -c 5 -i 0.2 {HOST} && echo "two ok
 ethtool -L eth0 combined 1 && ping -c 5 -i 0.2 {HOST} && echo "one ok"
 ethtool -L eth0 combined 2 && ping -c 5 -i 0.2 {HOST} && echo "two again ok"
 """
-    with tap(multi_queue=True) as name, debian(
+    with vm.tap(multi_queue=True) as name, debian(
             "--net", f"tap,ifname={name},queues=2,vhost=on", "--cpus", "2", script=script) as guest:
         console = guest.succeed()
     for words in ("two ok", "one ok", "two again ok"):
@@ -88,7 +87,7 @@ done
 ping -c 3 -i 0.2 {HOST} >/dev/null && echo "before reboot"
 reboot -f
 """
-    with tap() as name, vm.Guest("--net", f"tap,ifname={name},vhost=on", script=script) as guest:
+    with vm.tap() as name, vm.Guest("--net", f"tap,ifname={name},vhost=on", script=script) as guest:
         first = guest.wait_for("^before reboot")
         for n in (1, 2, 3):
             assert f"ping ok {n}" in guest.output[:first.start()]
@@ -98,7 +97,7 @@ reboot -f
 def test_vhost_without_msix():
     """The kernel cannot raise a line: duet's own path serves such a driver."""
     script = f"{NET}\nping -c 5 -i 0.2 {HOST} && echo 'ping ok'"
-    with tap() as name, vm.Guest("--net", f"tap,ifname={name},vhost=on", "--cmdline", "pci=nomsi",
+    with vm.tap() as name, vm.Guest("--net", f"tap,ifname={name},vhost=on", "--cmdline", "pci=nomsi",
                                  script=script) as guest:
         assert "ping ok" in guest.succeed()
         net = device(guest, "net0")
@@ -113,7 +112,7 @@ def test_vhost_device_missing():
            "mkdir /dev/net && for n in kvm null zero urandom net/tun; do : >/dev/$n; " \
            "mount --bind /tmp/dev/$n /dev/$n; done"
     kernel = guests.kernel("6.1-cloud")
-    with tap() as name:
+    with vm.tap() as name:
         for prepare, words in ((gone, "modprobe vhost_net"), (hide, "--net vhost=on")):
             result = vm.run("unshare", "-m", "sh", "-c",
                             f"{prepare} && exec {vm.DUET} run --kernel {kernel} "
@@ -149,7 +148,7 @@ def test_polled_net():
 iperf3 -c {HOST} -n 20M && echo "sent"
 iperf3 -c {HOST} -n 20M -R && echo "received"
 """
-    with tap() as name, iperf_server(), debian(
+    with vm.tap() as name, iperf_server(), debian(
             "--net", f"tap,ifname={name},poll=on", script=script) as guest:
         console = guest.succeed(limit=600)
         net = device(guest, "net0")
@@ -179,7 +178,7 @@ def test_polling_costs_nothing_when_idle(local_disk):
     disk = local_disk("64M")
     script = f"{NET}\nping -c 3 {HOST}; dd if=/dev/vda of=/dev/null bs=4k count=500\n" \
              "echo idle\nread line"
-    with tap() as name, vm.Guest("--net", f"tap,ifname={name},poll=on", "--disk",
+    with vm.tap() as name, vm.Guest("--net", f"tap,ifname={name},poll=on", "--disk",
                                  f"path={disk},poll=on", script=script) as guest:
         guest.wait_for("^idle")
         text = vm.run("sh", "-c", IDLE, "sh", str(guest.pid)).stdout

@@ -1,25 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks: tap and passt, both directions, and a back end that dies."""
 
-import contextlib
 import subprocess
-import uuid
 
 import pytest
 
 from duetlab import rootfs, vm
-
-
-@contextlib.contextmanager
-def tap(address="192.168.77.1/24", multi_queue=False):
-    name = f"t{uuid.uuid4().hex[:8]}"
-    more = " multi_queue" if multi_queue else ""
-    vm.run("sh", "-c", f"ip tuntap add {name} mode tap{more} && ip addr add {address} dev {name} && "
-                       f"ip link set {name} up")
-    try:
-        yield name
-    finally:
-        vm.run("ip", "link", "del", name, check=False)
 
 
 @pytest.mark.parametrize("ring", ["split", "packed"])
@@ -28,7 +14,7 @@ def test_tap_ping(ring):
 ip addr add 192.168.77.2/24 dev eth0; ip link set eth0 up
 ping -c 5 -i 0.2 -s 1400 192.168.77.1 && echo "ping ok"
 """
-    with tap() as name, vm.Guest("--net", f"tap,ifname={name}", "--ring", ring, script=script) as guest:
+    with vm.tap() as name, vm.Guest("--net", f"tap,ifname={name}", "--ring", ring, script=script) as guest:
         assert "ping ok" in guest.succeed()
 
 
@@ -39,7 +25,7 @@ ip addr add 192.168.77.2/24 dev eth0; ip link set eth0 up
 iperf3 -c 192.168.77.1 -n 50M && echo "sent"
 iperf3 -c 192.168.77.1 -n 50M -R && echo "received"
 """
-    with tap() as name:
+    with vm.tap() as name:
         peer = subprocess.Popen(vm.lab_command("iperf3", "-s", "--forceflush"),
                                 stdout=subprocess.PIPE, text=True)
         try:
@@ -62,7 +48,7 @@ def test_multi_queue_tap():
 ip addr add 192.168.77.2/24 dev eth0; ip link set eth0 up
 ls -d /sys/class/net/eth0/queues/rx-1 && ping -c 3 -i 0.2 192.168.77.1 && echo "ping ok"
 """
-    with tap(multi_queue=True) as name, vm.Guest(
+    with vm.tap(multi_queue=True) as name, vm.Guest(
             "--net", f"tap,ifname={name},queues=2", "--cpus", "2", script=script) as guest:
         assert "ping ok" in guest.succeed()
 

@@ -10,7 +10,6 @@ import pytest
 
 from duetlab import rootfs, vm
 from test_ide import PROBE, drive, snapshot
-from test_net import tap
 
 MAC = "52:54:00:12:34:56"
 BULK = 2_000_000
@@ -118,7 +117,7 @@ def test_stock_kernel(kernel, local_disk):
     disk = local_disk("4M")
     script = ("peer=192.168.77.1\n" + NETWORK + CARRY + SELF_TEST + PROBE + verify("128k", "4M") + DISK + PROBE +
               verify("16k", "256k") + TROUBLE)
-    with tap() as name, peer() as process, service("listening", "iperf3", "-s", "--forceflush"), vm.Guest(
+    with vm.tap() as name, peer() as process, service("listening", "iperf3", "-s", "--forceflush"), vm.Guest(
             "--disk", f"path={rootfs.rootfs()},readonly=on", "--cmdline", "duet.root=/dev/vda duet.rootflags=ro",
             "--net", f"tap,ifname={name},model=e1000,mac={MAC}", "--disk", f"path={disk},model=ide",
             kernel=kernel, script=script) as guest:

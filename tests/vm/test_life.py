@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One machine's life: reset in place, paused, moved to another process, with load on every device.
+
+The program that does so is tests/life/life: `duet run` that obeys (see life.h there)."""
+
+import contextlib
+import os
+import re
+from typing import NamedTuple
+
+import pytest
+
+from duetlab import rootfs, vm
+
+LIFE = vm.REPOSITORY / "build" / "tests" / "life" / "life"
+SOAK = os.environ.get("DUET_SOAK") == "1"
+# How often; the whole of it is for make soak.
+RESETS, PAUSES, MOVES = (20, 100, 10) if SOAK else (1, 10, 2)
+LIMIT = 600
+
+# Load on disk, network, console and entropy, all of which say so when something is lost.
+LOAD = """
+[ -c /dev/hvc0 ] && exec </dev/hvc0 >/dev/hvc0 2>&1
+modprobe -q sd_mod; until [ -b @DISK@ ]; do sleep 0.1; done
+ip addr add 192.168.77.2/24 dev eth0; ip link set eth0 up
+mac=$(cat /sys/class/net/eth0/address); echo "mac $mac"
+(
+	while [ ! -e /tmp/stop ]; do
+		fio --name=verify --filename=@DISK@ --direct=1 --ioengine=libaio --verify=crc32c \
+			--verify_fatal=1 --do_verify=1 --rw=randwrite --bs=4k-64k --bsrange=4k-64k \
+			--iodepth=16 --size=4M --randrepeat=0 >/tmp/fio.log 2>&1 || { cat /tmp/fio.log; echo "fio failed"; break; }
+		echo "fio verified"
+	done
+	echo "fio ended"
+) &
+fio=$!
+read -r port
+iperf3 -c 192.168.77.1 -p $port -b 5M -t 36000 -i 1 --forceflush >/tmp/iperf.log 2>&1 &
+iperf=$!
+until grep -q "bits/sec" /tmp/iperf.log; do sleep 0.2; done
+while :; do head -c 4096 /dev/hwrng | cksum >/dev/null || echo "entropy failed"; sleep 0.5; done &
+( n=0; while [ ! -e /tmp/stop ]; do n=$((n + 1)); echo "tick $n."; sleep 0.2; done ) &
+ticks=$!
+echo "ready"
+while read -r line; do
+	case $line in
+	moved) before=$(wc -l </tmp/iperf.log)
+		until [ "$(wc -l </tmp/iperf.log)" -gt $((before + 1)) ]; do sleep 0.2; done
+		echo "iperf goes on: $(tail -n 1 /tmp/iperf.log)" ;;
+	stop) break ;;
+	esac
+done
+touch /tmp/stop; wait $fio; wait $ticks
+kill -0 $iperf && echo "iperf lives"
+[ "$(cat /sys/class/net/eth0/address)" = "$mac" ] && echo "same mac $mac"
+dmesg >/tmp/dmesg
+grep -iE "error|lockup|stall|BUG|WARN|timed out|timeout|hung|reset (failed|link)|call trace" /tmp/dmesg |
+	grep -vE "ACPI|RAS:|MSR|warn_on|mce:" && echo "the log has errors"
+echo "end of story"
+"""
+
+
+
+class Variant(NamedTuple):
+    options: tuple[str, ...] = ()
+    disk: str = ""
+    net: str = ""
+    device: str = "/dev/vdb"
+    kernel: str = "6.1-cloud"
+
+
+VARIANTS = {
+    "virtio": Variant(("--console", "virtio")),
+    "packed, 4 vCPUs": Variant(("--ring", "packed", "--cpus", "4"), ",queues=4"),
+    "polled": Variant((), ",poll=on", ",poll=on"),
+    "vhost": Variant((), "", ",vhost=on"),
+    "e1000 and IDE": Variant(("--cpus", "2"), ",model=ide", ",model=e1000", "/dev/sda", "6.1-amd64"),
+}
+# All of them are for make soak.
+CHOSEN = VARIANTS if SOAK else ("packed, 4 vCPUs", "e1000 and IDE")
+
+
+class Life(vm.Guest):
+    """A guest whose machine obeys, and a peer for its network."""
+
+    port = 5301
+
+    def obey(self, command: str, answer: str | None = None) -> re.Match:
+        after = len(self.output)
+        self.type(f"\x01{command}\n")
+        found = self.wait_for(answer or rf"life: {command} (done|failed.*)$", LIMIT, after)
+        assert "failed" not in found[0], found[0]
+        return found
+
+    def boot(self, peers: contextlib.ExitStack, after: int = 0) -> str:
+        """Up to the load running; the MAC address. A server of its own for each start: one whose
+        caller is gone waits for it."""
+        mac = self.wait_for(r"^mac ([0-9a-f:]+)$", LIMIT, after)[1]
+        self.port += 1
+        peers.close()
+        peers.enter_context(vm.running("listening", *vm.lab_command(
+            "iperf3", "-s", "-p", str(self.port), "--forceflush", "--rcv-timeout", "600000")))
+        self.type(f"{self.port}\n")
+        self.wait_for(r"^ready$", LIMIT, after)
+        self.wait_for(r"^fio verified$", LIMIT, after)
+        return mac
+
+    def measure(self) -> tuple[int, int]:
+        found = self.obey("measure", r"life: measure descriptors (\d+) memory (\d+) KiB")
+        return int(found[1]), int(found[2])
+
+    def goes_on(self):
+        """Each load has made progress since now."""
+        after = len(self.output)
+        self.type("moved\n")
+        self.wait_for(r"^iperf goes on", LIMIT, after)
+        self.wait_for(r"^fio verified$", LIMIT, after)
+
+
+def no_more(now: tuple[int, int], before: tuple[int, int]) -> bool:
+    """Neither descriptors nor KiB."""
+    return now[0] == before[0] and now[1] <= before[1]
+
+
+def lost_ticks(console: str) -> list[int]:
+    """Numbers that are missing on the console of one start."""
+    seen = [int(n) for n in re.findall(r"tick (\d+)\.", console)]
+    return sorted(set(range(1, max(seen, default=0) + 1)) - set(seen))
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_reset_paused_and_moved(name, local_disk):
+    variant = VARIANTS[name]
+    disk = local_disk("8M", "life")
+    with vm.tap(vnet_hdr=True) as tap, contextlib.ExitStack() as peers, Life(
+            "--disk", f"path={rootfs.rootfs()},readonly=on", "--disk", f"path={disk}{variant.disk}",
+            "--net", f"tap,ifname={tap}{variant.net}", *variant.options, "--cmdline",
+            "duet.root=/dev/vda duet.rootflags=ro", program=LIFE, memory="256M",
+            kernel=variant.kernel, script=LOAD.replace("@DISK@", variant.device)) as guest:
+        mac = guest.boot(peers)
+        measured = None
+        for _ in range(RESETS):
+            after = len(guest.output)
+            guest.obey("reset", r"^duet-guest: user space")
+            assert guest.boot(peers, after) == mac
+            measured = measured or guest.measure()
+        assert no_more(guest.measure(), measured)
+        start = guest.output.rindex(f"mac {mac}")
+        guest.obey("pause 1")
+        measured = guest.measure()
+        guest.obey(f"pause {PAUSES}")
+        assert no_more(guest.measure(), measured)
+        guest.goes_on()
+        measured = None
+        for _ in range(MOVES):
+            guest.obey("move")
+            guest.goes_on()
+            measured = measured or guest.measure()
+        assert no_more(guest.measure(), measured)
+        guest.type("stop\n")
+        guest.wait_for(r"^end of story$", LIMIT)
+        console = guest.succeed()
+    story = console[start:]
+    assert "failed" not in story, story[-3000:]
+    assert "the log has errors" not in story, story[-3000:]
+    assert f"same mac {mac}" in story and "iperf lives" in story
+    assert lost_ticks(story) == []
