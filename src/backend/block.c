@@ -281,6 +281,19 @@ void block_hurry(struct block *block)
 		block_throttle_release(block->throttle);
 }
 
+void block_give_up(struct block_request *request)
+{
+	request->step = STEP_REPORT;
+	request->result = -ECANCELED;
+	issue(request);
+}
+
+void block_drop(struct block *block)
+{
+	if (block->throttle)
+		block_throttle_drop(block->throttle);
+}
+
 /* Not on kernels before 5.19: what is under way there ends when it ends. */
 static void cancel_on(struct block *block, int fd)
 {

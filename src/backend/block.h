@@ -68,9 +68,11 @@ bool block_can_discard(const struct block *block);
 void block_attach(struct block *block, struct loop *loop);
 /* Bounds are the caller's duty and are checked again here: -EINVAL through done. */
 void block_submit(struct block *block, struct block_request *request);
-/* What waits for its turn (iops) begins at once, ahead of its time: the device is being stopped or
- * reset. Later requests wait so much longer. */
+/* What waits for its turn (iops) begins at once, ahead of its time: the device is being stopped.
+ * Later requests wait so much longer, up to a second. */
 void block_hurry(struct block *block);
+/* What waits for its turn ends with -ECANCELED, unbegun: the device is being reset. */
+void block_drop(struct block *block);
 /* The machine ends: requests fail with -ECANCELED as far as the kernel lets go of them, those under
  * way and those to come. Nothing is promised of their data. */
 void block_cancel(struct block *block);

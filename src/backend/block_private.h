@@ -33,6 +33,8 @@ struct block {
 
 /* block.c: the request's slot has come. */
 void block_begin(struct block_request *request);
+/* ... or never: it ends with -ECANCELED. */
+void block_give_up(struct block_request *request);
 
 /* When requests may begin: the clock is the caller's, in nanoseconds. */
 struct block_pace {
@@ -46,10 +48,15 @@ uint64_t block_pace_wait(const struct block_pace *pace, uint64_t now);
 /* Takes the next slot, whether it has come or not. @waited: the request waited for it. */
 void block_pace_take(struct block_pace *pace, uint64_t now, bool waited);
 
+/* At @now, the debt of what was begun ahead of its time is cut to what is bearable. */
+void block_pace_forgive(struct block_pace *pace, uint64_t now);
+
 /* block_throttle.c; freed with free(), nothing in flight. */
 int block_throttle_new(struct block *block, uint64_t rate);
 void block_throttle_submit(struct block_throttle *throttle, struct block_request *request);
 /* All that waits begins now. */
 void block_throttle_release(struct block_throttle *throttle);
+/* All that wait end with -ECANCELED. */
+void block_throttle_drop(struct block_throttle *throttle);
 
 #endif

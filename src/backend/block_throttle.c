@@ -15,6 +15,10 @@
  * coarse, and what had to wait does not come out in one burst. */
 #define CATCH_UP (SECOND_NS / 500)
 
+/* What was begun ahead of its time is paid for by those that follow, but nobody waits for longer.
+ */
+#define DEBT_MAX SECOND_NS
+
 struct block_throttle {
 	struct loop_timer timer;
 	struct block *block;
@@ -43,14 +47,20 @@ void block_pace_take(struct block_pace *pace, uint64_t now, bool waited)
 	pace->next += pace->interval;
 }
 
-static void begin_first(struct block_throttle *throttle)
+void block_pace_forgive(struct block_pace *pace, uint64_t now)
+{
+	if (pace->next > now + DEBT_MAX)
+		pace->next = now + DEBT_MAX;
+}
+
+static struct block_request *take_first(struct block_throttle *throttle)
 {
 	struct block_request *request = throttle->first;
 
 	throttle->first = request->next;
 	if (!throttle->first)
 		throttle->last = &throttle->first;
-	block_begin(request);
+	return request;
 }
 
 static void expired(struct loop_timer *timer)
@@ -60,7 +70,7 @@ static void expired(struct loop_timer *timer)
 
 	while (throttle->first && block_pace_wait(&throttle->pace, now) == 0) {
 		block_pace_take(&throttle->pace, now, true);
-		begin_first(throttle);
+		block_begin(take_first(throttle));
 	}
 	if (throttle->first)
 		loop_timer_at(
@@ -106,6 +116,14 @@ void block_throttle_release(struct block_throttle *throttle)
 	loop_timer_stop(&throttle->timer);
 	while (throttle->first) {
 		block_pace_take(&throttle->pace, now, true);
-		begin_first(throttle);
+		block_begin(take_first(throttle));
 	}
+	block_pace_forgive(&throttle->pace, now);
+}
+
+void block_throttle_drop(struct block_throttle *throttle)
+{
+	loop_timer_stop(&throttle->timer);
+	while (throttle->first)
+		block_give_up(take_first(throttle));
 }

@@ -31,6 +31,14 @@ bool log_level_parse(const char *name, enum log_level *level)
 	return false;
 }
 
+/* Names come from files and peers, too; none of them speaks to the terminal. */
+static void make_plain(char *text, size_t length)
+{
+	for (size_t i = 0; i < length; i++)
+		if ((unsigned char)text[i] < ' ' || text[i] == 0x7f)
+			text[i] = '?';
+}
+
 static void write_line(enum log_level level, const char *format, va_list args)
 	__attribute__((format(printf, 2, 0)));
 
@@ -43,6 +51,7 @@ static void write_line(enum log_level level, const char *format, va_list args)
 
 	if (length > sizeof(line) - 2)
 		length = sizeof(line) - 2;
+	make_plain(line, length);
 	line[length++] = '\n';
 	/* A log line that cannot be written has nowhere else to go. */
 	if (write(STDERR_FILENO, line, length) < 0)

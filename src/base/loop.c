@@ -23,20 +23,36 @@ static struct loop_op ignored = {.done = ignore_done};
 
 void loop_run_tasks(struct loop *loop)
 {
-	struct loop_task *task;
-
 	pthread_mutex_lock(&loop->lock);
-	task = loop->first;
+	loop->batch = loop->first;
 	loop->first = NULL;
 	loop->last = &loop->first;
 	pthread_mutex_unlock(&loop->lock);
-	while (task) {
-		/* run() may free or post the task again. */
-		struct loop_task *next = task->next;
+	while (loop->batch) {
+		struct loop_task *task = loop->batch;
 
+		/* run() may free or post the task again. */
+		loop->batch = task->next;
 		task->run(task);
-		task = next;
 	}
+}
+
+void loop_unpost(struct loop *loop, struct loop_task *task)
+{
+	struct loop_task **at;
+
+	for (at = &loop->batch; *at && *at != task; at = &(*at)->next)
+		continue;
+	if (*at)
+		*at = task->next;
+	pthread_mutex_lock(&loop->lock);
+	for (at = &loop->first; *at && *at != task; at = &(*at)->next)
+		continue;
+	if (*at)
+		*at = task->next;
+	if (!*at)
+		loop->last = at;
+	pthread_mutex_unlock(&loop->lock);
 }
 
 static void woken(struct loop_watch *watch, uint32_t events)

@@ -57,6 +57,8 @@ int loop_run(struct loop *loop);
 void loop_stop(struct loop *loop);
 /* Any thread. Runs @task on the loop's thread, in posting order. */
 void loop_post(struct loop *loop, struct loop_task *task);
+/* On the loop's thread, or while the loop does not run: @task, should it be posted, is not run. */
+void loop_unpost(struct loop *loop, struct loop_task *task);
 /* As loop_post, and waits until the task was run. Must not be called on the loop's own thread
  * while it runs; when the loop is not running, the caller runs the task itself. */
 void loop_call(struct loop *loop, struct loop_task *task);

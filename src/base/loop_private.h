@@ -18,6 +18,7 @@ struct loop {
 	_Atomic bool running;
 	pthread_mutex_t lock; /* for the task list, which other threads append to */
 	struct loop_task *first, **last;
+	struct loop_task *batch; /* being run; the loop's thread only */
 	struct loop_hook *hooks;
 	struct loop_poller *pollers;
 	struct poll_window window;

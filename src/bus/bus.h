@@ -44,8 +44,8 @@ void bus_free(struct bus *bus);
  * wrapping, -ENOMEM. */
 int bus_map(struct bus *bus, struct bus_range *range, uint64_t base, uint64_t length);
 void bus_unmap(struct bus *bus, struct bus_range *range);
-/* After bus_unmap(): waits until the accesses that were under way have left the device, which may be
- * freed then. Not from a handler. */
+/* After bus_unmap(): waits until the accesses that were under way have left the device, which may
+ * be freed then. Not from a handler. */
 void bus_wait_unused(struct bus *bus, struct bus_range *range);
 
 /* Unclaimed addresses read as all ones and swallow writes; returns false for them, and they are

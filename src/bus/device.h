@@ -59,15 +59,14 @@ struct device_ops {
 	int (*realize)(struct device *device, const struct device_place *place, struct error *err);
 	/* As at power-on; its back end stays as it is. At rest. */
 	void (*reset)(struct device *device);
-	int (*start)(struct device *device, struct error *err); /* may be null */
-	/* Take nothing new, and call device_at_rest() when nothing is in flight: now, or later from
-	 * any thread. What the guest asked for and was not told of is finished first. Must not
+	/* Lets it go; may be null. Where memory is logged by now (memory_is_logged()), whoever has
+	 * others write there for it does so itself. */
+	int (*start)(struct device *device, struct error *err);
+	/* Take nothing new, and call device_at_rest() with @asking when nothing is in flight: now,
+	 * or later from any thread. What the guest asked for and was not told of is finished first;
+	 * with @drop, which a reset follows, what has not begun is not wanted any more. Must not
 	 * wait. Null: it is always at rest. */
-	void (*quiesce)(struct device *device);
-	/* Logging of writes to guest memory was switched on (memory_is_logged()): whoever has
-	 * others write there for it does so itself until it is off again. While it moves; may be
-	 * null. */
-	void (*logging_changed)(struct device *device);
+	void (*quiesce)(struct device *device, unsigned asking, bool drop);
 	/* While it comes to rest: what is not done yet need not be done any more, the machine is
 	 * about to end. Must not wait. May be null. */
 	void (*hurry)(struct device *device);
@@ -88,12 +87,15 @@ struct device {
 	const struct device_ops *ops;
 	char name[32];       /* "disk0", "net1": unique in the machine, set by whoever creates it */
 	struct device *next; /* the machine's list */
-	/* bus/rest.c's: who asked it to quiesce, and whether its answer is awaited. */
+	/* bus/rest.c's: who asked it to quiesce, and the number of the asking that awaits its
+	 * answer, 0 when none does. */
 	struct device_rest *rest;
-	bool awaited;
+	unsigned asked;
 };
 
-/* The answer to quiesce(). One that nobody awaits (any more) is ignored. Any thread. */
-void device_at_rest(struct device *device);
+/* The answer to the quiesce() of that number, never 0; whoever gives it touches the device no more.
+ * One that nobody awaits (any more) is ignored: it may come when the device was started and asked
+ * again. Any thread. */
+void device_at_rest(struct device *device, unsigned asking);
 
 #endif

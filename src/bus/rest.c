@@ -7,52 +7,64 @@
 void device_rest_init(struct device_rest *rest, void (*reached)(struct device_rest *rest))
 {
 	pthread_mutex_init(&rest->lock, NULL);
-	rest->left = 0;
+	rest->left = rest->asking = 0;
 	rest->reached = reached;
 }
 
 void device_rest_destroy(struct device_rest *rest)
 {
+	/* Whoever told of the rest may still be about to let go of it. */
+	pthread_mutex_lock(&rest->lock);
+	pthread_mutex_unlock(&rest->lock);
 	pthread_mutex_destroy(&rest->lock);
 }
 
 /* One of those awaited is no longer. */
-static void one_less(struct device_rest *rest)
+static void one_less_locked(struct device_rest *rest)
 {
-	bool last;
-
-	pthread_mutex_lock(&rest->lock);
-	last = --rest->left == 0;
-	pthread_mutex_unlock(&rest->lock);
-	if (last)
+	if (--rest->left == 0)
 		rest->reached(rest);
 }
 
-void device_rest_ask(struct device_rest *rest, struct device *first)
+static unsigned begin_asking(struct device_rest *rest, struct device *first)
 {
-	/* One for ourselves: the last device must not be thought the last before all were asked. */
+	unsigned asking;
+
 	pthread_mutex_lock(&rest->lock);
+	asking = ++rest->asking ? rest->asking : ++rest->asking;
+	/* One for ourselves: the last device must not be thought the last before all were asked. */
 	rest->left = 1;
 	for (struct device *device = first; device; device = device->next) {
-		device->rest = rest;
-		device->awaited = true;
+		/* A late answer to an earlier asking may be reading it. */
+		if (device->rest != rest)
+			device->rest = rest;
+		device->asked = asking;
 		rest->left++;
 	}
 	pthread_mutex_unlock(&rest->lock);
+	return asking;
+}
+
+void device_rest_ask(struct device_rest *rest, struct device *first, bool drop)
+{
+	unsigned asking = begin_asking(rest, first);
+
 	for (struct device *device = first; device; device = device->next) {
 		if (device->ops->quiesce)
-			device->ops->quiesce(device);
+			device->ops->quiesce(device, asking, drop);
 		else
-			device_at_rest(device);
+			device_at_rest(device, asking);
 	}
-	one_less(rest);
+	pthread_mutex_lock(&rest->lock);
+	one_less_locked(rest);
+	pthread_mutex_unlock(&rest->lock);
 }
 
 void device_rest_forget(struct device_rest *rest, struct device *first)
 {
 	pthread_mutex_lock(&rest->lock);
 	for (struct device *device = first; device; device = device->next)
-		device->awaited = false;
+		device->asked = 0;
 	rest->left = 0;
 	pthread_mutex_unlock(&rest->lock);
 }
@@ -64,23 +76,20 @@ void device_rest_busy(struct device_rest *rest, struct device *first, char *name
 	for (struct device *device = first; device; device = device->next) {
 		size_t used = strlen(names);
 
-		if (device->awaited)
+		if (device->asked)
 			snprintf(names + used, size - used, "%s%s", used ? ", " : "", device->name);
 	}
 	pthread_mutex_unlock(&rest->lock);
 }
 
-void device_at_rest(struct device *device)
+void device_at_rest(struct device *device, unsigned asking)
 {
 	struct device_rest *rest = device->rest;
-	bool awaited;
 
-	if (!rest)
-		return;
 	pthread_mutex_lock(&rest->lock);
-	awaited = device->awaited;
-	device->awaited = false;
+	if (device->asked == asking) {
+		device->asked = 0;
+		one_less_locked(rest);
+	}
 	pthread_mutex_unlock(&rest->lock);
-	if (awaited)
-		one_less(rest);
 }

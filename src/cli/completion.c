@@ -14,13 +14,12 @@ static const char head[] =
 	"{\n"
 	"\tcase $1 in\n";
 
-static const char middle[] =
-	"\t*) COMPREPLY=() ;;\n"
-	"\tesac\n"
-	"}\n"
-	"_duet_parts()\n"
-	"{\n"
-	"\tcase $1 in\n";
+static const char middle[] = "\t*) COMPREPLY=() ;;\n"
+			     "\tesac\n"
+			     "}\n"
+			     "_duet_parts()\n"
+			     "{\n"
+			     "\tcase $1 in\n";
 
 static const char tail[] =
 	"_duet()\n"

@@ -121,8 +121,8 @@ static int print_json(const struct doctor *doctor)
 		json_object_set_new(mechanisms, doctor->mechanisms[i].name,
 			finding_json(&doctor->mechanisms[i]));
 	for (unsigned i = 0; i < DOCTOR_FEATURES; i++)
-		json_object_set_new(features, doctor->features[i].name,
-			finding_json(&doctor->features[i]));
+		json_object_set_new(
+			features, doctor->features[i].name, finding_json(&doctor->features[i]));
 	all = json_pack("{s:s, s:{s:b, s:s, s:f, s:s}, s:o, s:o, s:o}", "duet", DUET_VERSION, "kvm",
 		"usable", doctor->kvm_usable, "backend", doctor->backend, "ns_per_instruction",
 		doctor->probe.ns_per_instruction, "why", doctor->kvm_why, "lab",

@@ -31,7 +31,8 @@ struct doctor {
 /* Tries everything; a second at most. */
 void doctor_examine(struct doctor *doctor);
 
-/* mechanisms.c: fills doctor->mechanisms and doctor->features from what is already known about KVM. */
+/* mechanisms.c: fills doctor->mechanisms and doctor->features from what is already known about KVM.
+ */
 void doctor_mechanisms(struct doctor *doctor);
 void doctor_features(struct doctor *doctor);
 

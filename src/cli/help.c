@@ -119,7 +119,8 @@ static void put_help(FILE *file)
 	fputs("\n  and in each of them\n", file);
 	put_parts(file, &device_fields, false);
 	put_options(file, &run_fields);
-	fputs("  --print-config        print the configuration as JSON instead of running it\n", file);
+	fputs("  --print-config        print the configuration as JSON instead of running it\n",
+		file);
 	fputs(tail, file);
 }
 

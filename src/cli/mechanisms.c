@@ -223,8 +223,9 @@ static void find_counters(const struct doctor *doctor, struct doctor_finding *fi
 {
 	(void)doctor;
 	if (!has_counters())
-		lacks(finding, in_the_lab() ? "the lab host has them after lab/lab down; lab/lab up --pmu"
-					    : "this CPU shows none");
+		lacks(finding,
+			in_the_lab() ? "the lab host has them after lab/lab down; lab/lab up --pmu"
+				     : "this CPU shows none");
 }
 
 void doctor_features(struct doctor *doctor)

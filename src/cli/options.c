@@ -69,8 +69,8 @@ static const struct field *field_of(
 }
 
 /* The next option: 1, or 0 behind the last. */
-static int next(struct words *words, struct run_options *options, struct option *option,
-	struct error *err)
+static int next(
+	struct words *words, struct run_options *options, struct option *option, struct error *err)
 {
 	const char *arg;
 	void *target;
@@ -97,8 +97,8 @@ static int next(struct words *words, struct run_options *options, struct option 
 }
 
 /* What is said of all others comes after this, wherever it stands. */
-static int read_config(struct run_options *options, unsigned count, const char *const *args,
-	struct error *err)
+static int read_config(
+	struct run_options *options, unsigned count, const char *const *args, struct error *err)
 {
 	struct words words = {args, count, 0};
 	struct option option;
@@ -131,8 +131,8 @@ static bool given(uint64_t *seen, const struct field *field)
 	return before;
 }
 
-static int set(struct run_options *options, const struct option *option, uint64_t *seen,
-	struct error *err)
+static int set(
+	struct run_options *options, const struct option *option, uint64_t *seen, struct error *err)
 {
 	const struct field *field;
 	char what[512];

@@ -21,8 +21,8 @@ extern const struct field_set run_fields;
 
 /* @args: after "run", @count of them. -EINVAL with one line that names the option and the remedy;
  * *@options is to be freed all the same. */
-int run_options_parse(struct run_options *options, unsigned count, const char *const *args,
-	struct error *err);
+int run_options_parse(
+	struct run_options *options, unsigned count, const char *const *args, struct error *err);
 void run_options_free(struct run_options *options);
 
 /* What one reads with --help. Null: no memory; the caller's. */

@@ -87,7 +87,8 @@ int suboptions_add(struct machine_config *config, const char *name, size_t lengt
 	if (type == DEVICE_TYPES)
 		return -EINVAL;
 	if (config->device_count >= MACHINE_DEVICES_MAX)
-		return error_set(err, EINVAL, "%s: at most %d devices", option, MACHINE_DEVICES_MAX);
+		return error_set(
+			err, EINVAL, "%s: at most %d devices", option, MACHINE_DEVICES_MAX);
 	device = machine_config_add(config, type);
 	if (!device)
 		return error_errno(err, ENOMEM, "%s", option);

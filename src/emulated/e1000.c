@@ -47,15 +47,16 @@ void e1000_post(struct e1000 *e, unsigned work)
 /* On the I/O loop: tells whoever waits for it that the device is at rest. */
 static void settle(struct e1000 *e)
 {
-	bool rest;
+	unsigned asking = 0;
 
 	pthread_mutex_lock(&e->lock);
-	rest = e->rest_awaited && !e->wanted && !e->attached && !e->posted && !e->following;
-	if (rest)
-		e->rest_awaited = false;
+	if (!e->wanted && !e->attached && !e->posted && !e->following) {
+		asking = e->asking;
+		e->asking = 0;
+	}
 	pthread_mutex_unlock(&e->lock);
-	if (rest)
-		device_at_rest(&e->function.device);
+	if (asking)
+		device_at_rest(&e->function.device, asking);
 }
 
 static void do_work(struct loop_task *task)
@@ -160,18 +161,21 @@ static void follow(struct loop_task *task)
 	pthread_mutex_unlock(&e->lock);
 	if (wanted && !attached)
 		attach(e);
-	else if (!wanted && running)
+	/* Who is told of rest may free the device: what detached() says is the last word. */
+	if (!wanted && running)
 		detach(e);
-	settle(e);
+	else
+		settle(e);
 }
 
-static void want(struct e1000 *e, bool wanted)
+/* @asking: 0 when it is wanted. */
+static void want(struct e1000 *e, bool wanted, unsigned asking)
 {
 	bool post;
 
 	pthread_mutex_lock(&e->lock);
 	e->wanted = wanted;
-	e->rest_awaited = !wanted;
+	e->asking = asking;
 	post = !e->following;
 	e->following = true;
 	pthread_mutex_unlock(&e->lock);
@@ -182,13 +186,13 @@ static void want(struct e1000 *e, bool wanted)
 static int start(struct device *device, struct error *err)
 {
 	(void)err;
-	want(e1000_of(device), true);
+	want(e1000_of(device), true, 0);
 	return 0;
 }
 
-static void quiesce(struct device *device)
+static void quiesce(struct device *device, unsigned asking, bool drop)
 {
-	want(e1000_of(device), false);
+	want(e1000_of(device), false, asking);
 }
 
 static void config_written(struct pci_function *function, unsigned offset, unsigned size)

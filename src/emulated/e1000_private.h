@@ -109,13 +109,13 @@ struct e1000 {
 	struct memory *memory;
 	struct loop *io;
 	pthread_mutex_t lock;
-	bool wanted;       /* by the machine: it is not to rest */
-	bool rest_awaited; /* the machine waits for device_at_rest() */
-	bool following;    /* @life is posted */
-	bool running;      /* frames move */
-	bool attached;     /* the back end is on the loop */
-	bool gone;         /* the back end is */
-	bool master;       /* the command register lets the device reach memory */
+	bool wanted;     /* by the machine: it is not to rest */
+	unsigned asking; /* the machine waits for device_at_rest(); 0: it does not */
+	bool following;  /* @life is posted */
+	bool running;    /* frames move */
+	bool attached;   /* the back end is on the loop */
+	bool gone;       /* the back end is */
+	bool master;     /* the command register lets the device reach memory */
 	struct log_guest_limit guest_log;
 
 	uint32_t regs[E1000_WORDS];

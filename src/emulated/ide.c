@@ -125,28 +125,32 @@ static void reset(struct device *device)
 void ide_settle_rest(struct ide *ide)
 {
 	bool busy = atomic_load(&ide->following);
+	unsigned asking = atomic_load(&ide->asking);
 
-	if (!atomic_load(&ide->rest_awaited))
+	if (!asking)
 		return;
 	for (unsigned i = 0; i < IDE_CHANNELS; i++) {
 		pthread_mutex_lock(&ide->channels[i].lock);
 		busy |= ide->channels[i].in_flight;
 		pthread_mutex_unlock(&ide->channels[i].lock);
 	}
-	if (!busy && atomic_exchange(&ide->rest_awaited, false))
-		device_at_rest(&ide->function.device);
+	if (!busy && atomic_compare_exchange_strong(&ide->asking, &asking, 0))
+		device_at_rest(&ide->function.device, asking);
 }
 
-/* Lets each channel's request come to its end whatever limit the disk has (iops), or no longer. */
-static void set_hurried(struct ide *ide, bool hurried)
+/* No request waits for its turn (iops) while the device comes to rest, or they do again. */
+static void set_resting(struct ide *ide, bool resting)
 {
+	bool drop = atomic_load(&ide->drop);
+
 	for (unsigned i = 0; i < IDE_CHANNELS; i++) {
 		struct ide_channel *channel = &ide->channels[i];
 
 		pthread_mutex_lock(&channel->lock);
-		channel->hurried = hurried;
-		if (hurried && channel->in_flight)
-			block_hurry(ide_active(channel)->block);
+		channel->hurried = resting && !drop;
+		channel->dropping = resting && drop;
+		if (channel->in_flight)
+			ide_hasten_locked(channel);
 		pthread_mutex_unlock(&channel->lock);
 	}
 }
@@ -157,7 +161,7 @@ static void follow(struct loop_task *task)
 	struct ide *ide = container_of(task, struct ide, life);
 
 	atomic_store(&ide->following, false);
-	set_hurried(ide, atomic_load(&ide->rest_awaited));
+	set_resting(ide, atomic_load(&ide->asking) != 0);
 	ide_settle_rest(ide);
 }
 
@@ -172,17 +176,18 @@ static int start(struct device *device, struct error *err)
 	struct ide *ide = ide_of(device);
 
 	(void)err;
-	atomic_store(&ide->rest_awaited, false);
+	atomic_store(&ide->asking, 0);
 	post_follow(ide);
 	return 0;
 }
 
 /* No vCPU runs: nothing new begins. */
-static void quiesce(struct device *device)
+static void quiesce(struct device *device, unsigned asking, bool drop)
 {
 	struct ide *ide = ide_of(device);
 
-	atomic_store(&ide->rest_awaited, true);
+	atomic_store(&ide->drop, drop);
+	atomic_store(&ide->asking, asking);
 	post_follow(ide);
 }
 
@@ -298,6 +303,14 @@ static void stats(struct device *device, struct stats_sink *sink)
 	register_stats(ide, sink);
 }
 
+static void leave(struct bus *ports, struct bus_range *range)
+{
+	if (!range->mapped)
+		return;
+	bus_unmap(ports, range);
+	bus_wait_unused(ports, range);
+}
+
 static void ide_free(struct device *device)
 {
 	struct ide *ide = ide_of(device);
@@ -307,10 +320,10 @@ static void ide_free(struct device *device)
 	for (unsigned i = 0; i < IDE_CHANNELS; i++) {
 		struct ide_channel *channel = &ide->channels[i];
 
-		if (channel->command_block.mapped)
-			bus_unmap(ide->place->ports, &channel->command_block);
-		if (channel->control_block.mapped)
-			bus_unmap(ide->place->ports, &channel->control_block);
+		if (ide->place) {
+			leave(ide->place->ports, &channel->command_block);
+			leave(ide->place->ports, &channel->control_block);
+		}
 		for (unsigned j = 0; j < 2; j++)
 			block_close(channel->drives[j].block);
 		pthread_mutex_destroy(&channel->lock);

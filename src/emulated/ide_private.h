@@ -145,7 +145,9 @@ struct ide_channel {
 	bool line;      /* as the interrupt controller sees it */
 	bool resetting; /* software reset is asked for or not yet done */
 	bool in_flight;
-	bool hurried;   /* the device is being stopped or reset: no request waits for its turn */
+	/* The device comes to rest: requests do not wait for their turn (iops), or, before a
+	 * reset, are given up when they would. */
+	bool hurried, dropping;
 	unsigned ended; /* requests so far */
 	struct ide_transfer transfer;
 	struct ide_bus_master master;
@@ -161,10 +163,11 @@ struct ide {
 	struct pci_function function; /* first */
 	const struct device_place *place;
 	struct ide_channel channels[IDE_CHANNELS];
-	_Atomic bool bus_master;   /* the command register lets the function reach memory */
-	struct loop_task life;     /* to rest: posted by quiesce() */
-	struct loop_task cancel;   /* posted by hurry() */
-	_Atomic bool rest_awaited; /* the machine waits for device_at_rest() */
+	_Atomic bool bus_master; /* the command register lets the function reach memory */
+	struct loop_task life;   /* to rest: posted by quiesce() */
+	struct loop_task cancel; /* posted by hurry() */
+	_Atomic unsigned asking; /* the machine waits for device_at_rest(); 0: it does not */
+	_Atomic bool drop;       /* a reset follows */
 	_Atomic bool following, cancelling; /* the tasks are posted */
 	struct log_guest_limit log;
 };
@@ -233,6 +236,8 @@ uint32_t ide_chunk(const struct ide_transfer *transfer);
 /* ide_request.c */
 /* The drive is busy until the loop has done what channel->transfer says. */
 void ide_submit_locked(struct ide_channel *channel);
+/* I/O loop: what waits for its turn does as the device's coming to rest asks. */
+void ide_hasten_locked(struct ide_channel *channel);
 /* Returns when no request is under way; not on the I/O loop. */
 void ide_wait_locked(struct ide_channel *channel);
 

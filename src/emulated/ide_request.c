@@ -49,6 +49,14 @@ static int prepare_dma_locked(struct ide_channel *channel, struct block_request 
 
 static void done(struct block_request *request, int result);
 
+void ide_hasten_locked(struct ide_channel *channel)
+{
+	if (channel->hurried)
+		block_hurry(ide_active(channel)->block);
+	if (channel->dropping)
+		block_drop(ide_active(channel)->block);
+}
+
 /* False: there is nothing to wait for. */
 static bool issue_locked(struct ide_channel *channel)
 {
@@ -73,8 +81,7 @@ static bool issue_locked(struct ide_channel *channel)
 		channel->segments[0] = (struct iovec){channel->buffer, transfer->filled};
 	}
 	block_submit(ide_active(channel)->block, request);
-	if (channel->hurried)
-		block_hurry(ide_active(channel)->block);
+	ide_hasten_locked(channel);
 	return true;
 }
 

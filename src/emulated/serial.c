@@ -406,15 +406,26 @@ static int restore(struct device *device, struct state_reader *reader, struct er
 	return reader->failed ? error_set(err, EINVAL, "saved serial port is broken") : 0;
 }
 
+/* A restored port may have a prompt to show that the guest does not repeat. */
+static int start(struct device *device, struct error *err)
+{
+	struct serial *serial = serial_of(device);
+
+	pthread_mutex_lock(&serial->lock);
+	serial_output_start(&serial->output);
+	pthread_mutex_unlock(&serial->lock);
+	return 0;
+}
+
 /* What the reader has not taken yet waits here, and goes along when the state is saved. */
-static void quiesce(struct device *device)
+static void quiesce(struct device *device, unsigned asking, bool drop)
 {
 	struct serial *serial = serial_of(device);
 
 	pthread_mutex_lock(&serial->lock);
 	serial_output_flush(&serial->output);
 	pthread_mutex_unlock(&serial->lock);
-	device_at_rest(device);
+	device_at_rest(device, asking);
 }
 
 static void stats(struct device *device, struct stats_sink *sink)
@@ -435,6 +446,8 @@ static void serial_free(struct device *device)
 	struct serial *serial = serial_of(device);
 
 	serial_output_destroy(&serial->output);
+	if (serial->main)
+		loop_unpost(serial->main, &serial->room_task);
 	pthread_mutex_destroy(&serial->lock);
 	free(serial);
 }
@@ -443,6 +456,7 @@ static const struct device_ops serial_ops = {
 	.type = "serial",
 	.realize = realize,
 	.reset = reset,
+	.start = start,
 	.quiesce = quiesce,
 	.state_version = 1,
 	.save = save,

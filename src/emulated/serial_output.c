@@ -53,6 +53,10 @@ void serial_output_init(struct serial_output *output, int fd)
 
 void serial_output_destroy(struct serial_output *output)
 {
+	if (output->loop) {
+		loop_timer_stop(&output->delay);
+		loop_unpost(output->loop, &output->arm);
+	}
 	if (output->kind == OUTPUT_NONBLOCKING)
 		close(output->fd);
 	output->fd = -1;
@@ -157,6 +161,12 @@ static void start_timer(struct serial_output *output)
 		return;
 	output->timer = true;
 	loop_post(output->loop, &output->arm);
+}
+
+void serial_output_start(struct serial_output *output)
+{
+	if (output->length)
+		start_timer(output);
 }
 
 /* The buffer is full. The reader gets one moment; once it let that pass, what comes is dropped

@@ -47,6 +47,8 @@ struct serial_output {
 /* @fd stays the caller's. */
 void serial_output_init(struct serial_output *output, int fd);
 void serial_output_attach(struct serial_output *output, struct loop *loop, pthread_mutex_t *lock);
+/* What a restore put there goes out, too; under the lock. */
+void serial_output_start(struct serial_output *output);
 void serial_output_put(struct serial_output *output, char byte);
 void serial_output_flush(struct serial_output *output);
 /* As flush, with a little patience each time the reader takes nothing; at the end. */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Time, as it is saved and goes on elsewhere. A guest has two clocks that must agree: kvmclock, which
- * is the VM's, and the TSC, which is each vCPU's offset to the host's. Both are tied to one instant
- * where they come from and to one where they go on; so vCPUs stay as they were to each other, to the
- * cycle.
+ * Time, as it is saved and goes on elsewhere. A guest has two clocks that must agree: kvmclock,
+ * which is the VM's, and the TSC, which is each vCPU's offset to the host's. Both are tied to one
+ * instant where they come from and to one where they go on; so vCPUs stay as they were to each
+ * other, to the cycle.
  */
 #include "kvm/internal.h"
 

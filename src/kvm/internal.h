@@ -60,7 +60,7 @@ struct kvm_vm {
 	_Atomic bool coalescing;   /* some range is coalesced: look at the ring on each exit */
 	pthread_mutex_t ring_lock; /* one drains at a time, so that writes keep their order */
 	unsigned xsave_size, nested_size; /* bytes; 0: no nested virtualization */
-	struct kvm_moment from, to;       /* of a VM that was restored: where it comes from, and here */
+	struct kvm_moment from, to; /* of a VM that was restored: where it comes from, and here */
 };
 
 struct kvm_vcpu {
@@ -112,6 +112,8 @@ int kvm_msrs_restore(struct kvm_vcpu *vcpu, const uint32_t *indices, unsigned li
 int kvm_xsave_save(struct kvm_vcpu *vcpu, struct state_writer *writer);
 int kvm_xsave_restore(struct kvm_vcpu *vcpu, struct state_reader *reader, struct error *err);
 int kvm_nested_save(struct kvm_vcpu *vcpu, struct state_writer *writer);
+/* Of a vCPU that is in use: out of VMX operation and any guest of its guest. */
+int kvm_nested_leave(struct kvm_vcpu *vcpu, struct error *err);
 int kvm_nested_restore(struct kvm_vcpu *vcpu, struct state_reader *reader, struct error *err);
 
 /* As kvm_vm_restore() and kvm_vcpu_restore(), of a new VM and of its vCPU 0. */

@@ -176,8 +176,8 @@ int kvm_vcpu_save(struct kvm_vcpu *vcpu, const uint32_t *msrs, unsigned msr_coun
 	struct state_writer *writer);
 int kvm_vcpu_restore(struct kvm_vcpu *vcpu, const uint32_t *msrs, unsigned msr_count,
 	struct state_reader *reader, struct error *err);
-/* The VM's own: kvmclock, in-kernel PIC, IOAPIC and PIT. All vCPUs paused. To be restored before the
- * vCPUs, whose TSCs go by its clock: as if the guest had run meanwhile. */
+/* The VM's own: kvmclock, in-kernel PIC, IOAPIC and PIT. All vCPUs paused. To be restored before
+ * the vCPUs, whose TSCs go by its clock: as if the guest had run meanwhile. */
 int kvm_vm_save(struct kvm_vm *vm, struct state_writer *writer);
 int kvm_vm_restore(struct kvm_vm *vm, struct state_reader *reader, struct error *err);
 

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define AREA_MAX 65536
 
@@ -69,6 +70,32 @@ int kvm_nested_save(struct kvm_vcpu *vcpu, struct state_writer *writer)
 	return 0;
 }
 
+/* Of what it reads now only the format counts: AMD's or Intel's. */
+int kvm_nested_leave(struct kvm_vcpu *vcpu, struct error *err)
+{
+	const unsigned room = vcpu->vm->nested_size;
+	_cleanup_free_ struct kvm_nested_state *nested = calloc(1, room + sizeof(*nested));
+	int ret;
+
+	if (!room)
+		return 0;
+	if (!nested)
+		return error_errno(err, ENOMEM, "vCPU %u", vcpu->index);
+	nested->size = room;
+	ret = kvm_ioctl(vcpu->fd, KVM_GET_NESTED_STATE, nested);
+	nested->size = sizeof(*nested);
+	nested->flags = 0;
+	if (nested->format == KVM_STATE_NESTED_FORMAT_SVM) {
+		nested->flags = KVM_STATE_NESTED_GIF_SET;
+	} else {
+		memset(&nested->hdr, 0, sizeof(nested->hdr));
+		nested->hdr.vmx.vmxon_pa = nested->hdr.vmx.vmcs12_pa = UINT64_MAX;
+	}
+	if (ret == 0)
+		ret = kvm_ioctl(vcpu->fd, KVM_SET_NESTED_STATE, nested);
+	return ret < 0 ? error_errno(err, -ret, "vCPU %u: nested virtualization", vcpu->index) : 0;
+}
+
 int kvm_nested_restore(struct kvm_vcpu *vcpu, struct state_reader *reader, struct error *err)
 {
 	const unsigned room = vcpu->vm->nested_size;
@@ -88,7 +115,6 @@ int kvm_nested_restore(struct kvm_vcpu *vcpu, struct state_reader *reader, struc
 	if (!size)
 		return 0;
 	ret = kvm_ioctl(vcpu->fd, KVM_SET_NESTED_STATE, nested);
-	return ret < 0 ? error_errno(
-				 err, -ret, "saved vCPU %u: nested virtualization", vcpu->index)
+	return ret < 0 ? error_errno(err, -ret, "saved vCPU %u: nested virtualization", vcpu->index)
 		       : 0;
 }

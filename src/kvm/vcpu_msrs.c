@@ -131,8 +131,8 @@ static void leave_tsc_out(struct kvm_msrs *msrs)
 static int set_moved_msrs(struct kvm_vcpu *vcpu, struct kvm_msrs *msrs, bool has_offset,
 	int64_t offset, struct error *err)
 {
-	if (has_offset && kvm_vcpu_set_tsc_offset(
-				  vcpu, kvm_clock_moved_offset(vcpu->vm, offset)) == 0)
+	if (has_offset &&
+		kvm_vcpu_set_tsc_offset(vcpu, kvm_clock_moved_offset(vcpu->vm, offset)) == 0)
 		leave_tsc_out(msrs);
 	return kvm_vcpu_set_msrs(vcpu, msrs, err);
 }

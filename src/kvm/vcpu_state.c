@@ -146,5 +146,8 @@ int kvm_vcpu_restore(struct kvm_vcpu *vcpu, const uint32_t *msrs, unsigned msr_c
 int kvm_vcpu_restore_fresh(struct kvm_vcpu *vcpu, const uint32_t *msrs, unsigned msr_count,
 	struct state_reader *reader, struct error *err)
 {
-	return restore(vcpu, msrs, msr_count, reader, true, err);
+	/* In VMX operation the processor refuses the CR4 of a new one. */
+	int ret = kvm_nested_leave(vcpu, err);
+
+	return ret < 0 ? ret : restore(vcpu, msrs, msr_count, reader, true, err);
 }

@@ -64,8 +64,8 @@ int machine_config_copy(struct machine_config *to, const struct machine_config *
 
 struct device_config *machine_config_add(struct machine_config *config, enum device_type type)
 {
-	struct device_config *devices = reallocarray(
-		config->devices, config->device_count + 1, sizeof(*config->devices));
+	struct device_config *devices =
+		reallocarray(config->devices, config->device_count + 1, sizeof(*config->devices));
 	struct device_config *device;
 
 	if (!devices)

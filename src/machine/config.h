@@ -4,9 +4,9 @@
  * a JSON file and the API fill it in by the table of fields (machine/fields.h); the rules between
  * fields are checked here; the machine reads it.
  *
- * Each device is a record with a stable id and PCI slot, so that neither the order on a command line
- * nor a new type of device renumbers anything. What is decided at a machine's first start (slots,
- * MAC addresses, offered features) is written into its records then.
+ * Each device is a record with a stable id and PCI slot, so that neither the order on a command
+ * line nor a new type of device renumbers anything. What is decided at a machine's first start
+ * (slots, MAC addresses, offered features) is written into its records then.
  *
  * Any thread, one at a time.
  */
@@ -22,12 +22,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define MACHINE_CPUS_MAX   64
-#define MACHINE_IDE_MAX    4 /* of the disks: one controller */
-#define MACHINE_MEMORY_MIN (16ULL << 20)
-#define MACHINE_MEMORY_MAX (1ULL << 40)
-#define MACHINE_SLOTS      32 /* of the PCI bus; 0 is the host bridge's */
-#define MACHINE_ID_SIZE    16 /* the null included */
+#define MACHINE_CPUS_MAX    64
+#define MACHINE_IDE_MAX     4 /* of the disks: one controller */
+#define MACHINE_MEMORY_MIN  (16ULL << 20)
+#define MACHINE_MEMORY_MAX  (1ULL << 40)
+#define MACHINE_SLOTS       32 /* of the PCI bus; 0 is the host bridge's */
+#define MACHINE_ID_SIZE     16 /* the null included */
 #define MACHINE_DEVICES_MAX 64 /* records; more than there are slots and drives */
 
 enum disk_model {
@@ -87,9 +87,9 @@ enum device_type {
 struct device_config {
 	enum device_type type;
 	char id[MACHINE_ID_SIZE]; /* names it in statistics, messages and saved state */
-	unsigned slot;            /* PCI device number, 0: the next free one. None for an IDE disk */
-	uint64_t features;        /* virtio: what it offers at most; 0: whatever it can */
-	unsigned line;            /* of machine_config.file; 0: from the command line */
+	unsigned slot;     /* PCI device number, 0: the next free one. None for an IDE disk */
+	uint64_t features; /* virtio: what it offers at most; 0: whatever it can */
+	unsigned line;     /* of machine_config.file; 0: from the command line */
 	union {
 		struct disk_config disk;
 		struct net_config net;
@@ -151,14 +151,15 @@ void machine_config_remove(struct machine_config *config, struct device_config *
 bool device_is_virtio(const struct device_config *device);
 
 /* Checks the rules between fields, adds the devices that follow from others, and decides what is
- * left open: ids, slots, places of drives, MAC addresses. A second time it changes nothing. Messages
- * name the option, or the line. */
+ * left open: ids, slots, places of drives, MAC addresses. A second time it changes nothing.
+ * Messages name the option, or the line. */
 int machine_config_complete(struct machine_config *config, struct error *err);
 
 /*
  * JSON: {"duet": 1, "kernel": "...", ..., "devices": [{"type": "disk", "id": "disk0", ...}, ...]}.
- * write: all that differs from the defaults, to be freed; -EILSEQ: a name that is no UTF-8 cannot be
- * written. read: over what @config holds; messages name the field and the line of @name. @text is
+ * write: all that differs from the defaults, to be freed; -EILSEQ: a name that is no UTF-8 cannot
+ * be written. read: over what @config holds; messages name the field and the line of @name. @text
+ * is
  * @length bytes long.
  */
 #define MACHINE_CONFIG_VERSION 1

@@ -58,8 +58,7 @@ static bool has_slot(const struct device_config *device)
 	return device->type != DEVICE_DISK || device->disk.model != DISK_IDE;
 }
 
-static int take_given_slots(
-	const struct machine_config *config, uint32_t *taken, struct error *err)
+static int take_given_slots(const struct machine_config *config, uint32_t *taken, struct error *err)
 {
 	for (unsigned i = 0; i < config->device_count; i++) {
 		const struct device_config *device = &config->devices[i];

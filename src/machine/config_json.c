@@ -28,8 +28,7 @@ static int write_fields(
 	return 0;
 }
 
-static int write_device(
-	json_t *devices, const struct device_config *device, struct error *err)
+static int write_device(json_t *devices, const struct device_config *device, struct error *err)
 {
 	const struct device_type_info *type = &device_types[device->type];
 	json_t *object = json_object();
@@ -86,8 +85,8 @@ struct source {
 /* Puts in front of the words in @err where the fault is: "vm.json:7: disk: ". Returns -code. */
 static int blame(const struct source *source, const char *field, struct error *err)
 {
-	return error_prefix(err, "%s:%u: ", source->name,
-		config_line(source->text, source->length, field));
+	return error_prefix(
+		err, "%s:%u: ", source->name, config_line(source->text, source->length, field));
 }
 
 static int blame_device(

@@ -26,8 +26,8 @@ int config_refuse(const struct machine_config *config, const struct device_confi
 
 #define REFUSE(...) config_refuse(config, device, err, __VA_ARGS__)
 
-static int check_disk(const struct machine_config *config, const struct device_config *device,
-	struct error *err)
+static int check_disk(
+	const struct machine_config *config, const struct device_config *device, struct error *err)
 {
 	const struct disk_config *disk = &device->disk;
 
@@ -44,8 +44,8 @@ static int check_disk(const struct machine_config *config, const struct device_c
 	return 0;
 }
 
-static int check_net(const struct machine_config *config, const struct device_config *device,
-	struct error *err)
+static int check_net(
+	const struct machine_config *config, const struct device_config *device, struct error *err)
 {
 	const struct net_config *net = &device->net;
 
@@ -66,8 +66,8 @@ static int check_net(const struct machine_config *config, const struct device_co
 	return 0;
 }
 
-static int check_vfio(const struct machine_config *config, const struct device_config *device,
-	struct error *err)
+static int check_vfio(
+	const struct machine_config *config, const struct device_config *device, struct error *err)
 {
 	if (!device->vfio.host)
 		return REFUSE("names no function; write host=0000:01:10.0, for example "
@@ -113,14 +113,14 @@ static unsigned rank(const struct machine_config *config, const struct device_co
 	return count;
 }
 
-static int check_device(const struct machine_config *config, const struct device_config *device,
-	struct error *err)
+static int check_device(
+	const struct machine_config *config, const struct device_config *device, struct error *err)
 {
 	const struct device_type_info *type = &device_types[device->type];
 
 	if (rank(config, device, NULL) > type->most)
-		return REFUSE("one too many; at most %u of the type \"%s\"", type->most,
-			type->name);
+		return REFUSE(
+			"one too many; at most %u of the type \"%s\"", type->most, type->name);
 	if (is_ide_disk(device) && rank(config, device, is_ide_disk) > MACHINE_IDE_MAX)
 		return REFUSE("at most %d disks with model=ide; give this one model=virtio",
 			MACHINE_IDE_MAX);

@@ -31,8 +31,8 @@ static int set_text(
 	char *copy;
 
 	if (field->most && strlen(text) > field->most)
-		return error_set(err, EINVAL, "%s: longer than %" PRIu64 " characters", what,
-			field->most);
+		return error_set(
+			err, EINVAL, "%s: longer than %" PRIu64 " characters", what, field->most);
 	copy = strdup(text);
 	if (!copy)
 		return error_errno(err, ENOMEM, "%s", what);
@@ -83,8 +83,8 @@ static const char *size_words(uint64_t bytes, char words[32])
 	return words;
 }
 
-static int set_size(
-	const struct field *field, uint64_t *to, uint64_t bytes, const char *what, struct error *err)
+static int set_size(const struct field *field, uint64_t *to, uint64_t bytes, const char *what,
+	struct error *err)
 {
 	char words[32];
 
@@ -100,15 +100,14 @@ static int set_size(
 	return 0;
 }
 
-static int size_from_text(
-	const struct field *field, uint64_t *to, const char *text, const char *what, struct error *err)
+static int size_from_text(const struct field *field, uint64_t *to, const char *text,
+	const char *what, struct error *err)
 {
 	uint64_t bytes = 0;
 	int ret = parse_size(text, &bytes);
 
 	if (ret == -EINVAL)
-		return error_set(
-			err, EINVAL, "%s: not a size; write for example 512M or 4G", what);
+		return error_set(err, EINVAL, "%s: not a size; write for example 512M or 4G", what);
 	return set_size(field, to, ret < 0 ? UINT64_MAX : bytes, what, err);
 }
 
@@ -135,7 +134,7 @@ static int word_from_text(
 			return 0;
 		}
 		snprintf(list + used, sizeof(list) - used, "%s%s",
-			i == 0                 ? ""
+			i == 0                ? ""
 			: field->words[i + 1] ? ", "
 					      : " or ",
 			field->words[i]);

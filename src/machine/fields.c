@@ -259,7 +259,7 @@ static const struct field vfio_table[] = {
 	{.name = "host",
 		.kind = FIELD_PCI,
 		.offset = IN_DEVICE(vfio.host),
-				.help = "DOMAIN:BUS:DEVICE.FUNCTION of one that is bound to vfio-pci"},
+		.help = "DOMAIN:BUS:DEVICE.FUNCTION of one that is bound to vfio-pci"},
 };
 
 #define SET(table)                                                                                 \

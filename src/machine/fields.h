@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The table of fields of a configuration: name, type, range, default and help of each. Command line,
+ * The table of fields of a configuration: name, type, range, default and help of each. Command
+ * line,
  * --help, manual page, shell completion, JSON and the API are all made of it.
  */
 #ifndef DUET_MACHINE_FIELDS_H
@@ -77,8 +78,8 @@ int field_to_json(const struct field *field, const void *target, json_t **value)
 
 void fields_init(const struct field_set *set, void *target);
 void fields_free(const struct field_set *set, void *target);
-/* The texts of @target are another struct's: they become its own. -ENOMEM, and then all are null that
- * could not. */
+/* The texts of @target are another struct's: they become its own. -ENOMEM, and then all are null
+ * that could not. */
 int fields_own(const struct field_set *set, void *target);
 
 #endif

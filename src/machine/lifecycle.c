@@ -37,6 +37,7 @@ static void answer_pause(struct lifecycle *life, int result, const char *why)
 	struct machine_pause *pause = life->pause;
 
 	life->pause = NULL;
+	loop_timer_stop(&life->pause_limit);
 	if (pause)
 		pause->done(pause, result, why);
 }
@@ -79,25 +80,23 @@ static bool come_to_rest(struct lifecycle *life)
 	if (life->phase == DEVICES_MOVING) {
 		life->phase = DEVICES_COMING;
 		atomic_store(&life->rested, false);
-		device_rest_ask(&life->rest, *life->devices);
+		device_rest_ask(&life->rest, *life->devices,
+			atomic_load(&life->reset_asked) && !ending(life));
 	}
 	if (life->phase == DEVICES_COMING && atomic_load(&life->rested))
 		life->phase = DEVICES_AT_REST;
 	return life->phase == DEVICES_AT_REST;
 }
 
+/* A pause has its own limit. */
 static void be_patient(struct lifecycle *life)
 {
-	uint64_t limit = TELL_NS;
-
 	if (loop_timer_set(&life->patience))
 		return;
 	if (life->killed)
-		limit = KILL_NS;
-	else if (life->paused && !ending(life) && !atomic_load(&life->reset_asked))
-		limit = life->limit;
-	if (limit)
-		loop_timer_after(life->loop, &life->patience, limit);
+		loop_timer_after(life->loop, &life->patience, KILL_NS);
+	else if (ending(life) || atomic_load(&life->reset_asked))
+		loop_timer_after(life->loop, &life->patience, TELL_NS);
 }
 
 static int start_devices(struct lifecycle *life, struct error *err)
@@ -197,14 +196,17 @@ static const char *culprits(struct lifecycle *life, char names[NAMES_SIZE])
 	return names;
 }
 
-static void pause_failed(struct lifecycle *life)
+/* A reset or an end that is under way goes on. */
+static void pause_expired(struct loop_timer *timer)
 {
+	struct lifecycle *life = container_of(timer, struct lifecycle, pause_limit);
 	char names[NAMES_SIZE], why[NAMES_SIZE + 64];
 
 	snprintf(why, sizeof(why), "%s did not come to rest; the machine goes on",
 		culprits(life, names));
 	life->paused = false;
-	go(life);
+	if (!wants_rest(life))
+		go(life);
 	answer_pause(life, -ETIMEDOUT, why);
 }
 
@@ -218,12 +220,10 @@ static void lost_patience(struct loop_timer *timer)
 			    "does not let go; what the guest has flushed is safe",
 			culprits(life, names));
 		finish(life, true);
-	} else if (ending(life) || atomic_load(&life->reset_asked)) {
+	} else {
 		log_warning("the guest %s, and %s still waits for the host's storage; SIGTERM "
 			    "ends it without",
 			ending(life) ? "has ended" : "resets", culprits(life, names));
-	} else {
-		pause_failed(life);
 	}
 }
 
@@ -235,13 +235,16 @@ void lifecycle_init(struct lifecycle *life, const struct lifecycle_ops *ops, str
 		.devices = devices,
 		.state = MACHINE_CONFIGURED,
 		.step.run = step,
-		.patience.expired = lost_patience};
+		.patience.expired = lost_patience,
+		.pause_limit.expired = pause_expired};
 	device_rest_init(&life->rest, all_at_rest);
 }
 
 void lifecycle_destroy(struct lifecycle *life)
 {
 	loop_timer_stop(&life->patience);
+	loop_timer_stop(&life->pause_limit);
+	loop_unpost(life->loop, &life->step);
 	device_rest_destroy(&life->rest);
 }
 
@@ -263,7 +266,8 @@ int lifecycle_pause(struct lifecycle *life, struct machine_pause *pause, uint64_
 		return -EALREADY;
 	life->paused = true;
 	life->pause = pause;
-	life->limit = limit;
+	if (limit)
+		loop_timer_after(life->loop, &life->pause_limit, limit);
 	lifecycle_poke(life);
 	return 0;
 }

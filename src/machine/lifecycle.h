@@ -59,8 +59,7 @@ struct lifecycle {
 	bool stuck;
 	struct loop_task step;
 	_Atomic bool poked;
-	struct loop_timer patience;
-	uint64_t limit;  /* ns for a pause; 0: none */
+	struct loop_timer patience, pause_limit;
 	uint64_t resets; /* so far */
 };
 

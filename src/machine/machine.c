@@ -198,7 +198,12 @@ static void halt(struct lifecycle *life)
 
 static bool halted(struct lifecycle *life)
 {
-	return gate_is_empty(&machine_of(life)->gate);
+	struct machine *machine = machine_of(life);
+
+	if (!gate_is_empty(&machine->gate))
+		return false;
+	drain_serial(machine);
+	return true;
 }
 
 static int go(struct lifecycle *life, struct error *err)
@@ -322,8 +327,9 @@ const struct machine_config *machine_config(const struct machine *machine)
 
 void machine_free(struct machine *machine)
 {
-	/* Something of it is still in the kernel's hands, which might write to what is freed. */
-	if (!machine || machine->life.stuck)
+	/* Something of it is still in the kernel's hands, which might write to what is freed: it
+	 * hangs, or the loop that would have brought it to rest has failed. */
+	if (!machine || machine->life.stuck || machine->life.phase != DEVICES_AT_REST)
 		return;
 	machine_join_vcpus(machine);
 	/* The I/O thread first: no callback runs while devices go. */

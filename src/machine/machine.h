@@ -64,8 +64,8 @@ int machine_new(struct machine **machine, const struct machine_config *config,
  * freed.
  */
 int machine_build(struct machine *machine, struct error *err);
-/* All but kernel and first instruction, which machine_restore() brings. That the kernel's file is not
- * here is told at once, and matters when the guest resets. */
+/* All but kernel and first instruction, which machine_restore() brings. That the kernel's file is
+ * not here is told at once, and matters when the guest resets. */
 int machine_build_bare(struct machine *machine, struct error *err);
 int machine_start(struct machine *machine, struct error *err);
 /* Ended, or never started: no thread of it runs. One that is stuck is left to the end of the
@@ -114,6 +114,14 @@ void machine_resize_console(struct machine *machine, uint16_t columns, uint16_t 
 int machine_save(struct machine *machine, struct state_writer *writer, struct error *err);
 int machine_restore(struct machine *machine, struct state_reader *reader, struct error *err);
 struct memory *machine_memory(struct machine *machine);
+/*
+ * A log of the pages that are written to, by whomever: the guest, duet, or the host's kernel on its
+ * behalf (vhost hands its rings back meanwhile). Paused, all three. take: one bit for each page of
+ * memory_region(memory, @region) that was written since the log began or was last taken.
+ */
+int machine_log_start(struct machine *machine, struct error *err);
+void machine_log_stop(struct machine *machine);
+int machine_log_take(struct machine *machine, unsigned region, uint64_t *bitmap, struct error *err);
 /* As it is configured now, with what was decided at its first start (addresses, slots, features).
  */
 const struct machine_config *machine_config(const struct machine *machine);

@@ -32,8 +32,7 @@ static void name_vcpu(unsigned index, char name[STATE_NAME_MAX + 1])
 static int check_movable(const struct machine *machine, struct error *err)
 {
 	for (struct device *device = machine->devices; device; device = device->next) {
-		const char *why =
-			device->ops->unmovable ? device->ops->unmovable(device) : NULL;
+		const char *why = device->ops->unmovable ? device->ops->unmovable(device) : NULL;
 
 		if (why)
 			return error_set(err, EBUSY, "%s: %s", device->name, why);
@@ -68,8 +67,7 @@ static int save_vcpu(
 
 	name_vcpu(index, name);
 	state_section_begin(writer, name, VCPU_VERSION);
-	ret = kvm_vcpu_save(
-		machine->vcpus[index].kvm, machine->msrs, machine->msr_count, writer);
+	ret = kvm_vcpu_save(machine->vcpus[index].kvm, machine->msrs, machine->msr_count, writer);
 	state_section_close(writer);
 	return ret < 0 ? error_errno(err, -ret, "state of vCPU %u", index) : 0;
 }
@@ -95,8 +93,6 @@ int machine_save(struct machine *machine, struct state_writer *writer, struct er
 
 	if (ret < 0)
 		return ret;
-	/* What the guest wrote and KVM still queues belongs to a device. */
-	kvm_vcpu_drain_coalesced(machine->vcpus[0].kvm);
 	save_own(machine, writer);
 	ret = save_vm(machine, writer, err);
 	for (unsigned i = 0; ret == 0 && i < machine->config.cpus; i++)
@@ -135,8 +131,8 @@ static int restore_vcpu(
 	name_vcpu(index, name);
 	ret = sections_open(sections, name, VCPU_VERSION, &reader, err);
 	if (ret == 0)
-		ret = kvm_vcpu_restore(machine->vcpus[index].kvm, machine->msrs,
-			machine->msr_count, reader, err);
+		ret = kvm_vcpu_restore(
+			machine->vcpus[index].kvm, machine->msrs, machine->msr_count, reader, err);
 	return ret < 0 ? ret : state_section_end(reader, err);
 }
 

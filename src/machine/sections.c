@@ -19,10 +19,10 @@ static struct section *find(struct sections *sections, const char *name)
 static int keep(struct sections *sections, struct state_reader *reader, struct error *err)
 {
 	if (find(sections, reader->name))
-		return error_set(err, EINVAL, "saved state: section %s is there twice", reader->name);
-	if (sections->count == SECTIONS_MAX)
 		return error_set(
-			err, EINVAL, "saved state: more than %u sections", SECTIONS_MAX);
+			err, EINVAL, "saved state: section %s is there twice", reader->name);
+	if (sections->count == SECTIONS_MAX)
+		return error_set(err, EINVAL, "saved state: more than %u sections", SECTIONS_MAX);
 	sections->all[sections->count++] = (struct section){.reader = *reader};
 	return state_section_skip(reader, err);
 }
@@ -59,7 +59,8 @@ int sections_open(struct sections *sections, const char *name, uint32_t version,
 			name);
 	if (section->reader.version > version || section->reader.version == 0)
 		return error_set(err, ENOTSUP,
-			"saved state: section %s has version %u, this duet reads versions up to %u; "
+			"saved state: section %s has version %u, this duet reads versions up to "
+			"%u; "
 			"use the duet that saved it",
 			name, section->reader.version, version);
 	section->opened = true;

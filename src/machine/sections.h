@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The sections of a saved machine by name, whatever order they are in. From a hostile file: each may
- * be missing, doubled, damaged, or another's. */
+/* The sections of a saved machine by name, whatever order they are in. From a hostile file: each
+ * may be missing, doubled, damaged, or another's. */
 #ifndef DUET_MACHINE_SECTIONS_H
 #define DUET_MACHINE_SECTIONS_H
 

@@ -190,12 +190,15 @@ static int start_vcpu(struct machine_vcpu *vcpu)
 	pthread_attr_init(&attributes);
 	pthread_attr_setstacksize(&attributes, STACK_SIZE);
 	gate_enter(&vcpu->machine->gate);
+	/* Before it may run: another one may have to be stopped, and all with it, at once. */
+	vcpu->started = true;
 	ret = pthread_create(&vcpu->thread, &attributes, run_vcpu, vcpu);
 	pthread_attr_destroy(&attributes);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	vcpu->started = ret == 0;
-	if (ret)
+	if (ret) {
+		vcpu->started = false;
 		gate_forget(&vcpu->machine->gate);
+	}
 	return ret;
 }
 

@@ -57,8 +57,8 @@ static void map_bar(struct pci_function *function, unsigned index)
 	struct pci_bar *bar = &function->bars[index];
 
 	if (!place_is_free(function, bar) ||
-		(bar->range.ops &&
-			bus_map(pci_bar_bus(function, bar), &bar->range, bar->address, bar->size) < 0)) {
+		(bar->range.ops && bus_map(pci_bar_bus(function, bar), &bar->range, bar->address,
+					   bar->size) < 0)) {
 		atomic_fetch_add_explicit(&bus->misplaced, 1, memory_order_relaxed);
 		log_guest(&bus->guest_log, function->device.name,
 			"BAR %u put at 0x%llx, which is not free; it stays unmapped", index,

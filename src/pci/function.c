@@ -169,12 +169,11 @@ int pci_add(struct pci_bus *bus, struct pci_function *function, struct error *er
 	return 0;
 }
 
-void pci_remove(struct pci_function *function)
+/* Nothing of the guest's reaches it from here on. */
+static void take_off(struct pci_function *function)
 {
 	struct pci_bus *bus = function->bus;
 
-	if (!bus)
-		return;
 	pci_set_intx(function, false);
 	pthread_mutex_lock(&bus->lock);
 	store_le16(function->config + PCI_REG_COMMAND, 0);
@@ -184,6 +183,13 @@ void pci_remove(struct pci_function *function)
 	for (unsigned i = 0; i < PCI_BARS; i++)
 		bus_wait_unused(
 			pci_bar_bus(function, &function->bars[i]), &function->bars[i].range);
+}
+
+void pci_remove(struct pci_function *function)
+{
+	if (function->bus)
+		take_off(function);
+	msix_free(function);
 	function->bus = NULL;
 }
 

@@ -101,14 +101,14 @@ void pci_describe_bar(struct pci_function *function, unsigned bar, enum pci_bar_
 /* Of a device that is a PCI function and not yet on the bus: the slot it wants, 0 for any. */
 void pci_want_slot(struct device *device, unsigned slot);
 /*
- * Puts the function on the bus: its slot or the next free one, BARs placed in the windows, decoding off: an
- * operating system keeps the places and turns decoding on once, where a device found with decoding
- * on would have it turned off and on again for each BAR it sizes (16 exits in Linux).
+ * Puts the function on the bus: its slot or the next free one, BARs placed in the windows, decoding
+ * off: an operating system keeps the places and turns decoding on once, where a device found with
+ * decoding on would have it turned off and on again for each BAR it sizes (16 exits in Linux).
  * -ENOSPC when the bus or a window is full, -EBUSY when the slot is taken.
  */
 int pci_add(struct pci_bus *bus, struct pci_function *function, struct error *err);
-/* Unmaps its BARs, lowers its INTx and takes it off the bus; its slot stays empty. No vCPU is inside
- * its accessors any more when it returns. Not from an access. */
+/* Unmaps its BARs, lowers its INTx and takes it off the bus; its slot stays empty. No vCPU is
+ * inside its accessors any more when it returns. Not from an access. */
 void pci_remove(struct pci_function *function);
 /* BARs back to the first placement, command register and MSI-X as after pci_add(). */
 void pci_reset(struct pci_function *function);

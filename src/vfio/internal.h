@@ -60,6 +60,7 @@ struct vfio_interrupts {
 	bool watching, leaving; /* I/O thread */
 	struct loop_task task;  /* to watch and to unwatch */
 	_Atomic bool wanted, posted;
+	_Atomic unsigned asking; /* device_rest_ask() that awaits the answer */
 	struct bus_eoi_watch eoi;
 	_Atomic uint64_t intx; /* interrupts, where user space sees them */
 	uint64_t failures;
@@ -105,7 +106,7 @@ int vfio_intx_init(struct vfio_function *vfio);
 int vfio_intx_on(struct vfio_function *vfio);
 void vfio_intx_off(struct vfio_function *vfio);
 void vfio_intx_start(struct vfio_function *vfio);
-void vfio_intx_quiesce(struct vfio_function *vfio);
+void vfio_intx_quiesce(struct vfio_function *vfio, unsigned asking);
 
 /* vfio.c: the device on any hardware, which belongs to it from now on. @container may be null. */
 int vfio_new_on(struct device **device, const char *name, struct vfio_hardware *hardware,

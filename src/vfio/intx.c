@@ -64,24 +64,24 @@ void vfio_intx_off(struct vfio_function *vfio)
 		host->ops->irqfd_detach(host, pci_slot_gsi(vfio->function.slot), interrupts->line);
 }
 
-static void follow(struct loop_task *task);
+static void approach(struct vfio_function *vfio);
 
 static void line_unwatched(struct loop_watch *watch)
 {
 	struct vfio_interrupts *interrupts = container_of(watch, struct vfio_interrupts, watch);
 
 	interrupts->watching = interrupts->leaving = false;
-	follow(&interrupts->task);
+	approach(container_of(interrupts, struct vfio_function, interrupts));
 }
 
 /* I/O thread: the next step towards what is wanted. */
-static void follow(struct loop_task *task)
+static void approach(struct vfio_function *vfio)
 {
-	struct vfio_interrupts *interrupts = container_of(task, struct vfio_interrupts, task);
-	struct vfio_function *vfio = container_of(interrupts, struct vfio_function, interrupts);
+	struct vfio_interrupts *interrupts = &vfio->interrupts;
+	/* Before what is wanted: an asking is never answered by what another wanted. */
+	const unsigned asking = atomic_load(&interrupts->asking);
 	const bool wanted = atomic_load(&interrupts->wanted);
 
-	atomic_store(&interrupts->posted, false);
 	if (wanted && !interrupts->watching) {
 		interrupts->watching = true;
 		loop_watch(
@@ -90,15 +90,23 @@ static void follow(struct loop_task *task)
 		interrupts->leaving = true;
 		loop_unwatch(&interrupts->watch, line_unwatched);
 	} else if (!wanted && !interrupts->watching) {
-		device_at_rest(&vfio->function.device);
+		device_at_rest(&vfio->function.device, asking);
 	}
+}
+
+static void follow(struct loop_task *task)
+{
+	struct vfio_interrupts *interrupts = container_of(task, struct vfio_interrupts, task);
+
+	/* Before what is wanted is read: who changes it later posts anew. */
+	atomic_store(&interrupts->posted, false);
+	approach(container_of(interrupts, struct vfio_function, interrupts));
 }
 
 static void want(struct vfio_function *vfio, bool wanted)
 {
 	struct vfio_interrupts *interrupts = &vfio->interrupts;
 
-	interrupts->task.run = follow;
 	atomic_store(&interrupts->wanted, wanted);
 	if (!atomic_exchange(&interrupts->posted, true))
 		loop_post(vfio->place.io, &interrupts->task);
@@ -110,12 +118,13 @@ void vfio_intx_start(struct vfio_function *vfio)
 		want(vfio, true);
 }
 
-void vfio_intx_quiesce(struct vfio_function *vfio)
+void vfio_intx_quiesce(struct vfio_function *vfio, unsigned asking)
 {
+	atomic_store(&vfio->interrupts.asking, asking);
 	if (vfio->interrupts.in_user)
 		want(vfio, false);
 	else
-		device_at_rest(&vfio->function.device);
+		device_at_rest(&vfio->function.device, asking);
 }
 
 int vfio_intx_init(struct vfio_function *vfio)
@@ -128,6 +137,7 @@ int vfio_intx_init(struct vfio_function *vfio)
 		ret = vfio_open_eventfd(&interrupts->unmask);
 	if (ret < 0)
 		return ret;
+	interrupts->task.run = follow;
 	interrupts->eoi.gsi = pci_slot_gsi(vfio->function.slot);
 	interrupts->eoi.ended = line_ended;
 	ret = host->ops->eoi_watch(host, &interrupts->eoi);

@@ -80,9 +80,9 @@ static int start(struct device *device, struct error *err)
 }
 
 /* The hardware itself goes on: its DMA ends with its reset, or with the machine. */
-static void quiesce(struct device *device)
+static void quiesce(struct device *device, unsigned asking, bool drop)
 {
-	vfio_intx_quiesce(vfio_of(device));
+	vfio_intx_quiesce(vfio_of(device), asking);
 }
 
 static const char *unmovable(const struct device *device)
@@ -139,7 +139,6 @@ static void free_device(struct device *device)
 	struct bus_host *host = vfio->place.host;
 
 	vfio_interrupts_free(vfio);
-	msix_free(&vfio->function);
 	pci_remove(&vfio->function);
 	vfio_bars_free(vfio);
 	vfio->hardware->ops->close(vfio->hardware);

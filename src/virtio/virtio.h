@@ -82,6 +82,7 @@ struct virtio_device {
 	uint64_t negotiated;      /* valid from activate on */
 	uint64_t ring_features;   /* VIRTIO_F_RING_PACKED or 0; the core offers the others always */
 	bool polls;               /* the transport looks at the rings and calls kick() */
+	bool dropping;            /* at quiesce: a reset follows, what has not begun need not */
 	struct virtqueue *queues; /* queue_count of them, allocated by the transport */
 	struct log_guest_limit guest_log;
 	void *transport;
@@ -94,8 +95,9 @@ int virtio_pci_new(
 /* The model behind a device made by virtio_pci_new(). */
 struct virtio_device *virtio_pci_model(struct device *device);
 
-/* Main thread, realized and never started: what a device made by virtio_pci_new() offers its driver,
- * ring features included; and to offer exactly @features. -ENOTSUP: it has not all of them. */
+/* Main thread, realized and never started: what a device made by virtio_pci_new() offers its
+ * driver, ring features included; and to offer exactly @features. -ENOTSUP: it has not all of them.
+ */
 uint64_t virtio_offered(const struct device *device);
 int virtio_offer(struct device *device, uint64_t features, struct error *err);
 

@@ -238,7 +238,6 @@ static void free_device(struct device *device)
 	struct virtio_pci *pci = virtio_pci_of(device);
 
 	virtio_doorbell_remove_all(pci);
-	msix_free(&pci->function);
 	pci_remove(&pci->function);
 	virtio_doorbell_close(pci);
 	free(pci->model->queues);
@@ -269,7 +268,6 @@ static const struct device_ops device_ops = {
 	.start = virtio_pci_start,
 	.quiesce = virtio_pci_quiesce,
 	.hurry = virtio_pci_hurry,
-	.logging_changed = virtio_pci_logging_changed,
 	.state_version = 1,
 	.save = virtio_pci_save,
 	.restore = virtio_pci_restore,
@@ -338,7 +336,8 @@ int virtio_offer(struct device *device, uint64_t features, struct error *err)
 
 	if (missing)
 		return error_set(err, ENOTSUP,
-			"%s: features 0x%llx are wanted, and 0x%llx of them cannot be had here; give "
+			"%s: features 0x%llx are wanted, and 0x%llx of them cannot be had here; "
+			"give "
 			"it the same back end and options as where it came from",
 			pci->name, (unsigned long long)features, (unsigned long long)missing);
 	if (!(features & VIRTIO_FEATURE(VIRTIO_F_VERSION_1)))

@@ -88,8 +88,8 @@ struct virtio_pci {
 	uint8_t status;
 	bool reset_pending;
 	bool stopped;      /* by the machine; so at first */
-	bool rest_awaited; /* the machine waits for device_at_rest() */
-	bool restart;      /* the model is to be quiesced and activated anew */
+	unsigned asking;   /* the machine waits for device_at_rest(); 0: it does not */
+	bool drop;         /* a reset of the machine follows */
 	bool queues_ready; /* virtqueue_enable() was done since DRIVER_OK */
 	bool fault_told;   /* the driver was interrupted for it */
 	enum virtio_phase phase;
@@ -127,9 +127,8 @@ void virtio_work(struct loop_task *task);
 void virtio_hurry(struct loop_task *task);
 void virtio_begin_reset_locked(struct virtio_pci *pci);
 int virtio_pci_start(struct device *device, struct error *err);
-void virtio_pci_quiesce(struct device *device);
+void virtio_pci_quiesce(struct device *device, unsigned asking, bool drop);
 void virtio_pci_hurry(struct device *device);
-void virtio_pci_logging_changed(struct device *device);
 void virtio_pci_reset(struct device *device);
 
 /* virtio_pci_doorbell.c; locked. */

@@ -96,6 +96,10 @@ static bool enable_queues_locked(struct virtio_pci *pci)
 	for (unsigned i = 0; ret == 0 && i < pci->model->queue_count; i++)
 		ret = enable_queue(pci, i);
 	if (ret < 0) {
+		/* All or none: what is saved of it is restored by the same rule. */
+		for (unsigned i = 0; i < pci->model->queue_count; i++)
+			virtqueue_disable(&pci->model->queues[i]);
+		pci->queues_ready = false;
 		virtio_needs_reset(pci->model, "a queue's areas do not fit into memory");
 		return false;
 	}
@@ -146,6 +150,7 @@ static void activate(struct virtio_pci *pci)
 static void quiesce(struct virtio_pci *pci)
 {
 	pci->phase = VIRTIO_QUIESCING;
+	pci->model->dropping = pci->reset_pending || pci->drop;
 	virtio_polling_stop(pci);
 	pthread_mutex_unlock(&pci->lock);
 	pci->model->ops->quiesce(pci->model);
@@ -178,15 +183,16 @@ static void remove_watches(struct virtio_pci *pci)
 	}
 }
 
-/* Whether the machine is to be told that this is at rest. What is posted will come by here again.
- */
-static bool rest_reached_locked(struct virtio_pci *pci)
+/* The number of the asking that is to be told that this is at rest, or 0. What is posted will come
+ * by here again. */
+static unsigned rest_reached_locked(struct virtio_pci *pci)
 {
-	if (!pci->rest_awaited || pci->phase != VIRTIO_IDLE || pci->watches ||
-		atomic_load(&pci->posted))
-		return false;
-	pci->rest_awaited = false;
-	return true;
+	unsigned asking = pci->asking;
+
+	if (pci->phase != VIRTIO_IDLE || pci->watches || atomic_load(&pci->posted))
+		return 0;
+	pci->asking = 0;
+	return asking;
 }
 
 /* The driver hears of a fault by a configuration interrupt (2.1.2). */
@@ -202,22 +208,22 @@ static void tell_fault_locked(struct virtio_pci *pci)
 void virtio_work(struct loop_task *task)
 {
 	struct virtio_pci *pci = container_of(task, struct virtio_pci, work);
-	bool idle, rest;
+	unsigned asking;
+	bool idle;
 
 	/* First: what is asked for from here on is either seen below or posted again. */
 	atomic_store(&pci->posted, false);
 	pthread_mutex_lock(&pci->lock);
 	if (pci->phase == VIRTIO_IDLE && should_be_active(pci) && pci->removing == 0)
 		activate(pci);
-	if (pci->phase == VIRTIO_ACTIVE && (pci->restart || !should_be_active(pci)))
+	if (pci->phase == VIRTIO_ACTIVE && !should_be_active(pci))
 		quiesce(pci);
-	pci->restart = false;
 	tell_fault_locked(pci);
 	idle = pci->stopped && pci->phase == VIRTIO_IDLE;
-	rest = rest_reached_locked(pci);
+	asking = rest_reached_locked(pci);
 	pthread_mutex_unlock(&pci->lock);
-	if (rest)
-		device_at_rest(&pci->function.device);
+	if (asking)
+		device_at_rest(&pci->function.device, asking);
 	else if (idle)
 		remove_watches(pci);
 	else if (pci->phase == VIRTIO_ACTIVE)
@@ -257,7 +263,8 @@ int virtio_pci_start(struct device *device, struct error *err)
 
 	(void)err;
 	pthread_mutex_lock(&pci->lock);
-	pci->stopped = pci->rest_awaited = false;
+	pci->stopped = pci->drop = false;
+	pci->asking = 0;
 	if (should_be_active(pci))
 		virtio_post_work(pci);
 	pthread_mutex_unlock(&pci->lock);
@@ -265,25 +272,14 @@ int virtio_pci_start(struct device *device, struct error *err)
 }
 
 /* Interrupts the model sent go out before the watches do: their removal submits the ring. */
-void virtio_pci_quiesce(struct device *device)
+void virtio_pci_quiesce(struct device *device, unsigned asking, bool drop)
 {
 	struct virtio_pci *pci = virtio_pci_of(device);
 
 	pthread_mutex_lock(&pci->lock);
-	pci->stopped = pci->rest_awaited = true;
-	virtio_post_work(pci);
-	pthread_mutex_unlock(&pci->lock);
-}
-
-/* Who serves the rings is decided anew. */
-void virtio_pci_logging_changed(struct device *device)
-{
-	struct virtio_pci *pci = virtio_pci_of(device);
-
-	if (!pci->model->ops->hands_over)
-		return;
-	pthread_mutex_lock(&pci->lock);
-	pci->restart = true;
+	pci->stopped = true;
+	pci->asking = asking;
+	pci->drop = drop;
 	virtio_post_work(pci);
 	pthread_mutex_unlock(&pci->lock);
 }

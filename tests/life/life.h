@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A program of the tests: a machine's life in the hands of a test. `life run OPTION...` is `duet run`
- * but that a line typed behind Ctrl-A is a command, answered by a line "life: ..." on the console:
+ * A program of the tests: a machine's life in the hands of a test. `life run OPTION...` is `duet
+ * run` but that a line typed behind Ctrl-A is a command, answered by a line "life: ..." on the
+ * console:
  *
  *   pause N     pause and resume N times, with some time to run in between
  *   hold MS     pause, stay so for MS milliseconds, resume
  *   reset       press the reset button
  *   move        to a machine in another process, which goes on
+ *   log         log writes to memory from now on, and remember it; again: compare, stop logging
  *   measure     descriptors and memory of the process that has the machine
  *
  * A supervisor (supervisor.c) keeps standard input and the process id that the test knows; the
@@ -34,9 +36,17 @@ struct transfer {
 	size_t length, at;
 };
 int transfer_send(struct machine *machine, int fd, struct error *err);
-int transfer_receive(struct transfer *transfer, int fd, struct machine_config *config,
-	struct error *err);
+int transfer_receive(
+	struct transfer *transfer, int fd, struct machine_config *config, struct error *err);
 int transfer_apply(struct transfer *transfer, struct machine *machine, struct error *err);
+
+/* log.c: starts or ends to log; then says how many pages were changed, and how many of them are not
+ * in the log. Paused. */
+struct log_result {
+	bool ended;
+	unsigned long changed, unlogged;
+};
+int log_toggle(struct machine *machine, struct log_result *result, struct error *err);
 
 /* measure.c: of this process; memory in KiB, without the guest's. */
 unsigned measure_descriptors(void);

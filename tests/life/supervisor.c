@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The process that the test knows: sorts what is typed, passes signals on, waits for the last worker.
+/* The process that the test knows: sorts what is typed, passes signals on, waits for the last
+ * worker.
  */
 #include "life.h"
 
@@ -138,7 +139,8 @@ static void start_worker(int typed, int control, unsigned count, const char *con
 
 int main(int argc, char **argv)
 {
-	/* Behind the names of the program and of the command, and of a program that is not meant. */
+	/* Behind the names of the program and of the command, and of a program that is not meant.
+	 */
 	int typed[2], control[2];
 	sigset_t set;
 	int first = 1;

@@ -26,8 +26,10 @@ struct worker {
 	struct machine_pause pause;
 	struct loop_timer timer;
 	char command[64];
-	unsigned left;   /* pauses */
-	uint64_t hold;   /* nanoseconds to stay paused */
+	unsigned left;  /* pauses */
+	uint64_t hold;  /* nanoseconds to stay paused */
+	bool logging;   /* at the next pause, the log is to be begun or ended */
+	bool measuring; /* at the next pause */
 	bool moving, moved;
 };
 
@@ -73,6 +75,26 @@ static void go_on(struct loop_timer *timer)
 	}
 }
 
+static void toggle_log(void)
+{
+	struct log_result result;
+	struct error err = {0};
+
+	if (log_toggle(worker.session.machine, &result, &err) < 0)
+		say("log failed: %s", err.text);
+	else if (result.ended)
+		say("log changed %lu unlogged %lu", result.changed, result.unlogged);
+	worker.logging = false;
+}
+
+/* At rest: nothing is in flight that comes and goes. */
+static void measure(void)
+{
+	say("measure descriptors %u memory %lu KiB", measure_descriptors(),
+		measure_memory(machine_memory(worker.session.machine)));
+	worker.measuring = false;
+}
+
 static void paused(struct machine_pause *pause, int result, const char *why)
 {
 	(void)pause;
@@ -85,13 +107,11 @@ static void paused(struct machine_pause *pause, int result, const char *why)
 		loop_stop(worker.session.loop);
 		return;
 	}
+	if (worker.logging)
+		toggle_log();
+	if (worker.measuring)
+		measure();
 	loop_timer_after(worker.session.loop, &worker.timer, worker.hold);
-}
-
-static void measure(void)
-{
-	say("measure descriptors %u memory %lu KiB", measure_descriptors(),
-		measure_memory(machine_memory(worker.session.machine)));
 }
 
 static void obey(void)
@@ -106,13 +126,19 @@ static void obey(void)
 		worker.left = 1;
 		worker.hold = number * MS;
 		pause_now();
+	} else if (strcmp(worker.command, "log") == 0) {
+		worker.left = 1;
+		worker.logging = true;
+		pause_now();
 	} else if (strcmp(worker.command, "reset") == 0) {
 		machine_ask_reset(worker.session.machine);
 	} else if (strcmp(worker.command, "move") == 0) {
 		worker.moving = true;
 		pause_now();
 	} else if (strcmp(worker.command, "measure") == 0) {
-		measure();
+		worker.left = 1;
+		worker.measuring = true;
+		pause_now();
 	} else {
 		say("%s failed: no such command", worker.command);
 	}

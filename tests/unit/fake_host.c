@@ -418,7 +418,7 @@ void fake_stop(struct device *device)
 	device->next = NULL;
 	sem_init(&stop.reached, 0, 0);
 	device_rest_init(&stop.rest, reached);
-	device_rest_ask(&stop.rest, device);
+	device_rest_ask(&stop.rest, device, false);
 	while (sem_wait(&stop.reached) < 0)
 		continue;
 	device->next = next;

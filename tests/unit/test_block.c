@@ -98,17 +98,22 @@ static void rig_files(struct rig *rig, const char *where)
 	make_file(rig->path, SIZE);
 }
 
-static void rig_open(struct rig *rig, const char *where, bool readonly, enum block_cache cache)
+static void rig_open_block(struct rig *rig, bool readonly, enum block_cache cache)
 {
-	struct block_options options = {.readonly = readonly, .cache = cache, .lock = true};
+	struct block_options options = {
+		.path = rig->path, .readonly = readonly, .cache = cache, .lock = true};
 	struct error err = {0};
 
-	rig_files(rig, where);
-	options.path = rig->path;
 	assert_int_equal(loop_new(&rig->loop, 16, NULL), 0);
 	if (block_open(&rig->block, &options, &err) < 0)
 		fail_msg("%s", err.text);
 	block_attach(rig->block, rig->loop);
+}
+
+static void rig_open(struct rig *rig, const char *where, bool readonly, enum block_cache cache)
+{
+	rig_files(rig, where);
+	rig_open_block(rig, readonly, cache);
 	assert_int_equal(block_size(rig->block), SIZE);
 }
 
@@ -428,6 +433,49 @@ static void test_disk_full(void **state)
 	free(back);
 }
 
+#define HOURS_OF_ZEROES 256
+
+static unsigned zeroes_left;
+
+static void zeroes_done(struct block_request *request, int result)
+{
+	struct waiter *waiter = container_of(request, struct waiter, request);
+
+	waiter->result = result;
+	if (--zeroes_left == 0)
+		loop_stop(waiter->loop);
+}
+
+/* As a guest may queue them: at the machine's end none of them is awaited. */
+static void test_cancel(void **state)
+{
+	static struct waiter waiters[HOURS_OF_ZEROES];
+	struct rig rig;
+	struct stat file;
+
+	(void)state;
+	rig_files(&rig, "/dev/shm");
+	make_file(rig.path, (off_t)HOURS_OF_ZEROES << 31);
+	rig_open_block(&rig, false, BLOCK_CACHE_WRITEBACK);
+	zeroes_left = HOURS_OF_ZEROES;
+	for (unsigned i = 0; i < HOURS_OF_ZEROES; i++) {
+		waiters[i] = (struct waiter){.loop = rig.loop, .result = 1};
+		waiters[i].request = (struct block_request){.kind = BLOCK_WRITE_ZEROES,
+			.offset = (uint64_t)i << 31,
+			.length = 1ULL << 31,
+			.done = zeroes_done};
+		block_submit(rig.block, &waiters[i].request);
+	}
+	block_cancel(rig.block);
+	assert_int_equal(loop_run(rig.loop), 0);
+	for (unsigned i = 0; i < HOURS_OF_ZEROES; i++)
+		assert_int_equal(waiters[i].result, -ECANCELED);
+	assert_int_equal(block_in_flight(rig.block), 0);
+	assert_int_equal(stat(rig.path, &file), 0);
+	assert_true(file.st_blocks < (64 << 20) / 512);
+	rig_close(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -441,6 +489,7 @@ int main(void)
 		cmocka_unit_test(test_bounds),
 		cmocka_unit_test(test_file_cut_short),
 		cmocka_unit_test(test_disk_full),
+		cmocka_unit_test(test_cancel),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -142,8 +142,7 @@ static void keeps_what_was_decided(void **state)
 	assert_int_equal(slot_of(&config, "net0"), 2);
 	assert_int_equal(slot_of(&config, "entropy0"), 3);
 	assert_int_equal(slot_of(&config, "disk1"), 4);
-	assert_memory_equal(
-		&machine_config_find(&config, "net0")->net.mac, &mac, sizeof(mac));
+	assert_memory_equal(&machine_config_find(&config, "net0")->net.mac, &mac, sizeof(mac));
 	machine_config_free(&config);
 }
 
@@ -267,7 +266,8 @@ static void keeps_the_rules(void **state)
 		char text[512];
 		int ret;
 
-		snprintf(text, sizeof(text), "{\"duet\": 1, \"kernel\": \"k\", \"devices\": [\n%s]}",
+		snprintf(text, sizeof(text),
+			"{\"duet\": 1, \"kernel\": \"k\", \"devices\": [\n%s]}",
 			against_rules[i].devices);
 		ret = read_text(&config, text, &err);
 		if (ret == 0)

@@ -287,11 +287,12 @@ static void reset_in_mid_transfer(void **state)
 	ide_settle(&rig);
 	assert_int_equal(rig.machine.ram[IDE_RIG_DATA], 0xaa);
 	assert_false(fake_host_line(&rig.machine.host, GSI));
-	/* And the machine's own reset, which waits. */
+	/* And the machine's own reset, which follows rest. */
 	ide_out(&rig, rig.master, 1, 0);
 	ide_aim(&rig, P, 0, 78, 1, false);
 	command(&rig, 0xc8);
 	ide_engine(&rig, P, true);
+	fake_stop(rig.device);
 	rig.device->ops->reset(rig.device);
 	memset(rig.machine.ram + IDE_RIG_DATA, 0x55, 512);
 	ide_settle(&rig);

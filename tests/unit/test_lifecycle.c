@@ -26,7 +26,8 @@
 struct model {
 	struct device device;
 	bool moving, coming, slow;
-	unsigned starts, hurries;
+	unsigned starts, hurries, asking;
+	bool drop; /* what has not begun */
 };
 
 struct world {
@@ -64,13 +65,15 @@ static int start(struct device *device, struct error *err)
 static void rest_now(struct model *model)
 {
 	model->moving = model->coming = false;
-	device_at_rest(&model->device);
+	device_at_rest(&model->device, model->asking);
 }
 
-static void quiesce(struct device *device)
+static void quiesce(struct device *device, unsigned asking, bool drop)
 {
 	struct model *model = model_of(device);
 
+	model->asking = asking;
+	model->drop = drop;
 	model->coming = true;
 	if (!model->slow)
 		rest_now(model);
@@ -221,7 +224,8 @@ static void wait_ms(struct world *world, unsigned ms)
 	assert_int_equal(loop_run(world->loop), 0);
 }
 
-static void end(struct world *world, enum machine_end how, const char *format, ...)
+__attribute__((format(printf, 3, 4))) static void end(
+	struct world *world, enum machine_end how, const char *format, ...)
 {
 	va_list args;
 
@@ -265,6 +269,7 @@ static void pauses_and_goes_on(void **state)
 static void gives_up_a_pause(void **state)
 {
 	struct world world;
+	unsigned late;
 
 	(void)state;
 	run(&world);
@@ -274,16 +279,23 @@ static void gives_up_a_pause(void **state)
 	assert_int_equal(world.timeouts, 1);
 	assert_non_null(strstr(world.why, "model1, model2"));
 	assert_int_equal(world.life.state, MACHINE_RUNNING);
-	/* Its late answer changes nothing. */
-	device_at_rest(&world.models[1].device);
+	/* Its late answer changes nothing, nor is it taken for an answer to the next asking. */
+	late = world.models[1].asking;
+	device_at_rest(&world.models[1].device, late);
 	settle(&world);
 	assert_int_equal(world.life.state, MACHINE_RUNNING);
-	world.models[1].slow = world.models[2].slow = false;
-	assert_int_equal(lifecycle_pause(&world.life, &world.pause, 20 * MS), 0);
+	world.models[2].slow = false;
+	assert_int_equal(lifecycle_pause(&world.life, &world.pause, 0), 0);
+	settle(&world);
+	device_at_rest(&world.models[1].device, late);
+	settle(&world);
+	assert_int_equal(world.life.state, MACHINE_RUNNING);
+	rest_now(&world.models[1]);
 	settle(&world);
 	assert_int_equal(world.life.state, MACHINE_PAUSED);
 	lifecycle_resume(&world.life);
 	settle(&world);
+	world.models[1].slow = false;
 	world.slow_cpus = true;
 	assert_int_equal(lifecycle_pause(&world.life, &world.pause, 20 * MS), 0);
 	wait_ms(&world, 60);
@@ -336,6 +348,41 @@ static void resets_in_place(void **state)
 	settle(&world);
 	assert_int_equal(world.life.state, MACHINE_ENDED);
 	assert_string_equal(world.life.end_text, "no reset");
+	world_free(&world);
+}
+
+/* Before a reset, what has not begun is dropped; else it is finished. */
+static void says_what_follows(void **state)
+{
+	struct world world;
+
+	(void)state;
+	run(&world);
+	lifecycle_ask_reset(&world.life);
+	settle(&world);
+	assert_true(world.models[0].drop);
+	lifecycle_pause(&world.life, &world.pause, 0);
+	settle(&world);
+	assert_false(world.models[0].drop);
+	world_free(&world);
+}
+
+static void a_pause_keeps_its_limit_in_a_reset(void **state)
+{
+	struct world world;
+
+	(void)state;
+	run(&world);
+	world.models[0].slow = true;
+	lifecycle_ask_reset(&world.life);
+	assert_int_equal(lifecycle_pause(&world.life, &world.pause, 20 * MS), 0);
+	wait_ms(&world, 60);
+	assert_int_equal(world.timeouts, 1);
+	assert_int_equal(world.resets, 0);
+	rest_now(&world.models[0]);
+	settle(&world);
+	assert_int_equal(world.resets, 1);
+	assert_int_equal(world.life.state, MACHINE_RUNNING);
 	world_free(&world);
 }
 
@@ -546,6 +593,8 @@ int main(void)
 		cmocka_unit_test(gives_up_a_pause),
 		cmocka_unit_test(a_resume_takes_a_pause_back),
 		cmocka_unit_test(resets_in_place),
+		cmocka_unit_test(says_what_follows),
+		cmocka_unit_test(a_pause_keeps_its_limit_in_a_reset),
 		cmocka_unit_test(ends_once),
 		cmocka_unit_test(is_killed_in_time),
 		cmocka_unit_test(ends_when_the_io_thread_died),

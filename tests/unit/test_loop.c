@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -111,6 +112,50 @@ static void runs_posted_tasks_in_its_thread(void **state)
 	for (unsigned i = 0; i < ARRAY_SIZE(counters); i++)
 		assert_int_equal(counters[i].seen, 1);
 	loop_thread_stop(thread);
+}
+
+struct chain {
+	struct loop_task task;
+	struct loop *loop;
+	struct counter *victims;
+};
+
+static void unpost_others(struct loop_task *task)
+{
+	struct chain *chain = container_of(task, struct chain, task);
+
+	/* One of this very batch, one that is posted again, one that was never posted. */
+	loop_unpost(chain->loop, &chain->victims[0].task);
+	loop_post(chain->loop, &chain->victims[1].task);
+	loop_unpost(chain->loop, &chain->victims[1].task);
+	loop_unpost(chain->loop, &chain->victims[2].task);
+	loop_stop(chain->loop);
+}
+
+static void takes_tasks_back(void **state)
+{
+	struct counter counters[4] = {0};
+	struct chain chain = {.task.run = unpost_others, .victims = counters};
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(counters); i++)
+		counters[i].task.run = run_task;
+	assert_int_equal(loop_new(&chain.loop, 8, NULL), 0);
+	loop_post(chain.loop, &chain.task);
+	loop_post(chain.loop, &counters[0].task);
+	loop_post(chain.loop, &counters[3].task);
+	assert_int_equal(loop_run(chain.loop), 0);
+	loop_post(chain.loop, &counters[0].task);
+	loop_post(chain.loop, &counters[1].task);
+	loop_unpost(chain.loop, &counters[1].task);
+	loop_unpost(chain.loop, &counters[0].task);
+	loop_post(chain.loop, &counters[2].task);
+	loop_stop(chain.loop);
+	assert_int_equal(loop_run(chain.loop), 0);
+	assert_int_equal(counters[0].seen + counters[1].seen, 0);
+	assert_int_equal(counters[2].seen, 1);
+	assert_int_equal(counters[3].seen, 1);
+	loop_free(chain.loop);
 }
 
 struct transfer {
@@ -341,8 +386,10 @@ static void tells_that_it_died(void **state)
 	assert_int_equal(loop_thread_start(&thread, &options, NULL), 0);
 	death.loop = loop_thread_loop(thread);
 	loop_post(death.loop, &death.task);
-	loop_thread_quit(thread);
+	while (!death.error)
+		sched_yield();
 	assert_true(death.error < 0);
+	loop_thread_quit(thread);
 	loop_thread_stop(thread);
 }
 
@@ -352,6 +399,7 @@ int main(void)
 		cmocka_unit_test(watches_an_eventfd_without_reading),
 		cmocka_unit_test(forgets_a_removed_watch),
 		cmocka_unit_test(runs_posted_tasks_in_its_thread),
+		cmocka_unit_test(takes_tasks_back),
 		cmocka_unit_test(submits_beyond_its_queue),
 		cmocka_unit_test(ends_a_round_though_work_goes_on),
 		cmocka_unit_test(signals_without_ending_the_wait),

@@ -190,7 +190,8 @@ static void spells_pci_addresses(void **state)
 				 "vfio,host=0000:02:00.1"),
 		0);
 	assert_int_equal(count_of(&options, DEVICE_VFIO), 2);
-	assert_string_equal(machine_config_device(&options.config, DEVICE_VFIO, 1)->vfio.host, "0000:02:00.1");
+	assert_string_equal(
+		machine_config_device(&options.config, DEVICE_VFIO, 1)->vfio.host, "0000:02:00.1");
 	run_options_free(&options);
 }
 

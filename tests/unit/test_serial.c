@@ -330,6 +330,51 @@ static void test_move(void **state)
 	tear_down((void **)&to);
 }
 
+struct moment {
+	struct loop_timer timer;
+	struct loop *loop;
+};
+
+static void moment_over(struct loop_timer *timer)
+{
+	loop_stop(container_of(timer, struct moment, timer)->loop);
+}
+
+static void run_for_a_moment(struct loop *loop)
+{
+	struct moment moment = {.timer.expired = moment_over, .loop = loop};
+
+	loop_timer_after(loop, &moment.timer, 150000000);
+	assert_int_equal(loop_run(loop), 0);
+}
+
+/* A restored prompt is shown; nothing of a port that has gone comes by its owner's loop again. */
+static void test_output_goes_on_and_ends(void **state)
+{
+	struct port *from = *state;
+	struct port to = {.rooms = 0};
+	struct loop *loop;
+
+	assert_int_equal(loop_new(&loop, 8, NULL), 0);
+	assert_int_equal(pipe2(to.pipe, O_CLOEXEC | O_NONBLOCK), 0);
+	fixture_open(&to.fixture);
+	to.fixture.place.main = loop;
+	assert_int_equal(serial_new(&to.device, to.pipe[1], NULL), 0);
+	assert_int_equal(to.device->ops->realize(to.device, &to.fixture.place, NULL), 0);
+	put(from, "login: ");
+	assert_int_equal(fixture_move(from->device, to.device), 0);
+	assert_int_equal(to.device->ops->start(to.device, NULL), 0);
+	run_for_a_moment(loop);
+	assert_output(&to, "login: ");
+	put(&to, "more");
+	to.device->ops->free(to.device);
+	run_for_a_moment(loop);
+	fixture_close(&to.fixture);
+	close(to.pipe[0]);
+	close(to.pipe[1]);
+	loop_free(loop);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -341,6 +386,7 @@ int main(void)
 			test_full_pipe_drops_and_does_not_hang, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_slow_reader_loses_nothing, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_transmitter_interrupt, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_output_goes_on_and_ends, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_receive, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_receive_is_bounded, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(

@@ -19,9 +19,10 @@
 #define ALL                                                                                        \
 	(1 | VIRTIO_FEATURE(VIRTIO_F_INDIRECT_DESC) | VIRTIO_FEATURE(VIRTIO_F_EVENT_IDX) |         \
 		VIRTIO_FEATURE(VIRTIO_F_VERSION_1))
-#define RING_BASE 0x100000ULL
-#define DATA      0x800000ULL
-#define SLOT      1
+#define RING_BASE   0x100000ULL
+#define DATA        0x800000ULL
+#define SLOT        1
+#define NEEDS_RESET 64
 
 struct rig {
 	struct fake_machine machine;
@@ -424,7 +425,7 @@ static void test_needs_reset(void **state)
 	assert_true(ring_driver_offer(
 		&rig.rings[0], (struct ring_buffer[]){{FAKE_RAM_SIZE, 32, true}}, 1, false, 1));
 	driver_kick(&rig.driver, 0);
-	await_status(&rig, 64 | 4);
+	await_status(&rig, NEEDS_RESET | 4);
 	assert_true(fake_host_wait_msi(&rig.machine.host, 0x100, 1000));
 	for (unsigned i = 0; i < 1000 && rig.model->quiesces == 0; i++)
 		pause_briefly();
@@ -449,12 +450,12 @@ static void test_bad_queue_address(void **state)
 	driver_write(&rig.driver, COMMON_QUEUE_DESCRIPTORS, 8, FAKE_RAM_SIZE - 16);
 	driver_write(&rig.driver, COMMON_QUEUE_ENABLE, 2, 1);
 	driver_ok(&rig.driver);
-	await_status(&rig, 64);
+	await_status(&rig, NEEDS_RESET);
 	assert_int_equal(rig.model->activations, 0);
 	assert_true(driver_reset(&rig.driver));
 	rig.model->fail_activate = true;
 	bring_up(&rig, ALL, 1, false);
-	await_status(&rig, 64);
+	await_status(&rig, NEEDS_RESET);
 	rig.model->fail_activate = false;
 	bring_up(&rig, ALL, 1, false);
 	request(&rig, 0);
@@ -625,6 +626,40 @@ static void test_saved_state(void **state)
 	move_to_another_machine(ALL | PACKED);
 }
 
+/* A driver that gives one good queue and one outside memory has a device that needs a reset; moved,
+ * it has the same. */
+static void test_half_a_setup_moves(void **state)
+{
+	struct virtqueue_setup setup = {.size = 16};
+	struct state_writer writer;
+	struct rig from, to;
+
+	(void)state;
+	rig_init(&from);
+	rig_init(&to);
+	assert_true(driver_reset(&from.driver));
+	assert_true(driver_negotiate(&from.driver, VIRTIO_FEATURE(VIRTIO_F_VERSION_1)));
+	driver_queue(&from.driver, 0, &from.rings[0], RING_BASE, &setup, 0xffff);
+	driver_write(&from.driver, COMMON_QUEUE_SELECT, 2, 1);
+	driver_write(&from.driver, COMMON_QUEUE_DEVICE, 8, 1ULL << 32);
+	driver_write(&from.driver, COMMON_QUEUE_ENABLE, 2, 1);
+	driver_ok(&from.driver);
+	await_status(&from, NEEDS_RESET);
+	fake_stop(from.device);
+	fake_stop(to.device);
+	save(&from, &writer);
+	assert_int_equal(restore(&to, &writer), 0);
+	to.device->ops->start(to.device, NULL);
+	await_status(&to, NEEDS_RESET);
+	bring_up(&to, ALL, 2, true);
+	await_doorbells(&to, 2);
+	request(&to, 0);
+	assert_answered(&to, 0);
+	state_writer_free(&writer);
+	rig_free(&from);
+	rig_free(&to);
+}
+
 /* A stream that was changed, with checksums put right by the writer, is refused or harmless. */
 static void test_damaged_state(void **state)
 {
@@ -695,6 +730,7 @@ int main(void)
 		cmocka_unit_test(test_stop_and_start),
 		cmocka_unit_test(test_stop_under_kicks),
 		cmocka_unit_test(test_saved_state),
+		cmocka_unit_test(test_half_a_setup_moves),
 		cmocka_unit_test(test_damaged_state),
 		cmocka_unit_test(test_machine_reset),
 	};

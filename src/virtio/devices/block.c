@@ -170,7 +170,10 @@ static void quiesce(struct virtio_device *device)
 	struct disk *disk = disk_of(device);
 
 	disk->quiescing = true;
-	block_hurry(disk->block);
+	if (device->dropping)
+		block_drop(disk->block);
+	else
+		block_hurry(disk->block);
 	if (!busy(disk))
 		finish_quiesce(disk);
 }
