@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-# For people: make demo, make test, make bench, make lint, make fuzz, make shell.
+# For people: make demo, make test, make soak, make bench, make lint, make fuzz, make shell.
 # The build itself is Meson's (meson.build).
 
 BUILD := build
-.PHONY: all help deps build demo test bench experiments report lint fuzz shell clean
+.PHONY: all help deps build demo test soak bench experiments report lint fuzz shell clean
 
 all: build
 
 help:
 	@echo "make demo    boot a stock Debian kernel under duet and show what it does"
 	@echo "make test    all tests (in the nested lab without hardware virtualization)"
+	@echo "make soak    the same with its long matrices: some hours"
 	@echo "make bench   performance, beside the peers that are installed"
 	@echo "make experiments  measure what the textbook claims of the I/O spectrum"
 	@echo "make report  $(BUILD)/report/index.html: what the experiments found, with plots"
@@ -36,6 +37,9 @@ demo: build
 
 test: build
 	@tests/run
+
+soak: build
+	@DUET_SOAK=1 DUET_MANY=$(or $(DUET_MANY),50) tests/run
 
 bench: build
 	@lab/bench

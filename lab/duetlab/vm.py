@@ -151,6 +151,7 @@ class Guest:
         except queue.Empty:
             return self._more(until)
         if chunk is None:
+            self._lines.put(None)  # for who asks again
             return False
         self.output += chunk
         return True
@@ -184,7 +185,7 @@ class Guest:
 
     def children(self, name: str) -> list[str]:
         """Process ids of those that the monitor started (passt)."""
-        found = run("pgrep", "-P", str(self.pid), "-x", name, check=False).stdout.split()
+        found = run("pgrep", "-P", str(self.pid), f"^{name}", check=False).stdout.split()
         return [pid for pid in found if pid.isdigit()]
 
     def kill_monitor(self):

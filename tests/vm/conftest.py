@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole virtual machines, on hardware or in the nested lab."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -31,8 +32,10 @@ def local_disk():
     made = []
 
     def make(size: str, name: str = "disk") -> str:
-        path = f"/scratch/{name}-{len(made)}.img" if vm.run(
-            "test", "-d", "/scratch", check=False).returncode == 0 else f"/var/tmp/duet-{name}-{len(made)}.img"
+        # Another process may test beside this one.
+        file = f"{name}-{os.getpid()}-{len(made)}.img"
+        path = f"/scratch/{file}" if vm.run(
+            "test", "-d", "/scratch", check=False).returncode == 0 else f"/var/tmp/duet-{file}"
         vm.run("sh", "-c", f"rm -f {path}; truncate -s {size} {path}")
         made.append(path)
         return path

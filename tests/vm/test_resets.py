@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Resets in place, however the guest asks for one and whatever is under way, and on a host that has
+changed since the machine's start."""
+
+import os
+import shutil
+
+from duetlab import guests, rootfs, vm
+
+# One reset by each; all of them, five times, in make soak.
+WAYS = ["3", "all", "port"]
+if os.environ.get("DUET_SOAK") == "1":
+    WAYS = ["0", "1", "2", "3", "all", "port", "reboot"] * 5
+
+# What it has done is counted on the disk. fio's data is another disk's.
+SCRIPT = """
+set -- @WAYS@
+done=$(head -c 4 /dev/vdb | tr -d ' \\0'); done=${done:-0}
+echo "start $done"
+[ "$done" -lt $# ] || exit 0
+printf %-4s $((done + 1)) | dd of=/dev/vdb conv=notrunc,fsync status=none
+fio --name=load --filename=/dev/vdc --direct=1 --ioengine=libaio --rw=randrw --bs=64k --iodepth=32 \
+	--size=32M --time_based --runtime=600 >/dev/null 2>&1 &
+cat /dev/hwrng >/dev/null &
+ip link set eth0 up; arping -I eth0 192.168.77.1 >/dev/null 2>&1 &
+until [ "$(cut -c 1-99 /sys/block/vdc/stat | awk '{print $1}')" -gt 50 ]; do sleep 0.1; done
+echo 1 >/proc/sys/kernel/sysrq
+shift "$done"
+case $1 in
+all) for cpu in 0 1 2 3; do taskset -c $cpu sh -c 'echo b >/proc/sysrq-trigger' & done; sleep 600 ;;
+port) printf '\\376' | dd of=/dev/port bs=1 seek=100 conv=notrunc status=none; sleep 600 ;;
+reboot) reboot -f || echo b >/proc/sysrq-trigger ;;
+*) taskset -c "$1" sh -c 'echo b >/proc/sysrq-trigger' ;;
+esac
+"""
+
+
+def test_every_way(local_disk):
+    disks = local_disk("1M"), local_disk("32M")
+    script = SCRIPT.replace("@WAYS@", " ".join(WAYS))
+    with vm.Guest("--disk", f"path={rootfs.rootfs()},readonly=on", "--disk", f"path={disks[0]}",
+                  "--disk", f"path={disks[1]},queues=4", "--net", "user", "--cpus", "4", "--cmdline",
+                  "duet.root=/dev/vda duet.rootflags=ro", kernel="6.1-amd64", script=script) as guest:
+        passt = None
+        for number in range(len(WAYS) + 1):
+            guest.wait_for(rf"^start {number}$", 300)
+            passt = passt or guest.children("passt")
+        guest.succeed()
+        assert guest.stats["machine"]["resets"] == len(WAYS)
+    assert passt and len(passt) == 1, "its back end was the same throughout"
+
+
+def test_kernel_deleted_and_no_proc():
+    """A package's upgrade takes the files away; a jail may have no /proc."""
+    script = 'echo "mac $(cat /sys/class/net/eth0/address)."; read -r line; [ "$line" = go ] && reboot -f; exit 0'
+    with vm.workspace() as directory, vm.tap() as tap:
+        kernel, initrd, config = (directory / name for name in ("vmlinuz", "initrd", "machine.json"))
+        shutil.copy(guests.kernel("6.1-cloud"), kernel)
+        shutil.copy(guests.initrd("6.1-cloud", "base", script), initrd)
+        config.write_text(vm.run(str(vm.DUET), "run", "--kernel", str(kernel), "--initrd", str(initrd), "--memory",
+                                 "256M", "--net", f"tap,ifname={tap}", "--print-config").stdout)
+        with vm.Guest(peer=lambda *_: ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh",
+                                       str(vm.DUET), "run", "--config", str(config)]) as guest:
+            mac = guest.wait_for(r"^mac (\S+)\.$")[1]
+            assert mac in config.read_text()
+            for path in (kernel, initrd, config):
+                path.unlink()
+            after = len(guest.output)
+            guest.type("go\n")
+            assert guest.wait_for(r"^mac (\S+)\.$", after=after)[1] == mac
+            guest.type("end\n")
+            guest.succeed()
