@@ -52,6 +52,8 @@ int parse_number(const char *text, uint64_t low, uint64_t high, uint64_t *number
 
 int parse_mac(const char *text, uint8_t mac[6])
 {
+	static const uint8_t none[6];
+
 	for (unsigned i = 0; i < 6; i++) {
 		char *end;
 		unsigned long byte;
@@ -64,7 +66,7 @@ int parse_mac(const char *text, uint8_t mac[6])
 			return -EINVAL;
 		text = end + 1;
 	}
-	return mac[0] & 1 ? -EINVAL : 0;
+	return mac[0] & 1 || memcmp(mac, none, sizeof(none)) == 0 ? -EINVAL : 0;
 }
 
 int parse_switch(const char *text, int *on)

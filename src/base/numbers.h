@@ -11,7 +11,7 @@
 int parse_size(const char *text, uint64_t *bytes);
 /* A decimal number in [@low, @high]. -EINVAL, -ERANGE. */
 int parse_number(const char *text, uint64_t low, uint64_t high, uint64_t *number);
-/* "52:54:00:12:34:56", a unicast address. -EINVAL. */
+/* "52:54:00:12:34:56", a unicast address, not all zeros. -EINVAL. */
 int parse_mac(const char *text, uint8_t mac[6]);
 /* "on" or "off". -EINVAL. */
 int parse_switch(const char *text, int *on);

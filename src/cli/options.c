@@ -17,7 +17,8 @@ static const struct field run_table[] = {
 		.kind = FIELD_TEXT,
 		.offset = offsetof(struct run_options, from),
 		.value = "FILE",
-		.help = "a configuration in JSON; other options win over it"},
+		.help = "a configuration in JSON; other options win over it, --pv -NAME takes "
+			"from its list, and devices are added to its own, with other ids"},
 	{.name = "log",
 		.kind = FIELD_WORD,
 		.offset = offsetof(struct run_options, log),
@@ -110,7 +111,7 @@ static int read_config(
 			return 0;
 		}
 		options->print_config |= is(&option, "print-config");
-		if (!is(&option, "config"))
+		if (!is(&option, "config") || !*option.value)
 			continue;
 		ret = machine_config_read_file(&options->config, option.value, err);
 		if (ret < 0)
@@ -119,12 +120,17 @@ static int read_config(
 	return ret;
 }
 
+/* One of this file's, not of a machine's. */
+static bool is_own(const struct field *field)
+{
+	return field >= run_table && field < run_table + ARRAY_SIZE(run_table);
+}
+
 /* Whether @field was already given; it is from now on. */
 static bool given(uint64_t *seen, const struct field *field)
 {
-	bool own = field >= run_table && field < run_table + ARRAY_SIZE(run_table);
-	unsigned bit = own ? 63 - (unsigned)(field - run_table)
-			   : (unsigned)(field - machine_fields.fields);
+	unsigned bit = is_own(field) ? 63 - (unsigned)(field - run_table)
+				     : (unsigned)(field - machine_fields.fields);
 	bool before = *seen >> bit & 1;
 
 	*seen |= 1ULL << bit;
@@ -149,6 +155,8 @@ static int set(
 			&options->config, option->name, option->length, option->value, err);
 	if (given(seen, field))
 		return error_set(err, EINVAL, "--%s: given twice; give it once", field->name);
+	if (!is_own(field))
+		options->config.lines[field - machine_fields.fields] = MACHINE_LINE_OPTION;
 	snprintf(what, sizeof(what), "--%s %.400s", field->name, option->value);
 	return field_from_text(field, target, option->value, what, err);
 }

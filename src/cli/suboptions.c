@@ -25,35 +25,82 @@ static char *next_part(char **rest)
 	return start;
 }
 
-static int set_part(
-	struct device_config *device, const char *option, const char *text, struct error *err)
+/* An option that is being read. */
+struct reading {
+	struct device_config *device;
+	const char *option; /* "--disk" */
+	const char *value;  /* all that follows it */
+	uint32_t given;     /* fields, by device_field_number() */
+};
+
+/* Whether @field was already given; it is from now on. */
+static bool given(struct reading *reading, const struct field *field)
 {
-	const struct device_type_info *type = &device_types[device->type];
+	unsigned bit = device_field_number(reading->device->type, field);
+	bool before = reading->given >> bit & 1;
+
+	reading->given |= 1U << bit;
+	return before;
+}
+
+/* The field that a value alone is for, as in "--disk disk.img". */
+static const struct field *main_field(const struct reading *reading)
+{
+	const struct field *field = device_types[reading->device->type].fields.fields;
+
+	if (field->kind != FIELD_TEXT && field->kind != FIELD_PCI)
+		return NULL;
+	return field;
+}
+
+static int unknown(struct reading *reading, const char *text, size_t length, struct error *err)
+{
+	const struct field *meant = main_field(reading);
+
+	if (!*text)
+		return error_set(err, EINVAL,
+			"%s %.400s: %s with a comma; take it away, or write ,, for a comma in a "
+			"value",
+			reading->option, reading->value,
+			reading->value[0] == ',' ? "begins" : "ends");
+	if (text[length])
+		return error_set(err, EINVAL, "%s: %.*s=: unknown; see duet run --help",
+			reading->option, (int)length, text);
+	if (meant && !given(reading, meant))
+		return error_set(err, EINVAL, "%s %.400s: write %s=%.200s", reading->option, text,
+			meant->name, text);
+	return error_set(err, EINVAL,
+		"%s: %.400s: unknown; see duet run --help (a comma in a value is written ,,)",
+		reading->option, text);
+}
+
+static int set_part(struct reading *reading, const char *text, struct error *err)
+{
 	size_t length = strcspn(text, "=");
-	const struct field *field = field_find(&type->fields, text, length);
+	const struct field *field = device_field_find(reading->device->type, text, length);
 	char what[512];
 
 	if (!field)
-		field = field_find(&device_fields, text, length);
-	if (!field)
-		return error_set(err, EINVAL, "%s: %.*s=: unknown; see duet run --help", option,
-			(int)length, text);
+		return unknown(reading, text, length, err);
 	if (!text[length] || !text[length + 1])
-		return error_set(err, EINVAL, "%s: %s= needs a value; see duet run --help", option,
+		return error_set(err, EINVAL, "%s: %s= needs a value; see duet run --help",
+			reading->option, field->name);
+	if (given(reading, field))
+		return error_set(err, EINVAL, "%s: %s= given twice; give it once", reading->option,
 			field->name);
-	snprintf(what, sizeof(what), "%s: %.400s", option, text);
-	return field_from_text(field, device, text + length + 1, what, err);
+	snprintf(what, sizeof(what), "%s: %.400s", reading->option, text);
+	return field_from_text(field, reading->device, text + length + 1, what, err);
 }
 
 /* --net tap: the first field's value, without its name. */
-static int set_first(
-	struct device_config *device, const char *option, const char *text, struct error *err)
+static int set_first(struct reading *reading, const char *text, struct error *err)
 {
-	const struct field *field = &device_types[device->type].fields.fields[0];
+	const struct field *field = &device_types[reading->device->type].fields.fields[0];
 	char what[512];
 
-	snprintf(what, sizeof(what), "%s %.400s", option, text);
-	return field_from_text(field, device, text, what, err);
+	given(reading, field);
+	snprintf(what, sizeof(what), "%s %.400s", reading->option, text);
+	return field_from_text(field, reading->device, text, what, err);
 }
 
 /* DEVICE_TYPES: an error. */
@@ -70,14 +117,25 @@ static enum device_type type_of(const char *option, const char *word, struct err
 	return DEVICE_TYPES;
 }
 
+static int read_parts(struct reading *reading, char *rest, struct error *err)
+{
+	const char *part;
+	int ret = 0;
+
+	if (device_types[reading->device->type].first_word && (part = next_part(&rest)))
+		ret = set_first(reading, part, err);
+	while (ret == 0 && (part = next_part(&rest)))
+		ret = set_part(reading, part, err);
+	return ret;
+}
+
 int suboptions_add(struct machine_config *config, const char *name, size_t length,
 	const char *value, struct error *err)
 {
 	_cleanup_free_ char *text = strdup(value);
-	char option[16], *rest = text, *part;
+	char option[16], *rest = text;
 	enum device_type type = device_type_find(name, length);
-	struct device_config *device;
-	int ret = 0;
+	struct reading reading = {.option = option, .value = value};
 
 	if (!text)
 		return error_errno(err, ENOMEM, "--%.*s", (int)length, name);
@@ -89,12 +147,8 @@ int suboptions_add(struct machine_config *config, const char *name, size_t lengt
 	if (config->device_count >= MACHINE_DEVICES_MAX)
 		return error_set(
 			err, EINVAL, "%s: at most %d devices", option, MACHINE_DEVICES_MAX);
-	device = machine_config_add(config, type);
-	if (!device)
+	reading.device = machine_config_add(config, type);
+	if (!reading.device)
 		return error_errno(err, ENOMEM, "%s", option);
-	if (device_types[type].first_word && (part = next_part(&rest)))
-		ret = set_first(device, option, part, err);
-	while (ret == 0 && (part = next_part(&rest)))
-		ret = set_part(device, option, part, err);
-	return ret;
+	return read_parts(&reading, rest, err);
 }

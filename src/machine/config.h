@@ -29,6 +29,8 @@
 #define MACHINE_SLOTS       32 /* of the PCI bus; 0 is the host bridge's */
 #define MACHINE_ID_SIZE     16 /* the null included */
 #define MACHINE_DEVICES_MAX 64 /* records; more than there are slots and drives */
+#define MACHINE_FIELDS_MAX  24 /* of a machine, and of a device: see machine/fields.h */
+#define DEVICE_FIELDS_MAX   16
 
 enum disk_model {
 	DISK_VIRTIO,
@@ -90,6 +92,8 @@ struct device_config {
 	unsigned slot;     /* PCI device number, 0: the next free one. None for an IDE disk */
 	uint64_t features; /* virtio: what it offers at most; 0: whatever it can */
 	unsigned line;     /* of machine_config.file; 0: from the command line */
+	/* ... where each of its fields stands, by device_field_number(); 0: it is not there. */
+	unsigned lines[DEVICE_FIELDS_MAX];
 	union {
 		struct disk_config disk;
 		struct net_config net;
@@ -128,9 +132,14 @@ struct machine_config {
 	char *stats; /* file */
 	enum reset_kind on_reset;
 	char *file; /* that it was read from, for messages */
+	/* Where each field stands in it, in the order of machine_fields; 0: it is not there. */
+	unsigned lines[MACHINE_FIELDS_MAX];
 	struct device_config *devices;
 	unsigned device_count;
 };
+
+/* In machine_config.lines: an option has said it, whatever the file says. */
+#define MACHINE_LINE_OPTION (~0U)
 
 /* What holds for an empty command line. */
 void machine_config_init(struct machine_config *config);
@@ -152,7 +161,8 @@ bool device_is_virtio(const struct device_config *device);
 
 /* Checks the rules between fields, adds the devices that follow from others, and decides what is
  * left open: ids, slots, places of drives, MAC addresses. A second time it changes nothing.
- * Messages name the option, or the line. */
+ * A device that follows from others goes when it no longer does; one that the file itself
+ * contradicts is refused. Messages name the option, or the line. */
 int machine_config_complete(struct machine_config *config, struct error *err);
 
 /*

@@ -25,32 +25,67 @@ static void name_device(const struct machine_config *config, struct device_confi
 	strcpy(device->id, id);
 }
 
-/* One that comes by itself is there when it is @wanted, and not when it is not. */
-static int follow(struct machine_config *config, enum device_type type, bool wanted)
+static void name_devices(struct machine_config *config)
 {
-	struct device_config *device = machine_config_device(config, type, 0);
+	for (unsigned i = 0; i < config->device_count; i++)
+		name_device(config, &config->devices[i]);
+}
 
-	if (device && !wanted)
+/* A type of device that comes by itself. */
+struct follower {
+	enum device_type type;
+	bool wanted;
+	const char *field; /* of the machine, that wants it; null: none does */
+	const char *but;   /* what contradicts it in a file, and what to write there */
+};
+
+/* Whether the file has @device although it says elsewhere that there is none. An option that says
+ * so wins over the file. */
+static bool contradicts_itself(const struct machine_config *config,
+	const struct device_config *device, const struct follower *follower)
+{
+	const char *name = follower->field;
+	const struct field *field = name ? field_find(&machine_fields, name, strlen(name)) : NULL;
+
+	return device->line &&
+	       !(field && config->lines[field - machine_fields.fields] == MACHINE_LINE_OPTION);
+}
+
+/* It is there when it is wanted, and not when it is not. */
+static int follow(struct machine_config *config, const struct follower *follower, struct error *err)
+{
+	struct device_config *device = machine_config_device(config, follower->type, 0);
+
+	while (device && !follower->wanted) {
+		if (contradicts_itself(config, device, follower))
+			return config_refuse(config, device, NULL, err, "%s", follower->but);
 		machine_config_remove(config, device);
-	if (!device && wanted)
-		device = machine_config_add(config, type);
-	return wanted && !device ? -ENOMEM : 0;
+		device = machine_config_device(config, follower->type, 0);
+	}
+	if (!device && follower->wanted && !machine_config_add(config, follower->type))
+		return error_errno(err, ENOMEM, "configuration");
+	return 0;
 }
 
 static int add_followers(struct machine_config *config, struct error *err)
 {
-	bool ide = false;
-	int ret;
+	struct follower followers[] = {
+		{DEVICE_IDE, false, NULL,
+			"no disk has \"model\": \"ide\"; leave the controller out"},
+		{DEVICE_CONSOLE, config->console == CONSOLE_VIRTIO, "console",
+			"\"console\" is \"serial\"; write \"console\": \"virtio\", or leave the "
+			"device out"},
+		{DEVICE_ENTROPY, config->entropy, "entropy",
+			"\"entropy\" is false; write \"entropy\": true, or leave the device out"},
+	};
+	int ret = 0;
 
 	for (unsigned i = 0; i < config->device_count; i++)
-		ide |= config->devices[i].type == DEVICE_DISK &&
-		       config->devices[i].disk.model == DISK_IDE;
-	ret = follow(config, DEVICE_IDE, ide);
-	if (ret == 0)
-		ret = follow(config, DEVICE_CONSOLE, config->console == CONSOLE_VIRTIO);
-	if (ret == 0)
-		ret = follow(config, DEVICE_ENTROPY, config->entropy);
-	return ret < 0 ? error_errno(err, -ret, "configuration") : 0;
+		followers[0].wanted |= config->devices[i].type == DEVICE_DISK &&
+				       config->devices[i].disk.model == DISK_IDE;
+	for (unsigned i = 0; ret == 0 && i < ARRAY_SIZE(followers); i++)
+		ret = follow(config, &followers[i], err);
+	return ret;
 }
 
 static bool has_slot(const struct device_config *device)
@@ -64,8 +99,8 @@ static int take_given_slots(const struct machine_config *config, uint32_t *taken
 		const struct device_config *device = &config->devices[i];
 
 		if (device->slot && *taken >> device->slot & 1)
-			return config_refuse(config, device, err,
-				"slot=%u is another device's; give each its own", device->slot);
+			return config_refuse(config, device, "slot", err,
+				"{slot=%u} is another device's; give each its own", device->slot);
 		if (device->slot)
 			*taken |= 1U << device->slot;
 	}
@@ -78,7 +113,7 @@ static int give_slot(const struct machine_config *config, struct device_config *
 	if (device->slot || !has_slot(device))
 		return 0;
 	if (*taken == UINT32_MAX)
-		return config_refuse(config, device, err,
+		return config_refuse(config, device, NULL, err,
 			"all %d PCI slots are taken; use fewer devices", MACHINE_SLOTS - 1);
 	device->slot = (unsigned)__builtin_ctz(~*taken);
 	*taken |= 1U << device->slot;
@@ -106,8 +141,8 @@ static int take_drive(const struct machine_config *config, struct device_config 
 	if (device->type != DEVICE_DISK || disk->model != DISK_IDE || given != (disk->drive != 0))
 		return 0;
 	if (given && *taken >> disk->drive & 1)
-		return config_refuse(config, device, err,
-			"drive=%u is another disk's; give each its own", disk->drive);
+		return config_refuse(config, device, "drive", err,
+			"{drive=%u} is another disk's; give each its own", disk->drive);
 	/* No more disks than drives: one is free. */
 	if (!given)
 		disk->drive = (unsigned)__builtin_ctz(~*taken);
@@ -144,12 +179,13 @@ static void give_mac(struct mac_address *mac, unsigned index)
 
 int machine_config_complete(struct machine_config *config, struct error *err)
 {
-	int ret = add_followers(config, err);
+	int ret;
 
+	name_devices(config);
+	ret = add_followers(config, err);
 	if (ret < 0)
 		return ret;
-	for (unsigned i = 0; i < config->device_count; i++)
-		name_device(config, &config->devices[i]);
+	name_devices(config); /* the followers */
 	ret = config_check(config, err);
 	if (ret == 0)
 		ret = give_drives(config, err);

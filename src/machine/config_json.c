@@ -82,18 +82,17 @@ struct source {
 	size_t length;
 };
 
-/* Puts in front of the words in @err where the fault is: "vm.json:7: disk: ". Returns -code. */
-static int blame(const struct source *source, const char *field, struct error *err)
+static unsigned line_of(
+	const struct source *source, const struct config_place *place, const char *field)
 {
-	return error_prefix(
-		err, "%s:%u: ", source->name, config_line(source->text, source->length, field));
+	return config_line(source->text, source->length, place, field);
 }
 
-static int blame_device(
-	const struct source *source, unsigned index, const char *field, struct error *err)
+/* Puts in front of the words in @err where the fault is: "vm.json:7: disk: ". Returns -code. */
+static int blame(const struct source *source, const struct config_place *place, const char *field,
+	struct error *err)
 {
-	return error_prefix(err, "%s:%u: ", source->name,
-		config_line_of_device(source->text, source->length, index, field));
+	return error_prefix(err, "%s:%u: ", source->name, line_of(source, place, field));
 }
 
 static int unknown(const char *key, struct error *err)
@@ -101,18 +100,34 @@ static int unknown(const char *key, struct error *err)
 	return error_set(err, EINVAL, "%.64s: unknown field; see man duet", key);
 }
 
-static int read_device_field(
-	struct device_config *device, const char *key, json_t *value, struct error *err)
+/* @line: of @key. */
+static int read_device_field(struct device_config *device, const char *key, json_t *value,
+	unsigned line, struct error *err)
 {
-	const struct field *field = field_find(&device_fields, key, strlen(key));
+	const struct field *field = device_field_find(device->type, key, strlen(key));
 
 	if (strcmp(key, "type") == 0)
 		return 0;
 	if (!field)
-		field = field_find(&device_types[device->type].fields, key, strlen(key));
-	if (!field)
 		return unknown(key, err);
+	device->lines[device_field_number(device->type, field)] = line;
 	return field_from_json(field, device, value, key, err);
+}
+
+static int no_type(const char *name, struct error *err)
+{
+	char list[128] = "";
+
+	for (unsigned type = 0; type < DEVICE_TYPES; type++) {
+		size_t used = strlen(list);
+
+		snprintf(list + used, sizeof(list) - used, "%s%s",
+			type == 0                 ? ""
+			: type + 1 < DEVICE_TYPES ? ", "
+						  : " or ",
+			device_types[type].name);
+	}
+	return error_set(err, EINVAL, "type: \"%.32s\" is no type of device; write %s", name, list);
 }
 
 /* Null: it has no such type. */
@@ -131,7 +146,7 @@ static struct device_config *new_device(
 	}
 	type = device_type_find(name, strlen(name));
 	if (type == DEVICE_TYPES) {
-		error_set(err, EINVAL, "type: \"%.32s\" is no type of device; see man duet", name);
+		no_type(name, err);
 		return NULL;
 	}
 	device = machine_config_add(config, type);
@@ -140,41 +155,62 @@ static struct device_config *new_device(
 	return device;
 }
 
+/* What an option cannot leave out, a file may not either: net's "kind". */
+static int check_first_word(const struct device_config *device, struct error *err)
+{
+	const struct device_type_info *type = &device_types[device->type];
+	const struct field *field = type->fields.fields;
+	char list[128] = "";
+
+	if (!type->first_word || device->lines[device_field_number(device->type, field)])
+		return 0;
+	for (unsigned i = 0; field->words[i]; i++) {
+		size_t used = strlen(list);
+
+		snprintf(list + used, sizeof(list) - used, "%s\"%s\": \"%s\"", i ? " or " : "",
+			field->name, field->words[i]);
+	}
+	return error_set(
+		err, EINVAL, "%s: names no \"%s\"; write %s", type->name, field->name, list);
+}
+
 static int read_device(struct machine_config *config, const struct source *source, unsigned index,
 	json_t *object, struct error *err)
 {
+	struct config_place place = config_place_of_device(source->text, source->length, index);
 	struct device_config *device = new_device(config, object, err);
 	const char *key;
 	json_t *value;
 
 	if (!device)
-		return blame_device(source, index, "type", err);
-	device->line = config_line_of_device(source->text, source->length, index, "");
+		return blame(source, &place, "type", err);
+	device->line = place.line;
 	json_object_foreach(object, key, value)
 	{
-		if (read_device_field(device, key, value, err) == 0)
+		unsigned line = line_of(source, &place, key);
+
+		if (read_device_field(device, key, value, line, err) == 0)
 			continue;
-		error_prefix(err, "%s: ", device_types[device->type].name);
-		return blame_device(source, index, key, err);
+		return error_prefix(
+			err, "%s:%u: %s: ", source->name, line, device_types[device->type].name);
 	}
-	return 0;
+	return check_first_word(device, err) < 0 ? blame(source, &place, "type", err) : 0;
 }
 
-static int read_devices(struct machine_config *config, const struct source *source, json_t *array,
-	struct error *err)
+/* The array stands at @line. */
+static int read_devices(struct machine_config *config, const struct source *source, unsigned line,
+	json_t *array, struct error *err)
 {
 	size_t index;
 	json_t *value;
 	int ret = 0;
 
-	if (!json_is_array(array)) {
-		error_set(err, EINVAL, "devices: must be an array of objects");
-		return blame(source, "devices", err);
-	}
-	if (json_array_size(array) + config->device_count > MACHINE_DEVICES_MAX) {
-		error_set(err, EINVAL, "devices: more than %d", MACHINE_DEVICES_MAX);
-		return blame(source, "devices", err);
-	}
+	if (!json_is_array(array))
+		return error_set(err, EINVAL, "%s:%u: devices: must be an array of objects",
+			source->name, line);
+	if (json_array_size(array) + config->device_count > MACHINE_DEVICES_MAX)
+		return error_set(err, EINVAL, "%s:%u: devices: more than %d", source->name, line,
+			MACHINE_DEVICES_MAX);
 	json_array_foreach(array, index, value)
 	{
 		if (ret == 0)
@@ -186,20 +222,25 @@ static int read_devices(struct machine_config *config, const struct source *sour
 static int read_member(struct machine_config *config, const struct source *source, const char *key,
 	json_t *value, struct error *err)
 {
+	const struct config_place place = config_place(source->text, source->length);
 	const struct field *field = field_find(&machine_fields, key, strlen(key));
+	unsigned line = line_of(source, &place, key);
 	int ret;
 
 	if (strcmp(key, "duet") == 0)
 		return 0;
 	if (strcmp(key, "devices") == 0)
-		return read_devices(config, source, value, err);
+		return read_devices(config, source, line, value, err);
+	if (field)
+		config->lines[field - machine_fields.fields] = line;
 	ret = field ? field_from_json(field, config, value, key, err) : unknown(key, err);
-	return ret < 0 ? blame(source, key, err) : 0;
+	return ret < 0 ? error_prefix(err, "%s:%u: ", source->name, line) : 0;
 }
 
 /* Before all else: what another version means is not known. */
 static int check_version(const struct source *source, json_t *object, struct error *err)
 {
+	const struct config_place place = config_place(source->text, source->length);
 	json_t *version = json_object_get(object, "duet");
 
 	if (!version)
@@ -209,7 +250,7 @@ static int check_version(const struct source *source, json_t *object, struct err
 	if (json_is_integer(version) && json_integer_value(version) == MACHINE_CONFIG_VERSION)
 		return 0;
 	error_set(err, EINVAL, "duet: this program reads version %d only", MACHINE_CONFIG_VERSION);
-	return blame(source, "duet", err);
+	return blame(source, &place, "duet", err);
 }
 
 static int read_object(struct machine_config *config, const struct source *source, json_t *object,
@@ -239,6 +280,9 @@ int machine_config_read(struct machine_config *config, const char *text, size_t 
 	json_t *object;
 	int ret;
 
+	if (length == 0)
+		return error_set(err, EINVAL,
+			"%s: the file is empty; fill it with duet run ... --print-config", name);
 	if (length > MACHINE_CONFIG_MAX)
 		return error_set(err, EFBIG, "%s: larger than the %u KiB of a configuration", name,
 			MACHINE_CONFIG_MAX >> 10);
@@ -250,6 +294,22 @@ int machine_config_read(struct machine_config *config, const char *text, size_t 
 	return ret;
 }
 
+static int cannot_read(const char *path, int code, struct error *err)
+{
+	if (code == EISDIR)
+		return error_set(err, code, "--config %s: is a directory; name a file in it", path);
+	if (code == ENOENT)
+		return error_set(err, code,
+			"--config %s: No such file; name one that duet run ... --print-config "
+			"wrote",
+			path);
+	if (code == EACCES)
+		return error_set(err, code,
+			"--config %s: Permission denied; name a file that you may read", path);
+	return error_errno(err, code, "--config %s", path);
+}
+
+/* A FIFO will do as well: it is read once, from its beginning to its end. */
 int machine_config_read_file(struct machine_config *config, const char *path, struct error *err)
 {
 	_cleanup_fclose_ FILE *file = fopen(path, "re");
@@ -257,12 +317,12 @@ int machine_config_read_file(struct machine_config *config, const char *path, st
 	size_t length;
 
 	if (!file)
-		return error_errno(err, errno, "--config %s", path);
+		return cannot_read(path, errno, err);
 	if (!text)
 		return error_errno(err, ENOMEM, "--config %s", path);
 	/* One byte more than there may be, to see that there is more. */
 	length = fread(text, 1, MACHINE_CONFIG_MAX + 1, file);
 	if (ferror(file))
-		return error_errno(err, errno, "--config %s", path);
+		return cannot_read(path, errno, err);
 	return machine_config_read(config, text, length, path, err);
 }

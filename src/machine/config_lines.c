@@ -83,32 +83,44 @@ static bool find_member(struct cursor *cursor, const char *name, unsigned *line)
 	return false;
 }
 
-static struct cursor begin(const char *text, size_t length)
+static struct config_place place_of(const struct cursor *cursor, const char *text)
 {
-	struct cursor cursor = {.at = text, .end = text + length, .line = 1};
+	return (struct config_place){.offset = (size_t)(cursor->at - text), .line = cursor->line};
+}
+
+static struct cursor begin(const char *text, size_t length, const struct config_place *place)
+{
+	return (struct cursor){
+		.at = text + place->offset, .end = text + length, .line = place->line};
+}
+
+struct config_place config_place(const char *text, size_t length)
+{
+	struct cursor cursor = begin(text, length, &(struct config_place){.line = 1});
 
 	skip_between(&cursor);
-	return cursor;
+	return place_of(&cursor, text);
 }
 
-unsigned config_line(const char *text, size_t length, const char *field)
+struct config_place config_place_of_device(const char *text, size_t length, unsigned index)
 {
-	struct cursor cursor = begin(text, length);
+	struct config_place whole = config_place(text, length);
+	struct cursor cursor = begin(text, length, &whole);
 	unsigned line;
 
-	return find_member(&cursor, field, &line) ? line : 1;
-}
-
-unsigned config_line_of_device(const char *text, size_t length, unsigned index, const char *field)
-{
-	struct cursor cursor = begin(text, length);
-	unsigned line, member;
-
 	if (!find_member(&cursor, "devices", &line) || here(&cursor) != '[')
-		return 1;
+		return whole;
 	step(&cursor);
 	for (skip_between(&cursor); index-- > 0; skip_between(&cursor))
 		skip_value(&cursor);
-	line = cursor.line;
-	return *field && find_member(&cursor, field, &member) ? member : line;
+	return place_of(&cursor, text);
+}
+
+unsigned config_line(
+	const char *text, size_t length, const struct config_place *place, const char *field)
+{
+	struct cursor cursor = begin(text, length, place);
+	unsigned line;
+
+	return find_member(&cursor, field, &line) ? line : place->line;
 }

@@ -5,9 +5,17 @@
 
 #include <stddef.h>
 
-/* Of the member @field of the whole; 1 when it is not found. @text is known to be JSON. */
-unsigned config_line(const char *text, size_t length, const char *field);
-/* Of the member @field of the object number @index in "devices"; of the object itself for "". */
-unsigned config_line_of_device(const char *text, size_t length, unsigned index, const char *field);
+/* Where an object begins. */
+struct config_place {
+	size_t offset;
+	unsigned line;
+};
+
+/* The whole; the object number @index in "devices". @text is known to be JSON. */
+struct config_place config_place(const char *text, size_t length);
+struct config_place config_place_of_device(const char *text, size_t length, unsigned index);
+/* Of the member @field of the object at @place; the object's own when there is none. */
+unsigned config_line(
+	const char *text, size_t length, const struct config_place *place, const char *field);
 
 #endif

@@ -3,28 +3,143 @@
 
 #include "machine/fields.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
+
+/* ---- what is said ---- */
+
+#define WORDS 512
+
+static const struct field *find(const struct device_config *device, const char *name, size_t length)
+{
+	const struct field *field = device_field_find(device->type, name, length);
+
+	return field ? field : field_find(&machine_fields, name, length);
+}
+
+/* A file's "name": value. */
+static int spell_member(char *to, size_t room, const struct field *field, const char *value)
+{
+	if (!*value)
+		return snprintf(to, room, "\"%s\"", field->name);
+	if (field->kind == FIELD_NUMBER || field->kind == FIELD_LONG)
+		return snprintf(to, room, "\"%s\": %s", field->name, value);
+	if (field->kind == FIELD_SWITCH)
+		return snprintf(to, room, "\"%s\": %s", field->name,
+			strcmp(value, "on") == 0 ? "true" : "false");
+	return snprintf(to, room, "\"%s\": \"%s\"", field->name, value);
+}
+
+/* An option's name=value, or --net value for what is written without its name. */
+static int spell_part(char *to, size_t room, const struct device_type_info *type,
+	const struct field *field, const char *value)
+{
+	if (type->first_word && field == type->fields.fields)
+		return snprintf(to, room, "%s %s", type->option, value);
+	return snprintf(to, room, "%s=%s", field->name, value);
+}
+
+/* "{name}" or "{name=value}" at @from, as it is written where @device was described. Returns what
+ * is behind it. */
+static const char *spell(
+	const struct device_config *device, const char *from, char *to, size_t room)
+{
+	size_t length = strcspn(from, "}"), name = strcspn(from + 1, "=}");
+	const struct field *field = find(device, from + 1, name);
+	char value[64] = "";
+
+	if (!field || !from[length]) {
+		snprintf(to, room, "{");
+		return from + 1;
+	}
+	if (name + 1 < length)
+		snprintf(value, sizeof(value), "%.*s", (int)(length - name - 2), from + name + 2);
+	if (device->line)
+		spell_member(to, room, field, value);
+	else
+		spell_part(to, room, &device_types[device->type], field, value);
+	return from + length + 1;
+}
+
+static void spell_all(const struct device_config *device, const char *from, char to[WORDS])
+{
+	size_t used = 0;
+
+	*to = 0;
+	while (*from && used < WORDS - 1) {
+		size_t plain = strcspn(from, "{");
+
+		snprintf(to + used, WORDS - used, "%.*s", (int)plain, from);
+		from += plain;
+		used = strlen(to);
+		if (*from)
+			from = spell(device, from, to + used, WORDS - used);
+		used = strlen(to);
+	}
+}
+
+/* Where @name was said; where the device was when it was not. */
+static unsigned line_of(const struct device_config *device, const char *name)
+{
+	const struct field *field =
+		name ? device_field_find(device->type, name, strlen(name)) : NULL;
+	unsigned line =
+		field ? device->lines[device_field_number(device->type, field)] : device->line;
+
+	return line ? line : device->line;
+}
 
 int config_refuse(const struct machine_config *config, const struct device_config *device,
-	struct error *err, const char *format, ...)
+	const char *field, struct error *err, const char *format, ...)
 {
 	const struct device_type_info *type = &device_types[device->type];
-	char words[512];
+	char words[WORDS], spelled[WORDS];
 	va_list args;
 
 	va_start(args, format);
 	vsnprintf(words, sizeof(words), format, args);
 	va_end(args);
+	spell_all(device, words, spelled);
 	if (device->line)
-		return error_set(err, EINVAL, "%s:%u: %s: %s",
-			config->file ? config->file : "configuration", device->line, device->id,
-			words);
+		return error_set(err, EINVAL, "%.200s:%u: %s: %s",
+			config->file ? config->file : "configuration", line_of(device, field),
+			device->id, spelled);
 	return error_set(err, EINVAL, "%s %s: %s", type->option ? type->option : type->name,
-		device->id, words);
+		device->id, spelled);
 }
 
-#define REFUSE(...) config_refuse(config, device, err, __VA_ARGS__)
+#define REFUSE(field, ...) config_refuse(config, device, field, err, __VA_ARGS__)
+
+/* ---- the rules ---- */
+
+/* An earlier device of the same type for which @same holds. */
+static const struct device_config *twin(const struct machine_config *config,
+	const struct device_config *device,
+	bool (*same)(const struct device_config *one, const struct device_config *other))
+{
+	for (const struct device_config *at = config->devices; at < device; at++)
+		if (at->type == device->type && same(at, device))
+			return at;
+	return NULL;
+}
+
+static int check_ide_disk(
+	const struct machine_config *config, const struct device_config *device, struct error *err)
+{
+	const struct disk_config *disk = &device->disk;
+
+	if (disk->queues || disk->poll)
+		return REFUSE(disk->queues ? "queues" : "poll",
+			"{queues} and {poll} are for {model=virtio}");
+	if (disk->readonly)
+		return REFUSE(
+			"readonly", "an IDE disk cannot be read-only; give it {model=virtio}");
+	if (device->slot)
+		return REFUSE("slot", "an IDE disk has no slot; its controller, ide0, has");
+	return 0;
+}
 
 static int check_disk(
 	const struct machine_config *config, const struct device_config *device, struct error *err)
@@ -32,46 +147,120 @@ static int check_disk(
 	const struct disk_config *disk = &device->disk;
 
 	if (!disk->path)
-		return REFUSE("names no file; write path=FILE");
-	if (disk->model != DISK_IDE)
-		return disk->drive ? REFUSE("drive= is for model=ide") : 0;
-	if (disk->queues || disk->poll)
-		return REFUSE("queues= and poll= are for model=virtio");
-	if (disk->readonly)
-		return REFUSE("an IDE disk cannot be read-only; give it model=virtio");
-	if (device->slot)
-		return REFUSE("an IDE disk has no slot; its controller, ide0, has");
+		return REFUSE(NULL, "names no file; write {path=FILE}");
+	if (disk->model == DISK_IDE)
+		return check_ide_disk(config, device, err);
+	return disk->drive ? REFUSE("drive", "{drive} is for {model=ide}") : 0;
+}
+
+/* As the kernel has it (dev_valid_name); '%' would have it choose a number. */
+static bool is_interface(const char *name)
+{
+	if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+		return false;
+	for (; *name; name++)
+		if (isspace((unsigned char)*name) || strchr("/:%", *name))
+			return false;
+	return true;
+}
+
+static bool same_interface(const struct device_config *one, const struct device_config *other)
+{
+	return one->net.ifname && other->net.ifname &&
+	       strcmp(one->net.ifname, other->net.ifname) == 0;
+}
+
+static bool same_mac(const struct device_config *one, const struct device_config *other)
+{
+	const struct mac_address *mac = &one->net.mac, *other_mac = &other->net.mac;
+
+	return mac->given && other_mac->given &&
+	       memcmp(mac->bytes, other_mac->bytes, sizeof(mac->bytes)) == 0;
+}
+
+static int check_tap(
+	const struct machine_config *config, const struct device_config *device, struct error *err)
+{
+	const struct net_config *net = &device->net;
+	const struct device_config *other = twin(config, device, same_interface);
+
+	if (!net->ifname)
+		return REFUSE(NULL, "names no interface; write {ifname=NAME} (made by: ip tuntap "
+				    "add NAME mode tap)");
+	if (!is_interface(net->ifname))
+		return REFUSE("ifname",
+			"{ifname} is no name of an interface; it has no blanks, slashes, colons "
+			"or percent signs");
+	if (other)
+		return REFUSE("ifname", "{ifname} is also %s's; give each its own", other->id);
+	if (net->forward)
+		return REFUSE("forward", "{forward} is for {kind=user}");
 	return 0;
+}
+
+static int check_user(
+	const struct machine_config *config, const struct device_config *device, struct error *err)
+{
+	const struct net_config *net = &device->net;
+
+	if (net->ifname)
+		return REFUSE("ifname", "{ifname} is for {kind=tap}");
+	if (net->queues > 1)
+		return REFUSE("queues", "{queues} is for {kind=tap}");
+	if (!net->offloads && net->model == NET_MODEL_VIRTIO)
+		return REFUSE("offloads", "{offloads} is for {kind=tap}");
+	return 0;
+}
+
+static int check_e1000(
+	const struct machine_config *config, const struct device_config *device, struct error *err)
+{
+	const struct net_config *net = &device->net;
+	const char *field = net->queues > 1 ? "queues"
+			    : net->mtu      ? "mtu"
+			    : net->poll     ? "poll"
+					    : "offloads";
+
+	if (net->queues <= 1 && !net->mtu && !net->poll && net->offloads)
+		return 0;
+	return REFUSE(field, "{queues}, {mtu}, {poll} and {offloads=off} are for {model=virtio}");
 }
 
 static int check_net(
 	const struct machine_config *config, const struct device_config *device, struct error *err)
 {
 	const struct net_config *net = &device->net;
+	const struct device_config *other = twin(config, device, same_mac);
+	bool tap = net->kind == NET_TAP, e1000 = net->model == NET_MODEL_E1000;
+	int ret = tap ? check_tap(config, device, err) : check_user(config, device, err);
 
-	if (net->kind == NET_TAP && !net->ifname)
-		return REFUSE("names no interface; write tap,ifname=NAME (made by: ip tuntap add "
-			      "NAME mode tap)");
-	if (net->kind == NET_TAP && net->forward)
-		return REFUSE("forward= is for --net user");
-	if (net->kind == NET_USER && net->ifname)
-		return REFUSE("ifname= is for --net tap");
-	if (net->kind == NET_USER && net->queues > 1)
-		return REFUSE("queues= is for --net tap");
-	if (net->model == NET_MODEL_E1000 &&
-		(net->queues > 1 || net->mtu || net->poll || !net->offloads))
-		return REFUSE("queues=, mtu=, poll= and offloads=off are for model=virtio");
-	if (net->vhost && (net->kind != NET_TAP || net->model != NET_MODEL_VIRTIO || net->poll))
-		return REFUSE("vhost=on is for --net tap with model=virtio, without poll=on");
+	if (ret == 0 && e1000)
+		ret = check_e1000(config, device, err);
+	if (ret < 0)
+		return ret;
+	if (net->vhost && (!tap || e1000 || net->poll))
+		return REFUSE("vhost", "{vhost=on} is for {kind=tap} with {model=virtio}, without "
+				       "{poll=on}");
+	if (other)
+		return REFUSE("mac", "{mac} is also %s's; give each its own", other->id);
 	return 0;
+}
+
+static bool same_function(const struct device_config *one, const struct device_config *other)
+{
+	return one->vfio.host && other->vfio.host && strcmp(one->vfio.host, other->vfio.host) == 0;
 }
 
 static int check_vfio(
 	const struct machine_config *config, const struct device_config *device, struct error *err)
 {
+	const struct device_config *other = twin(config, device, same_function);
+
 	if (!device->vfio.host)
-		return REFUSE("names no function; write host=0000:01:10.0, for example "
-			      "(lspci -D shows them)");
+		return REFUSE(NULL, "names no function; write {host=0000:01:10.0}, for example "
+				    "(lspci -D shows them)");
+	if (other)
+		return REFUSE("host", "{host} is also %s's; a function has one owner", other->id);
 	return 0;
 }
 
@@ -119,15 +308,16 @@ static int check_device(
 	const struct device_type_info *type = &device_types[device->type];
 
 	if (rank(config, device, NULL) > type->most)
-		return REFUSE(
-			"one too many; at most %u of the type \"%s\"", type->most, type->name);
+		return REFUSE(NULL, "one too many; at most %u of the type \"%s\"", type->most,
+			type->name);
 	if (is_ide_disk(device) && rank(config, device, is_ide_disk) > MACHINE_IDE_MAX)
-		return REFUSE("at most %d disks with model=ide; give this one model=virtio",
+		return REFUSE("model",
+			"at most %d disks with {model=ide}; give this one {model=virtio}",
 			MACHINE_IDE_MAX);
 	if (machine_config_find(config, device->id) != device)
-		return REFUSE("the id is another device's; give each its own");
+		return REFUSE("id", "the id is another device's; give each its own");
 	if (device->features && !device_is_virtio(device))
-		return REFUSE("features= is for virtio devices");
+		return REFUSE("features", "{features} is for virtio devices");
 	return checks[device->type] ? checks[device->type](config, device, err) : 0;
 }
 
@@ -137,6 +327,11 @@ int config_check(const struct machine_config *config, struct error *err)
 
 	for (unsigned i = 0; ret == 0 && i < config->device_count; i++)
 		ret = check_device(config, &config->devices[i], err);
+	if (ret == 0 && !config->kernel && config->file)
+		return error_set(err, EINVAL,
+			"%s: names no \"kernel\"; write \"kernel\": \"FILE\", a Linux bzImage or "
+			"vmlinux",
+			config->file);
 	if (ret == 0 && !config->kernel)
 		return error_set(err, EINVAL,
 			"--kernel: missing; name a Linux bzImage or vmlinux, for example "

@@ -5,10 +5,15 @@
 
 #include "machine/config.h"
 
-/* Says where @device was described, "--disk disk0: " or "FILE:12: disk0: ", then the words. Returns
- * -EINVAL. */
+/*
+ * Says where @device was described, "--disk disk0: " or "FILE:12: disk0: " (12: where its @field
+ * is; null: the device), then the words. In these "{queues}" and "{model=ide}" become what one
+ * writes there: queues= and model=ide, or "queues" and "model": "ide"; so they hold no user's text,
+ * which may have braces. Returns -EINVAL.
+ */
 int config_refuse(const struct machine_config *config, const struct device_config *device,
-	struct error *err, const char *format, ...) __attribute__((format(printf, 4, 5)));
+	const char *field, struct error *err, const char *format, ...)
+	__attribute__((format(printf, 5, 6)));
 /* The rules for each device and for their number, ids known. */
 int config_check(const struct machine_config *config, struct error *err);
 

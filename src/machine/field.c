@@ -83,6 +83,27 @@ static const char *size_words(uint64_t bytes, char words[32])
 	return words;
 }
 
+static int too_small(const struct field *field, const char *what, struct error *err)
+{
+	char words[32];
+
+	return error_set(
+		err, EINVAL, "%s: too small; at least %s", what, size_words(field->least, words));
+}
+
+/* A number alone is bytes, which few mean by "512". @quote: around what they may have meant. */
+static int too_few_bytes(const struct field *field, uint64_t bytes, const char *quote,
+	const char *what, struct error *err)
+{
+	char words[32];
+
+	if (bytes < field->least / MIB || bytes > field->most / MIB)
+		return too_small(field, what, err);
+	return error_set(err, EINVAL,
+		"%s: too small; at least %s (bytes; did you mean %s%" PRIu64 "M%s?)", what,
+		size_words(field->least, words), quote, bytes, quote);
+}
+
 static int set_size(const struct field *field, uint64_t *to, uint64_t bytes, const char *what,
 	struct error *err)
 {
@@ -92,8 +113,7 @@ static int set_size(const struct field *field, uint64_t *to, uint64_t bytes, con
 		return error_set(err, EINVAL, "%s: too large; at most %s", what,
 			size_words(field->most, words));
 	if (bytes < field->least)
-		return error_set(err, EINVAL, "%s: too small; at least %s", what,
-			size_words(field->least, words));
+		return too_small(field, what, err);
 	if (bytes % MIB)
 		return error_set(err, EINVAL, "%s: must be a multiple of 1M", what);
 	*to = bytes;
@@ -108,6 +128,8 @@ static int size_from_text(const struct field *field, uint64_t *to, const char *t
 
 	if (ret == -EINVAL)
 		return error_set(err, EINVAL, "%s: not a size; write for example 512M or 4G", what);
+	if (ret == 0 && bytes < field->least && !text[strspn(text, "0123456789")])
+		return too_few_bytes(field, bytes, "", what, err);
 	return set_size(field, to, ret < 0 ? UINT64_MAX : bytes, what, err);
 }
 
@@ -164,6 +186,7 @@ static int mac_from_text(
 	return 0;
 }
 
+/* Kept as the host spells it, so that one function has one name. */
 static int pci_from_text(
 	const struct field *field, char **to, const char *text, const char *what, struct error *err)
 {
@@ -173,7 +196,12 @@ static int pci_from_text(
 		return error_set(err, EINVAL,
 			"%s: no PCI address; write 0000:01:10.0, for example (lspci -D shows them)",
 			what);
-	return set_text(field, to, text, what, err);
+	return set_text(field, to, canonical, what, err);
+}
+
+static int pv_from_text(unsigned *to, const char *text, const char *what, struct error *err)
+{
+	return pv_parse(text, to, err) < 0 ? error_prefix(err, "%s: ", what) : 0;
 }
 
 static int id_from_text(char *to, const char *text, const char *what, struct error *err)
@@ -213,11 +241,24 @@ int field_from_text(const struct field *field, void *target, const char *text, c
 	case FIELD_PCI:
 		return pci_from_text(field, to, text, what, err);
 	case FIELD_PV:
-		return pv_parse(text, to, err);
+		return pv_from_text(to, text, what, err);
 	case FIELD_ID:
 		return id_from_text(to, text, what, err);
 	}
 	return error_set(err, EINVAL, "%s", what);
+}
+
+static int integer_from_json(
+	const struct field *field, void *to, json_int_t given, const char *what, struct error *err)
+{
+	/* What is below zero is far too large then, and out of range as well. */
+	if (field->kind != FIELD_SIZE)
+		return set_number(field, to, (uint64_t)given, what, err);
+	if (given < 0)
+		return too_small(field, what, err);
+	if ((uint64_t)given < field->least)
+		return too_few_bytes(field, (uint64_t)given, "\"", what, err);
+	return set_size(field, to, (uint64_t)given, what, err);
 }
 
 int field_from_json(const struct field *field, void *target, const json_t *value, const char *what,
@@ -225,7 +266,9 @@ int field_from_json(const struct field *field, void *target, const json_t *value
 {
 	static const char *const wanted[] = {[FIELD_NUMBER] = "a number",
 		[FIELD_LONG] = "a number",
-		[FIELD_SWITCH] = "true or false"};
+		[FIELD_SIZE] = "a string such as \"1G\", or bytes",
+		[FIELD_SWITCH] = "true or false",
+		[FIELD_ID] = "a string"};
 	void *to = place_of(field, target);
 	bool number = field->kind == FIELD_NUMBER || field->kind == FIELD_LONG;
 
@@ -233,16 +276,11 @@ int field_from_json(const struct field *field, void *target, const json_t *value
 		*(bool *)to = json_is_true(value);
 		return 0;
 	}
-	if (json_is_integer(value) && (number || field->kind == FIELD_SIZE)) {
-		json_int_t given = json_integer_value(value);
-
-		/* What is below zero is far too large. */
-		return number ? set_number(field, to, (uint64_t)given, what, err)
-			      : set_size(field, to, (uint64_t)given, what, err);
-	}
+	if (json_is_integer(value) && (number || field->kind == FIELD_SIZE))
+		return integer_from_json(field, to, json_integer_value(value), what, err);
 	if (!json_is_string(value) || number || field->kind == FIELD_SWITCH)
 		return error_set(err, EINVAL, "%s: must be %s", what,
-			number || field->kind == FIELD_SWITCH ? wanted[field->kind] : "a string");
+			wanted[field->kind] ? wanted[field->kind] : "a string");
 	if (!*json_string_value(value) && !field->may_be_empty)
 		return error_set(err, EINVAL, "%s: is empty", what);
 	return field_from_text(field, target, json_string_value(value), what, err);

@@ -72,7 +72,7 @@ static const struct field machine_table[] = {
 		.fallback = "clock,steal,eoi,unhalt,tlbflush,ipi,yield,asyncpf,poll",
 		.unset = "all",
 		.help = "KVM's paravirtual features: clock, steal, eoi, unhalt, tlbflush, ipi, "
-			"yield, asyncpf, poll; -NAME takes one away"},
+			"yield, asyncpf, poll; or none; -NAME takes one away"},
 	{.name = "irqchip",
 		.kind = FIELD_WORD,
 		.offset = IN_MACHINE(irqchip),
@@ -118,6 +118,7 @@ static const struct field machine_table[] = {
 };
 
 const struct field_set machine_fields = {machine_table, ARRAY_SIZE(machine_table)};
+_Static_assert(ARRAY_SIZE(machine_table) <= MACHINE_FIELDS_MAX, "each has its line");
 
 static const struct field device_table[] = {
 	{.name = "id",
@@ -131,13 +132,13 @@ static const struct field device_table[] = {
 		.most = MACHINE_SLOTS - 1,
 		.unset = "the next free one",
 		.least = 1,
-		.help = "PCI device number"},
+		.help = "PCI device number; not of an IDE disk"},
 	{.name = "features",
 		.kind = FIELD_BITS,
 		.offset = IN_DEVICE(features),
 		.fallback = "0x0",
 		.unset = "all that it has",
-		.help = "virtio features offered"},
+		.help = "of a virtio device: the features offered"},
 };
 
 const struct field_set device_fields = {device_table, ARRAY_SIZE(device_table)};
@@ -262,6 +263,9 @@ static const struct field vfio_table[] = {
 		.help = "DOMAIN:BUS:DEVICE.FUNCTION of one that is bound to vfio-pci"},
 };
 
+#define FITS(table) (ARRAY_SIZE(device_table) + ARRAY_SIZE(table) <= DEVICE_FIELDS_MAX)
+_Static_assert(FITS(disk_table) && FITS(net_table) && FITS(vfio_table), "each has its line");
+
 #define SET(table)                                                                                 \
 	{                                                                                          \
 		table, ARRAY_SIZE(table)                                                           \
@@ -302,6 +306,23 @@ const struct field *field_find(const struct field_set *set, const char *name, si
 			memcmp(set->fields[i].name, name, length) == 0)
 			return &set->fields[i];
 	return NULL;
+}
+
+const struct field *device_field_find(enum device_type type, const char *name, size_t length)
+{
+	const struct field *field = field_find(&device_fields, name, length);
+
+	return field ? field : field_find(&device_types[type].fields, name, length);
+}
+
+unsigned device_field_number(enum device_type type, const struct field *field)
+{
+	const struct field_set *own = &device_types[type].fields;
+
+	for (unsigned i = 0; i < device_fields.count; i++)
+		if (field == &device_fields.fields[i])
+			return i;
+	return device_fields.count + (unsigned)(field - own->fields);
 }
 
 enum device_type device_type_find(const char *name, size_t length)

@@ -26,10 +26,10 @@ enum pv_feature {
 };
 #define PV_ALL 0x1ffU
 
-/* "clock,-eoi,...": starts from @set (all); a list without a leading "-" item means exactly those.
- */
+/* "clock,-eoi,...": "-" items take from @set, the first plain one begins an empty set; "none" alone
+ * is the empty one. */
 int pv_parse(const char *text, unsigned *set, struct error *err);
-/* Comma-separated names; @buffer of at least 80 bytes. */
+/* Comma-separated names, or "none"; @buffer of at least 80 bytes. */
 const char *pv_format(unsigned set, char *buffer, unsigned size);
 /* The KVM_CPUID_FEATURES (0x40000001) EAX bits for @set. */
 uint32_t pv_cpuid_bits(unsigned set);

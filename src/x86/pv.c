@@ -46,13 +46,15 @@ static int parse_name(const char *name, size_t length, unsigned *feature, struct
 {
 	char all[80];
 
+	if (length == 4 && !memcmp(name, "none", length))
+		return error_set(err, EINVAL, "none: stands alone; name nothing beside it");
 	for (unsigned i = 0; i < ARRAY_SIZE(features); i++)
 		if (strlen(features[i].name) == length && !memcmp(features[i].name, name, length)) {
 			*feature = features[i].feature;
 			return 0;
 		}
-	return error_set(err, EINVAL, "--pv %.*s: no such feature; there are %s", (int)length, name,
-		pv_format(PV_ALL, all, sizeof(all)));
+	return error_set(err, EINVAL, "%.*s: no such feature; there are %s; or none", (int)length,
+		name, pv_format(PV_ALL, all, sizeof(all)));
 }
 
 int pv_parse(const char *text, unsigned *set, struct error *err)
@@ -61,6 +63,10 @@ int pv_parse(const char *text, unsigned *set, struct error *err)
 	bool exact = false;
 	unsigned result = *set;
 
+	if (strcmp(text, "none") == 0) {
+		*set = 0;
+		return 0;
+	}
 	for (;;) {
 		size_t length = strcspn(text, ",");
 		bool remove = text[0] == '-';
@@ -85,7 +91,7 @@ const char *pv_format(unsigned set, char *buffer, unsigned size)
 {
 	unsigned at = 0;
 
-	buffer[0] = '\0';
+	snprintf(buffer, size, "none");
 	for (unsigned i = 0; i < ARRAY_SIZE(features) && at < size; i++)
 		if (set & features[i].feature)
 			at += (unsigned)snprintf(

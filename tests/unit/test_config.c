@@ -68,6 +68,7 @@ static void comes_back(void **state)
 		fail_msg("%s", err.text);
 	second = written(&again);
 	assert_string_equal(first, second);
+	assert_string_equal(machine_config_find(&again, "vfio0")->vfio.host, "0000:01:10.0");
 	assert_int_equal(again.cpus, 3);
 	assert_int_equal(again.memory, 768ULL << 20);
 	assert_int_equal(again.pv, config.pv);
@@ -81,6 +82,29 @@ static void comes_back(void **state)
 	free(second);
 	machine_config_free(&config);
 	machine_config_free(&again);
+}
+
+/* Nothing at all of a list is a word of its own. */
+static void comes_back_without_features(void **state)
+{
+	struct machine_config config, again;
+	struct error err = {0};
+	char *text;
+
+	(void)state;
+	BUILD(&config, "--pv", "-clock,-steal,-eoi,-unhalt,-tlbflush,-ipi,-yield,-asyncpf,-poll");
+	assert_int_equal(config.pv, 0);
+	text = written(&config);
+	assert_non_null(strstr(text, "\"pv\": \"none\""));
+	if (read_text(&again, text, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_int_equal(again.pv, 0);
+	free(text);
+	machine_config_free(&config);
+	machine_config_free(&again);
+	BUILD(&config, "--pv", "none");
+	assert_int_equal(config.pv, 0);
+	machine_config_free(&config);
 }
 
 /* Defaults are not written, so that a later version may better them. */
@@ -181,7 +205,8 @@ static void copies_own_their_words(void **state)
 static const struct {
 	const char *text, *says;
 } refused[] = {
-	{"", "vm.json:1: not JSON"},
+	{"", "vm.json: the file is empty"},
+	{" \n", "vm.json:2: not JSON"},
 	{"{\"duet\": 1,\n\"kernel\": }", "vm.json:2: not JSON"},
 	{"[1]", "vm.json: no configuration of duet's"},
 	{"7", "vm.json:1: not JSON"},
@@ -195,7 +220,14 @@ static const struct {
 	{"{\"duet\": 1, \"cpus\": 99999999999999999999}", "not JSON"},
 	{"{\"duet\": 1, \"cpus\": 1, \"cpus\": 2}", "duplicate"},
 	{"{\"duet\": 1, \"memory\": 1000}", "memory: too small"},
+	{"{\"duet\": 1, \"memory\": -5}", "memory: too small; at least 16M"},
+	{"{\"duet\": 1, \"memory\": 512}",
+		"memory: too small; at least 16M (bytes; did you mean \"512M\"?)"},
+	{"{\"duet\": 1, \"memory\": true}", "memory: must be a string such as \"1G\", or bytes"},
 	{"{\"duet\": 1, \"memory\": \"64X\"}", "memory: not a size"},
+	{"{\"duet\": 1,\n\"pv\": \"clock,foo\"}", "vm.json:2: pv: foo: no such feature"},
+	{"{\"duet\": 1, \"pv\": \"\"}", "pv: is empty"},
+	{"{\"duet\": 1, \"pv\": \"none,clock\"}", "pv: none: stands alone"},
 	{"{\"duet\": 1, \"kernel\": null}", "kernel: must be a string"},
 	{"{\"duet\": 1, \"kernel\": \"\"}", "kernel: is empty"},
 	{"{\"duet\": 1, \"kernel\": \"a\\u0000b\"}", "not JSON"},
@@ -207,7 +239,10 @@ static const struct {
 	{"{\"duet\": 1, \"devices\": [{}]}", "a device is an object with a type"},
 	{"{\"duet\": 1, \"devices\": [{},\n{\"type\": 3}]}", "vm.json:1: a device is"},
 	{"{\"duet\": 1, \"devices\": [\n{\"path\": \"]}\",\n\"type\": \"tape\"}]}",
-		"vm.json:3: type: \"tape\" is no type"},
+		"vm.json:3: type: \"tape\" is no type of device; write disk, ide, net, console, "
+		"entropy or vfio"},
+	{"{\"duet\": 1, \"devices\": [\n{\"type\": \"net\"}]}",
+		"vm.json:2: net: names no \"kind\"; write \"kind\": \"tap\" or \"kind\": \"user\""},
 	{"{\"duet\": 1, \"devices\": [{\"type\": \"disk\", \"path\": \"{\\\"[\"},\n"
 	 "{\"type\": \"disk\",\n \"path\": \"x\",\n \"queues\": 99}]}",
 		"vm.json:4: disk: queues: give a number from 1 to 8"},
@@ -246,14 +281,35 @@ static const struct {
 		"vm.json:3: a: the id is another device's"},
 	{"{\"type\": \"disk\", \"slot\": 4, \"path\": \"x\"},\n"
 	 "{\"type\": \"net\", \"slot\": 4, \"kind\": \"user\"}",
-		"vm.json:3: net0: slot=4 is another device's"},
+		"vm.json:3: net0: \"slot\": 4 is another device's"},
 	{"{\"type\": \"disk\", \"slot\": 4, \"path\": \"x\", \"model\": \"ide\"}", "has no slot"},
-	{"{\"type\": \"disk\", \"drive\": 1, \"path\": \"x\"}", "drive= is for model=ide"},
+	{"{\"type\": \"disk\", \"drive\": 1, \"path\": \"x\"}",
+		"\"drive\" is for \"model\": \"ide\""},
 	{"{\"type\": \"disk\", \"drive\": 1, \"path\": \"x\", \"model\": \"ide\"},\n"
 	 "{\"type\": \"disk\", \"drive\": 1, \"path\": \"y\", \"model\": \"ide\"}",
-		"vm.json:3: disk1: drive=1 is another disk's"},
+		"vm.json:3: disk1: \"drive\": 1 is another disk's"},
 	{"{\"type\": \"net\", \"kind\": \"user\", \"model\": \"e1000\", \"features\": \"0x1\"}",
-		"features= is for virtio"},
+		"\"features\" is for virtio"},
+	{"{\"type\": \"disk\",\n\"path\": \"x\",\n\"poll\": true,\n\"model\": \"ide\"}",
+		"vm.json:4: disk0: \"queues\" and \"poll\" are for \"model\": \"virtio\""},
+	{"{\"type\": \"net\", \"kind\": \"tap\", \"ifname\": \"t\",\n\"forward\": \"22\"}",
+		"vm.json:3: net0: \"forward\" is for \"kind\": \"user\""},
+	{"{\"type\": \"net\", \"kind\": \"tap\",\n\"ifname\": \"{}/\"}",
+		"vm.json:3: net0: \"ifname\" is no name of an interface"},
+	{"{\"type\": \"net\", \"kind\": \"user\", \"vhost\": true}", "\"vhost\": true is for"},
+	{"{\"type\": \"net\", \"kind\": \"user\", \"model\": \"e1000\",\n\"offloads\": false}",
+		"vm.json:3: net0: \"queues\", \"mtu\", \"poll\" and \"offloads\": false are for "
+		"\"model\": \"virtio\""},
+	{"{\"type\": \"net\", \"kind\": \"user\", \"mac\": \"52:54:00:12:34:56\"},\n"
+	 "{\"type\": \"net\", \"kind\": \"user\",\n\"mac\": \"52:54:00:12:34:56\"}",
+		"vm.json:4: net1: \"mac\" is also net0's"},
+	{"{\"type\": \"vfio\", \"host\": \"1:0.0\"},\n"
+	 "{\"type\": \"vfio\", \"host\": \"0000:01:00.0\"}",
+		"vm.json:3: vfio1: \"host\" is also vfio0's"},
+	{"{\"type\": \"vfio\"}", "write \"host\": \"0000:01:10.0\""},
+	{"{\"type\": \"console\"},\n{\"type\": \"console\"}",
+		"vm.json:2: console0: \"console\" is \"serial\"; write \"console\": \"virtio\""},
+	{"{\"type\": \"ide\"}", "vm.json:2: ide0: no disk has \"model\": \"ide\""},
 	{"{\"type\": \"entropy\"}, {\"type\": \"entropy\"}", "at most 1"},
 };
 
@@ -277,6 +333,41 @@ static void keeps_the_rules(void **state)
 				against_rules[i].says);
 		machine_config_free(&config);
 	}
+}
+
+/* A file may not contradict itself; an option may contradict the file. */
+static void drops_what_an_option_ends(void **state)
+{
+	static const char text[] =
+		"{\"duet\": 1, \"kernel\": \"k\", \"entropy\": false,\n"
+		"\"devices\": [{\"type\": \"entropy\"}, {\"type\": \"entropy\"}]}";
+	struct machine_config config;
+	struct error err = {0};
+
+	(void)state;
+	assert_int_equal(read_text(&config, text, &err), 0);
+	assert_int_equal(machine_config_complete(&config, &err), -EINVAL);
+	assert_string_equal(err.text, "vm.json:2: entropy0: \"entropy\" is false; write "
+				      "\"entropy\": true, or leave the device out");
+	for (unsigned i = 0; i < machine_fields.count; i++)
+		config.lines[i] = MACHINE_LINE_OPTION;
+	for (unsigned time = 0; time < 2; time++) {
+		assert_int_equal(machine_config_complete(&config, &err), 0);
+		assert_int_equal(config.device_count, 0);
+	}
+	machine_config_free(&config);
+}
+
+static void names_the_file_without_a_kernel(void **state)
+{
+	struct machine_config config;
+	struct error err = {0};
+
+	(void)state;
+	assert_int_equal(read_text(&config, "{\"duet\": 1}", &err), 0);
+	assert_int_equal(machine_config_complete(&config, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "vm.json: names no \"kernel\""));
+	machine_config_free(&config);
 }
 
 static void bounds_what_it_reads(void **state)
@@ -360,6 +451,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(comes_back),
+		cmocka_unit_test(comes_back_without_features),
 		cmocka_unit_test(leaves_defaults_out),
 		cmocka_unit_test(numbers_by_type_and_not_by_order),
 		cmocka_unit_test(keeps_what_was_decided),
@@ -367,6 +459,8 @@ int main(void)
 		cmocka_unit_test(copies_own_their_words),
 		cmocka_unit_test(says_what_and_where),
 		cmocka_unit_test(keeps_the_rules),
+		cmocka_unit_test(drops_what_an_option_ends),
+		cmocka_unit_test(names_the_file_without_a_kernel),
 		cmocka_unit_test(bounds_what_it_reads),
 		cmocka_unit_test(tells_what_it_cannot_write),
 		cmocka_unit_test(file_and_options_together),

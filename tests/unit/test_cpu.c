@@ -29,14 +29,18 @@ static void test_pv_parse(void **state)
 	assert_int_equal(pv_parse("eoi", &set, &err), 0);
 	assert_int_equal(set, PV_EOI);
 	assert_int_equal(pv_parse("turbo", &set, &err), -EINVAL);
-	assert_non_null(strstr(err.text, "--pv turbo"));
+	assert_non_null(strstr(err.text, "turbo: no such feature"));
 	assert_non_null(strstr(err.text, "tlbflush"));
 	assert_int_equal(pv_parse("", &set, &err), -EINVAL);
 	assert_int_equal(pv_parse("eoi,", &set, &err), -EINVAL);
+	assert_int_equal(pv_parse("none,eoi", &set, &err), -EINVAL);
+	assert_int_equal(pv_parse("-none", &set, &err), -EINVAL);
 	assert_int_equal(set, PV_EOI);
+	assert_int_equal(pv_parse("none", &set, &err), 0);
+	assert_int_equal(set, 0);
 	assert_string_equal(pv_format(PV_ALL, text, sizeof(text)),
 		"clock,steal,eoi,unhalt,tlbflush,ipi,yield,asyncpf,poll");
-	assert_string_equal(pv_format(0, text, sizeof(text)), "");
+	assert_string_equal(pv_format(0, text, sizeof(text)), "none");
 }
 
 static void test_pv_bits(void **state)

@@ -99,13 +99,21 @@ static const struct refusal refusals[] = {
 	{"--memory", "-1", "not a size"},
 	{"--memory", " 1G", "not a size"},
 	{"--memory", "512MB", "not a size"},
-	{"--memory", "1K", "too small"},
+	{"--memory", "1K", "too small; at least 16M"},
+	{"--memory", "512", "too small; at least 16M (bytes; did you mean 512M?)"},
 	{"--memory", "17179869184G", "too large"},
 	{"--memory", "99999999999999999999", "too large"},
 	{"--memory", "2T", "too large"},
 	{"--memory", "16777217", "multiple of 1M"},
 	{"--disk", "path", "path= needs a value"},
 	{"--disk", "path=", "path= needs a value"},
+	{"--disk", "disk.img", "--disk disk.img: write path=disk.img"},
+	{"--disk", "readonly=on,disk.img", "--disk disk.img: write path=disk.img"},
+	{"--disk", "path=a,b", "--disk: b: unknown; see duet run --help (a comma"},
+	{"--disk", "path=a,", "--disk path=a,: ends with a comma"},
+	{"--disk", ",path=a", "begins with a comma"},
+	{"--disk", "path=a,path=b", "path= given twice"},
+	{"--disk", "path=a,id=x,id=x", "id= given twice"},
 	{"--disk", "readonly=on", "names no file"},
 	{"--disk", "path=x,readonly=maybe", "on or off"},
 	{"--disk", "path=x,model=floppy", "model"},
@@ -121,6 +129,15 @@ static const struct refusal refusals[] = {
 	{"--disk", "path=x,iops=many", "from 1 to 1000000"},
 	{"--disk", "path=x,colour=red", "unknown"},
 	{"--net", "", "empty"},
+	{"--net", "user,", "--net user,: ends with a comma"},
+	{"--net", "user,kind=user", "kind= given twice"},
+	{"--net", "user,tap0", "--net: tap0: unknown"},
+	{"--net", "user,offloads=off", "offloads= is for --net tap"},
+	{"--net", "tap,ifname=a/b", "no name of an interface"},
+	{"--net", "tap,ifname=a b", "no name of an interface"},
+	{"--net", "tap,ifname=..", "no name of an interface"},
+	{"--net", "tap,ifname=tap%d", "no name of an interface"},
+	{"--net", "user,mac=00:00:00:00:00:00", "unicast"},
 	{"--net", "bridge", "choose tap or user"},
 	{"--net", "tap", "ifname"},
 	{"--net", "tap,ifname=averylonginterfacename", "longer"},
@@ -139,11 +156,14 @@ static const struct refusal refusals[] = {
 	{"--device", "usb,host=1", "unknown kind"},
 	{"--device", "vfio", "names no function"},
 	{"--device", "vfio,slot=3", "names no function"},
+	{"--device", "vfio,01:10.0", "--device 01:10.0: write host=01:10.0"},
+	{"--device", "vfio,host=01:10.0,host=01:10.1", "host= given twice"},
 	{"--device", "vfio,host=01:10", "no PCI address"},
 	{"--device", "vfio,host=01:20.0", "no PCI address"},
 	{"--device", "vfio,host=0000:01:10.8", "no PCI address"},
 	{"--device", "vfio,host=0000:01:10.0/..", "no PCI address"},
-	{"--pv", "clock,warp", "warp"},
+	{"--pv", "clock,warp", "--pv clock,warp: warp: no such feature"},
+	{"--config", "", "--config: the value is empty"},
 	{"--log", "loud", "choose"},
 	{"--irqchip", "none", "choose"},
 	{"--ring", "round", "choose"},
@@ -164,6 +184,33 @@ static void refuses(void **state)
 			fail_msg("%s %s: returned %d, said \"%s\", wanted \"%s\"",
 				refusals[i].option, refusals[i].value, ret, err.text,
 				refusals[i].says);
+		run_options_free(&options);
+	}
+}
+
+/* Two devices that cannot both be. */
+static void refuses_pairs(void **state)
+{
+	static const struct {
+		const char *option, *one, *other, *says;
+	} pairs[] = {
+		{"--net", "user,mac=52:54:00:12:34:56", "user,mac=52:54:00:12:34:56",
+			"--net net1: mac= is also net0's"},
+		{"--net", "tap,ifname=t", "tap,ifname=t", "--net net1: ifname= is also net0's"},
+		{"--device", "vfio,host=1:0.0", "vfio,host=0000:01:00.0",
+			"--device vfio vfio1: host= is also vfio0's"},
+		{"--disk", "path=a,slot=3", "path=b,slot=3", "--disk disk1: slot=3 is another"},
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(pairs); i++) {
+		struct run_options options;
+		struct error err = {0};
+		int ret = PARSE(&options, &err, pairs[i].option, pairs[i].one, pairs[i].option,
+			pairs[i].other);
+
+		if (ret != -EINVAL || !strstr(err.text, pairs[i].says))
+			fail_msg("%s: returned %d, said \"%s\"", pairs[i].other, ret, err.text);
 		run_options_free(&options);
 	}
 }
@@ -190,6 +237,8 @@ static void spells_pci_addresses(void **state)
 				 "vfio,host=0000:02:00.1"),
 		0);
 	assert_int_equal(count_of(&options, DEVICE_VFIO), 2);
+	assert_string_equal(
+		machine_config_device(&options.config, DEVICE_VFIO, 0)->vfio.host, "0000:01:10.0");
 	assert_string_equal(
 		machine_config_device(&options.config, DEVICE_VFIO, 1)->vfio.host, "0000:02:00.1");
 	run_options_free(&options);
@@ -327,6 +376,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(takes_everything),
 		cmocka_unit_test(refuses),
+		cmocka_unit_test(refuses_pairs),
 		cmocka_unit_test(spells_pci_addresses),
 		cmocka_unit_test(needs_a_kernel),
 		cmocka_unit_test(needs_a_value),
