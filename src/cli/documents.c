@@ -29,7 +29,7 @@ static int write_man(const char *path)
 	return 0;
 }
 
-int main(int argc, char **argv)
+static int write_one(int argc, char **argv)
 {
 	if (argc == 3 && strcmp(argv[1], "man") == 0)
 		return write_man(argv[2]);
@@ -37,4 +37,14 @@ int main(int argc, char **argv)
 		return 2;
 	completion_write(stdout);
 	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	int status = write_one(argc, argv);
+
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return status;
+	perror("standard output");
+	return 1;
 }

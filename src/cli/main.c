@@ -3,6 +3,8 @@
 #include "base/log.h"
 #include "cli/commands.h"
 
+#include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -12,7 +14,7 @@ static const char usage[] =
 	"\n"
 	"  run      run a virtual machine (duet run --help)\n"
 	"  doctor   what this host can do, and what to do about what it cannot\n"
-	"  --version, --help\n"
+	"  help, version\n"
 	"\n"
 	"Example: duet run --kernel vmlinuz --initrd initrd.img --net user\n";
 
@@ -24,26 +26,48 @@ static const struct {
 	{"doctor", command_doctor},
 };
 
-int main(int argc, char **argv)
+/* What was printed is worth something only where it arrived. */
+static int checked(int status)
 {
-	const char *name = argc > 1 ? argv[1] : "";
+	int code = fflush(stdout) < 0 ? errno : 0;
 
-	if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
+	if (!code && !ferror(stdout))
+		return status;
+	log_error("standard output cannot be written%s%s; make room, or redirect it elsewhere",
+		code ? ": " : "", code ? strerror(code) : "");
+	return 1;
+}
+
+static bool is(const char *name, const char *option, const char *letter)
+{
+	return strcmp(name, option) == 0 || strcmp(name, option + 2) == 0 ||
+	       strcmp(name, letter) == 0;
+}
+
+static int run_command(const char *name, unsigned count, const char *const *args)
+{
+	if (is(name, "--help", "-h")) {
 		fputs(usage, stdout);
 		return 0;
 	}
-	if (strcmp(name, "--version") == 0) {
+	if (is(name, "--version", "-V")) {
 		puts("duet " DUET_VERSION);
 		return 0;
 	}
-	for (unsigned i = 0; i < ARRAY_SIZE(commands); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(commands); i++)
 		if (strcmp(name, commands[i].name) == 0)
-			return commands[i].run(
-				(unsigned)argc - 2, (const char *const *)(void *)(argv + 2));
-	}
+			return commands[i].run(count, args);
 	if (*name)
 		log_error("%s: unknown command; it is run or doctor, see duet --help", name);
 	else
 		fputs(usage, stderr);
 	return 2;
+}
+
+int main(int argc, char **argv)
+{
+	unsigned count = argc > 2 ? (unsigned)argc - 2 : 0;
+
+	return checked(run_command(argc > 1 ? argv[1] : "", count,
+		(const char *const *)(void *)(argv + argc - count)));
 }
