@@ -29,7 +29,8 @@ static void examine_kvm(struct doctor *doctor)
 	doctor->backend = doctor->probe.hardware ? "hardware" : "software";
 	if (!doctor->probe.hardware)
 		snprintf(doctor->kvm_why, sizeof(doctor->kvm_why),
-			"%.160s; use the nested lab: lab/lab exec -- duet run ...",
+			"%.160s; use the nested lab, in a clone: lab/lab exec -- build/duet run "
+			"...",
 			doctor->probe.why);
 }
 
@@ -74,10 +75,16 @@ void doctor_examine(struct doctor *doctor)
 		kvm_host_close(&doctor->host);
 }
 
-static void print_finding(const struct doctor_finding *finding)
+static void print_mechanism(const struct doctor_finding *finding)
 {
-	printf("  %-4s %-44s %s%s\n", finding->name, finding->title,
-		finding->usable ? "yes" : "no: ", finding->usable ? "" : finding->why);
+	bool part = finding->so_far && *finding->so_far;
+
+	printf("  %-4s %-34s ", finding->name, finding->title);
+	if (doctor_built(finding))
+		printf("%s%s%s%s%s\n", finding->usable ? "yes" : "no: ", finding->why,
+			part ? " (so far: " : "", part ? finding->so_far : "", part ? ")" : "");
+	else
+		printf("not built yet%s%s\n", finding->usable ? "" : "; the host: ", finding->why);
 }
 
 static void print_text(const struct doctor *doctor)
@@ -99,15 +106,25 @@ static void print_text(const struct doctor *doctor)
 	for (unsigned i = 0; i < DOCTOR_FEATURES && doctor->kvm_usable; i++)
 		printf("%s: %s%s\n", doctor->features[i].title,
 			doctor->features[i].usable ? "yes" : "no: ", doctor->features[i].why);
-	printf("What this host lets the mechanisms use:\n");
+	printf("The mechanisms on this host:\n");
 	for (unsigned i = 0; i < DOCTOR_MECHANISMS; i++)
-		print_finding(&doctor->mechanisms[i]);
+		print_mechanism(&doctor->mechanisms[i]);
 }
 
 static json_t *finding_json(const struct doctor_finding *finding)
 {
 	return json_pack("{s:s, s:b, s:s}", "title", finding->title, "usable", finding->usable,
 		"why", finding->why);
+}
+
+static json_t *mechanism_json(const struct doctor_finding *finding)
+{
+	json_t *object = finding_json(finding);
+
+	json_object_set_new(object, "built", json_boolean(doctor_built(finding)));
+	json_object_set_new(
+		object, "so_far", json_string(finding->so_far ? finding->so_far : "all"));
+	return object;
 }
 
 static int print_json(const struct doctor *doctor)
@@ -119,7 +136,7 @@ static int print_json(const struct doctor *doctor)
 
 	for (unsigned i = 0; i < DOCTOR_MECHANISMS; i++)
 		json_object_set_new(mechanisms, doctor->mechanisms[i].name,
-			finding_json(&doctor->mechanisms[i]));
+			mechanism_json(&doctor->mechanisms[i]));
 	for (unsigned i = 0; i < DOCTOR_FEATURES; i++)
 		json_object_set_new(
 			features, doctor->features[i].name, finding_json(&doctor->features[i]));

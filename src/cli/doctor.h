@@ -14,7 +14,8 @@ struct doctor_finding {
 	const char *name; /* "M1", "lab" */
 	const char *title;
 	bool usable;
-	char why[256]; /* what is missing and what to do; empty when all is well */
+	char why[256];      /* what the host lacks and what to do; empty when all is well */
+	const char *so_far; /* what duet has of it; null: all, empty: nothing yet */
 };
 
 struct doctor {
@@ -35,5 +36,7 @@ void doctor_examine(struct doctor *doctor);
  */
 void doctor_mechanisms(struct doctor *doctor);
 void doctor_features(struct doctor *doctor);
+/* Whether duet has any of it. */
+bool doctor_built(const struct doctor_finding *finding);
 
 #endif

@@ -169,23 +169,25 @@ static void need_counters(const struct doctor *doctor, struct doctor_finding *fi
 static const struct {
 	const char *name, *title;
 	void (*check)(const struct doctor *doctor, struct doctor_finding *finding);
+	const char *so_far; /* what there is of it; null: all, empty: nothing */
 } table[DOCTOR_MECHANISMS] = {
-	{"M1", "device emulation, e1000", need_tap},
-	{"M2", "virtio-net against e1000", need_tap},
-	{"M3", "split and packed rings, batching", need_fast_paths},
-	{"M4", "virtio-blk against IDE", need_fast_paths},
-	{"M5", "SR-IOV passthrough (VFIO)", need_vfio},
-	{"M6", "shaping, policy and accounting", need_nothing},
-	{"M7", "live migration", need_nothing},
-	{"M8", "balloon", need_nothing},
-	{"M9", "page sharing with hints (KSM)", need_ksm},
-	{"M10", "CPU scheduling from guest hints", need_slices},
-	{"M11", "NUMA-aware vCPU placement", need_nodes},
-	{"M12", "steal time, effective time", need_steal},
-	{"M13", "clock across migration", need_clock},
-	{"M14", "hypervisor-assisted fork", need_nothing},
-	{"M15", "PV spinlock, directed yield", need_unhalt},
-	{"M16", "virtual PMU", need_counters},
+	{"M1", "device emulation, e1000", need_tap, NULL},
+	{"M2", "virtio-net against e1000", need_tap, NULL},
+	{"M3", "split and packed rings, batching", need_fast_paths, NULL},
+	{"M4", "virtio-blk against IDE", need_fast_paths, NULL},
+	{"M5", "SR-IOV passthrough (VFIO)", need_vfio, NULL},
+	{"M6", "shaping, policy and accounting", need_nothing,
+		"accounting by queue, iops= of disks"},
+	{"M7", "live migration", need_nothing, ""},
+	{"M8", "balloon", need_nothing, ""},
+	{"M9", "page sharing with hints (KSM)", need_ksm, ""},
+	{"M10", "CPU scheduling from guest hints", need_slices, ""},
+	{"M11", "NUMA-aware vCPU placement", need_nodes, ""},
+	{"M12", "steal time, effective time", need_steal, "steal time told to the guest"},
+	{"M13", "clock across migration", need_clock, "kvmclock; no command moves a machine"},
+	{"M14", "hypervisor-assisted fork", need_nothing, ""},
+	{"M15", "PV spinlock, directed yield", need_unhalt, "KVM's own unhalt and yield"},
+	{"M16", "virtual PMU", need_counters, ""},
 };
 
 void doctor_mechanisms(struct doctor *doctor)
@@ -193,12 +195,20 @@ void doctor_mechanisms(struct doctor *doctor)
 	for (unsigned i = 0; i < DOCTOR_MECHANISMS; i++) {
 		struct doctor_finding *finding = &doctor->mechanisms[i];
 
-		*finding = (struct doctor_finding){
-			.name = table[i].name, .title = table[i].title, .usable = true};
+		*finding = (struct doctor_finding){.name = table[i].name,
+			.title = table[i].title,
+			.so_far = table[i].so_far,
+			.usable = true};
 		if (strcmp(doctor->backend, "hardware") != 0)
-			lacks(finding, "no hardware virtualization here; works in the nested lab");
+			lacks(finding, "no hardware virtualization here%s",
+				doctor_built(finding) ? "; works in the nested lab" : "");
 		table[i].check(doctor, finding);
 	}
+}
+
+bool doctor_built(const struct doctor_finding *finding)
+{
+	return !finding->so_far || *finding->so_far;
 }
 
 static bool in_the_lab(void)

@@ -18,8 +18,8 @@ static int open_error(int code, struct error *err)
 	case ENXIO:
 		return error_set(err, code,
 			"/dev/kvm is absent: load the module kvm-amd or kvm-intel (virtualization "
-			"must be on in the firmware), or use the nested lab: lab/lab exec -- duet "
-			"run ...");
+			"must be on in the firmware), or use the nested lab, in a clone: lab/lab "
+			"exec -- build/duet run ...");
 	case EACCES:
 	case EPERM:
 		return error_set(err, code,

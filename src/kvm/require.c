@@ -28,7 +28,7 @@ int kvm_require_hardware(const struct kvm_host *host, struct error *err)
 		return ret;
 	return error_set(err, ENODEV,
 		"/dev/kvm: %s; it cannot run stock kernels: use a host with hardware "
-		"virtualization, or "
-		"the nested lab: lab/lab exec -- duet run ...",
+		"virtualization, or the nested lab, in a clone: lab/lab exec -- build/duet run "
+		"...",
 		probe.why);
 }
