@@ -23,6 +23,7 @@ EXAMPLES = """examples:
 
 environment:
   DUET_LAB_QEMU   mended (default), stock, or any: mended if it is built, else stock
+  DUET_LAB_NAME   another lab host of this clone, with a life of its own
   DUET_CACHE      where downloads, builds and the lab's state are kept
 """
 
@@ -220,7 +221,8 @@ def _parser() -> argparse.ArgumentParser:
     trial.add_argument("chosen", metavar="NAME", help="latency, batching, block, passthrough, or all")
     trial.add_argument("--direct", action="store_true", help="on this machine's own KVM, not in the lab")
     trial.add_argument("--keep", action="store_true", help="leave the lab host up")
-    trial.add_argument("--duet", type=Path, default=REPOSITORY / "build" / "duet", metavar="FILE")
+    trial.add_argument("--duet", type=Path, default=REPOSITORY / "build" / "duet", metavar="FILE",
+                       help="the duet to measure (default: build/duet)")  # fmt: skip
     trial.set_defaults(run=_experiment)
     page = commands.add_parser("report", help="the page on what the experiments found")
     page.add_argument("--input", type=Path, default=REPOSITORY / "build" / "experiments", metavar="DIR")

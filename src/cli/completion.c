@@ -2,6 +2,7 @@
 /* A completion for bash: options, their words, and the parts of a device's option. */
 #include "cli/options.h"
 #include "cli/words.h"
+#include "x86/cpu.h"
 
 #include <string.h>
 
@@ -9,6 +10,15 @@
 static const char head[] =
 	"# Completion of duet's command line for bash.\n"
 	"_duet_words() { mapfile -t COMPREPLY < <(compgen -W \"$1\" -P \"$2\" -- \"$3\"); }\n"
+	"# A list with commas: what is behind the last one, with or without a hyphen. $2: alone.\n"
+	"_duet_list()\n"
+	"{\n"
+	"\tlocal words=$1 last=${3##*,} sign=\n"
+	"\tcase $last in -*) sign=- ;; esac\n"
+	"\tcase $3 in -* | *,*) ;; *) words=\"$words $2\" ;; esac\n"
+	"\tcompopt -o nospace\n"
+	"\t_duet_words \"$words\" \"${3%\"$last\"}$sign\" \"${last#-}\"\n"
+	"}\n"
 	"_duet_files() { compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- \"$1\"); }\n"
 	"_duet_value()\n"
 	"{\n"
@@ -25,9 +35,13 @@ static const char tail[] =
 	"_duet()\n"
 	"{\n"
 	"\tlocal word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}\n"
-	"\tlocal at=$COMP_CWORD option=\n"
+	"\tlocal at=$COMP_CWORD option= first=\n"
 	"\tif [ \"$COMP_CWORD\" -eq 1 ]; then\n"
-	"\t\t_duet_words \"run doctor --help --version\" \"\" \"$word\"\n"
+	"\t\t_duet_words \"run doctor help version\" \"\" \"$word\"\n"
+	"\t\treturn\n"
+	"\tfi\n"
+	"\tif [ \"${COMP_WORDS[1]}\" = doctor ]; then\n"
+	"\t\t_duet_words \"--json --help\" \"\" \"$word\"\n"
 	"\t\treturn\n"
 	"\tfi\n"
 	"\t[ \"${COMP_WORDS[1]}\" = run ] || return\n"
@@ -37,11 +51,15 @@ static const char tail[] =
 	"\tdone\n"
 	"\tif [ \"$word\" = = ]; then before='='; word=; fi\n"
 	"\tcase $word:$option:$before in\n"
-	"\t-*) _duet_words \"$_duet_options\" \"\" \"$word\" ;;\n"
+	"\t*:--pv:--pv | *:--pv:=) _duet_value --pv \"$word\" ;;\n"
+	"\t-*:* | *:*:--print-config | *:*:--help) _duet_words \"$_duet_options\" \"\" \"$word\" "
+	";;\n"
+	"\t*:*:--net | *:*:--device) first=.first ;;&\n"
 	"\t*,*:--disk:* | *,*:--net:* | *,*:--device:* | *:*:--disk | *:*:--net | *:*:--device)\n"
 	"\t\tlocal done=${word%\"${word##*,}\"}\n"
+	"\t\t[ -n \"$done\" ] && first=\n"
 	"\t\tcompopt -o nospace\n"
-	"\t\t_duet_words \"$(_duet_parts \"$option\")\" \"$done\" \"${word##*,}\" ;;\n"
+	"\t\t_duet_words \"$(_duet_parts \"$option$first\")\" \"$done\" \"${word##*,}\" ;;\n"
 	"\t*:--disk:= | *:--net:= | *:--device:=)\n"
 	"\t\tat=${COMP_WORDS[COMP_CWORD - 1]}\n"
 	"\t\t[ \"$at\" = = ] && at=${COMP_WORDS[COMP_CWORD - 2]}\n"
@@ -52,10 +70,23 @@ static const char tail[] =
 	"}\n"
 	"complete -F _duet duet\n";
 
+static void put_list(FILE *file)
+{
+	char names[80];
+
+	pv_format(PV_ALL, names, sizeof(names));
+	for (char *at = names; *at; at++)
+		if (*at == ',')
+			*at = ' ';
+	fprintf(file, "\t--pv) _duet_list \"%s\" none \"$2\" ;;\n", names);
+}
+
 static void put_value(FILE *file, const char *option, const char *dot, const struct field *field)
 {
 	bool named = field->kind == FIELD_TEXT && field->value;
 
+	if (field->kind == FIELD_PV)
+		put_list(file);
 	if (field->kind != FIELD_WORD && field->kind != FIELD_SWITCH && !named)
 		return;
 	if (named && strcmp(field->value, "FILE") != 0 && strcmp(field->value, "PROGRAM") != 0 &&
@@ -97,18 +128,29 @@ static void put_values(FILE *file)
 	}
 }
 
+/* What stands before the first comma and has no name. */
+static void put_first(FILE *file, const struct device_type_info *type)
+{
+	char option[16];
+
+	put_option_of(type, option);
+	fprintf(file, "\t%s.first) echo \"", option);
+	if (strchr(type->option, ' '))
+		fprintf(file, "%s,", type->name);
+	for (unsigned i = 0; type->first_word && type->fields.fields[0].words[i]; i++)
+		fprintf(file, "%s%s,", i ? " " : "", type->fields.fields[0].words[i]);
+	fputs("\" ;;\n", file);
+}
+
 static void put_parts(FILE *file, const struct device_type_info *type)
 {
 	const struct field_set *set = &type->fields;
 	char option[16];
-	unsigned first = 0;
 
 	put_option_of(type, option);
+	if (type->first_word || strchr(type->option, ' '))
+		put_first(file, type);
 	fprintf(file, "\t%s) echo \"", option);
-	if (strchr(type->option, ' '))
-		fprintf(file, "%s, ", type->name);
-	for (; type->first_word && set->fields[0].words[first]; first++)
-		fprintf(file, "%s, ", set->fields[0].words[first]);
 	for (unsigned i = type->first_word; i < set->count; i++)
 		fprintf(file, "%s= ", set->fields[i].name);
 	for (unsigned i = 0; i < device_fields.count; i++)

@@ -9,12 +9,14 @@
 #define WIDTH  80
 
 static const char head[] = "Usage: duet run --kernel FILE [OPTION]...\n"
+			   "       duet run --config FILE [OPTION]...\n"
 			   "Runs one virtual machine on this terminal. Ctrl-A x ends it.\n";
 
 static const char tail[] =
 	"\n"
 	"Exit status: 0 the guest powered off; 1 it could not be run; 2 wrong command\n"
-	"line; 3 the guest panicked or a vCPU shut down; 4 ended from outside.\n"
+	"line or configuration; 3 the guest panicked or a vCPU shut down; 4 ended from\n"
+	"outside.\n"
 	"SIGTERM asks the guest to power off, a second one ends it.\n"
 	"\n"
 	"Examples\n"

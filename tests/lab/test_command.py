@@ -2,6 +2,7 @@
 """The command line as its users see it, without a machine: help, completion, configurations."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -41,12 +42,25 @@ def complete(*words):
     (["run", "--disk", "path", "=", "x,mo"], ["x,model="]),
     (["run", "--disk", "path", "=", "x,model", "=", "i"], ["ide"]),
     (["run", "--net", "us"], ["user,"]),
+    (["run", "--net", ""], ["tap,", "user,"]),
+    (["run", "--net", "user,for"], ["user,forward="]),
+    (["run", "--device", ""], ["vfio,"]),
+    (["run", "--pv", "no"], ["none"]),
+    (["run", "--pv", "-st"], ["-steal"]),
+    (["run", "--pv", "-steal,-e"], ["-steal,-eoi"]),
+    (["run", "--pv", "=", "clock,n"], []),
+    (["doctor", "--j"], ["--json"]),
+    (["run", "--print-config", "--cp"], ["--cpus"]),
     (["run", "--net", "tap,vhost", "=", "o"], ["on", "off"]),
     (["run", "--device", "vfio,ho"], ["vfio,host="]),
     (["run", "--cpus", "2", "--print"], ["--print-config"]),
 ])
 def test_completion(words, offered):
     assert complete(*words) == offered
+
+
+def test_completion_behind_an_option_without_a_value():
+    assert {"--kernel", "--cpus", "--net"} <= set(complete("run", "--print-config", ""))
 
 
 def test_completion_of_files(tmp_path):
@@ -90,10 +104,76 @@ def test_a_fault_is_told_with_its_line(tmp_path):
 
 
 @pytest.mark.parametrize("path, says", [
-    ("/nonexistent", "No such file"),
-    ("/", "directory"),
+    ("/nonexistent", "/nonexistent: No such file; name one that"),
+    ("/", "is a directory; name a file in it"),
     ("/dev/zero", "larger than"),
+    ("/dev/null", "/dev/null: the file is empty"),
 ])
 def test_configurations_that_are_none(path, says):
     result = duet("run", "--config", path)
     assert result.returncode == 2 and says in result.stderr
+
+
+def test_a_configuration_from_a_pipe():
+    result = duet("run", "--config", "/dev/stdin", "--print-config",
+                  input='{"duet": 1, "kernel": "k", "cpus": 3}')
+    assert result.returncode == 0 and json.loads(result.stdout)["cpus"] == 3
+
+
+def test_options_win_over_the_file(tmp_path):
+    file = tmp_path / "vm.json"
+    file.write_text(duet("run", "--kernel", "k", "--console", "virtio", "--pv", "clock,steal",
+                         "--disk", "path=a", "--print-config").stdout)
+    words = ["run", "--config", str(file), "--print-config"]
+    config = json.loads(duet(*words, "--console", "serial", "--entropy", "off", "--pv", "-steal",
+                             "--disk", "path=b").stdout)
+    assert config["pv"] == "clock"
+    assert [d["id"] for d in config["devices"]] == ["disk0", "disk1"]
+    again = duet(*words, "--disk", "path=b,id=disk0")
+    assert again.returncode == 2 and "the id is another device's" in again.stderr
+
+
+@pytest.mark.parametrize("words", [
+    ["run", "--kernel", "k", "--print-config"], ["run", "--help"], ["doctor", "--json"], ["doctor"],
+    ["doctor", "--help"], ["--help"], ["version"],
+])
+def test_what_could_not_be_printed_is_a_failure(words):
+    with open("/dev/full", "wb") as full:
+        result = subprocess.run([DUET, *words], stdout=full, stderr=subprocess.PIPE, text=True,
+                                check=False, timeout=60)
+    assert result.returncode == 1
+    assert "standard output cannot be written" in result.stderr
+
+
+def test_words_for_options():
+    assert duet("help").stdout == duet("--help").stdout != ""
+    assert duet("version").stdout == duet("--version").stdout != ""
+
+
+@pytest.mark.parametrize("path, says", [
+    ("", "is a directory; name a file in it"),
+    ("absent/stats", "absent/stats: cannot be created"),
+    ("fifo", "is no regular file"),
+])
+def test_statistics_that_cannot_be_written(tmp_path, path, says):
+    os.mkfifo(tmp_path / "fifo")
+    result = duet("run", "--kernel", "k", "--stats", f"{tmp_path}/{path}")
+    assert result.returncode == 1
+    assert f"--stats {tmp_path}/{path}" in result.stderr and says in result.stderr
+    assert ".tmp" not in result.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["fifo"]
+
+
+def test_the_doctor_tells_what_is_built():
+    found = json.loads(duet("doctor", "--json").stdout)["mechanisms"]
+    built = [name for name, mechanism in found.items() if mechanism["built"]]
+    assert built == ["M1", "M2", "M3", "M4", "M5", "M6", "M12", "M13", "M15"]
+    lines = duet("doctor").stdout.splitlines()
+    assert sum("not built yet" in line for line in lines) == 16 - len(built)
+    assert not any("not built yet" in line and "nested lab" in line for line in lines)
+
+
+def test_tests_run_names_what_it_does_not_know():
+    result = subprocess.run([REPOSITORY / "tests" / "run", "bogus"], capture_output=True, text=True,
+                            check=False, timeout=60)
+    assert result.returncode == 2 and "bogus" in result.stderr
