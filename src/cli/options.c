@@ -111,7 +111,7 @@ static int read_config(
 			return 0;
 		}
 		options->print_config |= is(&option, "print-config");
-		if (!is(&option, "config") || !*option.value)
+		if (!is(&option, "config") || !option.value || !*option.value)
 			continue;
 		ret = machine_config_read_file(&options->config, option.value, err);
 		if (ret < 0)
