@@ -102,7 +102,7 @@ static int read_config(
 	struct run_options *options, unsigned count, const char *const *args, struct error *err)
 {
 	struct words words = {args, count, 0};
-	struct option option;
+	struct option option = {0};
 	int ret;
 
 	while ((ret = next(&words, options, &option, err)) > 0) {
@@ -144,8 +144,8 @@ static int set(
 	char what[512];
 	void *target;
 
-	if (is_flag(option))
-		return 0;
+	if (!option->value)
+		return 0; /* a flag */
 	field = field_of(options, option, &target);
 	if (!*option->value && !(field && field->may_be_empty))
 		return error_set(err, EINVAL, "--%.*s: the value is empty; see duet run --help",
@@ -165,7 +165,7 @@ int run_options_parse(
 	struct run_options *options, unsigned count, const char *const *args, struct error *err)
 {
 	struct words words = {args, count, 0};
-	struct option option;
+	struct option option = {0};
 	uint64_t seen = 0;
 	int ret;
 

@@ -29,6 +29,7 @@ enum field_kind {
 struct field {
 	const char *name; /* "cpus": --cpus 2, or cpus=2 in an option with parts, or "cpus": 2 */
 	enum field_kind kind;
+	bool may_be_empty;
 	size_t offset;
 	uint64_t least, most;     /* of numbers and sizes; @most of a text: characters */
 	const char *const *words; /* null at the end */
@@ -37,7 +38,6 @@ struct field {
 	const char *section;      /* heading in the help: where it differs from the one before */
 	const char *value;        /* what stands for it in the help, "FILE"; null: by its kind */
 	const char *help;         /* lines end with \n, the last one does not */
-	bool may_be_empty;
 };
 
 struct field_set {
