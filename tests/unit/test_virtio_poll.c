@@ -136,6 +136,7 @@ static void sleeps_and_is_woken(void **state)
 	(void)state;
 	for (unsigned kind = 0; kind < ARRAY_SIZE(kinds); kind++) {
 		const struct virtqueue_stats *stats;
+		unsigned woken = 0;
 		struct rig rig;
 
 		rig_init(&rig, kinds[kind]);
@@ -146,12 +147,16 @@ static void sleeps_and_is_woken(void **state)
 			offer_and_kick(&rig, 0);
 			await_answer(&rig, 0);
 			await_sleep(&rig, misses);
-			/* Now nobody looks: it must have asked. */
+			/* Now nobody looks, so it must have asked; or the sleep was an earlier one,
+			 * and it looks. */
 			offer(&rig, 0);
-			assert_true(ring_driver_kick(&rig.rings[0]));
-			driver_kick(&rig.driver, 0);
+			if (ring_driver_kick(&rig.rings[0])) {
+				driver_kick(&rig.driver, 0);
+				woken++;
+			}
 			await_answer(&rig, 0);
 		}
+		assert_true(woken > 0);
 		rig_free(&rig);
 	}
 }
