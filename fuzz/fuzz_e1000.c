@@ -8,8 +8,8 @@
 #include "backend/net_private.h"
 #include "base/bytes.h"
 #include "base/log.h"
-#include "emulated/e1000.h"
-#include "emulated/e1000_registers.h"
+#include "emulated/e1000/e1000.h"
+#include "emulated/e1000/registers.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

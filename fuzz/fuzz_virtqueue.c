@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Rings in memory that the input wrote, and rewrites while the device works on them. */
 #include "input.h"
-#include "virtio/virtqueue.h"
+#include "virtio/queue/virtqueue.h"
 
 #include <stdlib.h>
 

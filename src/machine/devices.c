@@ -2,8 +2,8 @@
 /* Every device a machine can have: those of its board, and those of its configuration. */
 #include "virtio/devices.h"
 #include "base/checked.h"
-#include "emulated/e1000.h"
-#include "emulated/ide.h"
+#include "emulated/e1000/e1000.h"
+#include "emulated/ide/ide.h"
 #include "machine/internal.h"
 #include "virtio/virtio.h"
 

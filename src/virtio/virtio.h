@@ -16,7 +16,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "bus/device.h"
-#include "virtio/virtqueue.h"
+#include "virtio/queue/virtqueue.h"
 
 #define VIRTIO_F_INDIRECT_DESC     28
 #define VIRTIO_F_EVENT_IDX         29
@@ -70,7 +70,7 @@ struct virtio_ops {
 	void (*free)(struct virtio_device *device);
 };
 
-/* First member of each model's own struct. Transport-private parts are in virtio_pci.c. */
+/* First member of each model's own struct. Transport-private parts are in transport/. */
 struct virtio_device {
 	const struct virtio_ops *ops;
 	const char *name; /* device.name of the transport, for messages */

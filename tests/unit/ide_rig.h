@@ -3,7 +3,7 @@
 #ifndef DUET_TESTS_IDE_RIG_H
 #define DUET_TESTS_IDE_RIG_H
 
-#include "emulated/ide.h"
+#include "emulated/ide/ide.h"
 #include "fake_host.h"
 
 #define IDE_RIG_SLOT 1

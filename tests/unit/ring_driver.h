@@ -6,7 +6,7 @@
 #ifndef DUET_TESTS_RING_DRIVER_H
 #define DUET_TESTS_RING_DRIVER_H
 
-#include "virtio/virtqueue.h"
+#include "virtio/queue/virtqueue.h"
 
 #define RING_DRIVER_INDIRECT_MAX 32 /* entries of an indirect table */
 

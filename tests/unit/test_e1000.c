@@ -8,7 +8,7 @@
 #include "base/bytes.h"
 #include "base/checked.h"
 #include "base/clock.h"
-#include "emulated/e1000_private.h"
+#include "emulated/e1000/private.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

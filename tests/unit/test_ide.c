@@ -6,7 +6,7 @@
 #include "base/bytes.h"
 #include "base/checked.h"
 #include "board_fixture.h"
-#include "emulated/ide_private.h"
+#include "emulated/ide/private.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

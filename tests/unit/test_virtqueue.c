@@ -4,7 +4,7 @@
 
 #include "base/bytes.h"
 #include "base/checked.h"
-#include "virtio/virtqueue.h"
+#include "virtio/queue/virtqueue.h"
 
 #include <errno.h>
 #include <setjmp.h>
