@@ -56,6 +56,9 @@ struct ioapic {
 	uint8_t select;
 	uint32_t lines; /* level of each pin */
 	uint64_t entries[PINS];
+	/* The entry by which a level-triggered interrupt went out whose end has not come: a driver
+	 * may have written another vector or destination since. Valid with Remote IRR. */
+	uint64_t served[PINS];
 	uint64_t delivered, eois;
 };
 
@@ -85,8 +88,10 @@ static void deliver(struct ioapic *ioapic, unsigned pin)
 	const uint64_t entry = ioapic->entries[pin];
 
 	ioapic->delivered++;
-	if (entry & ENTRY_LEVEL)
+	if (entry & ENTRY_LEVEL) {
 		ioapic->entries[pin] |= ENTRY_REMOTE_IRR;
+		ioapic->served[pin] = entry;
+	}
 	ioapic->host.send_msi(ioapic->host.opaque, msi_address(entry), msi_data(entry));
 }
 
@@ -117,21 +122,46 @@ void ioapic_set_line(struct device *device, unsigned pin, bool level)
 	pthread_mutex_unlock(&ioapic->lock);
 }
 
-static void end_of_interrupt(struct ioapic *ioapic, unsigned vector)
+/* KVM tells the ends of those vectors that a pin is routed to: of the one in service until then,
+ * of the one written meanwhile from then on. */
+static void route(struct ioapic *ioapic, unsigned pin)
+{
+	const bool serving = ioapic->entries[pin] & ENTRY_REMOTE_IRR;
+	const uint64_t entry = serving ? ioapic->served[pin] : ioapic->entries[pin];
+
+	ioapic->host.set_route(ioapic->host.opaque, pin, msi_address(entry), msi_data(entry),
+		!serving && (entry & ENTRY_MASKED));
+}
+
+enum end {
+	END_AT_LAPIC,    /* which ends the vector that it was sent */
+	END_BY_REGISTER, /* whose writer may only know the vector that the entry shows */
+};
+
+static bool ends(const struct ioapic *ioapic, unsigned pin, unsigned vector, enum end end)
+{
+	const uint64_t entry = ioapic->entries[pin];
+
+	return (entry & ENTRY_REMOTE_IRR) &&
+	       ((ioapic->served[pin] & ENTRY_VECTOR) == vector ||
+		       (end == END_BY_REGISTER && (entry & ENTRY_VECTOR) == vector));
+}
+
+static void end_of_interrupt(struct ioapic *ioapic, unsigned vector, enum end end)
 {
 	ioapic->eois++;
 	for (unsigned pin = 0; pin < PINS; pin++) {
-		const uint64_t entry = ioapic->entries[pin];
-
-		if ((entry & ENTRY_VECTOR) != vector || !(entry & ENTRY_REMOTE_IRR))
+		if (!ends(ioapic, pin, vector, end))
 			continue;
 		ioapic->entries[pin] &= ~ENTRY_REMOTE_IRR;
+		if ((ioapic->entries[pin] ^ ioapic->served[pin]) & ENTRY_WRITABLE)
+			route(ioapic, pin);
 		service_level(ioapic, pin);
 	}
 }
 
 /* A device whose line would still be up, because it asks its hardware anew only now. */
-static void tell_ends(struct ioapic *ioapic, unsigned vector)
+static void tell_ends(struct ioapic *ioapic, unsigned vector, enum end end)
 {
 	uint32_t pins = 0;
 
@@ -139,8 +169,7 @@ static void tell_ends(struct ioapic *ioapic, unsigned vector)
 		return;
 	pthread_mutex_lock(&ioapic->lock);
 	for (unsigned pin = 0; pin < PINS; pin++)
-		if ((ioapic->entries[pin] & ENTRY_VECTOR) == vector &&
-			(ioapic->entries[pin] & ENTRY_REMOTE_IRR))
+		if (ends(ioapic, pin, vector, end))
 			pins |= 1U << pin;
 	pthread_mutex_unlock(&ioapic->lock);
 	for (unsigned pin = 0; pins >> pin; pin++)
@@ -152,9 +181,9 @@ void ioapic_eoi(struct device *device, unsigned vector)
 {
 	struct ioapic *ioapic = ioapic_of(device);
 
-	tell_ends(ioapic, vector);
+	tell_ends(ioapic, vector, END_AT_LAPIC);
 	pthread_mutex_lock(&ioapic->lock);
-	end_of_interrupt(ioapic, vector);
+	end_of_interrupt(ioapic, vector, END_AT_LAPIC);
 	pthread_mutex_unlock(&ioapic->lock);
 }
 
@@ -187,8 +216,7 @@ static void write_entry(struct ioapic *ioapic, unsigned pin, bool high, uint32_t
 	if (!(entry & ENTRY_LEVEL))
 		entry &= ~ENTRY_REMOTE_IRR;
 	ioapic->entries[pin] = entry;
-	ioapic->host.set_route(ioapic->host.opaque, pin, msi_address(entry), msi_data(entry),
-		entry & ENTRY_MASKED);
+	route(ioapic, pin);
 	service_level(ioapic, pin);
 }
 
@@ -222,14 +250,14 @@ static void write_window(void *opaque, uint64_t offset, unsigned size, uint64_t 
 	struct ioapic *ioapic = opaque;
 
 	if (offset == OFFSET_EOI)
-		tell_ends(ioapic, value & ENTRY_VECTOR);
+		tell_ends(ioapic, value & ENTRY_VECTOR, END_BY_REGISTER);
 	pthread_mutex_lock(&ioapic->lock);
 	if (offset == OFFSET_SELECT)
 		ioapic->select = (uint8_t)value;
 	else if (offset == OFFSET_DATA)
 		write_register(ioapic, (uint32_t)value);
 	else if (offset == OFFSET_EOI)
-		end_of_interrupt(ioapic, value & ENTRY_VECTOR);
+		end_of_interrupt(ioapic, value & ENTRY_VECTOR, END_BY_REGISTER);
 	pthread_mutex_unlock(&ioapic->lock);
 }
 
@@ -265,6 +293,8 @@ static void save(struct device *device, struct state_writer *writer)
 	state_put_u32(writer, ioapic->lines);
 	for (unsigned pin = 0; pin < PINS; pin++)
 		state_put_u64(writer, ioapic->entries[pin]);
+	for (unsigned pin = 0; pin < PINS; pin++)
+		state_put_u64(writer, ioapic->served[pin]);
 }
 
 static int restore(struct device *device, struct state_reader *reader, struct error *err)
@@ -274,12 +304,14 @@ static int restore(struct device *device, struct state_reader *reader, struct er
 	ioapic->id = state_get_u32(reader) & ID_MASK;
 	ioapic->select = state_get_u8(reader);
 	ioapic->lines = state_get_u32(reader) & ((1U << PINS) - 1);
+	for (unsigned pin = 0; pin < PINS; pin++)
+		ioapic->entries[pin] = state_get_u64(reader) & (ENTRY_WRITABLE | ENTRY_REMOTE_IRR);
+	/* Version 1 took what an entry shows for what is in service. */
 	for (unsigned pin = 0; pin < PINS; pin++) {
-		const uint64_t entry = state_get_u64(reader) & (ENTRY_WRITABLE | ENTRY_REMOTE_IRR);
-
-		ioapic->entries[pin] = entry;
-		ioapic->host.set_route(ioapic->host.opaque, pin, msi_address(entry),
-			msi_data(entry), (entry & ENTRY_MASKED) && !(entry & ENTRY_REMOTE_IRR));
+		ioapic->served[pin] =
+			reader->version < 2 ? ioapic->entries[pin] : state_get_u64(reader);
+		ioapic->served[pin] &= ENTRY_WRITABLE;
+		route(ioapic, pin);
 	}
 	return reader->failed ? error_set(err, EINVAL, "saved IOAPIC is broken") : 0;
 }
@@ -306,7 +338,7 @@ static const struct device_ops ioapic_ops = {
 	.type = "ioapic",
 	.realize = realize,
 	.reset = reset,
-	.state_version = 1,
+	.state_version = 2,
 	.save = save,
 	.restore = restore,
 	.stats = stats,

@@ -174,6 +174,54 @@ static void test_eoi_register_and_edge_switch(void **state)
 	assert_int_equal(chip->sent, 2);
 }
 
+/* A driver writes another vector while the old one is in service: its end is still told to KVM and
+ * counts, the next interrupt has the new one. */
+static void test_vector_rewritten_while_in_service(void **state)
+{
+	struct chip *chip = *state;
+
+	put(chip, 0x22, LEVEL | 0x41);
+	ioapic_set_line(chip->device, 9, true);
+	put(chip, 0x22, MASKED | LEVEL | 0x41);
+	put(chip, 0x23, 2U << 24);
+	put(chip, 0x22, LEVEL | 0x51);
+	assert_int_equal(get(chip, 0x22), LEVEL | REMOTE_IRR | 0x51);
+	assert_int_equal(chip->route_data[9], 0xc041);
+	assert_int_equal(chip->route_address[9], 0xfee00000);
+	assert_false(chip->route_masked[9]);
+	ioapic_eoi(chip->device, 0x51); /* another pin's */
+	assert_int_equal(chip->sent, 1);
+	ioapic_eoi(chip->device, 0x41);
+	assert_int_equal(chip->ended, 1U << 9);
+	assert_int_equal(chip->sent, 2);
+	assert_int_equal(chip->data, 0xc051);
+	assert_int_equal(chip->address, 0xfee02000);
+	assert_int_equal(chip->route_data[9], 0xc051);
+	/* The register takes the vector that a driver reads in the entry, too. */
+	put(chip, 0x22, LEVEL | 0x61);
+	ioapic_set_line(chip->device, 9, false);
+	bus_write(chip->fixture.place.mmio, LAYOUT_IOAPIC + 0x40, 4, 0x61);
+	assert_int_equal(get(chip, 0x22), LEVEL | 0x61);
+	assert_int_equal(chip->route_data[9], 0xc061);
+}
+
+static void test_move_of_a_rewritten_vector(void **state)
+{
+	struct chip *from = *state;
+	struct chip *to;
+
+	set_up((void **)&to);
+	put(from, 0x22, LEVEL | 0x41);
+	ioapic_set_line(from->device, 9, true);
+	put(from, 0x22, LEVEL | 0x51);
+	assert_int_equal(fixture_move(from->device, to->device), 0);
+	assert_int_equal(to->route_data[9], 0xc041);
+	ioapic_eoi(to->device, 0x41);
+	assert_int_equal(to->data, 0xc051);
+	assert_int_equal(to->sent, 1);
+	tear_down((void **)&to);
+}
+
 static void test_move(void **state)
 {
 	struct chip *from = *state;
@@ -220,6 +268,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			test_eoi_register_and_edge_switch, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_end_is_told, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			test_vector_rewritten_while_in_service, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_move_of_a_rewritten_vector, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_move, set_up, tear_down),
 	};
 
