@@ -18,7 +18,8 @@
 struct bzimage {
 	uint8_t setup[SETUP_HEADER_END - SETUP_HEADER]; /* the header, zero-padded */
 	uint64_t code, code_size;                       /* protected-mode part, in the file */
-	uint64_t payload, payload_size;                 /* within that part, in the file */
+	/* Within that part, in the file; no bytes: a program that is not packed (memtest86+). */
+	uint64_t payload, payload_size;
 	uint64_t pref_address;
 	uint64_t init_size; /* bytes needed from the load address until the kernel runs by itself */
 	uint64_t initrd_max;  /* highest address of the initrd's last byte */

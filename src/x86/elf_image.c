@@ -140,6 +140,24 @@ static void extend_by_sections(
 	}
 }
 
+/* Kernels other than Linux give a virtual address, for loaders that set up paging for them: such a
+ * one is entered by its note, or not at all. */
+static int choose_entry(struct elf_image *image, uint64_t entry, struct error *err)
+{
+	if (image->pvh_entry < image->low || image->pvh_entry >= image->high)
+		image->pvh_entry = 0;
+	image->entry = entry;
+	if (entry >= image->low && entry < image->high)
+		return 0;
+	image->entry = ELF_NO_ENTRY;
+	if (image->pvh_entry)
+		return 0;
+	return error_set(err, ENOEXEC,
+		"its entry 0x%llx lies outside its segments, and it has no PVH note; duet boots "
+		"vmlinux files with a physical entry or a PVH note (CONFIG_PVH)",
+		(unsigned long long)entry);
+}
+
 int elf_image_parse(struct elf_image *image, const uint8_t *file, size_t size, struct error *err)
 {
 	Elf64_Ehdr header;
@@ -156,11 +174,7 @@ int elf_image_parse(struct elf_image *image, const uint8_t *file, size_t size, s
 		return ret;
 	if (image->count == 0)
 		return corrupt(err, "nothing in it is to be loaded");
-	image->entry = header.e_entry;
-	if (image->entry < image->low || image->entry >= image->high)
-		return corrupt(err, "its entry lies outside its segments");
-	if (image->pvh_entry < image->low || image->pvh_entry >= image->high)
-		image->pvh_entry = 0;
+	ret = choose_entry(image, header.e_entry, err);
 	extend_by_sections(image, file, size, &header);
-	return 0;
+	return ret;
 }

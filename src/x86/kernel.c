@@ -159,20 +159,39 @@ static bool may_randomise(const struct loader *loader, const struct kernel_image
 	return false;
 }
 
+static int too_low(const struct loader *loader, uint64_t address, struct error *err)
+{
+	return error_set(err, EINVAL,
+		"--kernel %s: linked for address 0x%llx, below 1 MiB, where duet's tables are; "
+		"link it for 16 MiB",
+		loader->source->kernel, (unsigned long long)address);
+}
+
+static int check_image(
+	const struct loader *loader, const struct kernel_plan *plan, struct error *err)
+{
+	if (plan->base < LAYOUT_ACPI_END)
+		return too_low(loader, plan->base, err);
+	/* The header's 64-bit entry is startup_64 of what is packed. */
+	if (loader->source->file.is_bzimage && plan->entry == KERNEL_NO_ENTRY)
+		return error_set(err, ENOEXEC,
+			"--kernel %s: what it unpacks to has a virtual entry; give "
+			"--kernel-unpack guest",
+			loader->source->kernel);
+	return 0;
+}
+
 static int load_image(struct loader *loader, const struct kernel_image *image, struct error *err)
 {
 	const struct kernel_plan *plan = &image->plan;
 	struct kernel_entry *entry = loader->entry;
 	uint64_t needed = plan->size, address = plan->base, delta = 0, end;
-	int ret;
+	int ret = check_image(loader, plan, err);
 
+	if (ret < 0)
+		return ret;
 	if (loader->source->file.is_bzimage && loader->source->file.bzimage.init_size > needed)
 		needed = loader->source->file.bzimage.init_size;
-	if (plan->base < LAYOUT_ACPI_END)
-		return error_set(err, EINVAL,
-			"--kernel %s: linked for address 0x%llx, below 1 MiB, where duet's tables "
-			"are; link it for 16 MiB",
-			loader->source->kernel, (unsigned long long)plan->base);
 	ret = place_initrd(loader, plan->base + needed, &end, err);
 	if (ret < 0)
 		return ret;
@@ -208,16 +227,28 @@ static int load_unpacked(struct loader *loader, struct error *err)
 	return ret;
 }
 
+/* Where its protected-mode part goes. A relocatable one moves itself from anywhere. */
+static int packed_address(const struct loader *loader, uint64_t *address, struct error *err)
+{
+	const struct bzimage *bzimage = &loader->source->file.bzimage;
+
+	*address = bzimage->pref_address;
+	if (*address >= LAYOUT_ACPI_END)
+		return 0;
+	*address = LAYOUT_KERNEL;
+	return bzimage->relocatable ? 0 : too_low(loader, bzimage->pref_address, err);
+}
+
 /* The kernel unpacks, moves and randomises itself. */
 static int load_packed(struct loader *loader, struct error *err)
 {
 	const struct bzimage *bzimage = &loader->source->file.bzimage;
-	uint64_t address =
-		bzimage->pref_address < LAYOUT_ACPI_END ? LAYOUT_KERNEL : bzimage->pref_address;
-	uint64_t needed = bzimage->init_size, end;
+	uint64_t needed = bzimage->init_size, end, address;
 	uint8_t *host;
-	int ret;
+	int ret = packed_address(loader, &address, err);
 
+	if (ret < 0)
+		return ret;
 	if (needed < bzimage->code_size)
 		needed = bzimage->code_size;
 	if (address > loader->low_end)
@@ -294,7 +325,9 @@ int kernel_load(struct memory *memory, const struct kernel_source *source,
 	memset(entry, 0, sizeof(*entry));
 	entry->format = source->file.is_bzimage ? "bzImage" : "vmlinux";
 	entry->compression = kernel_file_compression(&source->file);
-	if (source->file.is_bzimage && options->unpack == KERNEL_UNPACK_GUEST)
+	/* Other programs use the boot protocol as well, and have nothing packed in them. */
+	if (source->file.is_bzimage &&
+		(options->unpack == KERNEL_UNPACK_GUEST || !source->file.bzimage.payload_size))
 		ret = load_packed(&loader, err);
 	else
 		ret = load_unpacked(&loader, err);

@@ -102,8 +102,9 @@ const char *kernel_file_compression(const struct kernel_file *file)
 	uint8_t magic[16];
 	const char *format = NULL;
 
-	if (file->is_bzimage && pread(file->fd, magic, sizeof(magic),
-					(off_t)file->bzimage.payload) == (ssize_t)sizeof(magic))
+	if (file->is_bzimage && file->bzimage.payload_size &&
+		pread(file->fd, magic, sizeof(magic), (off_t)file->bzimage.payload) ==
+			(ssize_t)sizeof(magic))
 		format = unpack_format(magic, sizeof(magic));
 	return format ? format : "none";
 }

@@ -79,7 +79,7 @@ int kernel_image_build(
 			(unsigned long long)(elf.high - elf.low) >> 20);
 	image->plan = (struct kernel_plan){.base = elf.low,
 		.size = elf.high - elf.low,
-		.entry = elf.entry - elf.low,
+		.entry = elf.entry == ELF_NO_ENTRY ? KERNEL_NO_ENTRY : elf.entry - elf.low,
 		.pvh_entry = elf.pvh_entry};
 	for (unsigned i = 0; i < elf.count && ret == 0; i++)
 		ret = add_segment(&image->plan, file, &elf.segments[i]);
@@ -98,12 +98,19 @@ void kernel_image_release(struct kernel_image *image)
 	*image = (struct kernel_image){.fd = -1};
 }
 
+static bool entry_valid(const struct kernel_plan *plan)
+{
+	if (plan->entry == KERNEL_NO_ENTRY)
+		return plan->pvh_entry != 0;
+	return plan->entry < plan->size;
+}
+
 bool kernel_plan_valid(const struct kernel_plan *plan, uint64_t file_size)
 {
 	uint64_t relocs = 0;
 
-	if (plan->size > KERNEL_IMAGE_MAX || plan->base > ELF_MAX_ADDRESS ||
-		plan->entry >= plan->size || plan->extent_count > KERNEL_IMAGE_EXTENTS)
+	if (plan->size > KERNEL_IMAGE_MAX || plan->base > ELF_MAX_ADDRESS || !entry_valid(plan) ||
+		plan->extent_count > KERNEL_IMAGE_EXTENTS)
 		return false;
 	for (unsigned kind = 0; kind < RELOC_KINDS; kind++)
 		relocs += plan->reloc_count[kind];

@@ -17,6 +17,7 @@
 
 #define KERNEL_IMAGE_MAX     (1ULL << 30) /* KERNEL_IMAGE_SIZE: what the virtual mapping holds */
 #define KERNEL_IMAGE_EXTENTS 160
+#define KERNEL_NO_ENTRY      UINT64_MAX /* to be entered by its PVH note alone */
 
 /* In the order of the table that the kernel's build appends (tools/relocs.c there). */
 enum kernel_reloc {
@@ -36,7 +37,7 @@ struct kernel_extent {
 struct kernel_plan {
 	uint64_t base;      /* physical address it is linked for */
 	uint64_t size;      /* memory it takes, zeroes included */
-	uint64_t entry;     /* offset of startup_64 from @base */
+	uint64_t entry;     /* offset of startup_64 from @base, or KERNEL_NO_ENTRY */
 	uint64_t pvh_entry; /* physical, 0 without */
 	uint64_t relocs;    /* offset in the bytes: arrays of uint32_t, offsets from @base */
 	uint32_t reloc_count[RELOC_KINDS];

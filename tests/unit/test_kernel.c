@@ -280,6 +280,95 @@ static void test_pvh(void **state)
 	assert_int_equal(load_le32(map + 3 * 24 + 16), 1);
 }
 
+static void set_entry(struct sample *elf, uint64_t entry)
+{
+	store_le64(elf->data + 24, entry);
+}
+
+/* As kernels of other systems are built: e_entry is a virtual address, the note a physical one. */
+static void test_pvh_with_virtual_entry(void **state)
+{
+	struct fixture *f = *state;
+	struct sample elf = sample_elf(true, SAMPLE_NO_TABLE);
+
+	f->options.cache = f->cache;
+	set_entry(&elf, 0xffffffff81000040);
+	give(f, elf);
+	for (unsigned cached = 0; cached < 2; cached++) {
+		fresh_memory(f);
+		assert_int_equal(load(f), 0);
+		assert_int_equal(f->entry.mode, KERNEL_ENTRY_PVH32);
+		assert_int_equal(f->entry.ip, SAMPLE_BASE + SAMPLE_PVH);
+		assert_int_equal(f->entry.from_cache, cached);
+		expect_image(f, SAMPLE_BASE, 0, false);
+	}
+	elf = sample_elf(false, SAMPLE_NO_TABLE);
+	set_entry(&elf, 0xffffffff81000040);
+	give(f, elf);
+	assert_int_equal(load(f), -ENOEXEC);
+	expect_words(f, "no PVH note");
+}
+
+/* Nothing but the boot protocol's entry leads into a bzImage. */
+static void test_packed_with_virtual_entry(void **state)
+{
+	struct fixture *f = *state;
+	struct sample elf = sample_elf(true, SAMPLE_THREE_LISTS), packed;
+
+	set_entry(&elf, 0xffffffff81000040);
+	packed = sample_pack(&elf, "gzip");
+	give(f, sample_bzimage(&packed));
+	assert_int_equal(load(f), -ENOEXEC);
+	expect_words(f, "--kernel-unpack guest");
+	free(elf.data);
+	free(packed.data);
+}
+
+/* memtest86+ 6 has the header of a kernel that is not packed, for 1 MiB, by pages, not to be
+ * moved. */
+static struct sample memtest(void)
+{
+	struct sample nothing = {.data = (uint8_t *)"", .size = 0};
+	struct sample image = sample_bzimage(&nothing);
+
+	store_le16(image.data + 0x206, 0x20c);
+	store_le32(image.data + 0x230, 0x1000);
+	image.data[0x234] = 0;
+	store_le32(image.data + 0x248, 0);
+	store_le64(image.data + 0x258, 0x100000);
+	return image;
+}
+
+static void test_memtest(void **state)
+{
+	struct fixture *f = *state;
+	struct sample image = memtest();
+
+	write_file(f->kernel, image.data, image.size);
+	for (int unpack = KERNEL_UNPACK_HOST; unpack <= KERNEL_UNPACK_GUEST; unpack++) {
+		fresh_memory(f);
+		f->options.unpack = (enum kernel_unpack)unpack;
+		f->options.randomise = true;
+		assert_int_equal(load(f), 0);
+		assert_int_equal(f->entry.ip, 0x100200);
+		assert_int_equal(f->entry.mode, KERNEL_ENTRY_LONG);
+		assert_string_equal(f->entry.compression, "none");
+		assert_memory_equal(guest(f, 0x100000, image.size - 1024), image.data + 1024,
+			image.size - 1024);
+		assert_int_equal(load_le32(guest(f, LAYOUT_ZERO_PAGE + 0x214, 4)), 0x100000);
+	}
+	/* Where duet's own tables are. */
+	store_le64(image.data + 0x258, 0x10000);
+	give(f, image);
+	assert_int_equal(load(f), -EINVAL);
+	expect_words(f, "below 1 MiB");
+	image = memtest();
+	store_le64(image.data + 0x258, 0x100800);
+	give(f, image);
+	assert_int_equal(load(f), -EINVAL);
+	expect_words(f, "impossible address");
+}
+
 static void test_vmlinux_without_note(void **state)
 {
 	struct fixture *f = *state;
@@ -673,6 +762,9 @@ int main(void)
 		TEST(test_no_table),
 		TEST(test_wild_table),
 		TEST(test_pvh),
+		TEST(test_pvh_with_virtual_entry),
+		TEST(test_packed_with_virtual_entry),
+		TEST(test_memtest),
 		TEST(test_vmlinux_without_note),
 		TEST(test_guest_unpacks),
 		TEST(test_bad_files),
