@@ -14,10 +14,8 @@
  * what it could not know. A word is left out when the user gives the same parameter.
  */
 static const char *const machine_words[] = {
-	/* A panic restarts at once, and marks itself in the BIOS's warm-start word at 0x472, where
-	 * duet tells it from a reboot (src/machine/power.c). */
+	/* A panic restarts at once. */
 	"panic=-1",
-	"reboot=panic_warm",
 	/* The keyboard controller here only resets the machine. */
 	"i8042.noaux",
 	"i8042.nokbd",
@@ -32,6 +30,13 @@ static const char *const machine_words[] = {
 	 * same. */
 	"cryptomgr.notests=1",
 };
+
+/*
+ * A panic marks itself in the BIOS's warm-start word at 0x472, where duet tells it from a reboot
+ * (src/machine/power.c). Always there: Linux takes every reboot= word, so that the user's, behind
+ * it, says how to restart and this one what to leave behind.
+ */
+static const char panic_word[] = "reboot=panic_warm";
 
 bool machine_cmdline_has(const char *cmdline, const char *word)
 {
@@ -83,6 +88,8 @@ int machine_cmdline(const struct machine_config *config, unsigned tsc_khz, char 
 		if (ret == 0 && config->console == CONSOLE_VIRTIO)
 			ret = append(buffer, size, "console=hvc0", err);
 	}
+	if (ret == 0)
+		ret = append(buffer, size, panic_word, err);
 	for (unsigned i = 0; ret == 0 && i < ARRAY_SIZE(machine_words); i++) {
 		if (!machine_cmdline_has(user, machine_words[i]))
 			ret = append(buffer, size, machine_words[i], err);

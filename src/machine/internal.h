@@ -74,6 +74,10 @@ void machine_free_vcpus(struct machine *machine);
 
 /* power.c: what the guest asks of its machine; any thread. */
 extern const struct power_events machine_power_events;
+/* A vCPU has shut down. */
+void machine_triple_fault(struct machine *machine, unsigned vcpu);
+/* Into the guest's memory, before each start: by what its restarts are told apart. At rest. */
+int machine_prepare_restart(struct machine *machine, struct error *err);
 void machine_end(struct machine *machine, enum machine_end end, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 

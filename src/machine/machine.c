@@ -134,6 +134,8 @@ int machine_load_kernel(struct machine *machine, struct error *err)
 	kernel.randomise = !machine_cmdline_has(cmdline, "nokaslr");
 	ret = acpi_build(&machine->memory, &acpi, &kernel.rsdp, err);
 	if (ret == 0)
+		ret = machine_prepare_restart(machine, err);
+	if (ret == 0)
 		ret = kernel_load(&machine->memory, machine->kernel, &kernel, &machine->entry, err);
 	return ret;
 }

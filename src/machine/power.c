@@ -2,14 +2,36 @@
 /* What ends or resets a machine: the guest's wishes, and the owner's. */
 #include "base/bytes.h"
 #include "machine/internal.h"
+#include "x86/layout.h"
+
+#include <errno.h>
 
 /*
  * Linux writes this word before each restart: 0x1234 (warm) when it was told so, else 0. With
  * reboot=panic_warm on the command line only a panic is warm, so the word tells the two apart
- * without a device or a driver in the guest.
+ * without a device or a driver in the guest. At the start it is neither: so a triple fault by which
+ * a guest restarts (reboot=t) is told from one that happened to it.
  */
 #define WARM_START_WORD  0x472
 #define WARM_START_MAGIC 0x1234
+#define WARM_START_UNSET 0xd0e7
+
+/* Where a PC's BIOS is entered, and guests jump to that restart by it (reboot=b): mov al, 0xfe;
+ * out 0x64, al; then hlt for ever. */
+static const uint8_t reset_vector[] = {0xb0, 0xfe, 0xe6, 0x64, 0xf4, 0xeb, 0xfd};
+
+int machine_prepare_restart(struct machine *machine, struct error *err)
+{
+	uint8_t word[2];
+	int ret;
+
+	store_le16(word, WARM_START_UNSET);
+	ret = memory_write(&machine->memory, GPA(WARM_START_WORD), word, sizeof(word));
+	if (ret == 0)
+		ret = memory_write(&machine->memory, GPA(LAYOUT_RESET_VECTOR), reset_vector,
+			sizeof(reset_vector));
+	return ret < 0 ? error_set(err, ENOMEM, "--memory: no RAM below 1 MiB; give more") : 0;
+}
 
 void machine_end(struct machine *machine, enum machine_end end, const char *format, ...)
 {
@@ -54,17 +76,37 @@ static void power_off(void *opaque)
 	machine_end(opaque, MACHINE_POWERED_OFF, "the guest powered off");
 }
 
+static unsigned warm_start_word(struct machine *machine)
+{
+	uint8_t word[2] = {0};
+
+	memory_read(&machine->memory, GPA(WARM_START_WORD), word, sizeof(word));
+	return load_le16(word);
+}
+
 static void guest_reset(void *opaque)
 {
 	struct machine *machine = opaque;
-	uint8_t word[2] = {0};
 
-	if (memory_read(&machine->memory, GPA(WARM_START_WORD), word, sizeof(word)) == 0 &&
-		load_le16(word) == WARM_START_MAGIC)
+	if (warm_start_word(machine) == WARM_START_MAGIC)
 		machine_end(machine, MACHINE_PANICKED,
 			"the guest kernel panicked; its last lines on the console say why");
 	else
 		machine_ask_reset(machine);
+}
+
+void machine_triple_fault(struct machine *machine, unsigned vcpu)
+{
+	const unsigned word = warm_start_word(machine);
+
+	/* The guest has said before that it restarts: as on a PC, a triple fault is a way to. */
+	if (word == WARM_START_MAGIC || word == 0)
+		guest_reset(machine);
+	else
+		machine_end(machine, MACHINE_TRIPLE_FAULT,
+			"vCPU %u shut down after a triple fault: the guest's kernel went wrong, or "
+			"is not made for this machine",
+			vcpu);
 }
 
 const struct power_events machine_power_events = {

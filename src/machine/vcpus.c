@@ -120,10 +120,7 @@ static void vcpu_ended(struct machine_vcpu *vcpu, enum kvm_run_result result)
 
 	switch (result) {
 	case KVM_RUN_SHUTDOWN:
-		machine_end(machine, MACHINE_TRIPLE_FAULT,
-			"vCPU %u shut down after a triple fault: the guest's kernel went wrong, or "
-			"is not made for this machine",
-			vcpu->index);
+		machine_triple_fault(machine, vcpu->index);
 		break;
 	case KVM_RUN_RESET:
 		machine_power_events.reset(machine);

@@ -15,17 +15,18 @@
 #define LAYOUT_MMIO64_SIZE  0x1000000000ULL /* 64-bit BARs, from the end of RAM, 4 GiB aligned */
 
 /* Below 1 MiB. */
-#define LAYOUT_BOOT_GDT    0x500ULL
-#define LAYOUT_PVH_INFO    0x6000ULL
-#define LAYOUT_ZERO_PAGE   0x7000ULL
-#define LAYOUT_SETUP_DATA  0x8000ULL /* entropy for the guest */
-#define LAYOUT_PAGE_TABLES 0x9000ULL /* up to 0x10000 */
-#define LAYOUT_CMDLINE     0x20000ULL
-#define LAYOUT_CMDLINE_MAX 0x10000ULL
-#define LAYOUT_EBDA        0x9fc00ULL
-#define LAYOUT_ACPI        0xe0000ULL /* RSDP and tables, up to 1 MiB */
-#define LAYOUT_ACPI_END    0x100000ULL
-#define LAYOUT_KERNEL      0x1000000ULL /* default load address, 16 MiB */
+#define LAYOUT_BOOT_GDT     0x500ULL
+#define LAYOUT_PVH_INFO     0x6000ULL
+#define LAYOUT_ZERO_PAGE    0x7000ULL
+#define LAYOUT_SETUP_DATA   0x8000ULL /* entropy for the guest */
+#define LAYOUT_PAGE_TABLES  0x9000ULL /* up to 0x10000 */
+#define LAYOUT_CMDLINE      0x20000ULL
+#define LAYOUT_CMDLINE_MAX  0x10000ULL
+#define LAYOUT_EBDA         0x9fc00ULL
+#define LAYOUT_ACPI         0xe0000ULL /* RSDP and tables, up to 1 MiB */
+#define LAYOUT_ACPI_END     0x100000ULL
+#define LAYOUT_RESET_VECTOR 0xffff0ULL
+#define LAYOUT_KERNEL       0x1000000ULL /* default load address, 16 MiB */
 
 /* Interrupts (GSI) and ports of the board's own devices. */
 #define LAYOUT_SERIAL_PORT    0x3f8

@@ -355,12 +355,14 @@ static void user_words_win(void **state)
 
 	(void)state;
 	machine_config_init(&config);
-	config.cmdline = strdup("root=/dev/vda panic=5 quiet");
+	config.cmdline = strdup("root=/dev/vda panic=5 quiet reboot=k");
 	assert_int_equal(machine_cmdline(&config, 3000000, line, sizeof(line), &err), 0);
 	assert_non_null(strstr(line, "console=ttyS0 "));
 	assert_null(strstr(line, "panic=-1"));
 	assert_null(strstr(line, "tsc_early_khz"));
-	assert_non_null(strstr(line, "panic=5 quiet"));
+	assert_non_null(strstr(line, "panic=5 quiet reboot=k"));
+	/* Linux takes both, one behind the other. */
+	assert_non_null(strstr(line, "reboot=panic_warm "));
 	config.pv &= ~PV_CLOCK;
 	free(config.cmdline);
 	config.cmdline = strdup("console=tty0");

@@ -3,6 +3,8 @@
 
 import signal
 
+import pytest
+
 from duetlab import vm
 
 
@@ -30,6 +32,21 @@ def test_panic_is_told_from_a_reboot():
     with vm.Guest(script="echo c >/proc/sysrq-trigger") as guest:
         assert guest.finish() == 3
         assert "the guest kernel panicked" in guest.output
+
+
+@pytest.mark.parametrize("words", ["reboot=k panic=1", "reboot=t panic=1", "reboot=b panic=1", "reboot=p"])
+def test_panic_however_it_restarts(words):
+    with vm.Guest("--cmdline", words, script="echo c >/proc/sysrq-trigger") as guest:
+        assert guest.finish() == 3
+        assert "the guest kernel panicked" in guest.output
+
+
+@pytest.mark.parametrize("way", "atkbp")
+def test_reboot_by_every_way(way):
+    """A triple fault after a reboot was begun is a reset, as on a PC."""
+    with vm.Guest("--cmdline", f"reboot={way}", "--on-reset", "exit", script="reboot -f") as guest:
+        assert guest.finish() == 0
+        assert guest.output.count("duet-guest: user space") == 1
 
 
 def test_reboot_starts_anew():
