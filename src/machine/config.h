@@ -125,6 +125,7 @@ struct machine_config {
 	uint64_t memory; /* bytes */
 	unsigned pv;     /* enum pv_feature bits */
 	enum kvm_vm_irqchip irqchip;
+	bool nested; /* the guest may run guests of its own: it sees SVM or VMX */
 	enum console_kind console;
 	bool entropy;
 	enum ring_kind ring;

@@ -12,7 +12,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define MACHINE_VERSION 1
+#define MACHINE_VERSION 2
 #define VM_VERSION      1
 #define VCPU_VERSION    1
 #define PCI_VERSION     1
@@ -46,6 +46,7 @@ static void save_own(const struct machine *machine, struct state_writer *writer)
 	state_put_u64(writer, machine->config.memory);
 	state_put_u32(writer, machine->config.cpus);
 	state_put_u32(writer, machine->config.pv);
+	state_put_bool(writer, machine->config.nested);
 	state_section_close(writer);
 }
 
@@ -110,6 +111,8 @@ static int restore_own(
 {
 	uint64_t memory = state_get_u64(reader);
 	uint32_t cpus = state_get_u32(reader), pv = state_get_u32(reader);
+	/* Version 1 showed every guest what the host had. */
+	bool nested = reader->version < 2 || state_get_bool(reader);
 
 	if (!reader->failed && (memory != machine->config.memory || cpus != machine->config.cpus ||
 				       pv != machine->config.pv))
@@ -118,6 +121,10 @@ static int restore_own(
 			"perhaps other --pv features than this one has; restore it with its own "
 			"configuration",
 			cpus, (unsigned long long)memory >> 20);
+	if (!reader->failed && nested != machine->config.nested)
+		return error_set(err, EINVAL,
+			"saved state: it is of a machine with --nested %s; give this one the same",
+			nested ? "on" : "off");
 	return 0;
 }
 

@@ -29,9 +29,11 @@ static int set_cpuid(struct machine *machine, const union cpuid_table *host,
 	struct machine_vcpu *vcpu, struct error *err)
 {
 	struct cpu_topology topology = {.cpus = machine->config.cpus, .index = vcpu->index};
+	struct cpu_traits traits = {.pv = machine->config.pv,
+		.tsc_khz = kvm_vm_tsc_khz(machine->vm),
+		.nested = machine->config.nested};
 	union cpuid_table table = *host;
-	int ret = cpu_cpuid(&table.header, CPUID_ENTRIES, &topology, machine->config.pv,
-		kvm_vm_tsc_khz(machine->vm), err);
+	int ret = cpu_cpuid(&table.header, CPUID_ENTRIES, &topology, &traits, err);
 
 	if (ret < 0)
 		return ret;

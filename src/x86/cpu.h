@@ -39,12 +39,19 @@ struct cpu_topology {
 	unsigned index; /* this vCPU, also its APIC id */
 };
 
+/* The same for all vCPUs of a machine. */
+struct cpu_traits {
+	unsigned pv;      /* enum pv_feature bits */
+	unsigned tsc_khz; /* of the guest's TSC; 0: unknown */
+	bool nested;      /* SVM and VMX are shown, where the host has them for guests */
+};
+
 /* Turns what KVM_GET_SUPPORTED_CPUID gave into this vCPU's table: topology, APIC id, hypervisor
- * bit, x2APIC, TSC deadline, the KVM leaves with exactly @pv, TSC frequency leaf (@tsc_khz, 0
- * unknown).
+ * bit, x2APIC, TSC deadline, the KVM leaves with exactly @traits->pv, the leaves of the TSC's
+ * frequency, nested virtualization or none.
  * @cpuid has room for @capacity entries. */
 int cpu_cpuid(struct kvm_cpuid2 *cpuid, unsigned capacity, const struct cpu_topology *topology,
-	unsigned pv, unsigned tsc_khz, struct error *err);
+	const struct cpu_traits *traits, struct error *err);
 
 /* Registers for @entry. Page tables and GDT are written to guest memory (LAYOUT_*) by
  * cpu_boot_memory(), once; cpu_boot_registers() fills the structs for the boot vCPU, keeping the

@@ -13,6 +13,8 @@
 #define AUTHENTIC_AMD_EBX  0x68747541U
 #define HYGON_GENUINE_EBX  0x6f677948U
 #define GENUINE_INTEL_EBX  0x756e6547U
+#define LEAF_SVM           0x8000000aU
+#define ECX1_VMX           (1U << 5)
 #define ECX1_X2APIC        (1U << 21)
 #define ECX1_TSC_DEADLINE  (1U << 24)
 #define ECX1_OSXSAVE       (1U << 27)
@@ -20,6 +22,7 @@
 #define EDX1_HTT           (1U << 28)
 #define EAX6_ARAT          (1U << 2)
 #define ECX7_OSPKE         (1U << 4)
+#define ECX81_SVM          (1U << 2)
 #define ECX81_CMP_LEGACY   (1U << 1)
 #define LEVEL_SMT          0x100U
 #define LEVEL_CORE         0x200U
@@ -190,8 +193,20 @@ static void set_leaf_15(struct table *table, unsigned tsc_khz)
 			   .ecx = APIC_BUS_KHZ * 1000});
 }
 
+/* KVM lets a guest turn on what it is shown only. */
+static void hide_virtualization(struct table *table)
+{
+	struct kvm_cpuid_entry2 *intel = find(table, 1), *amd = find(table, 0x80000001);
+
+	if (intel)
+		intel->ecx &= ~ECX1_VMX;
+	if (amd)
+		amd->ecx &= ~ECX81_SVM;
+	drop(table, LEAF_SVM);
+}
+
 int cpu_cpuid(struct kvm_cpuid2 *cpuid, unsigned capacity, const struct cpu_topology *topology,
-	unsigned pv, unsigned tsc_khz, struct error *err)
+	const struct cpu_traits *traits, struct error *err)
 {
 	struct table table = {.cpuid = cpuid, .capacity = capacity, .topology = topology};
 	const struct kvm_cpuid_entry2 *leaf_0 = find(&table, 0);
@@ -211,8 +226,10 @@ int cpu_cpuid(struct kvm_cpuid2 *cpuid, unsigned capacity, const struct cpu_topo
 	set_amd_topology(&table);
 	set_topology_leaf(&table, 0xb);
 	set_topology_leaf(&table, 0x1f);
-	set_kvm_leaves(&table, pv, tsc_khz);
-	set_leaf_15(&table, tsc_khz);
+	set_kvm_leaves(&table, traits->pv, traits->tsc_khz);
+	set_leaf_15(&table, traits->tsc_khz);
+	if (!traits->nested)
+		hide_virtualization(&table);
 	if (table.error)
 		return error_set(
 			err, E2BIG, "the host's CPUID table has more than %u entries", capacity);

@@ -59,7 +59,7 @@ static void comes_back(void **state)
 	(void)state;
 	BUILD(&config, "--cmdline", "a \"b\" c", "--cpus", "3", "--memory", "768M", "--pv",
 		"-clock,-eoi", "--irqchip", "kernel", "--ring", "packed", "--console", "virtio",
-		"--entropy", "off", "--on-reset", "exit", "--disk",
+		"--entropy", "off", "--nested", "on", "--on-reset", "exit", "--disk",
 		"path=/x,,y,model=ide,iops=7,drive=3", "--disk", "path=z,queues=2,id=root,slot=9",
 		"--net", "tap,ifname=t,mtu=1400,vhost=on,features=0x100000020", "--net",
 		"user,forward=22", "--device", "vfio,host=01:10.0");
@@ -72,6 +72,7 @@ static void comes_back(void **state)
 	assert_int_equal(again.cpus, 3);
 	assert_int_equal(again.memory, 768ULL << 20);
 	assert_int_equal(again.pv, config.pv);
+	assert_true(again.nested);
 	assert_string_equal(again.cmdline, "a \"b\" c");
 	assert_int_equal(machine_config_find(&again, "root")->slot, 9);
 	assert_int_equal(machine_config_find(&again, "net0")->features, 0x100000020);

@@ -12,7 +12,8 @@
 
 #include <cmocka.h>
 
-#define CAPACITY 64
+#define CAPACITY    64
+#define TRAITS(...) (&(struct cpu_traits){__VA_ARGS__})
 
 static void test_pv_parse(void **state)
 {
@@ -92,7 +93,9 @@ static void test_intel(void **state)
 	struct cpu_topology topology = {.cpus = 5, .index = 3};
 	struct kvm_cpuid_entry2 got;
 
-	assert_int_equal(cpu_cpuid(cpuid, CAPACITY, &topology, PV_ALL, 2600000, NULL), 0);
+	assert_int_equal(cpu_cpuid(cpuid, CAPACITY, &topology,
+				 TRAITS(.pv = PV_ALL, .tsc_khz = 2600000), NULL),
+		0);
 	got = leaf(cpuid, 1, 0);
 	assert_int_equal(got.ebx, 0x03050800);
 	assert_int_equal(got.ecx, 1U << 31 | 1U << 24 | 1U << 21);
@@ -127,7 +130,9 @@ static void test_kvm_leaves(void **state)
 	struct cpu_topology topology = {.cpus = 1, .index = 0};
 	struct kvm_cpuid_entry2 got;
 
-	assert_int_equal(cpu_cpuid(cpuid, CAPACITY, &topology, PV_EOI | PV_IPI, 2600000, NULL), 0);
+	assert_int_equal(cpu_cpuid(cpuid, CAPACITY, &topology,
+				 TRAITS(.pv = PV_EOI | PV_IPI, .tsc_khz = 2600000), NULL),
+		0);
 	got = leaf(cpuid, 0x40000000, 0);
 	assert_int_equal(got.eax, 0x40000010);
 	assert_memory_equal(&got.ebx, "KVMKVMKVM\0\0\0", 12);
@@ -137,7 +142,8 @@ static void test_kvm_leaves(void **state)
 	assert_int_equal(leaf(cpuid, 0x40000010, 0).eax, 2600000);
 	assert_false(leaf(cpuid, 1, 0).edx & 1 << 28);
 	/* Again, without the frequency: no second set of leaves, and what is off stays off. */
-	assert_int_equal(cpu_cpuid(cpuid, CAPACITY, &topology, PV_ALL, 0, NULL), 0);
+	assert_int_equal(
+		cpu_cpuid(cpuid, CAPACITY, &topology, TRAITS(.pv = PV_ALL, .tsc_khz = 0), NULL), 0);
 	assert_int_equal(leaf(cpuid, 0x40000000, 0).eax, 0x40000001);
 	assert_int_equal(leaf(cpuid, 0x40000001, 0).eax, 1 << 1 | 1 << 6 | 1 << 11 | 1 << 15);
 	free(cpuid);
@@ -157,7 +163,9 @@ static void test_amd(void **state)
 	struct cpu_topology topology = {.cpus = 4, .index = 2};
 	struct kvm_cpuid_entry2 got;
 
-	assert_int_equal(cpu_cpuid(cpuid, CAPACITY, &topology, PV_ALL, 2600000, NULL), 0);
+	assert_int_equal(cpu_cpuid(cpuid, CAPACITY, &topology,
+				 TRAITS(.pv = PV_ALL, .tsc_khz = 2600000), NULL),
+		0);
 	assert_int_equal(leaf(cpuid, 0x80000001, 0).ecx, 3);
 	got = leaf(cpuid, 0x80000008, 0);
 	assert_int_equal(got.ecx, 2 << 12 | 0xa00 | 3);
@@ -174,12 +182,40 @@ static void test_amd(void **state)
 	free(cpuid);
 }
 
+/* Nested virtualization is for those who ask for it. */
+static void test_nested(void **state)
+{
+	static const struct kvm_cpuid_entry2 both[] = {
+		{.function = 0, .eax = 0x10, .ebx = 0x68747541},
+		{.function = 1, .ecx = 1 << 5 | 1},
+		{.function = 0x80000001, .ecx = 1 << 2 | 1},
+		{.function = 0x8000000a, .eax = 1, .edx = 0xff},
+	};
+	struct cpu_topology topology = {.cpus = 1};
+
+	for (unsigned nested = 0; nested < 2; nested++) {
+		struct kvm_cpuid2 *cpuid = table(both, 4);
+		bool svm_leaf = false;
+
+		assert_int_equal(
+			cpu_cpuid(cpuid, CAPACITY, &topology, TRAITS(.nested = nested), NULL), 0);
+		assert_int_equal(leaf(cpuid, 1, 0).ecx >> 5 & 1, nested);
+		assert_int_equal(leaf(cpuid, 0x80000001, 0).ecx, nested << 2 | 1);
+		for (unsigned i = 0; i < cpuid->nent; i++)
+			svm_leaf |= cpuid->entries[i].function == 0x8000000a;
+		assert_int_equal(svm_leaf, nested);
+		free(cpuid);
+	}
+}
+
 static void test_cpuid_full(void **state)
 {
 	struct kvm_cpuid2 *cpuid = table(intel, sizeof(intel) / sizeof(intel[0]));
 	struct cpu_topology topology = {.cpus = 1, .index = 0};
 
-	assert_int_equal(cpu_cpuid(cpuid, cpuid->nent, &topology, PV_ALL, 1, NULL), -E2BIG);
+	assert_int_equal(
+		cpu_cpuid(cpuid, cpuid->nent, &topology, TRAITS(.pv = PV_ALL, .tsc_khz = 1), NULL),
+		-E2BIG);
 	assert_int_equal(cpuid->nent, sizeof(intel) / sizeof(intel[0]));
 	free(cpuid);
 }
@@ -282,6 +318,7 @@ int main(void)
 		cmocka_unit_test(test_intel),
 		cmocka_unit_test(test_kvm_leaves),
 		cmocka_unit_test(test_amd),
+		cmocka_unit_test(test_nested),
 		cmocka_unit_test(test_cpuid_full),
 		cmocka_unit_test(test_long_entry),
 		cmocka_unit_test(test_pvh_entry),

@@ -2,6 +2,7 @@
 """Stock Debian kernels boot, see their hardware, and power off."""
 
 import json
+import re
 
 import pytest
 
@@ -105,6 +106,15 @@ def test_pv_features_are_what_cpuid_says():
     assert "kvm-clock: Using msrs" not in no_clock
     for words in ("setup PV IPIs", "PV sched yield", "pv remote TLB flush"):
         assert words in everything and words not in clock, words
+
+
+@pytest.mark.parametrize("nested,seen", [("off", "none"), ("on", "svm|vmx")])
+def test_nested(nested, seen):
+    script = 'echo "sees $(grep -o -m1 -w -E "svm|vmx" /proc/cpuinfo | head -n 1 || true)."'
+    with vm.Guest("--nested", nested, script=script) as guest:
+        guest.succeed()
+        found = guest.wait_for(r"^sees (\w*)\.").group(1) or "none"
+    assert re.fullmatch(seen, found)
 
 
 def test_64_cpus():
