@@ -65,15 +65,30 @@ static int append(char *buffer, size_t size, const char *word, struct error *err
 	return 0;
 }
 
-/* Without kvmclock a guest measures its TSC against a PIT or HPET, which this machine does not
- * have, and hangs. */
-static int append_tsc(
-	const char *user, unsigned tsc_khz, char *buffer, size_t size, struct error *err)
+/* A kernel with kvmclock never looks at the PM timer, but that it tries it: some 30 exits. */
+static bool spares_pm_timer(const struct machine_config *config, const char *user)
+{
+	return (config->pv & PV_CLOCK) && !machine_cmdline_has(user, "no-kvmclock") &&
+	       !machine_cmdline_has(user, "clocksource=") && !machine_cmdline_has(user, "pmtmr=");
+}
+
+/* A kernel that does not use kvmclock, or does not know it, is told the frequency of its TSC: what
+ * it could measure it against (PIT, HPET) is not there, or but the PM timer. Said always, for what
+ * a kernel knows cannot be seen from here; to kvmclock it is nothing new. */
+static int append_tsc(const struct machine_config *config, const char *user, unsigned tsc_khz,
+	char *buffer, size_t size, struct error *err)
 {
 	char word[32];
+	int ret = 0;
 
+	if (!tsc_khz)
+		return 0;
 	snprintf(word, sizeof(word), "tsc_early_khz=%u", tsc_khz);
-	return machine_cmdline_has(user, word) ? 0 : append(buffer, size, word, err);
+	if (!machine_cmdline_has(user, word))
+		ret = append(buffer, size, word, err);
+	if (ret == 0 && spares_pm_timer(config, user))
+		ret = append(buffer, size, "pmtmr=0", err);
+	return ret;
 }
 
 int machine_cmdline(const struct machine_config *config, unsigned tsc_khz, char *buffer,
@@ -94,8 +109,8 @@ int machine_cmdline(const struct machine_config *config, unsigned tsc_khz, char 
 		if (!machine_cmdline_has(user, machine_words[i]))
 			ret = append(buffer, size, machine_words[i], err);
 	}
-	if (ret == 0 && !(config->pv & PV_CLOCK) && tsc_khz)
-		ret = append_tsc(user, tsc_khz, buffer, size, err);
+	if (ret == 0)
+		ret = append_tsc(config, user, tsc_khz, buffer, size, err);
 	if (ret == 0 && *user)
 		ret = append(buffer, size, user, err);
 	return ret;

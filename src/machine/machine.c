@@ -117,8 +117,6 @@ int machine_load_kernel(struct machine *machine, struct error *err)
 		.mmio64 = windows->memory64,
 		.mmio64_size = windows->memory64_size,
 		.pic = config->irqchip == KVM_VM_IRQCHIP_KERNEL,
-		/* Without kvmclock the guest needs something to measure the TSC against. */
-		.pm_timer = !(config->pv & PV_CLOCK),
 	};
 	struct kernel_options kernel = {
 		.cmdline = cmdline,

@@ -159,7 +159,7 @@ enum {
 #define BOOT_NO_VGA  (1U << 2)
 #define BOOT_NO_ASPM (1U << 4)
 
-static void build_fadt(struct builder *builder, const struct acpi_config *config)
+static void build_fadt(struct builder *builder)
 {
 	uint64_t facs = build_facs(builder), dsdt = build_dsdt(builder);
 	uint8_t *fadt;
@@ -178,10 +178,8 @@ static void build_fadt(struct builder *builder, const struct acpi_config *config
 	fadt[FADT_PM1_EVT_LEN] = 4;
 	store_le32(fadt + FADT_PM1A_CNT, LAYOUT_PM_CONTROL);
 	fadt[FADT_PM1_CNT_LEN] = 2;
-	if (config->pm_timer) {
-		store_le32(fadt + FADT_PM_TMR, LAYOUT_PM_TIMER);
-		fadt[FADT_PM_TMR_LEN] = 4;
-	}
+	store_le32(fadt + FADT_PM_TMR, LAYOUT_PM_TIMER);
+	fadt[FADT_PM_TMR_LEN] = 4;
 	store_le16(fadt + FADT_C2_LATENCY, 0xfff); /* no C2, no C3 */
 	store_le16(fadt + FADT_C3_LATENCY, 0xfff);
 	store_le16(fadt + FADT_BOOT_ARCH, BOOT_NO_VGA | BOOT_NO_ASPM);
@@ -294,7 +292,7 @@ int acpi_build(
 {
 	struct builder builder = {.used = 64};
 
-	build_fadt(&builder, config);
+	build_fadt(&builder);
 	build_madt(&builder, config);
 	build_mcfg(&builder, config);
 	build_ssdt(&builder, config);

@@ -12,9 +12,7 @@ struct acpi_config {
 	unsigned cpus;                                     /* 1 to 64, APIC ids 0 to cpus - 1 */
 	uint64_t ecam;                                     /* base, one bus */
 	uint64_t mmio32, mmio32_size, mmio64, mmio64_size; /* windows of the host bridge (_CRS) */
-	bool pic;      /* there are 8259s (in-kernel irqchip); else Linux need not look */
-	bool pm_timer; /* say that it is there. Linux spends about 30 exits on it, and needs it only
-			* when neither kvmclock nor CPUID tells the frequency of the TSC. */
+	bool pic; /* there are 8259s (in-kernel irqchip); else Linux need not look */
 };
 
 /* @rsdp: GPA of the RSDP. -ENOSPC when the tables do not fit. */

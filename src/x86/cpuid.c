@@ -9,7 +9,8 @@
 #define LEAF_SIGNATURE     0x40000000U
 #define LEAF_FEATURES      0x40000001U
 #define LEAF_TIMING        0x40000010U /* as VMware has it: TSC kHz, APIC bus kHz */
-#define APIC_BUS_KHZ       1000000U    /* of KVM's LAPIC timer */
+#define BUS_MHZ            100
+#define APIC_BUS_KHZ       1000000U /* of KVM's LAPIC timer */
 #define AUTHENTIC_AMD_EBX  0x68747541U
 #define HYGON_GENUINE_EBX  0x6f677948U
 #define GENUINE_INTEL_EBX  0x756e6547U
@@ -205,6 +206,18 @@ static void hide_virtualization(struct table *table)
 	drop(table, LEAF_SVM);
 }
 
+/* Processor frequencies, in MHz: base and highest are the TSC's, the bus is as on hardware. */
+static void set_leaf_16(struct table *table, unsigned tsc_khz)
+{
+	if (!tsc_khz || table->vendor != GENUINE_INTEL_EBX || table->max < 0x16)
+		return;
+	drop(table, 0x16);
+	add(table, (struct kvm_cpuid_entry2){.function = 0x16,
+			   .eax = tsc_khz / 1000,
+			   .ebx = tsc_khz / 1000,
+			   .ecx = BUS_MHZ});
+}
+
 int cpu_cpuid(struct kvm_cpuid2 *cpuid, unsigned capacity, const struct cpu_topology *topology,
 	const struct cpu_traits *traits, struct error *err)
 {
@@ -228,6 +241,7 @@ int cpu_cpuid(struct kvm_cpuid2 *cpuid, unsigned capacity, const struct cpu_topo
 	set_topology_leaf(&table, 0x1f);
 	set_kvm_leaves(&table, traits->pv, traits->tsc_khz);
 	set_leaf_15(&table, traits->tsc_khz);
+	set_leaf_16(&table, traits->tsc_khz);
 	if (!traits->nested)
 		hide_virtualization(&table);
 	if (table.error)

@@ -121,6 +121,10 @@ static void test_intel(void **state)
 	/* TSC 2.6 GHz from the 1 GHz of KVM's APIC bus. */
 	got = leaf(cpuid, 0x15, 0);
 	assert_int_equal((uint64_t)got.ecx * got.ebx / got.eax, 2600000000);
+	got = leaf(cpuid, 0x16, 0);
+	assert_int_equal(got.eax, 2600);
+	assert_int_equal(got.ebx, 2600);
+	assert_int_equal(got.ecx, 100);
 	free(cpuid);
 }
 
@@ -176,9 +180,13 @@ static void test_amd(void **state)
 	assert_int_equal(got.ebx, 2);
 	assert_int_equal(got.ecx, 0);
 	assert_int_equal(leaf(cpuid, 0xb, 1).ebx, 4);
+	/* AMD's guests read the hypervisor's leaf. */
+	assert_int_equal(leaf(cpuid, 0x40000000, 0).eax, 0x40000010);
+	assert_int_equal(leaf(cpuid, 0x40000010, 0).eax, 2600000);
 	for (unsigned i = 0; i < cpuid->nent; i++)
-		assert_true(
-			cpuid->entries[i].function != 0x15 && cpuid->entries[i].function != 0x1f);
+		assert_true(cpuid->entries[i].function != 0x15 &&
+			    cpuid->entries[i].function != 0x16 &&
+			    cpuid->entries[i].function != 0x1f);
 	free(cpuid);
 }
 

@@ -359,7 +359,8 @@ static void user_words_win(void **state)
 	assert_int_equal(machine_cmdline(&config, 3000000, line, sizeof(line), &err), 0);
 	assert_non_null(strstr(line, "console=ttyS0 "));
 	assert_null(strstr(line, "panic=-1"));
-	assert_null(strstr(line, "tsc_early_khz"));
+	assert_non_null(strstr(line, " tsc_early_khz=3000000 "));
+	assert_non_null(strstr(line, " pmtmr=0 "));
 	assert_non_null(strstr(line, "panic=5 quiet reboot=k"));
 	/* Linux takes both, one behind the other. */
 	assert_non_null(strstr(line, "reboot=panic_warm "));
@@ -369,7 +370,34 @@ static void user_words_win(void **state)
 	assert_int_equal(machine_cmdline(&config, 3000000, line, sizeof(line), &err), 0);
 	assert_null(strstr(line, "ttyS0"));
 	assert_non_null(strstr(line, " tsc_early_khz=3000000 "));
+	assert_null(strstr(line, "pmtmr"));
+	assert_int_equal(machine_cmdline(&config, 0, line, sizeof(line), &err), 0);
+	assert_null(strstr(line, "tsc_early_khz"));
 	assert_int_equal(machine_cmdline(&config, 0, short_line, sizeof(short_line), &err), -E2BIG);
+	machine_config_free(&config);
+}
+
+/* Who turns kvmclock off has the PM timer, and the TSC's frequency. */
+static void clocks_are_told(void **state)
+{
+	static const char *const without[] = {
+		"no-kvmclock", "clocksource=acpi_pm", "pmtmr=0x608", "quiet no-kvmclock"};
+	struct machine_config config;
+	char line[512];
+
+	(void)state;
+	machine_config_init(&config);
+	for (unsigned i = 0; i < ARRAY_SIZE(without); i++) {
+		free(config.cmdline);
+		config.cmdline = strdup(without[i]);
+		assert_int_equal(machine_cmdline(&config, 2600000, line, sizeof(line), NULL), 0);
+		assert_null(strstr(line, "pmtmr=0 "));
+		assert_non_null(strstr(line, " tsc_early_khz=2600000 "));
+	}
+	free(config.cmdline);
+	config.cmdline = strdup("tsc_early_khz=1");
+	assert_int_equal(machine_cmdline(&config, 2600000, line, sizeof(line), NULL), 0);
+	assert_null(strstr(line, "=2600000"));
 	machine_config_free(&config);
 }
 
@@ -387,6 +415,7 @@ int main(void)
 		cmocka_unit_test(takes_kinds_of_nets),
 		cmocka_unit_test(bounds_the_ide_disks),
 		cmocka_unit_test(user_words_win),
+		cmocka_unit_test(clocks_are_told),
 	};
 
 	return cmocka_run_group_tests_name("options", tests, NULL, NULL);

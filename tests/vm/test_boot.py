@@ -108,6 +108,27 @@ def test_pv_features_are_what_cpuid_says():
         assert words in everything and words not in clock, words
 
 
+@pytest.mark.parametrize("kernel,options", [
+    ("6.1-cloud", ("--cmdline", "no-kvmclock")),
+    ("6.12-amd64", ("--cmdline", "no-kvmclock", "--cpus", "2")),
+    ("6.1-cloud", ("--cmdline", "no-kvmclock", "--irqchip", "kernel")),
+    ("6.1-cloud", ("--pv", "none")),
+])
+def test_without_kvmclock(kernel, options):
+    """The TSC's frequency is told, the PM timer is there; time goes as the host's does."""
+    script = '''
+echo "source $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"
+echo "there $(cat /sys/devices/system/clocksource/clocksource0/available_clocksource)"
+sleep 3; echo slept
+'''
+    with vm.Guest(*options, kernel=kernel, script=script) as guest:
+        there = guest.wait_for(r"^there (.*)$").group(1).split()
+        guest.wait_for("^slept")
+        assert "kvm-clock" not in guest.wait_for(r"^source (.*)$").group(1)
+        assert "acpi_pm" in there
+        guest.succeed()
+
+
 @pytest.mark.parametrize("nested,seen", [("off", "none"), ("on", "svm|vmx")])
 def test_nested(nested, seen):
     script = 'echo "sees $(grep -o -m1 -w -E "svm|vmx" /proc/cpuinfo | head -n 1 || true)."'
