@@ -7,6 +7,7 @@
 #include "x86/acpi.h"
 #include "x86/cpu.h"
 #include "x86/layout.h"
+#include "x86/mptable.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -104,11 +105,12 @@ static int create_buses(struct machine *machine, struct error *err)
 	return ret;
 }
 
-int machine_load_kernel(struct machine *machine, struct error *err)
+/* What firmware leaves in memory. */
+static int write_tables(struct machine *machine, uint64_t *rsdp, struct error *err)
 {
 	const struct machine_config *config = &machine->config;
 	const struct pci_windows *windows = &machine->windows;
-	char cmdline[4096];
+	const bool pic = config->irqchip == KVM_VM_IRQCHIP_KERNEL;
 	struct acpi_config acpi = {
 		.cpus = config->cpus,
 		.ecam = windows->ecam,
@@ -116,8 +118,20 @@ int machine_load_kernel(struct machine *machine, struct error *err)
 		.mmio32_size = windows->memory32_size,
 		.mmio64 = windows->memory64,
 		.mmio64_size = windows->memory64_size,
-		.pic = config->irqchip == KVM_VM_IRQCHIP_KERNEL,
+		.pic = pic,
 	};
+	struct mptable_config mptable = {.cpus = config->cpus, .pic = pic, .slots = MACHINE_SLOTS};
+	int ret = acpi_build(&machine->memory, &acpi, rsdp, err);
+
+	if (ret == 0)
+		ret = mptable_write(&machine->memory, &mptable, err);
+	return ret == 0 ? machine_prepare_restart(machine, err) : ret;
+}
+
+int machine_load_kernel(struct machine *machine, struct error *err)
+{
+	const struct machine_config *config = &machine->config;
+	char cmdline[4096];
 	struct kernel_options kernel = {
 		.cmdline = cmdline,
 		.unpack = config->unpack,
@@ -130,9 +144,7 @@ int machine_load_kernel(struct machine *machine, struct error *err)
 	if (ret < 0)
 		return ret;
 	kernel.randomise = !machine_cmdline_has(cmdline, "nokaslr");
-	ret = acpi_build(&machine->memory, &acpi, &kernel.rsdp, err);
-	if (ret == 0)
-		ret = machine_prepare_restart(machine, err);
+	ret = write_tables(machine, &kernel.rsdp, err);
 	if (ret == 0)
 		ret = kernel_load(&machine->memory, machine->kernel, &kernel, &machine->entry, err);
 	return ret;

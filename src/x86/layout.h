@@ -25,6 +25,8 @@
 #define LAYOUT_EBDA         0x9fc00ULL
 #define LAYOUT_ACPI         0xe0000ULL /* RSDP and tables, up to 1 MiB */
 #define LAYOUT_ACPI_END     0x100000ULL
+#define LAYOUT_MPTABLE      0xff000ULL /* from 0xf0000 on guests look for it */
+#define LAYOUT_MPTABLE_END  0xff800ULL
 #define LAYOUT_RESET_VECTOR 0xffff0ULL
 #define LAYOUT_KERNEL       0x1000000ULL /* default load address, 16 MiB */
 

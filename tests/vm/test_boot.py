@@ -129,6 +129,21 @@ sleep 3; echo slept
         guest.succeed()
 
 
+@pytest.mark.parametrize("options", [(), ("--irqchip", "kernel")])
+def test_acpi_off(options, workspace):
+    """The MP table has CPUs and interrupts: all CPUs are up, a disk and a line (the serial port) work."""
+    disk = workspace / "disk.img"
+    disk.write_bytes(b"\0" * (16 << 20))
+    with vm.Guest("--cpus", "2", "--cmdline", "acpi=off", "--net", "user", "--disk", f"path={disk}", *options,
+                  script=LOOK + "echo ready; read line; echo got $line; poweroff -f") as guest:
+        guest.wait_for("^ready")
+        guest.type("hello\n")
+        guest.wait_for("got hello")
+        guest.kill()
+    assert "cpus 2\n" in guest.output
+    assert "dhcp ok" in guest.output and "disk ok" in guest.output
+
+
 @pytest.mark.parametrize("nested,seen", [("off", "none"), ("on", "svm|vmx")])
 def test_nested(nested, seen):
     script = 'echo "sees $(grep -o -m1 -w -E "svm|vmx" /proc/cpuinfo | head -n 1 || true)."'
