@@ -34,7 +34,8 @@ bool acpi_pm_power_button(struct device *device);
 int keyboard_new(
 	struct device **device, const struct power_events *events, void *opaque, struct error *err);
 
-/* MC146818: time of day, CMOS bytes; alarms and periodic interrupts not offered. */
+/* MC146818: time of day, alarm, update and periodic interrupts on LAYOUT_RTC_GSI, CMOS bytes. Its
+ * timer is the main loop's. */
 int rtc_new(struct device **device, struct error *err);
 
 /* IOAPIC for the split irqchip: 24 pins, MSIs to the LAPICs through host->msi_add/irq routes. */
