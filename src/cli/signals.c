@@ -11,13 +11,23 @@
 
 static const int watched[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGWINCH, SIGCONT};
 
+/* Who started us wants us to live through it: nohup, a shell's background job. Then it must not
+ * be blocked either, for a blocked signal is kept although it is ignored. */
+static bool is_ignored(int number)
+{
+	struct sigaction now;
+
+	return sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
+}
+
 static sigset_t watched_set(void)
 {
 	sigset_t set;
 
 	sigemptyset(&set);
 	for (unsigned i = 0; i < ARRAY_SIZE(watched); i++)
-		sigaddset(&set, watched[i]);
+		if (!is_ignored(watched[i]))
+			sigaddset(&set, watched[i]);
 	return set;
 }
 

@@ -13,7 +13,8 @@ struct signals {
 };
 
 /* SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGWINCH and SIGCONT come only by signals_watch() from now on,
- * in this thread and those that it starts. Writing where nobody reads is an error, not a signal. */
+ * in this thread and those that it starts; those that were ignored when the process was started
+ * stay so. Writing where nobody reads is an error, not a signal. */
 void signals_block(void);
 /* @taken is called on the loop for each signal. */
 int signals_watch(struct signals *signals, struct loop *loop,

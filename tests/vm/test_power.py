@@ -116,3 +116,15 @@ def test_virtio_console():
         guest.type("hello\n")
         guest.wait_for("got hello")
         guest.succeed()
+
+
+def test_sighup_under_nohup_is_ignored():
+    """Ignored when duet started: it stays so, and the next signal is the first that counts."""
+    with vm.Guest(wrapper=("sh", "-c", 'trap "" HUP; exec "$@"', "sh")) as guest:
+        guest.wait_for(r"^(~|/) #|^# ")
+        guest.signal(signal.SIGHUP)
+        guest.type("echo still he''re\n")
+        guest.wait_for(r"^still here")
+        guest.signal(signal.SIGTERM)
+        assert guest.finish() == 0
+        assert "duet-guest: power button" in guest.output
