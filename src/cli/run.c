@@ -5,6 +5,7 @@
 #include "cli/options.h"
 #include "cli/report.h"
 #include "cli/session.h"
+#include "cli/stats_file.h"
 
 #include <malloc.h>
 #include <stdio.h>
@@ -55,7 +56,7 @@ static int run_session(struct session *session, const struct machine_config *con
 	int status = 1, ret = 0;
 
 	if (config->stats)
-		ret = report_check(config->stats, &err);
+		ret = stats_file_check(config->stats, &err);
 	if (ret == 0)
 		ret = session_open(session, config, &err);
 	if (ret == 0)

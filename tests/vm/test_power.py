@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a machine ends, and what duet says of it."""
 
+import json
 import signal
 
 import pytest
 
-from duetlab import vm
+from duetlab import guests, vm
 
 
 def test_sigterm_presses_the_power_button():
@@ -128,3 +129,15 @@ def test_sighup_under_nohup_is_ignored():
         guest.signal(signal.SIGTERM)
         assert guest.finish() == 0
         assert "duet-guest: power button" in guest.output
+
+
+def test_statistics_to_a_fifo():
+    """It stays one, and its reader gets all of it."""
+    with vm.workspace() as directory:
+        script = f"""
+cd {directory} && mkfifo fifo && cat fifo >read & sleep 1
+{vm.DUET} run --kernel {guests.kernel("6.1-cloud")} --initrd {guests.initrd("6.1-cloud", script="true")} \
+    --stats {directory}/fifo </dev/null && wait && test -p {directory}/fifo && cat {directory}/read
+"""
+        result = vm.run("sh", "-c", script)
+        assert json.loads(result.stdout[result.stdout.index('{\n  "duet"'):])["machine"]
