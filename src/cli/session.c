@@ -67,11 +67,19 @@ static void ask_to_end(struct session *session)
 			    "ends it at once");
 }
 
+/* The terminal that shows the console, or else the one that is typed at. */
+static bool terminal_size(struct winsize *size)
+{
+	return ioctl(STDOUT_FILENO, TIOCGWINSZ, size) == 0 ||
+	       ioctl(STDIN_FILENO, TIOCGWINSZ, size) == 0;
+}
+
+/* A terminal of 0 by 0 does not know its size. */
 static void resize_console(struct session *session)
 {
 	struct winsize size;
 
-	if (ioctl(STDIN_FILENO, TIOCGWINSZ, &size) == 0)
+	if (terminal_size(&size) && size.ws_col && size.ws_row)
 		machine_resize_console(session->machine, size.ws_col, size.ws_row);
 }
 
@@ -131,6 +139,8 @@ int session_run(struct session *session, struct error *err)
 {
 	int ret = signals_watch(&session->signals, session->loop, take_signal, session, err);
 
+	/* Each change from here on comes as a signal. */
+	resize_console(session);
 	if (ret == 0)
 		ret = machine_start(session->machine, err);
 	if (ret < 0)

@@ -309,6 +309,23 @@ static void test_config(void **state)
 	rig_free(&rig);
 }
 
+/* Known before there is a driver; a driver like Linux's reads it when it is told of a change, at
+ * each of its starts. */
+static void test_size_from_the_start(void **state)
+{
+	struct rig rig;
+
+	rig_init(&rig, false, 0);
+	virtio_console_resize(rig.rig.device, 123, 41);
+	for (unsigned start = 0; start < 2; start++) {
+		device_rig_up(&rig.rig, 1, 2);
+		assert_true(fake_host_wait_msi(&rig.rig.machine.host, 0x100, 1000));
+		assert_int_equal(fake_guest_read(&rig.rig.machine, rig.rig.driver.config, 4),
+			123 | 41 << 16);
+	}
+	rig_free(&rig);
+}
+
 /* The other end of the terminal is gone: output is thrown away, the guest goes on. */
 static void test_no_terminal(void **state)
 {
@@ -340,6 +357,7 @@ int main(void)
 		cmocka_unit_test(test_input_from_descriptor),
 		cmocka_unit_test(test_malformed_input),
 		cmocka_unit_test(test_config),
+		cmocka_unit_test(test_size_from_the_start),
 		cmocka_unit_test(test_no_terminal),
 	};
 

@@ -119,6 +119,35 @@ def test_virtio_console():
         guest.succeed()
 
 
+def test_size_of_the_terminal_from_the_start():
+    """duet in a terminal of 41 by 123: known to the guest when it comes up, and after a reboot."""
+    script = """
+for i in $(seq 100); do size=$(stty size </dev/hvc0); [ "$size" = "0 0" ] || break; sleep 0.1; done
+echo "size $size."
+if [ "$(head -c 4 /dev/vda)" = been ]; then exit 0; fi
+printf been >/dev/vda; sync
+reboot -f
+"""
+    program = ("import fcntl, os, pty, struct, sys, termios\n"
+               "pid, terminal = pty.fork()\n"
+               "if pid == 0:\n"
+               "    sys.stdin.readline()\n"
+               "    os.execv(sys.argv[1], sys.argv[1:])\n"
+               "fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack('HHHH', 41, 123, 0, 0))\n"
+               "os.write(terminal, b'go\\n')\n"
+               "try:\n"
+               "    while piece := os.read(terminal, 4096): os.write(1, piece)\n"
+               "except OSError: pass\n"
+               "sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n")
+    with vm.workspace() as directory:
+        disk = directory / "disk.img"
+        disk.write_bytes(b"\0" * (1 << 20))
+        with vm.Guest("--console", "virtio", "--disk", f"path={disk}", script=script,
+                      wrapper=("python3", "-c", program)) as guest:
+            output = guest.succeed()
+    assert output.count("size 41 123.") == 2
+
+
 def test_sighup_under_nohup_is_ignored():
     """Ignored when duet started: it stays so, and the next signal is the first that counts."""
     with vm.Guest(wrapper=("sh", "-c", 'trap "" HUP; exec "$@"', "sh")) as guest:

@@ -61,6 +61,9 @@ static int activate(struct virtio_device *device)
 	console->active = true;
 	console_output_start(console);
 	console_input_start(console);
+	/* Linux looks at the size only when it is told of a change. */
+	if (virtio_has(device, VIRTIO_CONSOLE_F_SIZE))
+		virtio_config_changed(device);
 	return 0;
 }
 
