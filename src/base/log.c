@@ -1,12 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/log.h"
 
+#include "base/nowait.h"
+
+#include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 static _Atomic int current_level = LOG_LEVEL_WARNING;
+static _Atomic int patience = -1;
+static struct nowait stream; /* open when there is a limit to the patience */
+static _Atomic uint64_t dropped, untold;
 
 static const char *const level_names[] = {
 	[LOG_LEVEL_ERROR] = "error",
@@ -18,6 +25,20 @@ static const char *const level_names[] = {
 void log_set_level(enum log_level level)
 {
 	atomic_store_explicit(&current_level, (int)level, memory_order_relaxed);
+}
+
+void log_set_patience(int milliseconds)
+{
+	if (patience < 0 && milliseconds >= 0)
+		nowait_open(&stream, STDERR_FILENO);
+	else if (patience >= 0 && milliseconds < 0)
+		nowait_close(&stream);
+	patience = milliseconds;
+}
+
+uint64_t log_dropped(void)
+{
+	return atomic_load_explicit(&dropped, memory_order_relaxed);
 }
 
 bool log_level_parse(const char *name, enum log_level *level)
@@ -39,6 +60,50 @@ static void make_plain(char *text, size_t length)
 			text[i] = '?';
 }
 
+/* False: it is lost. What cannot be written has nowhere else to go. */
+static bool emit(const char *text, size_t length)
+{
+	ssize_t written;
+
+	if (patience < 0)
+		return write(STDERR_FILENO, text, length) >= 0;
+	written = nowait_write(&stream, text, length);
+	if (written == -EAGAIN && patience && nowait_room(&stream, patience))
+		written = nowait_write(&stream, text, length);
+	return written == (ssize_t)length;
+}
+
+/* True: those that were lost have been told of. */
+static bool tell_dropped(void)
+{
+	const uint64_t lost = atomic_exchange_explicit(&untold, 0, memory_order_relaxed);
+	char line[128];
+	int length;
+
+	if (!lost)
+		return true;
+	length = snprintf(line, sizeof(line),
+		"duet: warning: standard error took nothing: %" PRIu64 " lines were dropped\n",
+		lost);
+	if (emit(line, (size_t)length))
+		return true;
+	atomic_fetch_add_explicit(&untold, lost, memory_order_relaxed);
+	return false;
+}
+
+static void emit_or_count(const char *line, size_t length)
+{
+	if (tell_dropped() && emit(line, length))
+		return;
+	atomic_fetch_add_explicit(&dropped, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&untold, 1, memory_order_relaxed);
+}
+
+void log_text(const char *text, size_t length)
+{
+	emit(text, length);
+}
+
 static void write_line(enum log_level level, const char *format, va_list args)
 	__attribute__((format(printf, 2, 0)));
 
@@ -53,9 +118,7 @@ static void write_line(enum log_level level, const char *format, va_list args)
 		length = sizeof(line) - 2;
 	make_plain(line, length);
 	line[length++] = '\n';
-	/* A log line that cannot be written has nowhere else to go. */
-	if (write(STDERR_FILENO, line, length) < 0)
-		return;
+	emit_or_count(line, length);
 }
 
 void log_write(enum log_level level, const char *format, ...)

@@ -2,8 +2,9 @@
 /*
  * Log lines on standard error: "duet: warning: ...". Any thread; each line is one write.
  *
- * The level is the one process-wide setting of the program: it concerns the process's own
- * standard error, not a machine, and passing it to every call would say nothing more.
+ * The level and the patience are the process-wide settings of the program: they concern the
+ * process's own standard error, not a machine, and passing them to every call would say nothing
+ * more.
  *
  * Whatever a guest can trigger goes through log_guest(), which lets a short burst through
  * and then counts what it swallows, so that a guest cannot fill the host's log.
@@ -13,6 +14,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum log_level {
@@ -25,6 +27,19 @@ enum log_level {
 void log_set_level(enum log_level level);
 /* "error", "warning", "info" or "debug"; false when @name is none of them. */
 bool log_level_parse(const char *name, enum log_level *level);
+
+/*
+ * How long, in milliseconds, a line may wait for who reads standard error; below 0, as it is at
+ * first: for as long as it takes. A line that is not taken in that time is dropped and counted, and
+ * the next one that is taken comes with their number. So a machine that runs waits for nobody, were
+ * its log on the same stalled pipe as its console. Any thread; the first and the last limit (below
+ * 0 again) while no other thread logs.
+ */
+void log_set_patience(int milliseconds);
+/* Lines dropped so far. */
+uint64_t log_dropped(void);
+/* @text as it is, for the user at the terminal; likewise. */
+void log_text(const char *text, size_t length);
 
 void log_write(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -2,6 +2,7 @@
 #include "cli/report.h"
 
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "cli/footprint.h"
 #include "cli/stats_file.h"
 #include "machine/machine.h"
@@ -35,6 +36,7 @@ static json_t *all_stats(struct machine *machine)
 	json_t *stats = machine_stats(machine);
 
 	json_object_set_new(stats, "memory", memory);
+	json_object_set_new(stats, "log", json_pack("{s:I}", "dropped", (json_int_t)log_dropped()));
 	return stats;
 }
 

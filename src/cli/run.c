@@ -84,6 +84,7 @@ static int run(struct run_options *options)
 	if (options->print_config)
 		return print_config(&options->config);
 	log_set_level(options->log);
+	log_set_patience(SESSION_LOG_PATIENCE_MS);
 	choose_cache(&options->config);
 	signals_block();
 	status = run_session(&session, &options->config);

@@ -145,10 +145,12 @@ int session_run(struct session *session, struct error *err)
 		ret = machine_start(session->machine, err);
 	if (ret < 0)
 		return ret;
+	log_set_patience(0);
 	session->typing = true;
 	terminal_start(&session->terminal, session->loop, STDIN_FILENO, &terminal_events, session);
 	footprint_trim();
 	ret = loop_run(session->loop);
+	log_set_patience(SESSION_LOG_PATIENCE_MS);
 	session->typing = false;
 	terminal_stop(&session->terminal);
 	signals_unwatch(&session->signals);

@@ -19,6 +19,10 @@ struct session {
 	bool typing;           /* the terminal is the guest's */
 };
 
+/* What log_set_patience() is to be before and after: at most this for each line. None while the
+ * machine runs. */
+#define SESSION_LOG_PATIENCE_MS 250
+
 /* Makes the loop and the machine, which is configured then. signals_block() was called. To be
  * closed in any case. */
 int session_open(struct session *session, const struct machine_config *config, struct error *err);

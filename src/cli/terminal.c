@@ -2,6 +2,7 @@
 #include "cli/terminal.h"
 
 #include "base/checked.h"
+#include "base/log.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -27,8 +28,7 @@ static int after_escape(struct terminal *terminal, unsigned char key)
 		return ESCAPE;
 	case 'h':
 	case '?':
-		if (write(STDERR_FILENO, help, sizeof(help) - 1) < 0)
-			return -1;
+		log_text(help, sizeof(help) - 1);
 		return -1;
 	default:
 		return key;

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/nowait.h"
+
+#include "base/checked.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* A regular file would get a position of its own that way. */
+static int open_again(int fd)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+}
+
+static enum nowait_kind kind_of(int fd)
+{
+	struct stat stat;
+
+	if (fstat(fd, &stat) < 0)
+		return NOWAIT_POLLED;
+	if (S_ISFIFO(stat.st_mode) || S_ISCHR(stat.st_mode))
+		return NOWAIT_OWN;
+	if (S_ISSOCK(stat.st_mode))
+		return NOWAIT_SOCKET;
+	return S_ISREG(stat.st_mode) ? NOWAIT_FILE : NOWAIT_POLLED;
+}
+
+void nowait_open(struct nowait *to, int fd)
+{
+	to->kind = kind_of(fd);
+	to->fd = to->kind == NOWAIT_OWN ? open_again(fd) : fd;
+	if (to->fd >= 0)
+		return;
+	to->fd = fd;
+	to->kind = NOWAIT_POLLED;
+}
+
+void nowait_close(struct nowait *to)
+{
+	if (to->kind == NOWAIT_OWN)
+		close(to->fd);
+	*to = (struct nowait){.fd = -1, .kind = NOWAIT_POLLED};
+}
+
+bool nowait_room(const struct nowait *to, int milliseconds)
+{
+	struct pollfd poll_fd = {.fd = to->fd, .events = POLLOUT};
+
+	return poll(&poll_fd, 1, milliseconds) == 1;
+}
+
+/* Once there is room, this much of it is there. */
+static ssize_t write_polled(const struct nowait *to, const void *bytes, size_t length)
+{
+	if (!nowait_room(to, 0)) {
+		errno = EAGAIN;
+		return -1;
+	}
+	return write(to->fd, bytes, min_u64(length, PIPE_BUF));
+}
+
+static ssize_t write_once(const struct nowait *to, const void *bytes, size_t length)
+{
+	switch (to->kind) {
+	case NOWAIT_SOCKET:
+		return send(to->fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+	case NOWAIT_POLLED:
+		return write_polled(to, bytes, length);
+	default:
+		return write(to->fd, bytes, length);
+	}
+}
+
+ssize_t nowait_write(const struct nowait *to, const void *bytes, size_t length)
+{
+	ssize_t written;
+
+	do {
+		written = write_once(to, bytes, length);
+	} while (written < 0 && errno == EINTR);
+	return written < 0 ? -errno : written;
+}
