@@ -326,6 +326,26 @@ static void test_size_from_the_start(void **state)
 	rig_free(&rig);
 }
 
+/* An emergency write is an exit on a vCPU's thread: it never waits for the reader. */
+static void test_emergency_write_to_a_full_pipe(void **state)
+{
+	static const char much[4096];
+	uint64_t start;
+	struct rig rig;
+
+	rig_init(&rig, false, 0);
+	device_rig_up(&rig.rig, 0, 2);
+	fcntl(rig.theirs[0], F_SETFL, O_NONBLOCK);
+	while (write(rig.theirs[0], much, sizeof(much)) > 0)
+		;
+	fcntl(rig.theirs[0], F_SETFL, 0);
+	start = now_ms();
+	for (unsigned i = 0; i < 1000; i++)
+		fake_guest_write(&rig.rig.machine, rig.rig.driver.config + 8, 4, '!');
+	assert_true(now_ms() - start < 1000);
+	rig_free(&rig);
+}
+
 /* The other end of the terminal is gone: output is thrown away, the guest goes on. */
 static void test_no_terminal(void **state)
 {
@@ -357,6 +377,7 @@ int main(void)
 		cmocka_unit_test(test_input_from_descriptor),
 		cmocka_unit_test(test_malformed_input),
 		cmocka_unit_test(test_config),
+		cmocka_unit_test(test_emergency_write_to_a_full_pipe),
 		cmocka_unit_test(test_size_from_the_start),
 		cmocka_unit_test(test_no_terminal),
 	};

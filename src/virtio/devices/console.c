@@ -125,6 +125,7 @@ static void console_free(struct virtio_device *device)
 {
 	struct console *console = console_of(device);
 
+	console_output_destroy(&console->output);
 	pthread_mutex_destroy(&console->input.lock);
 	free(console);
 }
@@ -152,7 +153,7 @@ int virtio_console_new(struct device **device, const char *name,
 
 	if (!console)
 		return error_errno(err, ENOMEM, "%s", name);
-	console->output.fd = options->output;
+	console_output_init(&console->output, options->output);
 	console->input.fd = options->input;
 	console->input.task.run = console_input_task;
 	pthread_mutex_init(&console->input.lock, NULL);

@@ -3,9 +3,7 @@
 #include "virtio/devices/console_private.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <poll.h>
-#include <unistd.h>
 
 #define PATIENCE_NS 100000000ULL
 #define FINISH_MS   200
@@ -19,13 +17,13 @@ static struct console *console_of_output(struct console_output *output)
 }
 
 /* Past the loop, with a little patience for each time that the reader takes nothing. */
-static void write_within(int fd, const uint8_t *bytes, size_t length)
+static void write_within(const struct nowait *to, const uint8_t *bytes, size_t length)
 {
-	struct pollfd poll_fd = {.fd = fd, .events = POLLOUT};
+	while (length && nowait_room(to, FINISH_MS)) {
+		ssize_t sent = nowait_write(to, bytes, length);
 
-	while (length && poll(&poll_fd, 1, FINISH_MS) > 0 && (poll_fd.revents & POLLOUT)) {
-		ssize_t sent = write(fd, bytes, min_u64(length, PIPE_BUF));
-
+		if (sent == -EAGAIN)
+			continue;
 		if (sent <= 0)
 			return;
 		bytes += sent;
@@ -266,8 +264,9 @@ void console_output_finish(struct console *console)
 	struct console_buffer *first = &output->buffers[!output->filling];
 
 	if (output->writing)
-		write_within(output->fd, first->bytes + output->sent, first->length - output->sent);
-	write_within(output->fd, output->buffers[output->filling].bytes,
+		write_within(
+			&output->now, first->bytes + output->sent, first->length - output->sent);
+	write_within(&output->now, output->buffers[output->filling].bytes,
 		output->buffers[output->filling].length);
 	discard(output);
 }
@@ -313,9 +312,17 @@ int console_output_restore(struct console_output *output, struct state_reader *r
 
 void console_emergency(const struct console *console, char character)
 {
-	struct pollfd poll_fd = {.fd = console->output.fd, .events = POLLOUT};
+	/* The guest is told nothing either way. */
+	nowait_write(&console->output.now, &character, 1);
+}
 
-	if (poll(&poll_fd, 1, 0) > 0 && (poll_fd.revents & POLLOUT) &&
-		write(poll_fd.fd, &character, 1) < 0)
-		return; /* the guest is told nothing either way */
+void console_output_init(struct console_output *output, int fd)
+{
+	output->fd = fd;
+	nowait_open(&output->now, fd);
+}
+
+void console_output_destroy(struct console_output *output)
+{
+	nowait_close(&output->now);
 }

@@ -4,6 +4,7 @@
 #ifndef DUET_VIRTIO_DEVICES_CONSOLE_PRIVATE_H
 #define DUET_VIRTIO_DEVICES_CONSOLE_PRIVATE_H
 
+#include "base/nowait.h"
 #include "virtio/devices.h"
 #include "virtio/devices/common.h"
 
@@ -28,7 +29,8 @@ struct console_buffer {
  */
 struct console_output {
 	int fd;
-	bool dead; /* the descriptor failed: what the guest says is thrown away */
+	struct nowait now; /* the same, for what does not go by the loop */
+	bool dead;         /* the descriptor failed: what the guest says is thrown away */
 	bool writing;
 	struct loop_op op, cancel;
 	struct loop_timer patience; /* while coming to rest: a slow reader gets this much time */
@@ -85,6 +87,8 @@ bool console_output_idle(struct console *console);
 void console_output_finish(struct console *console);
 /* Any thread: one character past everything, if the descriptor takes it now. */
 void console_emergency(const struct console *console, char character);
+void console_output_init(struct console_output *output, int fd);
+void console_output_destroy(struct console_output *output);
 
 /* console_input.c; I/O loop. */
 void console_receive(struct console *console);
