@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #define ESCAPE 0x01 /* Ctrl-A */
+#define READ   256
 
 static const char help[] = "\r\nCtrl-A x  end the virtual machine\r\n"
 			   "Ctrl-A a  send Ctrl-A\r\nCtrl-A h  this help\r\n";
@@ -47,7 +48,8 @@ static void take(struct terminal *terminal, const unsigned char *keys, size_t co
 			terminal->escaped = true;
 			byte = -1;
 		}
-		if (byte >= 0)
+		/* Typed too far ahead of a guest that takes nothing: only commands count. */
+		if (byte >= 0 && terminal->pending_length < sizeof(terminal->pending))
 			terminal->pending[terminal->pending_length++] = (unsigned char)byte;
 	}
 }
@@ -79,9 +81,11 @@ static void deliver(struct terminal *terminal)
 	memmove(terminal->pending, terminal->pending + taken, terminal->pending_length);
 }
 
+/* What is typed at a terminal is read on for the sake of its commands, whatever the guest takes;
+ * what else there is loses nothing by waiting. */
 void terminal_pump(struct terminal *terminal)
 {
-	unsigned char keys[sizeof(terminal->pending)];
+	unsigned char keys[READ];
 
 	while (terminal->open) {
 		struct pollfd poll_fd = {.fd = terminal->fd, .events = POLLIN};
@@ -89,7 +93,8 @@ void terminal_pump(struct terminal *terminal)
 
 		if (terminal->pending_length)
 			deliver(terminal);
-		if (terminal->pending_length || !may_use(terminal) || poll(&poll_fd, 1, 0) <= 0)
+		if ((terminal->pending_length && !terminal->raw) || !may_use(terminal) ||
+			poll(&poll_fd, 1, 0) <= 0)
 			return;
 		got = read(terminal->fd, keys, sizeof(keys));
 		if (got < 0 && (errno == EAGAIN || errno == EINTR))

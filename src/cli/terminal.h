@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The user's terminal as the guest's console: raw mode while the machine runs, Ctrl-A as the escape
- * (x ends the machine, Ctrl-A sends itself, h tells). Main thread.
+ * (x ends the machine, Ctrl-A sends itself, h tells). The escape works whatever the guest takes;
+ * what is typed too far ahead of it at a terminal is lost, a pipe or a file waits. Main thread.
  */
 #ifndef DUET_CLI_TERMINAL_H
 #define DUET_CLI_TERMINAL_H
@@ -28,7 +29,7 @@ struct terminal {
 	bool tty, open; /* open: its end was not read yet */
 	bool raw, escaped, watching;
 	struct termios before;
-	unsigned char pending[256]; /* typed, not yet taken */
+	unsigned char pending[1024]; /* typed, not yet taken */
 	size_t pending_length;
 };
 

@@ -19,7 +19,7 @@ struct guest {
 	struct loop *loop;
 	struct terminal terminal;
 	size_t room, taken;
-	unsigned calls;
+	unsigned calls, ends;
 	char bytes[2048];
 };
 
@@ -38,7 +38,7 @@ static size_t typed(void *opaque, const void *bytes, size_t length)
 
 static void end(void *opaque)
 {
-	fail();
+	((struct guest *)opaque)->ends++;
 }
 
 static const struct terminal_events events = {.typed = typed, .end = end};
@@ -166,11 +166,39 @@ static void test_a_terminal_of_nobody_is_raw_and_read(void **state)
 	close(keys);
 }
 
+/* A guest that takes nothing can still be ended, and gets later what was typed first. */
+static void test_the_escape_works_while_the_guest_takes_nothing(void **state)
+{
+	struct guest *guest = *state;
+	int keys = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), fd;
+
+	assert_true(keys >= 0 && grantpt(keys) == 0 && unlockpt(keys) == 0);
+	fd = open(ptsname(keys), O_RDWR | O_NOCTTY | O_CLOEXEC);
+	terminal_start(&guest->terminal, guest->loop, fd, &events, guest);
+	for (unsigned i = 0; i < 30; i++) {
+		assert_int_equal(
+			write(keys, "early and far too much, much too much to be kept", 48), 48);
+		run_for_ms(guest->loop, 2);
+	}
+	assert_int_equal(write(keys, "\x01x", 2), 2);
+	run_for_ms(guest->loop, 20);
+	assert_int_equal(guest->ends, 1);
+	assert_int_equal(guest->taken, 0);
+	guest->room = 9;
+	terminal_pump(&guest->terminal);
+	assert_memory_equal(guest->bytes, "early and", 9);
+	terminal_stop(&guest->terminal);
+	close(fd);
+	close(keys);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(
 			test_a_file_is_read_as_the_guest_takes_it, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			test_the_escape_works_while_the_guest_takes_nothing, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_dev_null_has_ended, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			test_a_terminal_of_nobody_is_raw_and_read, set_up, tear_down),
