@@ -5,11 +5,13 @@
 
 #include "bus/device.h"
 
-/* 16550A at LAYOUT_SERIAL_PORT. Output goes to @output (write errors are counted, never block the
- * guest for ever: a full pipe drops). */
+/* 16550A at LAYOUT_SERIAL_PORT. Output goes to @output (write errors are counted; a reader that is
+ * slow holds the guest up for a moment, one that has stopped loses output; no thread ever waits).
+ */
 int serial_new(struct device **device, int output, struct error *err);
-/* Main thread: bytes typed for the guest; returns how many the FIFO took. When it took fewer,
- * @room is called (main thread) once there is room. */
+/* Main thread: bytes typed for the guest; returns how many the FIFO took: none before the guest's
+ * driver has the port open. When it took fewer, @room is called (main thread) once there is room.
+ */
 size_t serial_input(struct device *device, const void *bytes, size_t length);
 void serial_set_room(struct device *device, void (*room)(void *opaque), void *opaque);
 /* Bytes that wait in the device for the output: written out, with a little patience; main thread,

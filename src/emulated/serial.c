@@ -2,8 +2,14 @@
 /*
  * 16550A serial port (PC16550D data sheet).
  *
- * Bytes leave at once as far as the guest sees: the transmitter is always empty. What they wait
- * for is a line to be whole, so that output costs one system call a line (serial_output.c).
+ * Bytes leave at once as far as the guest sees: the transmitter is empty, unless who reads is slow.
+ * What they wait for is a line to be whole, so that output costs one system call a line
+ * (serial_output.c).
+ *
+ * What was typed waits until the guest reads: when its driver has the port open (the receive
+ * interrupt on, OUT2 on) or when it polls for a byte. Until then the port shows nothing of it, so
+ * that nothing is lost to a driver that reads and clears the FIFO to probe or to reset the chip;
+ * nor does the machine's own reset drop it.
  */
 #include "emulated/board.h"
 #include "emulated/serial_output.h"
@@ -21,6 +27,9 @@
 #define PORTS 8
 /* The guest sees a 16-byte FIFO by its trigger levels only; a deeper one makes pasting faster. */
 #define FIFO_SIZE 64U
+/* Reads of the line status in a row that tell a guest that waits for a byte from one that looks at
+ * its transmitter. */
+#define POLLS 16U
 
 #define REG_DATA    0 /* RBR, THR; divisor low with DLAB */
 #define REG_IER     1 /* divisor high with DLAB */
@@ -55,6 +64,11 @@
 #define MSR_RI        0x40
 #define MSR_DCD       0x80
 
+struct fifo {
+	uint8_t bytes[FIFO_SIZE];
+	unsigned first, count;
+};
+
 struct serial {
 	struct device device;
 	struct bus_range range;
@@ -67,12 +81,14 @@ struct serial {
 
 	pthread_mutex_t lock; /* of all below; vCPUs, main thread */
 	uint8_t ier, fcr, lcr, mcr, lsr_errors, scr, dll, dlm;
-	bool thr_pending; /* the "transmitter empty" interrupt is due */
-	bool line;        /* level of the interrupt line */
-	bool want_room;   /* serial_input() took less than it was given */
-	bool room_posted; /* room_task is under way: it may be posted once only */
-	uint8_t fifo[FIFO_SIZE];
-	unsigned fifo_first, fifo_count;
+	bool thr_pending;          /* the "transmitter empty" interrupt is due */
+	bool busy;                 /* the transmitter is not empty: its reader is slow */
+	bool line;                 /* level of the interrupt line */
+	bool want_room;            /* serial_input() took less than it was given */
+	bool room_posted;          /* room_task is under way: it may be posted once only */
+	struct fifo typed, looped; /* from the host; from the guest itself, in loopback */
+	unsigned polls;            /* in a row, so far */
+	bool polled;               /* the guest polls for bytes */
 	uint64_t bytes_in, overruns, interrupts;
 };
 
@@ -81,9 +97,42 @@ static struct serial *serial_of(struct device *device)
 	return container_of(device, struct serial, device);
 }
 
-static uint8_t interrupt_cause(const struct serial *serial)
+static bool fifo_push(struct fifo *fifo, unsigned depth, uint8_t byte)
 {
-	if ((serial->ier & IER_RDI) && serial->fifo_count)
+	if (fifo->count >= depth)
+		return false;
+	fifo->bytes[(fifo->first + fifo->count++) % FIFO_SIZE] = byte;
+	return true;
+}
+
+static uint8_t fifo_pop(struct fifo *fifo)
+{
+	const uint8_t byte = fifo->bytes[fifo->first];
+
+	fifo->first = (fifo->first + 1) % FIFO_SIZE;
+	fifo->count--;
+	return byte;
+}
+
+/* The guest takes what is typed. */
+static bool is_open(const struct serial *serial)
+{
+	if (serial->mcr & MCR_LOOP)
+		return false;
+	return serial->polled || ((serial->ier & IER_RDI) && (serial->mcr & MCR_OUT2));
+}
+
+/* Where the next byte comes from; null: there is none. */
+static struct fifo *readable(struct serial *serial)
+{
+	if (serial->looped.count)
+		return &serial->looped;
+	return serial->typed.count && is_open(serial) ? &serial->typed : NULL;
+}
+
+static uint8_t interrupt_cause(struct serial *serial)
+{
+	if ((serial->ier & IER_RDI) && readable(serial))
 		return IIR_RDI;
 	if ((serial->ier & IER_THRI) && serial->thr_pending)
 		return IIR_THRI;
@@ -108,18 +157,11 @@ static unsigned fifo_depth(const struct serial *serial)
 	return serial->fcr & FCR_ENABLE ? FIFO_SIZE : 1;
 }
 
-static bool fifo_push(struct serial *serial, uint8_t byte)
-{
-	if (serial->fifo_count >= fifo_depth(serial))
-		return false;
-	serial->fifo[(serial->fifo_first + serial->fifo_count++) % FIFO_SIZE] = byte;
-	return true;
-}
-
-/* Whoever was told to wait is told to go on, once the guest has taken or thrown away all. */
+/* Whoever was told to wait is told to go on, once the guest has taken all and takes more. */
 static void offer_room(struct serial *serial)
 {
-	if (!serial->want_room || !serial->room || serial->fifo_count || serial->room_posted)
+	if (!serial->want_room || !serial->room || serial->typed.count || serial->room_posted ||
+		!is_open(serial))
 		return;
 	serial->want_room = false;
 	serial->room_posted = true;
@@ -128,15 +170,14 @@ static void offer_room(struct serial *serial)
 
 static uint8_t read_data(struct serial *serial)
 {
+	struct fifo *fifo = readable(serial);
 	uint8_t byte;
 
 	if (serial->lcr & LCR_DLAB)
 		return serial->dll;
-	if (!serial->fifo_count)
+	if (!fifo)
 		return 0;
-	byte = serial->fifo[serial->fifo_first];
-	serial->fifo_first = (serial->fifo_first + 1) % FIFO_SIZE;
-	serial->fifo_count--;
+	byte = fifo_pop(fifo);
 	offer_room(serial);
 	return byte;
 }
@@ -151,12 +192,34 @@ static uint8_t read_iir(struct serial *serial)
 	return cause | (serial->fcr & FCR_ENABLE ? IIR_FIFO : 0);
 }
 
+/* In loopback the guest talks to itself alone. */
+static bool transmitter_empty(struct serial *serial)
+{
+	const bool was_busy = serial->busy;
+
+	serial->busy = !(serial->mcr & MCR_LOOP) && !serial_output_ready(&serial->output);
+	if (was_busy && !serial->busy)
+		serial->thr_pending = true;
+	return !serial->busy;
+}
+
+static void note_poll(struct serial *serial)
+{
+	if (serial->polled || (serial->ier & IER_RDI) || ++serial->polls < POLLS)
+		return;
+	serial->polled = true;
+	offer_room(serial);
+}
+
 static uint8_t read_lsr(struct serial *serial)
 {
 	const uint8_t errors = serial->lsr_errors;
+	const bool empty = transmitter_empty(serial);
 
 	serial->lsr_errors = 0;
-	return LSR_THRE_TEMT | errors | (serial->fifo_count ? LSR_DR : 0);
+	if (empty)
+		note_poll(serial);
+	return (empty ? LSR_THRE_TEMT : 0) | errors | (readable(serial) ? LSR_DR : 0);
 }
 
 /* In loopback the modem lines are the port's own outputs; else a terminal is always there. */
@@ -170,6 +233,8 @@ static uint8_t read_msr(const struct serial *serial)
 
 static uint8_t read_register(struct serial *serial, uint64_t offset)
 {
+	if (offset != REG_LSR)
+		serial->polls = 0;
 	switch (offset) {
 	case REG_DATA:
 		return read_data(serial);
@@ -197,10 +262,10 @@ static void write_data(struct serial *serial, uint8_t byte)
 		return;
 	}
 	if (!(serial->mcr & MCR_LOOP))
-		serial_output_put(&serial->output, byte);
-	else if (!fifo_push(serial, byte))
+		serial_output_put(&serial->output, (char)byte);
+	else if (!fifo_push(&serial->looped, fifo_depth(serial), byte))
 		serial->lsr_errors |= LSR_OE;
-	serial->thr_pending = true;
+	serial->thr_pending = transmitter_empty(serial);
 }
 
 static void write_ier(struct serial *serial, uint8_t value)
@@ -212,23 +277,24 @@ static void write_ier(struct serial *serial, uint8_t value)
 		return;
 	}
 	serial->ier = value & IER_MASK;
+	serial->polled = false;
 	if (raised & IER_THRI)
-		serial->thr_pending = true;
+		serial->thr_pending = transmitter_empty(serial);
 	/* Drivers touch this register when they have no more to send: a prompt, an echo. */
 	serial_output_flush(&serial->output);
 }
 
 static void write_fcr(struct serial *serial, uint8_t value)
 {
-	/* Switching the FIFO on or off empties it. */
+	/* Switching the FIFO on or off empties it; what was typed has not arrived yet. */
 	if ((value & FCR_CLEAR_RX) || ((value ^ serial->fcr) & FCR_ENABLE))
-		serial->fifo_count = 0;
+		serial->looped.count = 0;
 	serial->fcr = value & FCR_ENABLE;
-	offer_room(serial);
 }
 
 static void write_register(struct serial *serial, uint64_t offset, uint8_t value)
 {
+	serial->polls = 0;
 	switch (offset) {
 	case REG_DATA:
 		write_data(serial, value);
@@ -244,6 +310,7 @@ static void write_register(struct serial *serial, uint64_t offset, uint8_t value
 		break;
 	case REG_MCR:
 		serial->mcr = value & MCR_MASK;
+		serial->polled = false;
 		break;
 	case REG_SCR:
 		serial->scr = value;
@@ -274,6 +341,7 @@ static void bus_write_serial(void *opaque, uint64_t offset, unsigned size, uint6
 	pthread_mutex_lock(&serial->lock);
 	for (unsigned i = 0; i < size; i++)
 		write_register(serial, (offset + i) % PORTS, (uint8_t)(value >> (8 * i)));
+	offer_room(serial);
 	update_line(serial);
 	pthread_mutex_unlock(&serial->lock);
 }
@@ -287,7 +355,8 @@ size_t serial_input(struct device *device, const void *bytes, size_t length)
 	size_t taken = 0;
 
 	pthread_mutex_lock(&serial->lock);
-	while (taken < length && fifo_push(serial, from[taken]))
+	while (taken < length && is_open(serial) &&
+		fifo_push(&serial->typed, fifo_depth(serial), from[taken]))
 		taken++;
 	serial->bytes_in += taken;
 	serial->want_room = taken < length;
@@ -309,7 +378,7 @@ static void call_room(struct loop_task *task)
 	struct serial *serial = container_of(task, struct serial, room_task);
 
 	pthread_mutex_lock(&serial->lock);
-	serial->room_posted = false;
+	serial->room_posted = serial->want_room = false;
 	pthread_mutex_unlock(&serial->lock);
 	if (serial->room)
 		serial->room(serial->room_opaque);
@@ -324,6 +393,17 @@ void serial_flush(struct device *device)
 	pthread_mutex_unlock(&serial->lock);
 }
 
+/* The timer tried: who waits for the transmitter's interrupt may have it. */
+static void retried(struct serial_output *output)
+{
+	struct serial *serial = container_of(output, struct serial, output);
+
+	if (!serial->busy)
+		return;
+	transmitter_empty(serial);
+	update_line(serial);
+}
+
 static int realize(struct device *device, const struct device_place *place, struct error *err)
 {
 	struct serial *serial = serial_of(device);
@@ -331,7 +411,7 @@ static int realize(struct device *device, const struct device_place *place, stru
 
 	serial->host = place->host;
 	serial->main = place->main;
-	serial_output_attach(&serial->output, place->main, &serial->lock);
+	serial_output_attach(&serial->output, place->main, &serial->lock, retried);
 	ret = bus_map(place->ports, &serial->range, LAYOUT_SERIAL_PORT, PORTS);
 	return ret < 0 ? error_errno(err, -ret, "serial port") : 0;
 }
@@ -345,10 +425,17 @@ static void reset(struct device *device)
 	serial->mcr = 0;
 	serial->dll = 12; /* 9600 baud, as firmware leaves it */
 	serial->dlm = 0;
-	serial->thr_pending = false;
-	serial->fifo_first = serial->fifo_count = 0;
+	serial->thr_pending = serial->busy = serial->polled = false;
+	serial->looped.count = serial->polls = 0;
 	update_line(serial);
 	pthread_mutex_unlock(&serial->lock);
+}
+
+static void save_fifo(const struct fifo *fifo, struct state_writer *writer)
+{
+	state_put_u8(writer, (uint8_t)fifo->count);
+	for (unsigned i = 0; i < fifo->count; i++)
+		state_put_u8(writer, fifo->bytes[(fifo->first + i) % FIFO_SIZE]);
 }
 
 static void save(struct device *device, struct state_writer *writer)
@@ -359,11 +446,23 @@ static void save(struct device *device, struct state_writer *writer)
 
 	state_put_bytes(writer, registers, sizeof(registers));
 	state_put_bool(writer, serial->thr_pending);
-	state_put_u8(writer, (uint8_t)serial->fifo_count);
-	for (unsigned i = 0; i < serial->fifo_count; i++)
-		state_put_u8(writer, serial->fifo[(serial->fifo_first + i) % FIFO_SIZE]);
+	save_fifo(&serial->typed, writer);
 	state_put_u16(writer, (uint16_t)serial->output.length);
 	state_put_bytes(writer, serial->output.buffer, serial->output.length);
+	save_fifo(&serial->looped, writer);
+	state_put_bool(writer, serial->polled);
+}
+
+static int restore_fifo(struct fifo *fifo, struct state_reader *reader)
+{
+	const unsigned count = state_get_u8(reader);
+
+	if (reader->failed || count > FIFO_SIZE)
+		return -EINVAL;
+	fifo->first = 0;
+	fifo->count = count;
+	state_get_bytes(reader, fifo->bytes, count);
+	return 0;
 }
 
 static int restore_output(struct serial_output *output, struct state_reader *reader)
@@ -377,10 +476,9 @@ static int restore_output(struct serial_output *output, struct state_reader *rea
 	return 0;
 }
 
-static int restore(struct device *device, struct state_reader *reader, struct error *err)
+static void restore_registers(struct serial *serial, struct state_reader *reader)
 {
-	struct serial *serial = serial_of(device);
-	uint8_t registers[8], count;
+	uint8_t registers[8];
 
 	state_get_bytes(reader, registers, sizeof(registers));
 	serial->ier = registers[0] & IER_MASK;
@@ -392,18 +490,40 @@ static int restore(struct device *device, struct state_reader *reader, struct er
 	serial->dll = registers[6];
 	serial->dlm = registers[7];
 	serial->thr_pending = state_get_bool(reader);
-	count = state_get_u8(reader);
-	if (reader->failed || count > FIFO_SIZE)
+}
+
+/* Version 1 knew one FIFO, and no guest that polls. */
+static int restore_input(struct serial *serial, struct state_reader *reader)
+{
+	int ret;
+
+	serial->looped.count = 0;
+	serial->polled = false;
+	if (reader->version < 2)
+		return 0;
+	ret = restore_fifo(&serial->looped, reader);
+	serial->polled = state_get_bool(reader);
+	return ret;
+}
+
+static int restore(struct device *device, struct state_reader *reader, struct error *err)
+{
+	struct serial *serial = serial_of(device);
+	int ret;
+
+	restore_registers(serial, reader);
+	ret = restore_fifo(&serial->typed, reader);
+	if (ret == 0)
+		ret = restore_output(&serial->output, reader);
+	if (ret == 0)
+		ret = restore_input(serial, reader);
+	if (ret < 0 || reader->failed)
 		return error_set(err, EINVAL, "saved serial port is broken");
-	serial->fifo_first = 0;
-	serial->fifo_count = count;
-	state_get_bytes(reader, serial->fifo, count);
-	if (restore_output(&serial->output, reader) < 0)
-		return error_set(err, EINVAL, "saved serial port is broken");
+	serial->busy = serial_output_full(&serial->output);
 	/* The interrupt controller restores its own view of the line. */
 	serial->line = (serial->mcr & (MCR_OUT2 | MCR_LOOP)) == MCR_OUT2 &&
 		       interrupt_cause(serial) != IIR_NONE;
-	return reader->failed ? error_set(err, EINVAL, "saved serial port is broken") : 0;
+	return 0;
 }
 
 /* A restored port may have a prompt to show that the guest does not repeat. */
@@ -458,7 +578,7 @@ static const struct device_ops serial_ops = {
 	.reset = reset,
 	.start = start,
 	.quiesce = quiesce,
-	.state_version = 1,
+	.state_version = 2,
 	.save = save,
 	.restore = restore,
 	.stats = stats,

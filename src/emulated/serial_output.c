@@ -2,53 +2,17 @@
 #include "emulated/serial_output.h"
 
 #include "base/checked.h"
+#include "base/clock.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#define FULL_WAIT_MS   50
 #define FINISH_WAIT_MS 250
-
-/* O_NONBLOCK belongs to the open file, which a terminal shares with the shell: so pipes and
- * terminals are opened a second time. A regular file would get a position of its own that way. */
-static int open_again(int fd)
-{
-	char path[32];
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	return open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-}
-
-static enum serial_output_kind kind_of(int fd)
-{
-	struct stat stat;
-
-	if (fstat(fd, &stat) < 0)
-		return OUTPUT_POLLED;
-	if (S_ISFIFO(stat.st_mode) || S_ISCHR(stat.st_mode))
-		return OUTPUT_NONBLOCKING;
-	if (S_ISSOCK(stat.st_mode))
-		return OUTPUT_SOCKET;
-	return S_ISREG(stat.st_mode) ? OUTPUT_FILE : OUTPUT_POLLED;
-}
+#define MILLISECOND    1000000ULL
 
 void serial_output_init(struct serial_output *output, int fd)
 {
-	output->kind = kind_of(fd);
-	output->fd = fd;
-	if (output->kind != OUTPUT_NONBLOCKING)
-		return;
-	output->fd = open_again(fd);
-	if (output->fd < 0) {
-		output->fd = fd;
-		output->kind = OUTPUT_POLLED;
-	}
+	nowait_open(&output->to, fd);
 }
 
 void serial_output_destroy(struct serial_output *output)
@@ -57,48 +21,31 @@ void serial_output_destroy(struct serial_output *output)
 		loop_timer_stop(&output->delay);
 		loop_unpost(output->loop, &output->arm);
 	}
-	if (output->kind == OUTPUT_NONBLOCKING)
-		close(output->fd);
-	output->fd = -1;
+	nowait_close(&output->to);
 }
 
-static bool wait_room(const struct serial_output *output, int milliseconds)
+static void drop(struct serial_output *output)
 {
-	struct pollfd poll_fd = {.fd = output->fd, .events = POLLOUT};
-
-	return poll(&poll_fd, 1, milliseconds) == 1;
-}
-
-static ssize_t write_some(struct serial_output *output)
-{
-	output->writes++;
-	if (output->kind == OUTPUT_SOCKET)
-		return send(
-			output->fd, output->buffer, output->length, MSG_DONTWAIT | MSG_NOSIGNAL);
-	if (output->kind == OUTPUT_POLLED && !wait_room(output, 0)) {
-		errno = EAGAIN;
-		return -1;
-	}
-	return write(output->fd, output->buffer, output->length);
+	output->dropped += output->length;
+	output->length = 0;
 }
 
 /* False when the file takes no more now. */
 static bool write_out(struct serial_output *output)
 {
 	while (output->length) {
-		const ssize_t sent = write_some(output);
+		const ssize_t sent = nowait_write(&output->to, output->buffer, output->length);
 
-		if (sent < 0 && errno == EINTR)
-			continue;
-		if (sent < 0 && errno == EAGAIN)
+		output->writes++;
+		if (sent == -EAGAIN)
 			return false;
+		output->stuck = false;
+		output->full_since = 0;
 		if (sent <= 0) {
 			/* Nobody will ever read it (EPIPE, EIO, a full disk). */
-			output->dropped += output->length;
-			output->length = 0;
+			drop(output);
 			break;
 		}
-		output->stuck = false;
 		output->bytes += (size_t)sent;
 		output->length -= (unsigned)sent;
 		memmove(output->buffer, output->buffer + sent, output->length);
@@ -115,20 +62,48 @@ void serial_output_flush(struct serial_output *output)
 void serial_output_finish(struct serial_output *output)
 {
 	while (!write_out(output))
-		if (!wait_room(output, FINISH_WAIT_MS))
+		if (!nowait_room(&output->to, FINISH_WAIT_MS))
 			break;
-	output->dropped += output->length;
-	output->length = 0;
+	drop(output);
 }
 
+bool serial_output_full(const struct serial_output *output)
+{
+	return output->length > sizeof(output->buffer) - SERIAL_OUTPUT_ROOM;
+}
+
+bool serial_output_ready(struct serial_output *output)
+{
+	uint64_t now;
+
+	if (!serial_output_full(output))
+		return true;
+	write_out(output);
+	if (!serial_output_full(output) || output->stuck)
+		return true;
+	now = clock_ns();
+	if (!output->full_since)
+		output->full_since = now;
+	output->stuck = now - output->full_since >= SERIAL_OUTPUT_PATIENCE_MS * MILLISECOND;
+	return output->stuck;
+}
+
+/* A guest that waits for its transmitter's interrupt is served sooner. */
 static void set_timer(struct serial_output *output)
 {
-	loop_timer_after(output->loop, &output->delay, SERIAL_OUTPUT_DELAY_MS * 1000000ULL);
+	const bool waited_for = serial_output_full(output) && !output->stuck;
+
+	loop_timer_after(output->loop, &output->delay,
+		(waited_for ? SERIAL_OUTPUT_RETRY_MS : SERIAL_OUTPUT_DELAY_MS) * MILLISECOND);
 }
 
 static void arm(struct loop_task *task)
 {
-	set_timer(container_of(task, struct serial_output, arm));
+	struct serial_output *output = container_of(task, struct serial_output, arm);
+
+	pthread_mutex_lock(output->lock);
+	set_timer(output);
+	pthread_mutex_unlock(output->lock);
 }
 
 /* Goes on while there is output or something to be retried, then rests: an idle guest costs no
@@ -139,6 +114,7 @@ static void expired(struct loop_timer *timer)
 
 	pthread_mutex_lock(output->lock);
 	write_out(output);
+	output->retried(output);
 	output->timer = output->length || output->put_since;
 	output->put_since = false;
 	if (output->timer)
@@ -146,10 +122,12 @@ static void expired(struct loop_timer *timer)
 	pthread_mutex_unlock(output->lock);
 }
 
-void serial_output_attach(struct serial_output *output, struct loop *loop, pthread_mutex_t *lock)
+void serial_output_attach(struct serial_output *output, struct loop *loop, pthread_mutex_t *lock,
+	void (*retried)(struct serial_output *output))
 {
 	output->loop = loop;
 	output->lock = lock;
+	output->retried = retried;
 	output->arm.run = arm;
 	output->delay.expired = expired;
 }
@@ -169,23 +147,11 @@ void serial_output_start(struct serial_output *output)
 		start_timer(output);
 }
 
-/* The buffer is full. The reader gets one moment; once it let that pass, what comes is dropped
- * until it reads again. */
-static bool make_room(struct serial_output *output)
-{
-	if (write_out(output) || output->length < sizeof(output->buffer))
-		return true;
-	if (output->stuck || !wait_room(output, FULL_WAIT_MS)) {
-		output->stuck = true;
-		return false;
-	}
-	write_out(output);
-	return output->length < sizeof(output->buffer);
-}
-
 void serial_output_put(struct serial_output *output, char byte)
 {
-	if (output->length == sizeof(output->buffer) && !make_room(output)) {
+	if (output->length == sizeof(output->buffer))
+		write_out(output);
+	if (output->length == sizeof(output->buffer)) {
 		output->dropped++;
 		return;
 	}

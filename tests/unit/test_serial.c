@@ -87,6 +87,13 @@ static bool line_up(const struct port *port)
 	return port->fixture.lines >> LAYOUT_SERIAL_GSI & 1;
 }
 
+/* As a driver has it: the receive interrupt and its gate. */
+static void open_port(struct port *port)
+{
+	out(port, MCR, 8);
+	out(port, IER, 1);
+}
+
 static void test_line_is_one_write(void **state)
 {
 	struct port *port = *state;
@@ -114,6 +121,101 @@ static void test_flush_at_the_end(void **state)
 	put(port, "last words");
 	serial_flush(port->device);
 	assert_output(port, "last words");
+}
+
+static uint64_t nanoseconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* Until the port says that its transmitter is not empty. */
+static void fill(struct port *port)
+{
+	for (unsigned i = 0; in(port, LSR) & 0x20; i++) {
+		assert_true(i < 1000000);
+		out(port, THR, 'f');
+	}
+}
+
+static void drain(struct port *port)
+{
+	char buffer[4096];
+
+	while (read(port->pipe[0], buffer, sizeof(buffer)) > 0)
+		;
+}
+
+/* No access waits for the reader, under whatever lock: the guest's driver is told to. */
+static void test_slow_reader_is_waited_for_by_the_guest(void **state)
+{
+	struct port *port = *state;
+	uint64_t slowest = UINT64_MAX;
+
+	for (unsigned i = 0; i < 5; i++) {
+		uint64_t start;
+
+		fill(port);
+		start = nanoseconds();
+		for (unsigned more = 0; more < 100; more++)
+			out(port, THR, 'm');
+		if (nanoseconds() - start < slowest)
+			slowest = nanoseconds() - start;
+		assert_int_equal(in(port, LSR) & 0x60, 0);
+		drain(port);
+		assert_int_equal(in(port, LSR) & 0x60, 0x60);
+		serial_flush(port->device);
+		drain(port);
+	}
+	assert_true(slowest < 25000000);
+}
+
+/* One that has stopped is given up, until it reads again. */
+static void test_stopped_reader_is_given_up(void **state)
+{
+	const struct timespec step = {.tv_nsec = 1000000};
+	struct port *port = *state;
+
+	fill(port);
+	for (unsigned i = 0; !(in(port, LSR) & 0x20); i++) {
+		assert_true(i < 2000);
+		nanosleep(&step, NULL);
+	}
+	for (unsigned i = 0; i < 1000; i++)
+		out(port, THR, 'd');
+	assert_int_equal(in(port, LSR) & 0x60, 0x60);
+	drain(port);
+	serial_flush(port->device);
+	drain(port);
+	put(port, "again\n");
+	assert_output(port, "again\n");
+}
+
+/* A driver that obeys the line status loses nothing to a reader slower than itself. */
+static void test_nothing_is_lost_to_a_slow_reader(void **state)
+{
+	struct port *port = *state;
+	uint64_t sent = 0, got = 0;
+	char buffer[4096];
+
+	while (sent < 300000) {
+		if (in(port, LSR) & 0x20) {
+			for (unsigned i = 0; i < 16; i++, sent++)
+				out(port, THR, sent % 80 == 79 ? '\n' : 's');
+		} else {
+			got += (uint64_t)read(port->pipe[0], buffer, sizeof(buffer));
+		}
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		for (ssize_t length; (length = read(port->pipe[0], buffer, sizeof(buffer))) > 0;)
+			got += (uint64_t)length;
+		serial_flush(port->device);
+	}
+	for (ssize_t length; (length = read(port->pipe[0], buffer, sizeof(buffer))) > 0;)
+		got += (uint64_t)length;
+	assert_int_equal(sent, got);
 }
 
 static void test_full_pipe_drops_and_does_not_hang(void **state)
@@ -192,13 +294,95 @@ static void test_receive_is_bounded(void **state)
 	char text[200];
 
 	memset(text, 'z', sizeof(text));
+	open_port(port);
 	assert_int_equal(serial_input(port->device, text, sizeof(text)), 1); /* no FIFO yet */
 	in(port, THR);
 	out(port, IIR, 1);
 	assert_true(serial_input(port->device, text, sizeof(text)) >= 16);
 	assert_int_equal(serial_input(port->device, text, 1), 0);
-	out(port, IIR, 3); /* clear */
+}
+
+/* Linux's 8250 driver from its probe to the open port: it clears and reads the FIFO more than once.
+ */
+static void start_as_linux(struct port *port)
+{
+	static const uint8_t clears[] = {1, 7, 0};
+
+	out(port, IER, 0);
+	out(port, MCR, 0x1a);
+	in(port, MSR);
+	out(port, MCR, 0);
+	for (unsigned i = 0; i < sizeof(clears); i++)
+		out(port, IIR, clears[i]);
+	for (unsigned i = 0; i < 2; i++) {
+		in(port, LSR);
+		in(port, THR);
+		in(port, IIR);
+		in(port, MSR);
+		out(port, LCR, 3);
+		out(port, MCR, 8);
+		out(port, IER, i ? 5 : 0);
+	}
+	/* The settings of the line, once the receive interrupt is on. */
+	out(port, IIR, 1);
+	out(port, IIR, 0x81);
+	out(port, MCR, 0x0b);
+}
+
+static void type_as_it_goes(struct port *port, const char *text)
+{
+	char got[64] = {0};
+
+	for (size_t length = 0, typed = 0; length < strlen(text);) {
+		typed += serial_input(port->device, text + typed, strlen(text) - typed);
+		assert_true(in(port, LSR) & 1);
+		got[length++] = (char)in(port, THR);
+		assert_memory_equal(got, text, length);
+	}
 	assert_int_equal(in(port, LSR) & 1, 0);
+}
+
+/* Piped in before the guest has its port open, across a reboot too: none is lost. */
+static void test_typed_before_the_port_is_open(void **state)
+{
+	struct port *port = *state;
+
+	assert_int_equal(serial_input(port->device, "early", 5), 0);
+	assert_int_equal(in(port, LSR) & 1, 0);
+	start_as_linux(port);
+	type_as_it_goes(port, "echo hi\npoweroff -f\n");
+	assert_int_equal(serial_input(port->device, "abc", 3), 3);
+	/* The driver's close and another open, then the machine's reset. */
+	out(port, IER, 0);
+	assert_int_equal(in(port, LSR) & 1, 0);
+	assert_int_equal(in(port, THR), 0);
+	start_as_linux(port);
+	assert_int_equal(in(port, THR), 'a');
+	port->device->ops->reset(port->device);
+	assert_int_equal(in(port, THR), 0);
+	start_as_linux(port);
+	assert_int_equal(serial_input(port->device, "d", 1), 1);
+	assert_int_equal(in(port, THR), 'b');
+	assert_int_equal(in(port, THR), 'c');
+	assert_int_equal(in(port, THR), 'd');
+}
+
+/* Without interrupts: a boot loader, a memory tester. */
+static void test_guest_that_polls(void **state)
+{
+	struct port *port = *state;
+
+	assert_int_equal(serial_input(port->device, "x", 1), 0);
+	for (unsigned i = 0; i < 100; i++) {
+		in(port, LSR); /* not for a byte: to send */
+		out(port, THR, 'o');
+	}
+	assert_int_equal(serial_input(port->device, "x", 1), 0);
+	for (unsigned i = 0; i < 16; i++)
+		assert_int_equal(in(port, LSR) & 1, 0);
+	assert_int_equal(serial_input(port->device, "x", 1), 1);
+	assert_int_equal(in(port, LSR) & 1, 1);
+	assert_int_equal(in(port, THR), 'x');
 }
 
 static void *run_loop(void *loop)
@@ -233,8 +417,11 @@ static void give_room_twice(struct port *port)
 	char text[100] = {0};
 
 	for (unsigned round = 0; round < 2; round++) {
-		assert_true(serial_input(port->device, text, sizeof(text)) < sizeof(text));
-		out(port, IIR, 3);
+		size_t taken = serial_input(port->device, text, sizeof(text));
+
+		assert_true(taken < sizeof(text));
+		while (taken--)
+			in(port, THR);
 		if (round == 0)
 			loop_post(port->fixture.place.main, &other.task);
 	}
@@ -260,6 +447,7 @@ static void test_room_is_told_once_the_guest_has_read(void **state)
 	assert_int_equal(serial_new(&port->device, port->pipe[1], NULL), 0);
 	assert_int_equal(port->device->ops->realize(port->device, &port->fixture.place, NULL), 0);
 	serial_set_room(port->device, made_room, port);
+	open_port(port);
 	out(port, IIR, 1);
 	taken = serial_input(port->device, text, sizeof(text));
 	assert_true(taken < sizeof(text));
@@ -267,9 +455,10 @@ static void test_room_is_told_once_the_guest_has_read(void **state)
 		in(port, THR);
 	assert_int_equal(loop_run(port->fixture.place.main), 0);
 	assert_int_equal(port->rooms, 1);
-	/* A driver that clears the FIFO makes room as well. */
-	assert_true(serial_input(port->device, text, sizeof(text)) < sizeof(text));
-	out(port, IIR, 3);
+	/* A driver that opens its port has room as well. */
+	out(port, IER, 0);
+	assert_int_equal(serial_input(port->device, text, sizeof(text)), 0);
+	out(port, IER, 1);
 	assert_int_equal(loop_run(port->fixture.place.main), 0);
 	assert_int_equal(port->rooms, 2);
 	give_room_twice(port);
@@ -333,6 +522,21 @@ static void test_move(void **state)
 	tear_down((void **)&to);
 }
 
+/* As version 1 wrote it: one FIFO. */
+static void test_older_state(void **state)
+{
+	static const uint8_t old[] = {1, 1, 3, 8, 0, 0x5a, 12, 0, 0, 2, 'o', 'k', 0, 0};
+	struct port *port = *state;
+	struct state_reader reader = {
+		.bytes = old, .length = sizeof(old), .section_end = sizeof(old), .version = 1};
+
+	assert_int_equal(port->device->ops->restore(port->device, &reader, NULL), 0);
+	assert_int_equal(reader.at, sizeof(old));
+	assert_int_equal(in(port, THR), 'o');
+	assert_int_equal(in(port, THR), 'k');
+	assert_int_equal(in(port, LSR) & 1, 0);
+}
+
 struct moment {
 	struct loop_timer timer;
 	struct loop *loop;
@@ -388,6 +592,14 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			test_full_pipe_drops_and_does_not_hang, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_slow_reader_loses_nothing, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			test_slow_reader_is_waited_for_by_the_guest, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_stopped_reader_is_given_up, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			test_nothing_is_lost_to_a_slow_reader, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			test_typed_before_the_port_is_open, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_guest_that_polls, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_transmitter_interrupt, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_output_goes_on_and_ends, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_receive, set_up, tear_down),
@@ -395,6 +607,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			test_room_is_told_once_the_guest_has_read, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_probe_of_drivers, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_older_state, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_move, set_up, tear_down),
 	};
 

@@ -119,6 +119,14 @@ def test_virtio_console():
         guest.succeed()
 
 
+def test_piped_input_is_not_lost():
+    """printf ... | duet run: written before the guest has its console open."""
+    with vm.Guest() as guest:
+        guest.type("echo he''llo\npoweroff -f\n")
+        assert guest.finish() == 0
+        assert "\nhello\n" in guest.output
+
+
 def test_size_of_the_terminal_from_the_start():
     """duet in a terminal of 41 by 123: known to the guest when it comes up, and after a reboot."""
     script = """
