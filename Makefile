@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-# For people: make demo, make test, make soak, make bench, make lint, make fuzz, make shell.
+# For people: make demo, make test, make soak, make bench, make lint, make fuzz, make shell, make install.
 # The build itself is Meson's (meson.build).
 
 BUILD := build
-.PHONY: all help deps build demo test soak bench experiments report lint fuzz shell clean
+PREFIX ?= /usr/local
+DESTDIR ?=
+.PHONY: all help deps build install uninstall demo test soak bench experiments report lint fuzz shell clean
 
 all: build
 
@@ -18,6 +20,7 @@ help:
 	@echo "make lint    formatting, clang-tidy, layers"
 	@echo "make fuzz    each fuzz target for a minute (SECONDS_EACH=60)"
 	@echo "make build   build/duet alone"
+	@echo "make install the program, its manual page, bash's completion (PREFIX=/usr/local, DESTDIR=)"
 
 deps:
 	@lab/deps
@@ -31,6 +34,19 @@ $(BUILD)/build.ninja: | deps
 build: deps $(BUILD)/build.ninja
 	@echo "==> building"
 	@ninja -C $(BUILD) --quiet
+
+# As whoever may write there: sudo make install builds nothing that make has built already.
+install: $(BUILD)/duet
+	install -D -m 755 $(BUILD)/duet "$(DESTDIR)$(PREFIX)/bin/duet"
+	install -D -m 644 $(BUILD)/src/cli/duet.1 "$(DESTDIR)$(PREFIX)/share/man/man1/duet.1"
+	install -D -m 644 $(BUILD)/src/cli/duet "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/duet"
+
+$(BUILD)/duet:
+	@$(MAKE) --no-print-directory build
+
+uninstall:
+	rm -f "$(DESTDIR)$(PREFIX)/bin/duet" "$(DESTDIR)$(PREFIX)/share/man/man1/duet.1" \
+		"$(DESTDIR)$(PREFIX)/share/bash-completion/completions/duet"
 
 demo: build
 	@lab/demo

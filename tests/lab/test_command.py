@@ -164,6 +164,30 @@ def test_statistics_that_cannot_be_written(tmp_path, path, says):
     assert [p.name for p in tmp_path.iterdir()] == ["link"]
 
 
+@pytest.mark.parametrize("prefix", [None, "/opt/with space"])
+def test_make_install(tmp_path, prefix):
+    """Program, manual page and completion, below DESTDIR; uninstall takes them away again."""
+    words = [f"DESTDIR={tmp_path}"] + ([f"PREFIX={prefix}"] if prefix else [])
+
+    def make(target):
+        subprocess.run(["make", "-s", target, *words], cwd=REPOSITORY, check=True, timeout=60,
+                       capture_output=True)
+
+    make("install")
+    home = tmp_path / (prefix or "/usr/local").lstrip("/")
+    files = {"bin/duet": 0o755, "share/man/man1/duet.1": 0o644,
+             "share/bash-completion/completions/duet": 0o644}
+    found = {str(path.relative_to(home)): path.stat().st_mode & 0o777
+             for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == files
+    version = subprocess.run([home / "bin/duet", "--version"], capture_output=True, text=True, check=True,
+                             timeout=60)
+    assert version.stdout == duet("--version").stdout
+    assert ".TH DUET 1" in (home / "share/man/man1/duet.1").read_text()
+    make("uninstall")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
 def test_the_doctor_tells_what_is_built():
     found = json.loads(duet("doctor", "--json").stdout)["mechanisms"]
     built = [name for name, mechanism in found.items() if mechanism["built"]]
