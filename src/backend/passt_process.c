@@ -3,7 +3,9 @@
  * The passt process: user-mode networking of one network device.
  *
  * It gets one end of a socket pair (--fd), so there is no socket file to be left behind, and it
- * ends by itself when the other end is closed, however this process ends.
+ * ends by itself when the other end is closed, however this process ends. Until then it lives: a
+ * service manager that stops the unit signals it too, while the guest still needs its network to
+ * shut down.
  */
 #include "backend/passt_private.h"
 #include "base/checked.h"
@@ -30,17 +32,21 @@ struct passt_launch {
 
 static void run_child(const struct passt_launch *launch)
 {
-	static const int defaults[] = {SIGPIPE, SIGXFSZ, SIGINT, SIGTERM, SIGHUP, SIGUSR1};
+	static const int defaults[] = {SIGPIPE, SIGXFSZ, SIGUSR1};
+	/* Blocked, since it has handlers of its own for some of them; exec keeps the mask. */
+	static const int deaf[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	sigset_t none;
+	sigset_t blocked;
 	int code;
 
 	/* Out of reach of the terminal's Ctrl-C: the monitor decides when it ends. */
 	setpgid(0, 0);
-	sigemptyset(&none);
+	sigemptyset(&blocked);
 	for (unsigned i = 0; i < ARRAY_SIZE(defaults); i++)
 		signal(defaults[i], SIG_DFL);
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	for (unsigned i = 0; i < ARRAY_SIZE(deaf); i++)
+		sigaddset(&blocked, deaf[i]);
+	sigprocmask(SIG_SETMASK, &blocked, NULL);
 	if (null >= 0)
 		dup2(null, STDIN_FILENO);
 	dup2(launch->words, STDOUT_FILENO);

@@ -452,6 +452,16 @@ static size_t make_discovery(uint8_t *frame)
 	return bootp + 244;
 }
 
+/* A unit that is stopped signals every process of it: passt lives as long as its guest. */
+static void signal_as_service_managers_do(pid_t pid)
+{
+	static const int signals[] = {SIGTERM, SIGHUP, SIGINT, SIGQUIT};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(signals); i++)
+		assert_int_equal(kill(pid, signals[i]), 0);
+	usleep(50000);
+}
+
 static void test_passt_answers(void **state)
 {
 	struct net_options options = {.kind = NET_USER};
@@ -472,6 +482,7 @@ static void test_passt_answers(void **state)
 		fail_msg("%s", err.text);
 	pid = container_of(rig.net, struct passt, net)->pid;
 	assert_int_equal(getpgid(pid), pid);
+	signal_as_service_managers_do(pid);
 	rig_attach(&rig);
 	net_receive_enable(rig.net, 0, true);
 	assert_int_equal(send_frame(&rig, frame, make_discovery(frame)), 0);

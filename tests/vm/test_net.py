@@ -69,6 +69,23 @@ echo "link down"
     assert "passt" in console.split("dhcp ok")[1], "no line told that passt is gone"
 
 
+def test_passt_lives_as_long_as_its_guest():
+    """A service manager that stops the unit signals passt too, before the guest has shut down."""
+    script = """
+lease() { udhcpc -i eth0 -n -q -t 10 -T 2 -s /etc/udhcpc/default.script >/dev/null 2>&1; }
+ip link set eth0 up
+lease && echo "dhcp ok"
+read line
+lease && echo "dhcp again"
+"""
+    with vm.Guest("--net", "user", script=script) as guest:
+        guest.wait_for("^dhcp ok")
+        vm.run("kill", "-TERM", *guest.children("passt"))
+        vm.run("kill", "-HUP", *guest.children("passt"))
+        guest.type("go\n")
+        assert "dhcp again" in guest.succeed()
+
+
 def leftovers():
     return vm.run("sh", "-c", "ls -d /tmp/* /run/* /dev/shm/*", check=False).stdout
 
