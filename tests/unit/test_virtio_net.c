@@ -49,10 +49,13 @@ struct rig {
 	int other;
 };
 
-static void rig_init(struct rig *rig)
+static void rig_init_polled(struct rig *rig, bool poll)
 {
-	struct virtio_net_options options = {
-		.mac = {2, 0, 0, 1, 2, 3}, .mtu = 9000, .packed = true, .offloads = true};
+	struct virtio_net_options options = {.mac = {2, 0, 0, 1, 2, 3},
+		.mtu = 9000,
+		.packed = true,
+		.offloads = true,
+		.poll = poll};
 	struct error err = {0};
 	int pair[2];
 
@@ -63,6 +66,11 @@ static void rig_init(struct rig *rig)
 	fake_machine_init(&rig->rig.machine);
 	assert_int_equal(virtio_net_new(&rig->rig.device, "net0", &options, &err), 0);
 	device_rig_start(&rig->rig);
+}
+
+static void rig_init(struct rig *rig)
+{
+	rig_init_polled(rig, false);
 }
 
 static void rig_free(struct rig *rig)
@@ -219,6 +227,36 @@ static void test_mergeable(void **state)
 	rig_init(&rig);
 	merge(&rig, PLAIN);
 	merge(&rig, PLAIN | EVENT | PACKED);
+	rig_free(&rig);
+}
+
+/* A frame that is larger than what is left in the ring, on a queue whose poller goes to sleep: the
+ * next buffer is offered by a driver that kicks only when it is asked to. */
+static void await_buffers(struct rig *rig, uint64_t features)
+{
+	device_rig_up(&rig->rig, features | BIT(F_MRG), 3);
+	for (unsigned i = 0; i < 4; i++) {
+		offer(rig, DATA + 4096 * i, 1000);
+		if (ring_driver_kick(&rig->rig.rings[RECEIVE]))
+			driver_kick(&rig->rig.driver, RECEIVE);
+		put_frame(rig, 1800, i);
+		usleep(60000);
+		offer(rig, DATA + 4096 * i + 2048, 1000);
+		if (ring_driver_kick(&rig->rig.rings[RECEIVE]))
+			driver_kick(&rig->rig.driver, RECEIVE);
+		expect(rig, 1800, i);
+	}
+}
+
+static void test_polled_and_mergeable(void **state)
+{
+	struct rig rig;
+
+	rig_init_polled(&rig, true);
+	await_buffers(&rig, PLAIN);
+	await_buffers(&rig, PLAIN | EVENT);
+	await_buffers(&rig, PLAIN | PACKED);
+	await_buffers(&rig, PLAIN | PACKED | EVENT);
 	rig_free(&rig);
 }
 
@@ -481,6 +519,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_receive),
 		cmocka_unit_test(test_mergeable),
+		cmocka_unit_test(test_polled_and_mergeable),
 		cmocka_unit_test(test_frame_too_long),
 		cmocka_unit_test(test_transmit),
 		cmocka_unit_test(test_transmit_dropped),

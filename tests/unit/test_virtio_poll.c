@@ -180,6 +180,29 @@ static void stops_and_goes_on(void **state)
 	rig_free(&rig);
 }
 
+/* Too little for the model is in the ring when it goes to sleep: more must wake it. */
+static void wakes_for_more(void **state)
+{
+	const struct timespec nap = {.tv_nsec = 60000000};
+
+	(void)state;
+	for (unsigned kind = 0; kind < ARRAY_SIZE(kinds); kind++) {
+		struct rig rig;
+
+		rig_init(&rig, kinds[kind]);
+		rig.model->needs = 3;
+		for (unsigned i = 0; i < 5; i++) {
+			offer_and_kick(&rig, 0);
+			offer_and_kick(&rig, 0);
+			nanosleep(&nap, NULL);
+			offer_and_kick(&rig, 0);
+			for (unsigned answers = 0; answers < 3; answers++)
+				await_answer(&rig, 0);
+		}
+		rig_free(&rig);
+	}
+}
+
 /* Other work of the loop is not held up, polling or not. */
 static void count_task(struct loop_task *task)
 {
@@ -207,6 +230,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(finds_without_kicks),
 		cmocka_unit_test(sleeps_and_is_woken),
+		cmocka_unit_test(wakes_for_more),
 		cmocka_unit_test(stops_and_goes_on),
 		cmocka_unit_test(serves_others),
 	};

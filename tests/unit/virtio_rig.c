@@ -212,13 +212,40 @@ static int activate(struct virtio_device *device)
 	return model_of(device)->fail_activate ? -ENODEV : 0;
 }
 
-static void kick(struct virtio_device *device, struct virtqueue *queue)
+/* Whether there are so many; all of them are left in the ring. */
+static bool holds(struct virtqueue *queue, unsigned chains)
+{
+	struct iovec segments[32];
+	struct virtqueue_chain chain[RIG_NEEDS_MAX];
+	unsigned count = 0;
+	bool enough;
+
+	for (; count < chains; count++) {
+		chain[count] = (struct virtqueue_chain){.segments = segments, .capacity = 32};
+		if (virtqueue_pop(queue, &chain[count]) != 1)
+			break;
+	}
+	enough = count == chains;
+	while (count)
+		virtqueue_unpop(queue, &chain[--count]);
+	return enough;
+}
+
+/* Kicks are off while it looks, as a network device's are while frames flow. */
+static bool has_enough(struct virtqueue *queue, unsigned chains)
+{
+	virtqueue_kicks_off(queue);
+	if (holds(queue, chains))
+		return true;
+	return virtqueue_kicks_on(queue) && holds(queue, chains);
+}
+
+static void answer_all(struct virtio_device *device, struct virtqueue *queue)
 {
 	struct iovec segments[32];
 	struct virtqueue_chain chain = {.segments = segments, .capacity = 32};
 	int ret;
 
-	model_of(device)->kicks++;
 	while ((ret = virtqueue_pop(queue, &chain)) == 1) {
 		for (unsigned i = 0; i < chain.writable; i++)
 			memset(segments[chain.readable + i].iov_base, 0x5a,
@@ -227,6 +254,17 @@ static void kick(struct virtio_device *device, struct virtqueue *queue)
 	}
 	if (ret < 0)
 		virtio_needs_reset(device, queue->fault);
+}
+
+static void kick(struct virtio_device *device, struct virtqueue *queue)
+{
+	unsigned needs = model_of(device)->needs;
+
+	model_of(device)->kicks++;
+	if (!needs)
+		answer_all(device, queue);
+	while (needs && has_enough(queue, needs))
+		answer_all(device, queue);
 	virtio_interrupt(device, queue);
 }
 

@@ -11,7 +11,8 @@
 #include "ring_driver.h"
 #include "virtio/virtio.h"
 
-#define RIG_QUEUES 4
+#define RIG_QUEUES    4
+#define RIG_NEEDS_MAX 4
 
 /* Offsets in the common structure (4.1.4.3). */
 #define COMMON_DEVICE_FEATURE_SELECT 0x00
@@ -68,6 +69,7 @@ struct rig_model {
 	_Atomic unsigned activations, quiesces, kicks;
 	_Atomic bool hold_quiesce; /* quiesce() does not answer until rig_release() */
 	_Atomic bool fail_activate;
+	unsigned needs; /* chains at a time: gives back what is less; 0: any number */
 	_Atomic bool *freed_flag;
 	struct loop_task release;
 	uint8_t config[16];

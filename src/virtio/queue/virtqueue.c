@@ -110,12 +110,16 @@ static bool await_more(struct virtqueue *queue)
 
 bool virtqueue_poll(struct virtqueue *queue)
 {
+	queue->polled = true;
 	return queue->enabled && !queue->broken && queue->kicks_wanted &&
 	       !ring(queue)->empty(queue);
 }
 
 bool virtqueue_sleep(struct virtqueue *queue)
 {
+	/* Nobody looks until the next poll: what the model now takes and gives back, since it is
+	 * too little, has to leave the driver asked for more. */
+	queue->polled = false;
 	return queue->enabled && !queue->broken && queue->kicks_wanted && arm(queue);
 }
 

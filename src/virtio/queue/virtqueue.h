@@ -13,7 +13,7 @@
  *
  * Kicks: a queue that pop found empty has asked the driver for the next kick (EVENT_IDX included),
  * unless kicks are off. So a model may simply pop until 0 at each kick. A polled queue asks only
- * when its poller goes to sleep; the model sees no difference.
+ * while its poller sleeps; the model sees no difference.
  */
 #ifndef DUET_VIRTIO_QUEUE_VIRTQUEUE_H
 #define DUET_VIRTIO_QUEUE_VIRTQUEUE_H
@@ -63,7 +63,9 @@ struct virtqueue {
 	uint32_t unflushed;   /* used entries pushed since the last flush */
 	/* Packed: what flush publishes last, so that all of a batch appears at once. */
 	uint16_t batch_slot, batch_flags;
-	bool polled; /* somebody looks at the ring while kicks are wanted */
+	/* Somebody looks at the ring while kicks are wanted: from virtqueue_poll(), and from the
+	 * start when it is set, until virtqueue_sleep(). */
+	bool polled;
 	bool kicks_wanted;
 	bool armed; /* the driver was told to kick for entry next_avail */
 };
@@ -109,7 +111,8 @@ uint16_t virtqueue_position(const struct virtqueue *queue);
 void virtqueue_set_position(struct virtqueue *queue, uint16_t position);
 
 /* For the poller of a polled queue: whether the model waits for something that is there; and the
- * same after the driver was asked for kicks. */
+ * same after the driver was asked for kicks. From sleep until the next poll the queue is as one
+ * that is not polled, so that a model that cannot use what is there waits for the driver. */
 bool virtqueue_poll(struct virtqueue *queue);
 bool virtqueue_sleep(struct virtqueue *queue);
 
