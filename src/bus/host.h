@@ -28,7 +28,9 @@ struct bus_host_ops {
 
 	/* Gives an MSI a route; *@gsi names it from now on. -ENOSPC when the routes are used up. */
 	int (*msi_add)(struct bus_host *host, uint64_t address, uint32_t data, unsigned *gsi);
-	/* Changes the message of a route. */
+	/* Changes the message of a route. A message that the hypervisor refuses (-EINVAL) is told
+	 * here when the route is attached, else by irqfd_attach(); the route then sends nothing,
+	 * and all others are as before. */
 	int (*msi_change)(struct bus_host *host, unsigned gsi, uint64_t address, uint32_t data);
 	void (*msi_remove)(struct bus_host *host, unsigned gsi);
 	/* While attached, each write to @eventfd injects the interrupt of @gsi. */

@@ -8,6 +8,7 @@
  * its pin is masked is lost, as on the chip.
  */
 #include "base/checked.h"
+#include "base/log.h"
 #include "emulated/board.h"
 #include "x86/layout.h"
 
@@ -15,6 +16,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define PINS              LAYOUT_IRQ_PINS
 #define WINDOW            4096
@@ -59,6 +61,8 @@ struct ioapic {
 	/* The entry by which a level-triggered interrupt went out whose end has not come: a driver
 	 * may have written another vector or destination since. Valid with Remote IRR. */
 	uint64_t served[PINS];
+	uint32_t unrouted; /* pins whose message the host did not take */
+	struct log_guest_limit guest_log;
 	uint64_t delivered, eois;
 };
 
@@ -83,12 +87,31 @@ static uint32_t msi_data(uint64_t entry)
 	       (entry & ENTRY_LEVEL ? MSI_DATA_LEVEL | MSI_DATA_ASSERT : 0);
 }
 
+/* KVM tells the ends of those vectors that a pin is routed to: of the one in service until then,
+ * of the one written meanwhile from then on. */
+static void route(struct ioapic *ioapic, unsigned pin)
+{
+	const bool serving = ioapic->entries[pin] & ENTRY_REMOTE_IRR;
+	const uint64_t entry = serving ? ioapic->served[pin] : ioapic->entries[pin];
+	int ret = ioapic->host.set_route(ioapic->host.opaque, pin, msi_address(entry),
+		msi_data(entry), !serving && (entry & ENTRY_MASKED));
+
+	ioapic->unrouted = (ioapic->unrouted & ~(1U << pin)) | (uint32_t)(ret < 0) << pin;
+	if (ret < 0)
+		log_guest(&ioapic->guest_log, ioapic->device.name, "pin %u: no route: %s", pin,
+			strerror(-ret));
+}
+
 static void deliver(struct ioapic *ioapic, unsigned pin)
 {
 	const uint64_t entry = ioapic->entries[pin];
 
+	if (ioapic->unrouted >> pin & 1)
+		route(ioapic, pin);
 	ioapic->delivered++;
-	if (entry & ENTRY_LEVEL) {
+	/* Without a route its end would not be told: it is not waited for, and the line's next
+	 * rise interrupts again. */
+	if ((entry & ENTRY_LEVEL) && !(ioapic->unrouted >> pin & 1)) {
 		ioapic->entries[pin] |= ENTRY_REMOTE_IRR;
 		ioapic->served[pin] = entry;
 	}
@@ -120,17 +143,6 @@ void ioapic_set_line(struct device *device, unsigned pin, bool level)
 	else if (rising && !(ioapic->entries[pin] & ENTRY_MASKED))
 		deliver(ioapic, pin);
 	pthread_mutex_unlock(&ioapic->lock);
-}
-
-/* KVM tells the ends of those vectors that a pin is routed to: of the one in service until then,
- * of the one written meanwhile from then on. */
-static void route(struct ioapic *ioapic, unsigned pin)
-{
-	const bool serving = ioapic->entries[pin] & ENTRY_REMOTE_IRR;
-	const uint64_t entry = serving ? ioapic->served[pin] : ioapic->entries[pin];
-
-	ioapic->host.set_route(ioapic->host.opaque, pin, msi_address(entry), msi_data(entry),
-		!serving && (entry & ENTRY_MASKED));
 }
 
 enum end {

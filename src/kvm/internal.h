@@ -27,6 +27,7 @@ struct route {
 	uint64_t address;
 	uint32_t data;
 	bool used;
+	bool live;       /* in KVM's table as it is here */
 	uint16_t irqfds; /* attached */
 };
 
@@ -35,7 +36,6 @@ struct routing {
 	struct route routes[ROUTES_MAX];
 	unsigned max; /* GSIs that may be used */
 	unsigned end; /* one past the highest GSI in use */
-	bool stale;   /* KVM's table differs from this one */
 };
 
 /* One instant in three clocks: kvmclock and time of day in nanoseconds, the host's TSC. */

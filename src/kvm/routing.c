@@ -5,6 +5,10 @@
  * KVM_SET_GSI_ROUTING replaces the whole table, so the table lives here, under a lock. A route
  * matters to KVM only while an irqfd hangs on it: it is handed over then, not before, which spares
  * one call (and KVM's wait for its readers) for every vector that a driver sets up.
+ *
+ * KVM refuses a table with one message that it cannot take, a guest's mistake, as a whole. So at
+ * most one route is new to KVM in each table, and when that is refused it is left out: it is dead,
+ * and all others are as they were.
  */
 #include "kvm/internal.h"
 
@@ -53,12 +57,11 @@ static unsigned add_chip_pins(struct kvm_irq_routing_entry *entries)
 	return count;
 }
 
-/* Hands the table to KVM. Lock held. */
+/* Hands the table of what is live to KVM, which keeps the one before when it refuses. Lock held. */
 static int commit(struct kvm_vm *vm)
 {
 	struct routing *routing = &vm->routing;
 	_cleanup_free_ struct kvm_irq_routing *table = NULL;
-	int ret;
 
 	table = calloc(1, sizeof(*table) + (IOAPIC_PINS + PIC_PINS + routing->end) *
 						   sizeof(table->entries[0]));
@@ -67,10 +70,19 @@ static int commit(struct kvm_vm *vm)
 	if (vm->options.irqchip == KVM_VM_IRQCHIP_KERNEL)
 		table->nr = add_chip_pins(table->entries);
 	for (unsigned gsi = 0; gsi < routing->end; gsi++)
-		if (routing->routes[gsi].used)
+		if (routing->routes[gsi].live)
 			table->entries[table->nr++] = msi_entry(gsi, &routing->routes[gsi]);
-	ret = kvm_ioctl(vm->fd, KVM_SET_GSI_ROUTING, table);
-	routing->stale = ret < 0;
+	return kvm_ioctl(vm->fd, KVM_SET_GSI_ROUTING, table);
+}
+
+/* Lock held. */
+static int make_live(struct kvm_vm *vm, struct route *route)
+{
+	int ret;
+
+	route->live = true;
+	ret = commit(vm);
+	route->live = ret == 0;
 	return ret;
 }
 
@@ -114,7 +126,6 @@ static int msi_add(struct bus_host *host, uint64_t address, uint32_t data, unsig
 			(struct route){.address = address, .data = data, .used = true};
 		if (free_gsi >= routing->end)
 			routing->end = free_gsi + 1;
-		routing->stale = true;
 		*gsi = free_gsi;
 		ret = 0;
 	}
@@ -125,12 +136,21 @@ static int msi_add(struct bus_host *host, uint64_t address, uint32_t data, unsig
 /* Lock held. */
 static int change(struct kvm_vm *vm, struct route *route, uint64_t address, uint32_t data)
 {
-	if (route->address == address && route->data == data)
+	bool same = route->address == address && route->data == data;
+	int ret;
+
+	if (same && (route->live || !route->irqfds))
 		return 0;
 	route->address = address;
 	route->data = data;
-	vm->routing.stale = true;
-	return route->irqfds ? commit(vm) : 0;
+	route->live = false;
+	if (!route->irqfds)
+		return 0;
+	ret = make_live(vm, route);
+	/* The message before is not to be sent either. */
+	if (ret < 0)
+		commit(vm);
+	return ret;
 }
 
 static int msi_change(struct bus_host *host, unsigned gsi, uint64_t address, uint32_t data)
@@ -153,7 +173,6 @@ static void msi_remove(struct bus_host *host, unsigned gsi)
 	pthread_mutex_lock(&routing->lock);
 	if (gsi >= IOAPIC_PINS && gsi < routing->end) {
 		routing->routes[gsi] = (struct route){0};
-		routing->stale = true;
 		while (routing->end && !routing->routes[routing->end - 1].used)
 			routing->end--;
 	}
@@ -170,17 +189,19 @@ static int irqfd(struct kvm_vm *vm, unsigned gsi, int eventfd, uint32_t flags)
 static int attach(struct kvm_vm *vm, struct kvm_irqfd *request)
 {
 	struct routing *routing = &vm->routing;
+	struct route *route;
 	int ret = 0;
 
 	if (request->gsi >= routing->max)
 		return -EINVAL;
+	route = &routing->routes[request->gsi];
 	pthread_mutex_lock(&routing->lock);
-	if (routing->stale)
-		ret = commit(vm);
+	if (route->used && !route->live)
+		ret = make_live(vm, route);
 	if (ret == 0)
 		ret = kvm_ioctl(vm->fd, KVM_IRQFD, request);
 	if (ret == 0)
-		routing->routes[request->gsi].irqfds++;
+		route->irqfds++;
 	pthread_mutex_unlock(&routing->lock);
 	return ret;
 }
@@ -249,7 +270,7 @@ static void irqfd_detach(struct bus_host *host, unsigned gsi, int eventfd)
 int kvm_vm_route_pin(struct kvm_vm *vm, unsigned pin, uint64_t address, uint32_t data, bool masked)
 {
 	struct routing *routing = &vm->routing;
-	struct route *route;
+	struct route *route, before;
 	int ret = 0;
 
 	if (pin >= IOAPIC_PINS || vm->options.irqchip != KVM_VM_IRQCHIP_SPLIT)
@@ -260,13 +281,17 @@ int kvm_vm_route_pin(struct kvm_vm *vm, unsigned pin, uint64_t address, uint32_t
 	if (masked)
 		return 0;
 	pthread_mutex_lock(&routing->lock);
-	if (!route->used || route->address != address || route->data != data) {
+	before = *route;
+	if (!route->live || route->address != address || route->data != data) {
 		*route = (struct route){
-			.address = address, .data = data, .used = true, .irqfds = route->irqfds};
+			.address = address, .data = data, .used = true, .irqfds = before.irqfds};
 		if (pin >= routing->end)
 			routing->end = pin + 1;
-		ret = commit(vm);
+		ret = make_live(vm, route);
 	}
+	/* As KVM has it still; asked for again it is tried again. */
+	if (ret < 0)
+		*route = before;
 	pthread_mutex_unlock(&routing->lock);
 	return ret;
 }

@@ -84,6 +84,18 @@ static void detach(struct msix *msix, struct vector *vector)
 	vector->attached = false;
 }
 
+static void drop_route(struct msix *msix, struct vector *vector)
+{
+	struct bus_host *host = host_of(msix);
+
+	detach(msix, vector);
+	if (vector->routed)
+		host->ops->msi_remove(host, vector->gsi);
+	vector->routed = false;
+}
+
+/* A vector whose message the host refuses is dead alone, and holds nothing: what is signalled stays
+ * pending until the driver writes a better one. */
 static void update(struct msix *msix, struct vector *vector)
 {
 	struct bus_host *host = host_of(msix);
@@ -98,10 +110,12 @@ static void update(struct msix *msix, struct vector *vector)
 		ret = host->ops->irqfd_attach(host, vector->gsi, vector->eventfd);
 		vector->attached = ret == 0;
 	}
-	if (ret < 0)
-		log_guest(&msix->guest_log, msix->function->device.name,
-			"MSI-X vector %u cannot be delivered: %s",
-			(unsigned)(vector - msix->vectors), strerror(-ret));
+	if (ret == 0)
+		return;
+	drop_route(msix, vector);
+	log_guest(&msix->guest_log, msix->function->device.name,
+		"MSI-X vector %u cannot be delivered: %s", (unsigned)(vector - msix->vectors),
+		strerror(-ret));
 }
 
 static void update_all(struct msix *msix)
@@ -289,16 +303,8 @@ int msix_add_inside(struct pci_function *function, unsigned vectors, uint32_t ta
 
 static void drop_routes(struct msix *msix)
 {
-	struct bus_host *host = host_of(msix);
-
-	for (unsigned i = 0; i < msix->count; i++) {
-		struct vector *vector = &msix->vectors[i];
-
-		detach(msix, vector);
-		if (vector->routed)
-			host->ops->msi_remove(host, vector->gsi);
-		vector->routed = false;
-	}
+	for (unsigned i = 0; i < msix->count; i++)
+		drop_route(msix, &msix->vectors[i]);
 }
 
 void msix_free(struct pci_function *function)

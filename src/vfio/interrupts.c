@@ -89,13 +89,17 @@ static int route(struct vfio_function *vfio, unsigned index)
 	if (wide)
 		address |= (uint64_t)load_le32(capability + MSI_ADDRESS_HIGH) << 32;
 	if (message->routed)
-		return host->ops->msi_change(host, message->gsi, address, data);
-	ret = host->ops->msi_add(host, address, data, &message->gsi);
+		ret = host->ops->msi_change(host, message->gsi, address, data);
+	else
+		ret = host->ops->msi_add(host, address, data, &message->gsi);
+	message->routed |= ret == 0;
+	if (ret == 0 && !message->attached) {
+		ret = host->ops->irqfd_attach(host, message->gsi, message->eventfd);
+		message->attached = ret == 0;
+	}
+	/* One that is refused is dead, holds nothing, and is tried anew with the next message. */
 	if (ret < 0)
-		return ret;
-	message->routed = true;
-	ret = host->ops->irqfd_attach(host, message->gsi, message->eventfd);
-	message->attached = ret == 0;
+		detach(vfio, message);
 	return ret;
 }
 
@@ -104,8 +108,11 @@ static void route_all(struct vfio_function *vfio)
 	unsigned count = msi_enabled(vfio);
 	int ret = 0;
 
-	for (unsigned i = 0; ret == 0 && i < count; i++)
-		ret = route(vfio, i);
+	for (unsigned i = 0; i < count; i++) {
+		int one = route(vfio, i);
+
+		ret = ret < 0 ? ret : one;
+	}
 	if (ret < 0)
 		failed(vfio, "an MSI cannot be delivered", ret);
 }

@@ -59,11 +59,14 @@ static void test_irqfd(enum kvm_vm_irqchip irqchip, const char *name)
 	struct tiny tiny;
 	struct bus_host *host;
 	unsigned gsi, other;
-	int fd = new_eventfd();
+	int fd = new_eventfd(), dead = new_eventfd();
 
 	open_idle(&tiny, irqchip);
 	host = kvm_vm_bus_host(tiny.vm);
-	CHECK(host->ops->msi_add(host, MSI_ADDRESS, VECTOR + 9, &other) == 0);
+	/* KVM refuses this message, with its x2APIC API; that is nobody else's concern. */
+	CHECK(host->ops->msi_add(host, 1ULL << 32 | MSI_ADDRESS, VECTOR + 9, &other) == 0);
+	if (host->ops->irqfd_attach(host, other, dead) == 0)
+		host->ops->irqfd_detach(host, other, dead);
 	CHECK(host->ops->msi_add(host, MSI_ADDRESS, VECTOR, &gsi) == 0);
 	CHECK(gsi >= LAYOUT_IRQ_PINS && gsi != other);
 	CHECK(host->ops->irqfd_attach(host, gsi, fd) == 0);
@@ -81,6 +84,7 @@ static void test_irqfd(enum kvm_vm_irqchip irqchip, const char *name)
 	CHECK(eventfd_write(fd, 1) == 0);
 	CHECK(taken(fd) == 1); /* nobody in the kernel took it */
 	close(fd);
+	close(dead);
 	tiny_close(&tiny);
 	tiny_ok(name);
 }

@@ -65,18 +65,27 @@ static int msi_add(struct bus_host *host, uint64_t address, uint32_t data, unsig
 	return ret;
 }
 
+/* As KVM does: there are no local APICs above 4 GiB. */
+static bool refused(const struct fake_route *route)
+{
+	return route->address >> 32;
+}
+
 static int msi_change(struct bus_host *host, unsigned gsi, uint64_t address, uint32_t data)
 {
 	struct fake_host *fake = fake_of(host);
 	struct fake_route *route;
+
+	int ret;
 
 	pthread_mutex_lock(&fake->lock);
 	fake->msi_changes++;
 	route = route_of(fake, gsi);
 	route->address = address;
 	route->data = data;
+	ret = route->eventfd >= 0 && refused(route) ? -EINVAL : 0;
 	pthread_mutex_unlock(&fake->lock);
-	return 0;
+	return ret;
 }
 
 static void msi_remove(struct bus_host *host, unsigned gsi)
@@ -94,14 +103,20 @@ static void msi_remove(struct bus_host *host, unsigned gsi)
 static int irqfd_attach(struct bus_host *host, unsigned gsi, int eventfd)
 {
 	struct fake_host *fake = fake_of(host);
+	int ret = 0;
 
 	pthread_mutex_lock(&fake->lock);
 	fake->attaches++;
 	if (route_of(fake, gsi)->eventfd >= 0)
 		fail("eventfd attached twice");
-	route_of(fake, gsi)->eventfd = eventfd;
+	if (fake->attach_error)
+		ret = fake->attach_error;
+	else if (refused(route_of(fake, gsi)))
+		ret = -EINVAL;
+	else
+		route_of(fake, gsi)->eventfd = eventfd;
 	pthread_mutex_unlock(&fake->lock);
-	return 0;
+	return ret;
 }
 
 static void irqfd_detach(struct bus_host *host, unsigned gsi, int eventfd)

@@ -46,6 +46,7 @@ struct fake_host {
 	struct fake_doorbell doorbells[FAKE_HOST_DOORBELLS];
 	struct fake_window windows[FAKE_HOST_WINDOWS]; /* by one thread at a time */
 	struct bus_eoi_watch *eoi_watches;
+	int attach_error; /* what irqfd_attach() returns if not 0; by one thread at a time */
 	/* Calls so far. */
 	unsigned msi_adds, msi_changes, msi_removes, attaches, detaches;
 	unsigned doorbell_adds, doorbell_removes;

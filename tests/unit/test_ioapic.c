@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <errno.h>
 
 #include "board_fixture.h"
 
@@ -21,6 +22,7 @@ struct chip {
 	uint64_t route_address[24];
 	uint32_t route_data[24];
 	bool route_masked[24];
+	int route_error;   /* what set_route() returns */
 	uint32_t ended;    /* pins */
 	bool lower_at_end; /* as a device does that asks its hardware anew */
 };
@@ -42,7 +44,7 @@ static int set_route(void *opaque, unsigned pin, uint64_t address, uint32_t data
 	chip->route_address[pin] = address;
 	chip->route_data[pin] = data;
 	chip->route_masked[pin] = masked;
-	return 0;
+	return chip->route_error;
 }
 
 static void pin_ended(void *opaque, unsigned pin)
@@ -259,6 +261,28 @@ static void test_end_is_told(void **state)
 	assert_int_equal(get(chip, 0x22) & REMOTE_IRR, 0);
 }
 
+/* The end of a level-triggered interrupt without a route would never be told. */
+static void test_route_refused(void **state)
+{
+	struct chip *chip = *state;
+
+	chip->route_error = -EINVAL;
+	put(chip, 0x10 + 2 * 9, LEVEL | 0x31);
+	for (unsigned i = 1; i <= 2; i++) {
+		ioapic_set_line(chip->device, 9, true);
+		assert_int_equal(chip->sent, i);
+		assert_int_equal(get(chip, 0x10 + 2 * 9) & REMOTE_IRR, 0);
+		ioapic_set_line(chip->device, 9, false);
+	}
+	/* Tried anew each time. */
+	chip->route_error = 0;
+	ioapic_set_line(chip->device, 9, true);
+	assert_int_equal(chip->sent, 3);
+	assert_int_equal(get(chip, 0x10 + 2 * 9) & REMOTE_IRR, REMOTE_IRR);
+	ioapic_eoi(chip->device, 0x31);
+	assert_int_equal(chip->sent, 4);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -272,6 +296,7 @@ int main(void)
 			test_vector_rewritten_while_in_service, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_move_of_a_rewritten_vector, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_move, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_route_refused, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

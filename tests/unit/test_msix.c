@@ -271,6 +271,60 @@ static void test_no_routes_left(void **state)
 	rig_free(&rig);
 }
 
+/* A message that the host refuses: its vector is dead, alone, until there is a better one. */
+static void test_refused_message(void **state)
+{
+	struct fake_host *host;
+	struct rig rig;
+
+	(void)state;
+	rig_init(&rig);
+	host = &rig.machine.host;
+	control(&rig, ENABLE);
+	message(&rig, 0, 0x10);
+	message(&rig, 1, 0x11);
+	entry(&rig, 1, 4, 1); /* while it is in use */
+	entry(&rig, 2, 0, 0xfee00000);
+	entry(&rig, 2, 4, 1); /* from the start */
+	entry(&rig, 2, 8, 0x12);
+	entry(&rig, 2, 12, 0);
+	message(&rig, 3, 0x13);
+	assert_int_equal(fake_host_attached(host), 2);
+	assert_int_equal(fake_host_routes(host), 2);
+	for (unsigned i = 0; i < 4; i++)
+		msix_notify(&rig.function, i);
+	assert_int_equal(fake_host_take_msi(host, 0x10), 1);
+	assert_int_equal(fake_host_take_msi(host, 0x11), 0);
+	assert_int_equal(fake_host_take_msi(host, 0x12), 0);
+	assert_int_equal(fake_host_take_msi(host, 0x13), 1);
+	assert_int_equal(fake_guest_read(&rig.machine, rig.table + PBA, 8), 6);
+	/* The message of before too is a better one. */
+	entry(&rig, 1, 4, 0);
+	entry(&rig, 2, 4, 0);
+	assert_int_equal(fake_host_take_msi(host, 0x11), 1);
+	assert_int_equal(fake_host_take_msi(host, 0x12), 1);
+	rig_free(&rig);
+}
+
+static void test_attach_fails(void **state)
+{
+	struct fake_host *host;
+	struct rig rig;
+
+	(void)state;
+	rig_init(&rig);
+	host = &rig.machine.host;
+	control(&rig, ENABLE);
+	host->attach_error = -ENOMEM;
+	message(&rig, 0, 0x10);
+	assert_int_equal(fake_host_routes(host), 0);
+	host->attach_error = 0;
+	entry(&rig, 0, 12, 0);
+	msix_notify(&rig.function, 0);
+	assert_int_equal(fake_host_take_msi(host, 0x10), 1);
+	rig_free(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -282,6 +336,8 @@ int main(void)
 		cmocka_unit_test(test_reset),
 		cmocka_unit_test(test_save_and_restore),
 		cmocka_unit_test(test_no_routes_left),
+		cmocka_unit_test(test_refused_message),
+		cmocka_unit_test(test_attach_fails),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -278,6 +278,30 @@ static void test_msi(void **state)
 	assert_int_equal(fake_host_routes(&rig->machine.host), 0);
 }
 
+/* A message that the host refuses silences its vector alone, and holds no route. */
+static void test_msi_refused(void **state)
+{
+	struct rig *rig = *state;
+
+	create(rig);
+	put(rig, MSI + 4, 4, 0xfee01000);
+	put(rig, MSI + 12, 2, 0x60);
+	rig->machine.host.attach_error = -ENOMEM;
+	put(rig, MSI + 2, 2, 0x0011);
+	assert_int_equal(fake_host_routes(&rig->machine.host), 0);
+	rig->machine.host.attach_error = 0;
+	put(rig, MSI + 12, 2, 0x70);
+	put(rig, MSI + 8, 4, 1);
+	assert_int_equal(fake_host_attached(&rig->machine.host), 0);
+	assert_int_equal(fake_host_routes(&rig->machine.host), 0);
+	put(rig, MSI + 8, 4, 0);
+	for (unsigned i = 0; i < 2; i++)
+		fake_function_interrupt(&rig->hardware, i);
+	assert_int_equal(fake_host_take_msi(&rig->machine.host, 0x70), 1);
+	assert_int_equal(fake_host_take_msi(&rig->machine.host, 0x71), 1);
+	put(rig, MSI + 2, 2, 0);
+}
+
 static bool wait_for_line(struct rig *rig)
 {
 	const struct timespec step = {.tv_nsec = 1000000};
@@ -407,6 +431,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_bar_on_memory_is_refused, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_trapped_accesses, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_msix, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_msi_refused, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_msi, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_intx, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_reset, set_up, tear_down),
