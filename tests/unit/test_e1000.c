@@ -775,7 +775,7 @@ static void test_bus_mastering(void **state)
 /* What came while the PHY cut the wire is there when it joins it again. */
 static void test_receive_after_power_down(void **state)
 {
-	static const uint16_t cuts[] = {0x1940, 0x5140}; /* power-down, loopback */
+	static const uint16_t cuts[] = {0x1940, 0x5140, 0x1940, 0x5140}; /* power-down, loopback */
 	uint8_t frame[100] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
 	struct rig rig;
 	uint16_t length;
@@ -786,7 +786,10 @@ static void test_receive_after_power_down(void **state)
 		phy_put(&rig, 0, cuts[i]);
 		network_sends(&rig, frame, sizeof(frame));
 		settle(&rig);
-		phy_put(&rig, 0, 0x1140);
+		if (i < 2)
+			phy_put(&rig, 0, 0x1140);
+		else
+			put(&rig, E1000_CTRL, get(&rig, E1000_CTRL) | CTRL_PHY_RST);
 		await_receive(&rig, &length);
 		assert_int_equal(length, sizeof(frame));
 	}

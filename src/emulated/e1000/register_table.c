@@ -50,9 +50,21 @@ static uint32_t read_pba(struct e1000 *e, unsigned offset)
 	return (receive < 64 ? 64 - receive : 0) << 16 | receive;
 }
 
+static bool hears_wire(const struct e1000 *e)
+{
+	return e1000_link_up(e) && !e1000_loopback(e);
+}
+
+/* After a link, a loopback or a power-down may have changed: frames have waited. */
+static void hear_again(struct e1000 *e, bool heard)
+{
+	if (!heard && hears_wire(e))
+		e1000_post(e, E1000_WORK_RECEIVE);
+}
+
 static void write_ctrl(struct e1000 *e, unsigned offset, uint32_t value)
 {
-	bool was_up = e1000_link_up(e);
+	bool was_up = e1000_link_up(e), heard = hears_wire(e);
 
 	if (value & CTRL_RST) {
 		e1000_reset(e);
@@ -61,10 +73,9 @@ static void write_ctrl(struct e1000 *e, unsigned offset, uint32_t value)
 	*e1000_reg(e, offset) = value & ~CTRL_PHY_RST;
 	if (value & CTRL_PHY_RST)
 		e1000_phy_reset(e);
-	if (was_up != e1000_link_up(e)) {
+	if (was_up != e1000_link_up(e))
 		e1000_cause(e, ICR_LSC);
-		e1000_post(e, E1000_WORK_RECEIVE);
-	}
+	hear_again(e, heard);
 }
 
 static void write_eecd(struct e1000 *e, unsigned offset, uint32_t value)
@@ -78,20 +89,13 @@ static void write_eerd(struct e1000 *e, unsigned offset, uint32_t value)
 	*e1000_reg(e, offset) = e1000_eerd(&e->eeprom, value);
 }
 
-static bool hears_wire(const struct e1000 *e)
-{
-	return e1000_link_up(e) && !e1000_loopback(e);
-}
-
 static void write_mdic(struct e1000 *e, unsigned offset, uint32_t value)
 {
 	bool heard = hears_wire(e);
 
 	(void)offset;
 	e1000_mdic_write(e, value);
-	/* It may have been the end of a loopback or a power-down: frames have waited. */
-	if (!heard && hears_wire(e))
-		e1000_post(e, E1000_WORK_RECEIVE);
+	hear_again(e, heard);
 }
 
 /* Causes that are written as ones are cleared. */
