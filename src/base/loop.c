@@ -33,6 +33,7 @@ void loop_run_tasks(struct loop *loop)
 
 		/* run() may free or post the task again. */
 		loop->batch = task->next;
+		loop_begin_turn(loop);
 		task->run(task);
 	}
 }

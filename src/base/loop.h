@@ -77,6 +77,14 @@ void loop_cancel(struct loop *loop, struct loop_op *op);
 /* A write whose result nobody awaits (an irqfd's eight bytes): goes with the next wait. */
 void loop_signal(struct loop *loop, int eventfd);
 
+/*
+ * How long one may go on before it is others' turn, who have waited for the same thread: on the
+ * loop's thread, in a callback, true once that callback's turn has lasted a millisecond, counted
+ * from its first question. So a callback that does one piece of its work before each question gets
+ * on in every turn; what is left it posts, for the next round.
+ */
+bool loop_turn_over(struct loop *loop);
+
 /* Runs @hook once per round, after the completions that were there when the round began and before
  * the next wait: the place to batch interrupts and refill rings. One chain per loop; embedded. */
 struct loop_hook {

@@ -19,6 +19,7 @@ struct loop {
 	pthread_mutex_t lock; /* for the task list, which other threads append to */
 	struct loop_task *first, **last;
 	struct loop_task *batch; /* being run; the loop's thread only */
+	uint64_t turn_began; /* the present callback's first loop_turn_over(); 0: not asked yet */
 	struct loop_hook *hooks;
 	struct loop_poller *pollers;
 	struct poll_window window;
@@ -33,6 +34,12 @@ struct loop {
 static inline bool loop_fatal(int ret)
 {
 	return ret < 0 && ret != -EINTR && ret != -EBUSY && ret != -EAGAIN;
+}
+
+/* Before each callback. */
+static inline void loop_begin_turn(struct loop *loop)
+{
+	loop->turn_began = 0;
 }
 
 /* loop.c */

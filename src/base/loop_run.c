@@ -8,6 +8,18 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#define TURN_NS 1000000U
+
+/* The clock is read only where somebody asks: most turns are far shorter. */
+bool loop_turn_over(struct loop *loop)
+{
+	uint64_t now = clock_ns();
+
+	if (!loop->turn_began)
+		loop->turn_began = now;
+	return now - loop->turn_began > TURN_NS;
+}
+
 static void complete(struct loop *loop, struct io_uring_cqe *cqe)
 {
 	struct loop_op *op = io_uring_cqe_get_data(cqe);
@@ -15,6 +27,7 @@ static void complete(struct loop *loop, struct io_uring_cqe *cqe)
 	uint32_t flags = cqe->flags;
 
 	io_uring_cqe_seen(&loop->ring, cqe);
+	loop_begin_turn(loop);
 	op->done(op, res, flags);
 }
 
@@ -77,6 +90,7 @@ static void run_hooks(struct loop *loop)
 {
 	for (struct loop_hook *hook = loop->hooks, *next; hook; hook = next) {
 		next = hook->next;
+		loop_begin_turn(loop);
 		hook->run(hook);
 	}
 }
@@ -128,8 +142,10 @@ static bool poll_all(struct loop *loop)
 {
 	bool found = false;
 
-	for (struct loop_poller *poller = loop->pollers; poller; poller = poller->next)
+	for (struct loop_poller *poller = loop->pollers; poller; poller = poller->next) {
+		loop_begin_turn(loop);
 		found |= poller->poll(poller);
+	}
 	return found;
 }
 
@@ -137,8 +153,10 @@ static bool all_asleep(struct loop *loop)
 {
 	bool found = false;
 
-	for (struct loop_poller *poller = loop->pollers; poller; poller = poller->next)
+	for (struct loop_poller *poller = loop->pollers; poller; poller = poller->next) {
+		loop_begin_turn(loop);
 		found |= poller->sleep(poller);
+	}
 	return !found;
 }
 

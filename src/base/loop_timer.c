@@ -57,6 +57,7 @@ void loop_timers_expire(struct loop *loop, uint64_t now)
 	/* A callback that sets its timer anew sets it behind @now. */
 	while ((timer = loop->timers) && timer->at <= now) {
 		loop_timer_stop(timer);
+		loop_begin_turn(loop);
 		timer->expired(timer);
 	}
 }

@@ -64,6 +64,8 @@ static void do_work(struct loop_task *task)
 	struct e1000 *e = container_of(task, struct e1000, work);
 	unsigned bits;
 
+	/* Whoever is second may find the turn over. */
+	e->transmit_first = !e->transmit_first;
 	pthread_mutex_lock(&e->lock);
 	bits = e->running ? e->work_bits : 0;
 	e->work_bits = 0;
@@ -71,10 +73,12 @@ static void do_work(struct loop_task *task)
 	if (bits & E1000_WORK_TIMER)
 		e1000_timer_arm(e);
 	pthread_mutex_unlock(&e->lock);
-	if (bits & E1000_WORK_TRANSMIT)
+	if ((bits & E1000_WORK_TRANSMIT) && e->transmit_first)
 		e1000_transmit(e);
 	if (bits & E1000_WORK_RECEIVE)
 		e1000_receive(e);
+	if ((bits & E1000_WORK_TRANSMIT) && !e->transmit_first)
+		e1000_transmit(e);
 	settle(e);
 }
 

@@ -183,7 +183,6 @@ static int send_segments(struct e1000 *e, struct e1000_packet *packet)
 {
 	const struct e1000_context *context = &packet->context;
 	uint32_t payload = packet->length - context->hdr_len;
-	unsigned left = E1000_BURST;
 
 	while (packet->sent < payload || packet->segments == 0) {
 		uint32_t part = (uint32_t)min_u64(context->mss, payload - packet->sent);
@@ -191,8 +190,6 @@ static int send_segments(struct e1000 *e, struct e1000_packet *packet)
 		uint32_t length = context->hdr_len + part;
 		int ret;
 
-		if (left-- == 0)
-			return -EINPROGRESS;
 		memcpy(e->transmit.segment, e->transmit.frame, context->hdr_len);
 		memcpy(e->transmit.segment + context->hdr_len,
 			e->transmit.frame + context->hdr_len + packet->sent, part);
@@ -206,6 +203,8 @@ static int send_segments(struct e1000 *e, struct e1000_packet *packet)
 			count_refused(e);
 		packet->sent += part;
 		packet->segments++;
+		if (packet->sent < payload && loop_turn_over(e->io))
+			return -EINPROGRESS;
 	}
 	return 0;
 }

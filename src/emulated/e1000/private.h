@@ -32,8 +32,7 @@
 /* What a frame or a segmentation request may hold, and the longest frame of the wire. */
 #define E1000_REQUEST_MAX         (NET_FRAME_MAX - NET_HEADER_SIZE - 4)
 #define E1000_WIRE_MAX            16384
-#define E1000_BURST               256 /* frames before other devices' turn */
-#define E1000_DESCRIPTORS_A_FRAME 512 /* looked at for one frame before others' turn */
+#define E1000_DESCRIPTORS_A_FRAME 512 /* looked at under the lock before others' turn */
 
 /* Deadlines that the one timer serves. */
 enum e1000_deadline {
@@ -138,6 +137,7 @@ struct e1000 {
 	bool posted;
 
 	/* The I/O loop's from here on, but for timer_at. */
+	bool transmit_first; /* in this turn of @work */
 	struct loop_timer timer;
 	uint64_t timer_at; /* under the lock; E1000_NEVER: not set */
 	struct e1000_transmit transmit;

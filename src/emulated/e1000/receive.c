@@ -257,7 +257,8 @@ void e1000_receive(struct e1000 *e)
 	bool want = true, more = true;
 
 	pthread_mutex_lock(&e->lock);
-	for (unsigned left = E1000_BURST; more && left; left--) {
+	do {
+		/* The rings may be others than before. */
 		want = can_receive(e);
 		if (!want)
 			break;
@@ -265,8 +266,7 @@ void e1000_receive(struct e1000 *e)
 			more = take(e);
 		else
 			want = more = hand_over(e);
-		/* The rings may be others than before. */
-	}
+	} while (more && !loop_turn_over(e->io));
 	if (more && want)
 		e1000_post(e, E1000_WORK_RECEIVE);
 	e1000_timer_arm(e);

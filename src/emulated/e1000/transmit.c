@@ -215,16 +215,15 @@ static enum gathered send_packet(struct e1000 *e)
 
 void e1000_transmit(struct e1000 *e)
 {
-	enum gathered going = PACKET;
+	enum gathered going;
 
 	pthread_mutex_lock(&e->lock);
-	for (unsigned left = E1000_BURST; going == PACKET && left && e->running; left--) {
+	do {
 		forget_if_stale(e);
-		if (!e->transmit.packet.ready)
-			going = gather(e);
+		going = e->transmit.packet.ready ? PACKET : gather(e);
 		if (going == PACKET)
 			going = send_packet(e);
-	}
+	} while (going == PACKET && e->running && !loop_turn_over(e->io));
 	forget_if_stale(e);
 	/* The back end tells when it takes more: then it goes on from there. */
 	if (!e->transmit.packet.ready)

@@ -139,9 +139,13 @@ static void go_on(struct loop_task *task)
 	bool receive = pair->receive_again, transmit = pair->transmit_again;
 
 	pair->again_posted = pair->receive_again = pair->transmit_again = false;
+	/* Whoever is second may find the turn over. */
+	pair->transmit_first = !pair->transmit_first;
+	if (transmit && pair->transmit_first)
+		nic_transmit(pair);
 	if (receive)
 		nic_receive(pair);
-	if (transmit)
+	if (transmit && !pair->transmit_first)
 		nic_transmit(pair);
 	try_finish_quiesce(pair->nic);
 }

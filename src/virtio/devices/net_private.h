@@ -31,7 +31,7 @@
 #define NIC_SEGMENTS    1024 /* of one frame, IOV_MAX */
 #define NIC_MERGE_MAX   64   /* buffers for one frame: 64 KiB in buffers of 1 KiB */
 #define NIC_FRAME_MIN   (NET_HEADER_SIZE + 14)
-#define NIC_BURST       256 /* frames before the other devices' turn */
+#define NIC_STRIDE      8 /* frames between two looks at the clock */
 
 struct nic;
 
@@ -52,7 +52,8 @@ struct nic_pair {
 	/* Goes on in the next round with what is marked. */
 	struct loop_task again;
 	bool again_posted, receive_again, transmit_again;
-	bool in_kernel; /* its rings are vhost's now */
+	bool transmit_first; /* in this turn of @again */
+	bool in_kernel;      /* its rings are vhost's now */
 };
 
 /* For the frame being moved; the I/O loop's. */

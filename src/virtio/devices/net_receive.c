@@ -213,9 +213,12 @@ static enum progress receive_one(struct nic_pair *pair)
 /* Kicks are of interest only while we wait for buffers. */
 static enum progress receive_burst(struct nic_pair *pair)
 {
+	struct loop *io = pair->nic->virtio.io;
 	enum progress progress = MORE;
 
-	for (unsigned left = NIC_BURST; left && progress == MORE; left--) {
+	for (unsigned frames = 0; progress == MORE; frames++) {
+		if (frames && frames % NIC_STRIDE == 0 && loop_turn_over(io))
+			break;
 		progress = receive_one(pair);
 		if (progress == STARVED && virtqueue_kicks_on(pair->receive))
 			progress = receive_one(pair);

@@ -29,7 +29,7 @@ static int transmit_burst(struct nic_pair *pair)
 	struct virtqueue_chain chain = {
 		.segments = nic->scratch->segments, .capacity = NIC_SEGMENTS};
 
-	for (unsigned left = NIC_BURST; left; left--) {
+	for (unsigned frames = 1;; frames++) {
 		int ret = virtqueue_pop(pair->transmit, &chain);
 
 		if (ret == 0 && virtqueue_kicks_on(pair->transmit))
@@ -45,8 +45,9 @@ static int transmit_burst(struct nic_pair *pair)
 			return 0;
 		}
 		virtqueue_push(pair->transmit, &chain, 0);
+		if (frames % NIC_STRIDE == 0 && loop_turn_over(nic->virtio.io))
+			return 1;
 	}
-	return 1;
 }
 
 void nic_transmit(struct nic_pair *pair)
