@@ -177,6 +177,11 @@ void net_set_queues(struct net *net, unsigned count)
 	net->active = count;
 }
 
+unsigned net_queues_on(const struct net *net)
+{
+	return net->active;
+}
+
 int net_fd(const struct net *net, unsigned queue)
 {
 	return net->is_tap && queue < net->queues_count ? net->queues[queue].fd : -1;

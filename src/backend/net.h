@@ -62,8 +62,10 @@ void net_detach(struct net *net, void (*detached)(void *opaque));
 unsigned net_offloads(const struct net *net);              /* what the back end can do, TUN_F_* */
 void net_set_offloads(struct net *net, unsigned offloads); /* what the guest takes; 0 at first */
 unsigned net_queues(const struct net *net);
-/* The guest uses queues 0 to @count - 1. */
+/* The guest uses queues 0 to @count - 1; all of them at first. Each that is switched on or off may
+ * take the host milliseconds. Also before net_attach(). */
 void net_set_queues(struct net *net, unsigned count);
+unsigned net_queues_on(const struct net *net);
 bool net_is_gone(const struct net *net);
 int net_fd(const struct net *net, unsigned queue); /* the tap's (vhost-net); -1 for others */
 

@@ -77,44 +77,10 @@ static void reset(struct virtio_device *device)
 		nic->own[i].held = 0;
 }
 
-void nic_apply_offloads(struct nic *nic)
+/* Without VIRTIO_NET_F_MQ there is one pair, and the control queue follows it (5.1.2). */
+static unsigned control_index(const struct nic *nic)
 {
-	static const struct {
-		unsigned feature, tun;
-	} map[] = {
-		{VIRTIO_NET_F_GUEST_CSUM, TUN_F_CSUM},
-		{VIRTIO_NET_F_GUEST_TSO4, TUN_F_TSO4},
-		{VIRTIO_NET_F_GUEST_TSO6, TUN_F_TSO6},
-		{VIRTIO_NET_F_GUEST_ECN, TUN_F_TSO_ECN},
-	};
-	uint64_t taken = nic->guest_offloads_set ? nic->guest_offloads : nic->virtio.negotiated;
-	unsigned offloads = 0;
-
-	for (unsigned i = 0; i < ARRAY_SIZE(map); i++)
-		if (taken >> map[i].feature & 1)
-			offloads |= map[i].tun;
-	/* 5.1.3.1: congestion marks need segmentation, segmentation the checksum offload. A tap
-	 * takes all of what it is told or nothing, and then would go on as before. */
-	if (!(offloads & (TUN_F_TSO4 | TUN_F_TSO6)))
-		offloads &= ~(unsigned)TUN_F_TSO_ECN;
-	net_set_offloads(nic->net, offloads & TUN_F_CSUM ? offloads : 0);
-}
-
-void nic_set_pairs(struct nic *nic, unsigned pairs)
-{
-	nic->pairs = pairs;
-	if (atomic_load(&nic->kernel)) {
-		if (nic_vhost_set_pairs(nic) < 0)
-			virtio_needs_reset(&nic->virtio, "vhost-net refused a pair of queues");
-		return;
-	}
-	net_set_queues(nic->net, pairs);
-	for (unsigned i = 0; i < nic->pairs_max; i++) {
-		if (i < pairs)
-			nic_receive(&nic->own[i]);
-		else
-			net_receive_enable(nic->net, i, false);
-	}
+	return virtio_has(&nic->virtio, VIRTIO_NET_F_MQ) ? 2 * nic->pairs_max : 2;
 }
 
 static bool busy(const struct nic *nic)
@@ -136,6 +102,7 @@ static void try_finish_quiesce(struct nic *nic)
 static void go_on(struct loop_task *task)
 {
 	struct nic_pair *pair = container_of(task, struct nic_pair, again);
+	struct nic *nic = pair->nic;
 	bool receive = pair->receive_again, transmit = pair->transmit_again;
 
 	pair->again_posted = pair->receive_again = pair->transmit_again = false;
@@ -147,7 +114,11 @@ static void go_on(struct loop_task *task)
 		nic_receive(pair);
 	if (transmit && !pair->transmit_first)
 		nic_transmit(pair);
-	try_finish_quiesce(pair->nic);
+	if (pair->index == 0 && nic->control_again) {
+		nic->control_again = false;
+		nic_control(nic, &nic->virtio.queues[control_index(nic)]);
+	}
+	try_finish_quiesce(nic);
 }
 
 void nic_continue_later(struct nic_pair *pair)
@@ -182,12 +153,6 @@ static const struct net_events events = {
 	.writable = writable,
 	.gone = gone,
 };
-
-/* Without VIRTIO_NET_F_MQ there is one pair, and the control queue follows it (5.1.2). */
-static unsigned control_index(const struct nic *nic)
-{
-	return virtio_has(&nic->virtio, VIRTIO_NET_F_MQ) ? 2 * nic->pairs_max : 2;
-}
 
 static bool hands_over(struct virtio_device *device, unsigned index)
 {
@@ -224,16 +189,14 @@ static int activate(struct virtio_device *device)
 	}
 	net_attach(nic->net, device->io, &events, nic);
 	atomic_store(&nic->link_up, !net_is_gone(nic->net));
-	nic_apply_offloads(nic);
+	nic_tell_offloads(nic);
 	atomic_store(&nic->kernel, any_handed_over(nic));
-	if (!atomic_load(&nic->kernel)) {
-		net_set_queues(nic->net, nic->pairs);
-		return 0;
-	}
-	ret = nic_vhost_set_pairs(nic);
+	/* One that cannot be started is an error here; the others follow. */
+	ret = atomic_load(&nic->kernel) ? nic_vhost_start_one(nic) : 0;
 	if (ret < 0)
-		nic_vhost_stop(nic);
-	return ret;
+		return ret;
+	nic_follow(nic);
+	return 0;
 }
 
 static void kick(struct virtio_device *device, struct virtqueue *queue)
@@ -264,8 +227,9 @@ static void quiesce(struct virtio_device *device)
 	struct nic *nic = nic_of(device);
 
 	nic->quiescing = true;
+	loop_timer_stop(&nic->rest);
 	if (atomic_load(&nic->kernel))
-		nic_vhost_stop(nic);
+		nic_vhost_stop(nic, 0);
 	net_detach(nic->net, back_end_detached);
 }
 
@@ -412,6 +376,7 @@ int virtio_net_new(struct device **device, const char *name,
 	nic->net = options->net;
 	nic->pairs_max = pairs;
 	nic->pairs = 1;
+	nic->rest.expired = nic_rested;
 	if (pairs > net_queues(options->net)) {
 		release(nic);
 		return error_set(err, EINVAL, "--net: this kind of network has %u queues at most",
@@ -429,6 +394,8 @@ int virtio_net_new(struct device **device, const char *name,
 			return ret;
 		}
 	}
+	/* While nobody waits for the I/O loop. */
+	net_set_queues(nic->net, 1);
 	nic->offloads = options->offloads;
 	nic->mtu = options->mtu;
 	atomic_store(&nic->link_up, true);

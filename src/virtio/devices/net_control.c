@@ -2,18 +2,19 @@
 /* The control queue (virtio 1.2, 5.1.6.5). */
 #include "virtio/devices/net_private.h"
 
-#define CTRL_RX              0
-#define CTRL_RX_LAST         5
-#define CTRL_MAC             1
-#define CTRL_MAC_TABLE_SET   0
-#define CTRL_MQ              4
-#define CTRL_MQ_PAIRS_SET    0
-#define CTRL_OFFLOADS        5
-#define CTRL_OFFLOADS_SET    0
-#define CTRL_HEADER          2
-#define CTRL_ACK_OK          0
-#define CTRL_ACK_ERROR       1
-#define CTRL_COMMANDS_A_KICK 64
+#include <errno.h>
+
+#define CTRL_RX            0
+#define CTRL_RX_LAST       5
+#define CTRL_MAC           1
+#define CTRL_MAC_TABLE_SET 0
+#define CTRL_MQ            4
+#define CTRL_MQ_PAIRS_SET  0
+#define CTRL_OFFLOADS      5
+#define CTRL_OFFLOADS_SET  0
+#define CTRL_HEADER        2
+#define CTRL_ACK_OK        0
+#define CTRL_ACK_ERROR     1
 
 static size_t read_data(const struct virtqueue_chain *chain, void *to, size_t length)
 {
@@ -32,6 +33,7 @@ static bool set_pairs(struct nic *nic, const struct virtqueue_chain *chain)
 	if (pairs < 1 || pairs > nic->pairs_max)
 		return false;
 	nic_set_pairs(nic, pairs);
+	nic_follow(nic);
 	return true;
 }
 
@@ -48,7 +50,7 @@ static bool set_offloads(struct nic *nic, const struct virtqueue_chain *chain)
 		return false;
 	nic->guest_offloads = wanted;
 	nic->guest_offloads_set = true;
-	nic_apply_offloads(nic);
+	nic_follow(nic);
 	return true;
 }
 
@@ -73,29 +75,35 @@ static bool run_command(struct nic *nic, const struct virtqueue_chain *chain)
 	}
 }
 
-void nic_control(struct nic *nic, struct virtqueue *queue)
+/* 1: one was answered; 0: there is none; negative: the device needs a reset. */
+static int answer_one(struct nic *nic, struct virtqueue *queue)
 {
 	struct iovec segments[32];
 	struct virtqueue_chain chain = {.segments = segments, .capacity = ARRAY_SIZE(segments)};
+	int ret = virtqueue_pop(queue, &chain);
+	uint8_t ack;
 
-	if (nic->quiescing || queue->broken)
+	if (ret < 0)
+		virtio_needs_reset(&nic->virtio, queue->fault);
+	if (ret <= 0)
+		return ret;
+	if (chain.readable_bytes < CTRL_HEADER || chain.writable_bytes == 0) {
+		virtio_needs_reset(&nic->virtio, "command without header or answer");
+		return -EPROTO;
+	}
+	ack = run_command(nic, &chain) ? CTRL_ACK_OK : CTRL_ACK_ERROR;
+	iov_copy_to(&segments[chain.readable], chain.writable, 0, &ack, sizeof(ack));
+	virtqueue_push(queue, &chain, sizeof(ack));
+	return 1;
+}
+
+void nic_control(struct nic *nic, struct virtqueue *queue)
+{
+	if (nic->quiescing || !queue->enabled || queue->broken || nic->control_again)
 		return;
-	/* A driver waits for each answer: whoever offers more has to kick again. */
-	for (unsigned left = CTRL_COMMANDS_A_KICK; left; left--) {
-		int ret = virtqueue_pop(queue, &chain);
-		uint8_t ack;
-
-		if (ret < 0)
-			virtio_needs_reset(&nic->virtio, queue->fault);
-		if (ret <= 0)
-			break;
-		if (chain.readable_bytes < CTRL_HEADER || chain.writable_bytes == 0) {
-			virtio_needs_reset(&nic->virtio, "command without header or answer");
-			break;
-		}
-		ack = run_command(nic, &chain) ? CTRL_ACK_OK : CTRL_ACK_ERROR;
-		iov_copy_to(&segments[chain.readable], chain.writable, 0, &ack, sizeof(ack));
-		virtqueue_push(queue, &chain, sizeof(ack));
+	if (answer_one(nic, queue) > 0) {
+		nic->control_again = true;
+		nic_continue_later(&nic->own[0]);
 	}
 	virtio_interrupt(&nic->virtio, queue);
 }

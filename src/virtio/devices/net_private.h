@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* virtio-net: what net.c (life, configuration), net_receive.c, net_transmit.c and net_control.c
- * share. */
+/* virtio-net: what net.c (life, configuration), net_receive.c, net_transmit.c, net_control.c,
+ * net_settings.c and net_vhost.c share. */
 #ifndef DUET_VIRTIO_DEVICES_NET_PRIVATE_H
 #define DUET_VIRTIO_DEVICES_NET_PRIVATE_H
 
@@ -71,9 +71,12 @@ struct nic {
 	_Atomic bool link_up;
 	unsigned pairs_max;
 	/* I/O loop from here on. */
-	unsigned pairs;           /* the driver's choice */
+	unsigned pairs;           /* the driver's choice, which the back end follows */
 	uint64_t guest_offloads;  /* VIRTIO_NET_F_GUEST_* the driver takes now */
 	bool guest_offloads_set;  /* by command, else by negotiation */
+	unsigned offloads_told;   /* to the back end, TUN_F_* */
+	struct loop_timer rest;   /* before the back end follows another step */
+	bool control_again;       /* commands may wait, for the next round */
 	bool quiescing, detached; /* the back end is off the loop */
 	struct vhost **vhosts;    /* one for each pair; null without vhost */
 	_Atomic bool kernel;      /* activated with vhost: the loop moves no frames */
@@ -86,22 +89,35 @@ struct nic {
 /* net_receive.c, net_transmit.c: until there is nothing left to do. */
 void nic_receive(struct nic_pair *pair);
 void nic_transmit(struct nic_pair *pair);
-/* net_control.c */
+/* Whether the driver uses the pair, and the back end follows already. */
+static inline bool nic_pair_on(const struct nic_pair *pair)
+{
+	const struct nic *nic = pair->nic;
+
+	return pair->index < nic->pairs && pair->index < net_queues_on(nic->net);
+}
+/* net_control.c: one command, and those behind it one in each of the next rounds. */
 void nic_control(struct nic *nic, struct virtqueue *queue);
 
 /* net_vhost.c; what open made is freed by close, also when it failed. */
 int nic_vhost_open(struct nic *nic, struct error *err);
 void nic_vhost_close(struct nic *nic);
-/* Hands over the rings of the pairs in use and takes back the others. A negative errno: the device
- * cannot go on. */
-int nic_vhost_set_pairs(struct nic *nic);
-void nic_vhost_stop(struct nic *nic);
+/* Hands over the rings of one pair in use that is not yet; 0: there is none. A negative errno: the
+ * device cannot go on. */
+int nic_vhost_start_one(struct nic *nic);
+/* Takes back those from pair @first on. */
+void nic_vhost_stop(struct nic *nic, unsigned first);
 void nic_vhost_vector_changed(struct nic *nic, unsigned index);
 
 /* net.c */
 void nic_continue_later(struct nic_pair *pair);
-/* Tells the back end what the driver takes. */
-void nic_apply_offloads(struct nic *nic);
+
+/* net_settings.c: what the driver chose. Tells the back end at once what frames it takes; false: it
+ * knew. */
+bool nic_tell_offloads(struct nic *nic);
 void nic_set_pairs(struct nic *nic, unsigned pairs);
+/* The back end follows the driver's choices, step by step. */
+void nic_follow(struct nic *nic);
+void nic_rested(struct loop_timer *timer); /* of nic->rest */
 
 #endif

@@ -234,7 +234,7 @@ void nic_receive(struct nic_pair *pair)
 	enum progress progress;
 
 	if (nic->quiescing || !pair->receive || !pair->receive->enabled || pair->receive->broken ||
-		pair->index >= nic->pairs)
+		!nic_pair_on(pair))
 		return;
 	virtqueue_kicks_off(pair->receive);
 	progress = receive_burst(pair);

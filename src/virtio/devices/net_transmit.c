@@ -56,6 +56,9 @@ void nic_transmit(struct nic_pair *pair)
 
 	if (nic->quiescing || !pair->transmit || !pair->transmit->enabled || pair->transmit->broken)
 		return;
+	/* Frames wait until the back end has followed. */
+	if (pair->index < nic->pairs && !nic_pair_on(pair))
+		return;
 	virtqueue_kicks_off(pair->transmit);
 	if (transmit_burst(pair) > 0) {
 		pair->transmit_again = true;

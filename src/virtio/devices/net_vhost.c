@@ -60,22 +60,33 @@ static int start_pair(struct nic *nic, struct nic_pair *pair)
 	struct vhost_ring rings[VHOST_RINGS];
 	int ret;
 
-	if (pair->in_kernel || !pair->receive || !pair->receive->enabled ||
-		!pair->transmit->enabled)
-		return 0;
 	rings[0] = ring_of(nic, pair->receive);
 	rings[1] = ring_of(nic, pair->transmit);
 	ret = set_memory(vhost, nic->virtio.memory);
 	if (ret == 0)
 		ret = vhost_start(
 			vhost, nic->virtio.negotiated, rings, net_fd(nic->net, pair->index));
-	pair->in_kernel = ret == 0;
-	if (ret == 0) {
-		/* What came before the kernel listened. */
-		virtio_ring_doorbell(&nic->virtio, pair->receive->index);
-		virtio_ring_doorbell(&nic->virtio, pair->transmit->index);
-	}
-	return ret;
+	if (ret < 0)
+		return ret;
+	pair->in_kernel = true;
+	/* What came before the kernel listened. */
+	virtio_ring_doorbell(&nic->virtio, pair->receive->index);
+	virtio_ring_doorbell(&nic->virtio, pair->transmit->index);
+	return 1;
+}
+
+static bool waits_for_kernel(const struct nic_pair *pair)
+{
+	return !pair->in_kernel && nic_pair_on(pair) && pair->receive && pair->receive->enabled &&
+	       pair->transmit->enabled;
+}
+
+int nic_vhost_start_one(struct nic *nic)
+{
+	for (unsigned i = 0; i < nic->pairs; i++)
+		if (waits_for_kernel(&nic->own[i]))
+			return start_pair(nic, &nic->own[i]);
+	return 0;
 }
 
 static int stop_pair(struct nic *nic, struct nic_pair *pair)
@@ -94,7 +105,8 @@ static int stop_pair(struct nic *nic, struct nic_pair *pair)
 	return 0;
 }
 
-static int stop_from(struct nic *nic, unsigned first)
+/* A tap's queue is only there for the kernel while it is attached: this comes first. */
+void nic_vhost_stop(struct nic *nic, unsigned first)
 {
 	int ret = 0;
 
@@ -103,23 +115,7 @@ static int stop_from(struct nic *nic, unsigned first)
 
 		ret = ret < 0 ? ret : one;
 	}
-	return ret;
-}
-
-int nic_vhost_set_pairs(struct nic *nic)
-{
-	/* A tap's queue is only there for the kernel while it is attached. */
-	int ret = stop_from(nic, nic->pairs);
-
-	net_set_queues(nic->net, nic->pairs);
-	for (unsigned i = 0; ret == 0 && i < nic->pairs; i++)
-		ret = start_pair(nic, &nic->own[i]);
-	return ret;
-}
-
-void nic_vhost_stop(struct nic *nic)
-{
-	if (stop_from(nic, 0) < 0)
+	if (ret < 0)
 		virtio_needs_reset(&nic->virtio, "vhost-net does not say where it stopped");
 }
 

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the driver chose by commands, and how the back end follows.
+ *
+ * A tap changes its queues and offloads under the host's RTNL lock, and lets a queue go only when
+ * all CPUs are done with it: milliseconds each, in which this thread serves nobody. So a command
+ * only notes what is wanted. The back end takes one step at a time towards what was wanted last,
+ * and rests after each for three times as long as it took: however often a driver changes its mind,
+ * others have three quarters of the thread.
+ */
+#include "virtio/devices/net_private.h"
+
+#include "base/clock.h"
+
+#include <linux/if_tun.h>
+
+#define REST 3 /* times a step's length */
+
+static unsigned wanted_offloads(const struct nic *nic)
+{
+	static const struct {
+		unsigned feature, tun;
+	} map[] = {
+		{VIRTIO_NET_F_GUEST_CSUM, TUN_F_CSUM},
+		{VIRTIO_NET_F_GUEST_TSO4, TUN_F_TSO4},
+		{VIRTIO_NET_F_GUEST_TSO6, TUN_F_TSO6},
+		{VIRTIO_NET_F_GUEST_ECN, TUN_F_TSO_ECN},
+	};
+	uint64_t taken = nic->guest_offloads_set ? nic->guest_offloads : nic->virtio.negotiated;
+	unsigned offloads = 0;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(map); i++)
+		if (taken >> map[i].feature & 1)
+			offloads |= map[i].tun;
+	/* 5.1.3.1: congestion marks need segmentation, segmentation the checksum offload. A tap
+	 * takes all of what it is told or nothing, and then would go on as before. */
+	if (!(offloads & (TUN_F_TSO4 | TUN_F_TSO6)))
+		offloads &= ~(unsigned)TUN_F_TSO_ECN;
+	return offloads & TUN_F_CSUM ? offloads : 0;
+}
+
+bool nic_tell_offloads(struct nic *nic)
+{
+	unsigned offloads = wanted_offloads(nic);
+
+	if (offloads == nic->offloads_told)
+		return false;
+	nic->offloads_told = offloads;
+	net_set_offloads(nic->net, offloads);
+	return true;
+}
+
+static void serve(struct nic_pair *pair)
+{
+	nic_receive(pair);
+	nic_transmit(pair);
+}
+
+/* False: the back end is where the driver wants it. */
+static bool step(struct nic *nic)
+{
+	unsigned on = net_queues_on(nic->net);
+	bool kernel = atomic_load(&nic->kernel);
+	int started = kernel ? nic_vhost_start_one(nic) : 0;
+
+	if (started < 0)
+		virtio_needs_reset(&nic->virtio, "vhost-net refused a pair of queues");
+	if (started)
+		return started > 0;
+	if (nic_tell_offloads(nic))
+		return true;
+	if (on == nic->pairs)
+		return false;
+	net_set_queues(nic->net, on < nic->pairs ? on + 1 : on - 1);
+	if (on < nic->pairs && !kernel)
+		serve(&nic->own[on]);
+	return true;
+}
+
+void nic_follow(struct nic *nic)
+{
+	uint64_t from = clock_ns();
+
+	if (!nic->quiescing && !loop_timer_set(&nic->rest) && step(nic))
+		loop_timer_after(nic->virtio.io, &nic->rest, REST * (clock_ns() - from));
+}
+
+void nic_rested(struct loop_timer *timer)
+{
+	nic_follow(container_of(timer, struct nic, rest));
+}
+
+/* At once: nothing more comes by the pairs that are given up (5.1.6.5.5.1). */
+void nic_set_pairs(struct nic *nic, unsigned pairs)
+{
+	nic->pairs = pairs;
+	if (atomic_load(&nic->kernel))
+		nic_vhost_stop(nic, pairs);
+	for (unsigned i = 0; i < nic->pairs_max && !atomic_load(&nic->kernel); i++) {
+		if (i >= pairs)
+			net_receive_enable(nic->net, i, false);
+		serve(&nic->own[i]);
+	}
+}
