@@ -142,6 +142,8 @@ static int set_ring(struct vhost *vhost, unsigned index, const struct vhost_ring
 	if (ret == 0)
 		ret = set_eventfd(vhost, VHOST_SET_VRING_CALL, index, ring->call);
 	if (ret == 0)
+		ret = set_eventfd(vhost, VHOST_SET_VRING_ERR, index, ring->fault);
+	if (ret == 0)
 		ret = set_eventfd(vhost, VHOST_SET_VRING_KICK, index, ring->kick);
 	return ret;
 }
@@ -154,6 +156,7 @@ static void let_go(struct vhost *vhost)
 		set_backend(vhost, i, -1);
 		set_eventfd(vhost, VHOST_SET_VRING_KICK, i, -1);
 		set_eventfd(vhost, VHOST_SET_VRING_CALL, i, -1);
+		set_eventfd(vhost, VHOST_SET_VRING_ERR, i, -1);
 	}
 }
 

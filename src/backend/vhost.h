@@ -30,6 +30,7 @@ struct vhost_ring {
 	uint16_t position; /* in the available ring; nothing is in flight */
 	int kick;          /* eventfd the guest's doorbell signals */
 	int call;          /* eventfd that interrupts the guest; -1: none */
+	int fault; /* eventfd that is signalled when the kernel cannot go on with the ring */
 };
 
 /* Messages name --net and the remedy. */

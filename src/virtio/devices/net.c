@@ -88,10 +88,10 @@ static bool busy(const struct nic *nic)
 	for (unsigned i = 0; i < nic->pairs_max; i++)
 		if (nic->own[i].again_posted)
 			return true;
-	return !nic->detached;
+	return !nic->detached || nic->fault_watched;
 }
 
-static void try_finish_quiesce(struct nic *nic)
+void nic_quiesce_step(struct nic *nic)
 {
 	if (!nic->quiescing || busy(nic))
 		return;
@@ -118,7 +118,7 @@ static void go_on(struct loop_task *task)
 		nic->control_again = false;
 		nic_control(nic, &nic->virtio.queues[control_index(nic)]);
 	}
-	try_finish_quiesce(nic);
+	nic_quiesce_step(nic);
 }
 
 void nic_continue_later(struct nic_pair *pair)
@@ -192,7 +192,7 @@ static int activate(struct virtio_device *device)
 	nic_tell_offloads(nic);
 	atomic_store(&nic->kernel, any_handed_over(nic));
 	/* One that cannot be started is an error here; the others follow. */
-	ret = atomic_load(&nic->kernel) ? nic_vhost_start_one(nic) : 0;
+	ret = atomic_load(&nic->kernel) ? nic_vhost_begin(nic) : 0;
 	if (ret < 0)
 		return ret;
 	nic_follow(nic);
@@ -219,7 +219,7 @@ static void back_end_detached(void *opaque)
 	struct nic *nic = opaque;
 
 	nic->detached = true;
-	try_finish_quiesce(nic);
+	nic_quiesce_step(nic);
 }
 
 static void quiesce(struct virtio_device *device)
@@ -229,7 +229,7 @@ static void quiesce(struct virtio_device *device)
 	nic->quiescing = true;
 	loop_timer_stop(&nic->rest);
 	if (atomic_load(&nic->kernel))
-		nic_vhost_stop(nic, 0);
+		nic_vhost_end(nic);
 	net_detach(nic->net, back_end_detached);
 }
 
@@ -374,6 +374,7 @@ int virtio_net_new(struct device **device, const char *name,
 		return error_errno(err, ENOMEM, "--net");
 	}
 	nic->net = options->net;
+	nic->fault_fd = -1;
 	nic->pairs_max = pairs;
 	nic->pairs = 1;
 	nic->rest.expired = nic_rested;

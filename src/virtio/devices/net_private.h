@@ -80,7 +80,10 @@ struct nic {
 	bool quiescing, detached; /* the back end is off the loop */
 	struct vhost **vhosts;    /* one for each pair; null without vhost */
 	_Atomic bool kernel;      /* activated with vhost: the loop moves no frames */
-	void *memory;             /* one mapping: scratch and frames */
+	struct loop_watch fault;  /* while it is: what the kernel met in some ring */
+	int fault_fd;             /* eventfd; -1 without vhost */
+	bool fault_watched;
+	void *memory; /* one mapping: scratch and frames */
 	size_t memory_size;
 	struct nic_scratch *scratch;
 	struct nic_pair *own;
@@ -102,6 +105,10 @@ void nic_control(struct nic *nic, struct virtqueue *queue);
 /* net_vhost.c; what open made is freed by close, also when it failed. */
 int nic_vhost_open(struct nic *nic, struct error *err);
 void nic_vhost_close(struct nic *nic);
+/* At activation, when queues are handed over: the first pair, and what the kernel tells of faults.
+ * End at rest; nic_quiesce_step() is called when the loop has let go of it. */
+int nic_vhost_begin(struct nic *nic);
+void nic_vhost_end(struct nic *nic);
 /* Hands over the rings of one pair in use that is not yet; 0: there is none. A negative errno: the
  * device cannot go on. */
 int nic_vhost_start_one(struct nic *nic);
@@ -110,6 +117,7 @@ void nic_vhost_stop(struct nic *nic, unsigned first);
 void nic_vhost_vector_changed(struct nic *nic, unsigned index);
 
 /* net.c */
+void nic_quiesce_step(struct nic *nic);
 void nic_continue_later(struct nic_pair *pair);
 
 /* net_settings.c: what the driver chose. Tells the back end at once what frames it takes; false: it

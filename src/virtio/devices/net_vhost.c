@@ -8,7 +8,10 @@
 #include "virtio/devices/net_private.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 int nic_vhost_open(struct nic *nic, struct error *err)
 {
@@ -19,6 +22,9 @@ int nic_vhost_open(struct nic *nic, struct error *err)
 		return error_errno(err, ENOMEM, "--net");
 	if (net_fd(nic->net, 0) < 0)
 		return error_set(err, EINVAL, "--net vhost=on: is for --net tap alone");
+	nic->fault_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (nic->fault_fd < 0)
+		return error_errno(err, errno, "--net vhost=on: eventfd");
 	for (unsigned i = 0; ret == 0 && i < nic->pairs_max; i++)
 		ret = vhost_open(&nic->vhosts[i], err);
 	return ret;
@@ -29,6 +35,8 @@ void nic_vhost_close(struct nic *nic)
 	for (unsigned i = 0; nic->vhosts && i < nic->pairs_max; i++)
 		vhost_close(nic->vhosts[i]);
 	free(nic->vhosts);
+	if (nic->fault_fd >= 0)
+		close(nic->fault_fd);
 }
 
 static int set_memory(struct vhost *vhost, const struct memory *memory)
@@ -51,7 +59,8 @@ static struct vhost_ring ring_of(struct nic *nic, const struct virtqueue *queue)
 		.used = queue->device,
 		.position = virtqueue_position(queue),
 		.kick = virtio_doorbell_fd(&nic->virtio, queue->index),
-		.call = virtio_call_fd(&nic->virtio, queue->index)};
+		.call = virtio_call_fd(&nic->virtio, queue->index),
+		.fault = nic->fault_fd};
 }
 
 static int start_pair(struct nic *nic, struct nic_pair *pair)
@@ -117,6 +126,44 @@ void nic_vhost_stop(struct nic *nic, unsigned first)
 	}
 	if (ret < 0)
 		virtio_needs_reset(&nic->virtio, "vhost-net does not say where it stopped");
+}
+
+static void met_fault(struct loop_watch *watch, uint32_t events)
+{
+	struct nic *nic = container_of(watch, struct nic, fault);
+
+	(void)events;
+	virtio_needs_reset(&nic->virtio, "vhost-net cannot go on with a ring");
+}
+
+static void unwatched(struct loop_watch *watch)
+{
+	struct nic *nic = container_of(watch, struct nic, fault);
+
+	nic->fault_watched = false;
+	nic_quiesce_step(nic);
+}
+
+int nic_vhost_begin(struct nic *nic)
+{
+	uint64_t count;
+	int ret;
+
+	/* What an earlier driver did; most often there is nothing. */
+	if (read(nic->fault_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
+		return -errno;
+	ret = nic_vhost_start_one(nic);
+	if (ret >= 0)
+		ret = loop_watch(nic->virtio.io, &nic->fault, nic->fault_fd, POLLIN, met_fault);
+	nic->fault_watched = ret == 0;
+	return ret;
+}
+
+void nic_vhost_end(struct nic *nic)
+{
+	nic_vhost_stop(nic, 0);
+	if (nic->fault_watched)
+		loop_unwatch(&nic->fault, unwatched);
 }
 
 void nic_vhost_vector_changed(struct nic *nic, unsigned index)

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* virtio-net with its rings handed over, to a vhost-net of the test's own: open() and ioctl() end
+ * up here. */
+#include "device_rig.h"
+
+#include "backend/net_private.h"
+#include "base/checked.h"
+#include "virtio/devices.h"
+
+#include <errno.h>
+#include <linux/vhost.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define FEATURES (VIRTIO_FEATURE(5) /* MAC */ | VIRTIO_FEATURE(17) /* CTRL_VQ */)
+
+static struct {
+	int fd;
+	_Atomic int backends[2], faults[2]; /* of the rings; -1: none */
+	_Atomic unsigned starts;
+} vhost;
+
+/* By the linker's --wrap. */
+int __real_open64(const char *path, int flags, ...);
+int __wrap_open64(const char *path, int flags, ...);
+int __wrap_ioctl(int fd, unsigned long request, void *argument);
+
+int __wrap_open64(const char *path, int flags, ...)
+{
+	if (strcmp(path, "/dev/vhost-net") != 0)
+		return __real_open64(path, flags);
+	vhost.fd = eventfd(0, EFD_CLOEXEC);
+	return vhost.fd;
+}
+
+static void set_file(unsigned long request, const struct vhost_vring_file *file)
+{
+	if (request == VHOST_SET_VRING_ERR)
+		vhost.faults[file->index] = file->fd;
+	if (request != VHOST_NET_SET_BACKEND)
+		return;
+	vhost.starts += file->fd >= 0;
+	vhost.backends[file->index] = file->fd;
+}
+
+int __wrap_ioctl(int fd, unsigned long request, void *argument)
+{
+	if (fd != vhost.fd) {
+		errno = ENOTTY;
+		return -1;
+	}
+	if (request == VHOST_GET_FEATURES)
+		*(uint64_t *)argument = ~0ULL;
+	if (request == VHOST_GET_VRING_BASE)
+		((struct vhost_vring_state *)argument)->num = 0;
+	if (request == VHOST_SET_VRING_ERR || request == VHOST_NET_SET_BACKEND)
+		set_file(request, argument);
+	return 0;
+}
+
+static void net_close_nothing(struct net *net)
+{
+	free(net);
+}
+
+static void set_number(struct net *net, unsigned number)
+{
+}
+
+static int move(struct net *net, unsigned queue, const struct iovec *segments, unsigned count)
+{
+	return -EAGAIN;
+}
+
+/* Its frames are the kernel's business. */
+static const struct net_ops no_ops = {
+	.close = net_close_nothing,
+	.set_offloads = set_number,
+	.set_queues = set_number,
+	.send = move,
+	.receive = move,
+};
+
+static void rig_init(struct device_rig *rig)
+{
+	struct virtio_net_options options = {.mac = {2}, .vhost = true};
+	struct error err = {0};
+
+	memset(rig, 0, sizeof(*rig));
+	vhost.backends[0] = vhost.backends[1] = vhost.faults[0] = vhost.faults[1] = -1;
+	vhost.starts = 0;
+	options.net = calloc(1, sizeof(*options.net));
+	assert_int_equal(net_init(options.net, &no_ops, 1, &err), 0);
+	options.net->is_tap = true;
+	options.net->queues[0].fd = eventfd(0, EFD_CLOEXEC);
+	fake_machine_init(&rig->machine);
+	assert_int_equal(virtio_net_new(&rig->device, "net0", &options, &err), 0);
+	device_rig_start(rig);
+}
+
+static void await_starts(unsigned count)
+{
+	for (unsigned i = 0; i < 2000 && vhost.starts != count; i++)
+		usleep(1000);
+	assert_int_equal(vhost.starts, count);
+}
+
+/* The kernel gave a ring up, which otherwise nobody would hear of. */
+static void test_fault(void **state)
+{
+	struct device_rig rig;
+
+	(void)state;
+	rig_init(&rig);
+	for (unsigned i = 1; i <= 4; i++) {
+		device_rig_up(&rig, FEATURES, 3);
+		await_starts(2 * i);
+		assert_true(vhost.faults[0] >= 0 && vhost.faults[1] >= 0);
+		usleep(10000);
+		assert_int_equal(driver_read(&rig.driver, COMMON_STATUS, 1), 15);
+		assert_int_equal(eventfd_write(vhost.faults[i % 2], 1), 0);
+		assert_true(device_rig_needs_reset(&rig));
+		assert_true(fake_host_wait_msi(&rig.machine.host, 0x100, 1000));
+		assert_true(driver_reset(&rig.driver));
+		assert_int_equal(vhost.backends[0], -1);
+		assert_int_equal(vhost.faults[1], -1);
+	}
+	device_rig_free(&rig);
+}
+
+static void test_stops_and_goes_on(void **state)
+{
+	struct device_rig rig;
+	struct error err;
+
+	(void)state;
+	rig_init(&rig);
+	device_rig_up(&rig, FEATURES, 3);
+	for (unsigned i = 1; i <= 20; i++) {
+		await_starts(2 * i);
+		fake_stop(rig.device);
+		assert_int_equal(vhost.backends[0], -1);
+		assert_int_equal(rig.device->ops->start(rig.device, &err), 0);
+	}
+	device_rig_free(&rig);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_fault),
+		cmocka_unit_test(test_stops_and_goes_on),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
