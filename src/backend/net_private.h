@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What net.c gives the kinds of back end, and what they give it. */
+/* What net.c and net_open.c give the kinds of back end, and what they give them. */
 #ifndef DUET_BACKEND_NET_PRIVATE_H
 #define DUET_BACKEND_NET_PRIVATE_H
 
