@@ -40,6 +40,22 @@ bool tap_rig_make(const char *ifname, int flags, int mtu)
 	return made;
 }
 
+bool tap_rig_await_link(const char *ifname)
+{
+	struct ifreq request = {0};
+	int control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	bool running = false;
+
+	strcpy(request.ifr_name, ifname);
+	for (unsigned i = 0; i < 2000 && !running; i++) {
+		usleep(1000);
+		running = ioctl(control, SIOCGIFFLAGS, &request) == 0 &&
+			  (request.ifr_flags & IFF_RUNNING);
+	}
+	close(control);
+	return running;
+}
+
 int tap_rig_socket(const char *ifname)
 {
 	struct sockaddr_ll address = {.sll_family = AF_PACKET,

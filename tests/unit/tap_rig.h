@@ -12,6 +12,8 @@
 bool tap_rig_namespace(void);
 /* A persistent tap that is up; @flags as IFF_MULTI_QUEUE. */
 bool tap_rig_make(const char *ifname, int flags, int mtu);
+/* Waits up to two seconds after a tap was opened: the kernel drops frames until its link is up. */
+bool tap_rig_await_link(const char *ifname);
 /* A raw socket on the host's side, for frames of TAP_RIG_ETHERTYPE. */
 int tap_rig_socket(const char *ifname);
 /* Whether the interface may give its reader segments (TSO4) as the last TUNSETOFFLOAD said. */

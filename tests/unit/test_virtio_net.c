@@ -500,6 +500,7 @@ static void test_tap(void **state)
 	rig.other = tap_rig_socket("duet0");
 	assert_true(rig.other >= 0);
 	assert_int_equal(net_open(&options.net, &tap, &err), 0);
+	assert_true(tap_rig_await_link("duet0"));
 	fake_machine_init(&rig.rig.machine);
 	assert_int_equal(virtio_net_new(&rig.rig.device, "net0", &options, &err), 0);
 	device_rig_start(&rig.rig);
