@@ -29,19 +29,22 @@ static void completed(struct loop_op *op, int32_t res, uint32_t flags);
 static bool direct_can(
 	const struct block *block, const struct iovec *segments, unsigned count, uint64_t offset)
 {
-	uint64_t low = offset & (block->logical_size - 1);
+	uint64_t low = offset & (block->direct_offset - 1);
 
 	for (unsigned i = 0; i < count; i++) {
-		low |= (uintptr_t)segments[i].iov_base & (block->memory_alignment - 1);
-		low |= segments[i].iov_len & (block->logical_size - 1);
+		low |= (uintptr_t)segments[i].iov_base & (block->direct_memory - 1);
+		low |= segments[i].iov_len & (block->direct_offset - 1);
 	}
 	return low == 0;
 }
 
-static int pick_fd(
-	const struct block *block, const struct iovec *segments, unsigned count, uint64_t offset)
+static int pick_fd(const struct block_request *request, const struct iovec *segments,
+	unsigned count, uint64_t offset)
 {
-	if (block->buffered_fd < 0 || direct_can(block, segments, count, offset))
+	const struct block *block = request->block;
+
+	if (block->buffered_fd < 0 ||
+		(!request->buffered && direct_can(block, segments, count, offset)))
 		return block->fd;
 	return block->buffered_fd;
 }
@@ -50,7 +53,7 @@ static void prep_one(
 	struct io_uring_sqe *sqe, const struct block_request *request, const struct iovec *piece)
 {
 	uint64_t offset = request->offset + request->moved;
-	int fd = pick_fd(request->block, piece, 1, offset);
+	int fd = pick_fd(request, piece, 1, offset);
 	unsigned length = (unsigned)min_u64(piece->iov_len, 1U << 30);
 
 	if (request->kind == BLOCK_READ)
@@ -79,7 +82,7 @@ static void prep_move(struct io_uring_sqe *sqe, const struct block_request *requ
 		prep_one(sqe, request, &piece);
 		return;
 	}
-	fd = pick_fd(request->block, segments, count, offset);
+	fd = pick_fd(request, segments, count, offset);
 	if (request->kind == BLOCK_READ)
 		io_uring_prep_readv(sqe, fd, segments, count, offset);
 	else
@@ -175,6 +178,22 @@ static bool try_again(struct block_request *request, int code)
 	return true;
 }
 
+/* Before Linux 6.1 nobody tells what direct I/O asks of offsets, and it is 512 bytes or the sector
+ * of the file system's device: a refusal says so. */
+static bool try_buffered(struct block_request *request, int code)
+{
+	struct block *block = request->block;
+
+	if (code != EINVAL || block->buffered_fd < 0 || request->buffered ||
+		(request->step != STEP_MOVE && request->step != STEP_ZEROES))
+		return false;
+	request->buffered = true;
+	if (block->direct_offset < BLOCK_DIRECT_SAFE)
+		block->direct_offset = BLOCK_DIRECT_SAFE;
+	issue(request);
+	return true;
+}
+
 /* The next way, when the file system or the device does not know this one. */
 static bool try_otherwise(struct block_request *request, int code)
 {
@@ -208,7 +227,8 @@ static void completed(struct loop_op *op, int32_t res, uint32_t flags)
 		return;
 	}
 	if (res < 0) {
-		if (!try_again(request, -res) && !try_otherwise(request, -res))
+		if (!try_again(request, -res) && !try_buffered(request, -res) &&
+			!try_otherwise(request, -res))
 			finish(request, res);
 		return;
 	}
@@ -261,6 +281,7 @@ void block_submit(struct block *block, struct block_request *request)
 	request->block = block;
 	request->moved = 0;
 	request->retries = 0;
+	request->buffered = false;
 	ret = check(request);
 	request->result = ret;
 	request->step = ret < 0 ? STEP_REPORT : (uint8_t)first_step(request);

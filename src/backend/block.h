@@ -47,6 +47,7 @@ struct block_request {
 	int result;                 /* private */
 	uint8_t step;               /* private: which way of doing it is being tried */
 	uint8_t retries;            /* private */
+	bool buffered;              /* private: direct I/O has refused it */
 	enum block_op kind;
 	bool unmap;              /* write zeroes may leave a hole */
 	bool durable;            /* on stable storage before done is called (write-through) */
@@ -62,7 +63,11 @@ struct block_request {
 int block_open(struct block **block, const struct block_options *options, struct error *err);
 void block_close(struct block *block);
 uint64_t block_size(const struct block *block);         /* bytes */
-unsigned block_logical_size(const struct block *block); /* 512 or what the device says */
+unsigned block_logical_size(const struct block *block); /* 512, or what the device says */
+/* What is best written whole, in bytes: a power of two, at least the logical size; and where on the
+ * disk the first such block begins, less than its size. */
+unsigned block_physical_size(const struct block *block);
+unsigned block_physical_offset(const struct block *block);
 bool block_readonly(const struct block *block);
 bool block_can_discard(const struct block *block);
 void block_attach(struct block *block, struct loop *loop);

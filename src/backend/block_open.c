@@ -16,6 +16,10 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+/* Of the page cache and of most file systems; and a limit for what a device says. */
+#define PHYSICAL_LEAST 4096U
+#define PHYSICAL_MAX   (1U << 20)
+
 static int open_failed(const struct block_options *options, int code, struct error *err)
 {
 	const char *path = options->path;
@@ -123,6 +127,22 @@ static bool device_can_discard(dev_t device)
 	return false;
 }
 
+/* A device of large physical blocks may begin in the midst of one. */
+static void find_physical(struct block *block)
+{
+	unsigned physical = 0;
+	int offset = 0;
+
+	if (ioctl(block->fd, BLKPBSZGET, &physical) < 0 || physical <= block->physical_size ||
+		physical > PHYSICAL_MAX || !is_power_of_two(physical))
+		physical = block->physical_size;
+	block->physical_size = physical;
+	/* -1: what it is made of does not fit together. */
+	if (ioctl(block->fd, BLKALIGNOFF, &offset) == 0 && offset > 0 &&
+		(unsigned)offset % block->logical_size == 0)
+		block->physical_offset = (unsigned)offset % physical;
+}
+
 static int measure_device(struct block *block, const struct stat *st, struct error *err)
 {
 	int logical = 512;
@@ -132,7 +152,10 @@ static int measure_device(struct block *block, const struct stat *st, struct err
 		return error_errno(err, errno, "--disk path=%s: its size", block->path);
 	if (ioctl(block->fd, BLKSSZGET, &logical) == 0 && logical >= 512 && logical <= 65536 &&
 		is_power_of_two((unsigned)logical))
-		block->logical_size = (unsigned)logical;
+		block->logical_size = block->direct_offset = (unsigned)logical;
+	if (block->physical_size < block->logical_size)
+		block->physical_size = block->logical_size;
+	find_physical(block);
 	block->can_discard = !block->readonly && device_can_discard(st->st_rdev);
 	return 0;
 }
@@ -178,19 +201,21 @@ static int measure(struct block *block, struct error *err)
 	return 0;
 }
 
-/* What direct I/O asks of offsets and of addresses (Linux 6.1 tells; before, a page is safe for
- * memory and the logical size for offsets). */
+/* What direct I/O asks of offsets and of addresses. Linux 6.1 tells; before, a page is safe for
+ * memory, and whether a sector is for offsets shows the first refusal. */
 static void find_alignment(struct block *block)
 {
-	block->memory_alignment = 4096;
+	block->direct_memory = BLOCK_DIRECT_SAFE;
 #ifdef STATX_DIOALIGN
 	struct statx sx;
 
 	if (statx(block->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &sx) == 0 &&
 		(sx.stx_mask & STATX_DIOALIGN) && sx.stx_dio_mem_align) {
-		block->memory_alignment = sx.stx_dio_mem_align;
-		if (sx.stx_dio_offset_align > block->logical_size)
-			block->logical_size = sx.stx_dio_offset_align;
+		block->direct_memory = sx.stx_dio_mem_align;
+		if (sx.stx_dio_offset_align > block->direct_offset)
+			block->direct_offset = sx.stx_dio_offset_align;
+		if (block->physical_size < block->direct_offset)
+			block->physical_size = block->direct_offset;
 	}
 #endif
 }
@@ -254,7 +279,8 @@ int block_open(struct block **out, const struct block_options *options, struct e
 	block->fd = -1;
 	block->buffered_fd = -1;
 	block->readonly = options->readonly;
-	block->logical_size = 512;
+	block->logical_size = block->direct_offset = 512;
+	block->physical_size = PHYSICAL_LEAST;
 	ret = fill(block, options, err);
 	if (ret == 0 && options->iops && block_throttle_new(block, options->iops) < 0)
 		ret = error_errno(err, ENOMEM, "--disk path=%s", options->path);
@@ -289,6 +315,16 @@ uint64_t block_size(const struct block *block)
 unsigned block_logical_size(const struct block *block)
 {
 	return block->logical_size;
+}
+
+unsigned block_physical_size(const struct block *block)
+{
+	return block->physical_size;
+}
+
+unsigned block_physical_offset(const struct block *block)
+{
+	return block->physical_offset;
 }
 
 bool block_readonly(const struct block *block)

@@ -10,12 +10,16 @@ struct block_throttle;
 struct block {
 	int fd;
 	/* Direct I/O: the same file through the page cache, for what O_DIRECT cannot take: a
-	 * guest's buffers need not be aligned. The kernel keeps both views coherent. Else -1. */
+	 * guest's buffers need not be aligned, and its sectors are 512 bytes though the file
+	 * system's may be 4096, so that the kernel reads, changes and writes a whole one. The
+	 * kernel keeps both views coherent. Else -1. */
 	int buffered_fd;
 	char *path;
 	uint64_t size;
-	unsigned logical_size;
-	unsigned memory_alignment; /* of direct I/O */
+	unsigned logical_size; /* the guest's sectors */
+	unsigned physical_size, physical_offset;
+	/* What direct I/O asks of offsets and lengths, and of addresses; powers of two. */
+	unsigned direct_offset, direct_memory;
 	bool readonly, device;
 	bool can_discard;
 	/* Learnt from the first refusal, so that it is not asked again. */
@@ -30,6 +34,9 @@ struct block {
 };
 
 #define BLOCK_ZEROES (1U << 20)
+
+/* An alignment that direct I/O takes wherever there is direct I/O. */
+#define BLOCK_DIRECT_SAFE 4096U
 
 /* block.c: the request's slot has come. */
 void block_begin(struct block_request *request);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The block back end on real files: what it refuses, and what every kind of request leaves. */
-#include "backend/block.h"
+#include "backend/block_private.h"
 #include "base/checked.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/loop.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -261,6 +263,81 @@ static void test_direct(void **state)
 	rig_close(&rig);
 }
 
+/* A loop device of 4096-byte sectors on @image, which goes with its last user; -1: cannot be. */
+static int loop_device(const char *image, char path[32])
+{
+	struct loop_config config = {
+		.block_size = 4096, .info.lo_flags = LO_FLAGS_AUTOCLEAR | LO_FLAGS_DIRECT_IO};
+	int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC), device = -1, number = -1;
+	int file = open(image, O_RDWR | O_CLOEXEC);
+
+	if (control >= 0)
+		number = ioctl(control, LOOP_CTL_GET_FREE);
+	snprintf(path, 32, "/dev/loop%d", number);
+	if (number >= 0)
+		device = open(path, O_RDWR | O_CLOEXEC);
+	config.fd = (unsigned)file;
+	if (device >= 0 && ioctl(device, LOOP_CONFIGURE, &config) < 0) {
+		close(device);
+		device = -1;
+	}
+	if (file >= 0)
+		close(file);
+	if (control >= 0)
+		close(control);
+	return device;
+}
+
+/* A file system of 4096-byte sectors on /mnt. */
+static bool mount_large_sectors(struct rig *image)
+{
+	char device[32], command[64];
+	bool mounted = false;
+	int fd = -1;
+
+	rig_files(image, "/tmp");
+	make_file(image->path, 16 << 20);
+	if (unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0)
+		fd = loop_device(image->path, device);
+	unlink(image->path);
+	rmdir(image->directory);
+	if (fd < 0)
+		return false;
+	snprintf(command, sizeof(command), "mkfs.ext4 -q %s >/dev/null 2>&1", device);
+	if (system(command) == 0)
+		mounted = mount(device, "/mnt", "ext4", 0, NULL) == 0;
+	close(fd);
+	return mounted;
+}
+
+/* Direct I/O there wants 4096 bytes at a time; the guest goes on with 512. */
+static void test_direct_on_large_sectors(void **state)
+{
+	struct rig image, rig;
+
+	(void)state;
+	if (!mount_large_sectors(&image)) {
+		print_message("skipped: a loop device needs root, and mkfs.ext4\n");
+		skip();
+	}
+	rig_open(&rig, "/mnt", false, BLOCK_CACHE_DIRECT);
+	assert_int_equal(block_logical_size(rig.block), 512);
+	assert_int_equal(block_physical_size(rig.block), 4096);
+	assert_int_equal(block_physical_offset(rig.block), 0);
+	write_and_read(&rig, 0);
+	write_and_read(&rig, 3);
+	/* As before Linux 6.1, which tells nothing: a refusal does. */
+	rig.block->direct_offset = 512;
+	write_and_read(&rig, 0);
+	assert_int_equal(rig.block->direct_offset, 4096);
+	rig_close(&rig);
+	rig_open(&rig, "/mnt", false, BLOCK_CACHE_WRITEBACK);
+	assert_int_equal(block_logical_size(rig.block), 512);
+	assert_int_equal(block_physical_size(rig.block), 4096);
+	rig_close(&rig);
+	umount("/mnt");
+}
+
 static void test_durable(void **state)
 {
 	uint8_t byte[512] = {1};
@@ -483,6 +560,7 @@ int main(void)
 		cmocka_unit_test(test_locks),
 		cmocka_unit_test(test_moves_data),
 		cmocka_unit_test(test_direct),
+		cmocka_unit_test(test_direct_on_large_sectors),
 		cmocka_unit_test(test_durable),
 		cmocka_unit_test(test_zeroes),
 		cmocka_unit_test(test_unmap_frees),

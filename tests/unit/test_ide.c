@@ -3,6 +3,7 @@
 #include "device_stats.h"
 #include "ide_rig.h"
 
+#include "backend/block_private.h"
 #include "base/bytes.h"
 #include "base/checked.h"
 #include "board_fixture.h"
@@ -99,12 +100,27 @@ static void identifies_itself(void **state)
 	assert_int_equal(load_le16(data + 2 * 63), 7);
 	assert_memory_equal(data + 2 * 27, "udteI EDd si k", 14);
 	assert_memory_equal(data + 2 * 10, "udted-si0k", 10);
+	assert_int_equal(load_le16(data + 2 * 106), 0x6003); /* eight in a physical one, */
+	assert_int_equal(load_le16(data + 2 * 209), 0x4000); /* and the first is its first */
 	for (unsigned i = 0; i < SECTOR; i++)
 		sum += data[i];
 	assert_int_equal(sum, 0);
 	/* Nothing is left at the port. */
 	assert_int_equal(ide_in(&rig, P, 2), 0xffff);
 	ide_rig_free(&rig);
+}
+
+/* The disk begins with the last sector of a physical block of 8 KiB. */
+static void tells_how_blocks_lie(void **state)
+{
+	struct block block = {.physical_size = 8192, .physical_offset = 512};
+	const struct ide_drive drive = {.block = &block, .sectors = SECTORS, .name = "disk0"};
+	uint8_t data[SECTOR];
+
+	(void)state;
+	ide_identify(&drive, data);
+	assert_int_equal(load_le16(data + 2 * 106), 0x6004);
+	assert_int_equal(load_le16(data + 2 * 209), 0x4000 | 15);
 }
 
 struct form {
@@ -636,6 +652,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(identifies_itself),
+		cmocka_unit_test(tells_how_blocks_lie),
 		cmocka_unit_test(moves_sectors_by_pio),
 		cmocka_unit_test(count_zero_is_256),
 		cmocka_unit_test(addresses_by_cylinder),

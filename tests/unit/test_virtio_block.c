@@ -184,6 +184,10 @@ static void test_config(void **state)
 	assert_int_equal(fake_guest_read(machine, config, 8), SIZE / 512);
 	assert_int_equal(fake_guest_read(machine, config + 12, 4), 126);
 	assert_int_equal(fake_guest_read(machine, config + 20, 4), 512);
+	/* Physical blocks of 4096 bytes, of which the first begins with the disk. */
+	assert_int_equal(fake_guest_read(machine, config + 24, 1), 3);
+	assert_int_equal(fake_guest_read(machine, config + 25, 1), 0);
+	assert_int_equal(fake_guest_read(machine, config + 26, 2), 8);
 	assert_int_equal(fake_guest_read(machine, config + 34, 2), 2);
 	assert_int_equal(fake_guest_read(machine, config + 32, 1), 1);
 	fake_guest_write(machine, config + 32, 1, 0);

@@ -70,7 +70,17 @@ static void put_addressing(const struct ide_drive *drive, uint8_t *data)
 	put(data, 61, lba28 >> 16);
 	for (unsigned i = 0; i < 4; i++)
 		put(data, 100 + i, lba48 >> 16 * i);
-	put(data, 106, 0x6003); /* 8 logical sectors in a physical one: the page cache's unit */
+}
+
+/* How many logical sectors are in a physical one, and which of them the first is (ATA8-ACS, words
+ * 106 and 209). */
+static void put_physical(const struct ide_drive *drive, uint8_t *data)
+{
+	const unsigned sectors = block_physical_size(drive->block) / IDE_SECTOR;
+	const unsigned whole = block_physical_offset(drive->block) / IDE_SECTOR;
+
+	put(data, 106, 0x6000U | (unsigned)__builtin_ctz(sectors));
+	put(data, 209, 0x4000U | (sectors - whole) % sectors);
 }
 
 static void put_modes(const struct ide_drive *drive, uint8_t *data)
@@ -123,6 +133,7 @@ void ide_identify(const struct ide_drive *drive, uint8_t data[IDE_SECTOR])
 	put_text(data, 23, 4, "1");
 	put_text(data, 27, 20, "duet IDE disk");
 	put_addressing(drive, data);
+	put_physical(drive, data);
 	put_modes(drive, data);
 	put_features(drive, data);
 	put_checksum(data);

@@ -9,12 +9,14 @@
 
 #define DEVICE_BLOCK 2
 #define CLASS_DISK   0x018000 /* mass storage, other */
+#define SECTOR       512U     /* the configuration's unit */
 
 /* Offsets in struct virtio_blk_config (5.2.4). */
 #define CONFIG_CAPACITY           0
 #define CONFIG_SEG_MAX            12
 #define CONFIG_BLK_SIZE           20
 #define CONFIG_PHYSICAL_BLOCK_EXP 24
+#define CONFIG_ALIGNMENT_OFFSET   25
 #define CONFIG_MIN_IO_SIZE        26
 #define CONFIG_WRITEBACK          32
 #define CONFIG_NUM_QUEUES         34
@@ -24,8 +26,6 @@
 #define CONFIG_ZEROES_SECTORS     48
 #define CONFIG_ZEROES_SEG         52
 #define CONFIG_ZEROES_MAY_UNMAP   56
-
-#define PHYSICAL_BLOCK 4096U /* of the page cache and of most file systems */
 
 static struct disk *disk_of(struct virtio_device *device)
 {
@@ -49,23 +49,31 @@ static uint64_t features(struct virtio_device *device)
 	return bits;
 }
 
-static void fill_config(struct disk *disk)
+/* All but the exponent in logical blocks. */
+static void fill_topology(struct disk *disk)
 {
 	unsigned logical = block_logical_size(disk->block);
+	unsigned blocks = block_physical_size(disk->block) / logical;
+	unsigned offset = block_physical_offset(disk->block) / logical;
+
+	disk->config[CONFIG_PHYSICAL_BLOCK_EXP] = (uint8_t)__builtin_ctz(blocks);
+	if (offset <= UINT8_MAX)
+		disk->config[CONFIG_ALIGNMENT_OFFSET] = (uint8_t)offset;
+	store_le16(disk->config + CONFIG_MIN_IO_SIZE, (uint16_t)blocks);
+}
+
+static void fill_config(struct disk *disk)
+{
 	uint8_t *config = disk->config;
 
-	store_le64(config + CONFIG_CAPACITY, block_size(disk->block) / 512);
+	store_le64(config + CONFIG_CAPACITY, block_size(disk->block) / SECTOR);
 	store_le32(config + CONFIG_SEG_MAX, DISK_SEGMENTS - 2);
-	store_le32(config + CONFIG_BLK_SIZE, logical);
-	if (logical < PHYSICAL_BLOCK)
-		config[CONFIG_PHYSICAL_BLOCK_EXP] =
-			(uint8_t)__builtin_ctz(PHYSICAL_BLOCK / logical);
-	store_le16(config + CONFIG_MIN_IO_SIZE,
-		(uint16_t)(logical < PHYSICAL_BLOCK ? PHYSICAL_BLOCK / logical : 1));
+	store_le32(config + CONFIG_BLK_SIZE, block_logical_size(disk->block));
+	fill_topology(disk);
 	store_le16(config + CONFIG_NUM_QUEUES, (uint16_t)disk->virtio.queue_count);
 	store_le32(config + CONFIG_DISCARD_SECTORS, DISK_DISCARD_LIMIT);
 	store_le32(config + CONFIG_DISCARD_SEG, 1);
-	store_le32(config + CONFIG_DISCARD_ALIGNMENT, PHYSICAL_BLOCK / 512);
+	store_le32(config + CONFIG_DISCARD_ALIGNMENT, block_physical_size(disk->block) / SECTOR);
 	store_le32(config + CONFIG_ZEROES_SECTORS, DISK_DISCARD_LIMIT);
 	store_le32(config + CONFIG_ZEROES_SEG, 1);
 	config[CONFIG_ZEROES_MAY_UNMAP] = 1;
