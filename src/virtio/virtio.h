@@ -79,7 +79,7 @@ struct virtio_device {
 	unsigned queue_count;
 	uint16_t queue_size_max; /* power of two */
 	unsigned config_size;
-	uint64_t negotiated;      /* valid from activate on */
+	uint64_t negotiated;      /* from FEATURES_OK on; 0 before */
 	uint64_t ring_features;   /* VIRTIO_F_RING_PACKED or 0; the core offers the others always */
 	bool polls;               /* the transport looks at the rings and calls kick() */
 	bool dropping;            /* at quiesce: a reset follows, what has not begun need not */

@@ -202,6 +202,27 @@ static void test_config(void **state)
 	rig_free(&rig);
 }
 
+/* 5.2.5.2, 5.2.6.2: who can switch the cache but not flush it has none. */
+static void test_writeback_without_flush(void **state)
+{
+	struct rig rig;
+	struct fake_machine *machine = &rig.rig.machine;
+	uint64_t config;
+
+	(void)state;
+	rig_init(&rig, false, 1);
+	config = rig.rig.driver.config;
+	assert_true(driver_negotiate(&rig.rig.driver, BIT(VIRTIO_F_VERSION_1) | BIT(F_CONFIG_WCE)));
+	assert_int_equal(fake_guest_read(machine, config + 32, 1), 0);
+	device_rig_up(&rig.rig, BIT(F_CONFIG_WCE), 1);
+	fake_guest_write(machine, config + 32, 1, 1);
+	assert_int_equal(fake_guest_read(machine, config + 32, 1), 0);
+	assert_int_equal(request(&rig, T_OUT, 0, 512), S_OK);
+	device_rig_up(&rig.rig, BIT(F_CONFIG_WCE) | BIT(F_FLUSH), 1);
+	assert_int_equal(fake_guest_read(machine, config + 32, 1), 1);
+	rig_free(&rig);
+}
+
 /* 2.7.4.1: the driver may cut a request as it likes. */
 static void test_any_layout(void **state)
 {
@@ -493,6 +514,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_read_write),
 		cmocka_unit_test(test_config),
+		cmocka_unit_test(test_writeback_without_flush),
 		cmocka_unit_test(test_any_layout),
 		cmocka_unit_test(test_errors),
 		cmocka_unit_test(test_get_id),

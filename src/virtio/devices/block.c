@@ -79,12 +79,20 @@ static void fill_config(struct disk *disk)
 	config[CONFIG_ZEROES_MAY_UNMAP] = 1;
 }
 
+/* Whether the driver is known to be without flushes: its cache is write-through then, and says so
+ * (5.2.5.2), whatever the driver sets it to. */
+static bool cannot_flush(const struct virtio_device *device)
+{
+	return device->negotiated && !virtio_has(device, VIRTIO_BLK_F_FLUSH);
+}
+
 static uint64_t config_read(struct virtio_device *device, unsigned offset, unsigned size)
 {
 	const struct disk *disk = disk_of(device);
 
 	if (offset == CONFIG_WRITEBACK && size == 1)
-		return atomic_load_explicit(&disk->writeback, memory_order_relaxed);
+		return !cannot_flush(device) &&
+		       atomic_load_explicit(&disk->writeback, memory_order_relaxed);
 	return config_load(disk->config, sizeof(disk->config), offset, size);
 }
 

@@ -149,10 +149,11 @@ static void write_status(struct virtio_pci *pci, uint8_t value)
 	if (!(value & VIRTIO_STATUS_FEATURES_OK))
 		value &= (uint8_t)~VIRTIO_STATUS_DRIVER_OK;
 	pci->status = value;
-	if (!(value & ~before & VIRTIO_STATUS_DRIVER_OK))
-		return;
-	pci->model->negotiated = pci->driver_features;
-	virtio_post_work(pci);
+	/* They stay from here on, and configuration space depends on some. */
+	if (value & ~before & VIRTIO_STATUS_FEATURES_OK)
+		pci->model->negotiated = pci->driver_features;
+	if (value & ~before & VIRTIO_STATUS_DRIVER_OK)
+		virtio_post_work(pci);
 }
 
 static uint16_t usable_vector(const struct virtio_pci *pci, uint16_t vector)

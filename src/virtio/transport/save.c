@@ -115,9 +115,9 @@ static int restore_registers(struct virtio_pci *pci, struct state_reader *reader
 			pci->name, (unsigned long long)(pci->driver_features & ~pci->offered));
 	if ((pci->status & VIRTIO_STATUS_DRIVER_OK) && !(pci->status & VIRTIO_STATUS_FEATURES_OK))
 		return error_set(err, EINVAL, "%s: saved status contradicts itself", pci->name);
-	if (pci->status & VIRTIO_STATUS_DRIVER_OK)
+	if (pci->status & VIRTIO_STATUS_FEATURES_OK)
 		pci->model->negotiated = pci->driver_features;
-	else
+	if (!(pci->status & VIRTIO_STATUS_DRIVER_OK))
 		pci->queues_ready = false;
 	return 0;
 }
