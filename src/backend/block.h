@@ -58,8 +58,9 @@ struct block_request {
 	void (*done)(struct block_request *request, int result);
 };
 
-/* Messages name --disk, the path and the remedy: missing, busy, not a multiple of 512 bytes,
- * read-only medium opened for writing, a directory, ... */
+/* Messages name --disk, the path and the remedy: missing, busy, writable and not a multiple of 512
+ * bytes, read-only medium opened for writing, a directory, ... Of a read-only file the last whole
+ * sector is the last one, with a warning. */
 int block_open(struct block **block, const struct block_options *options, struct error *err);
 void block_close(struct block *block);
 uint64_t block_size(const struct block *block);         /* bytes */

@@ -160,17 +160,33 @@ static int measure_device(struct block *block, const struct stat *st, struct err
 	return 0;
 }
 
-static int measure_file(struct block *block, const struct stat *st, struct error *err)
+/* What no sector holds could be read but never written. */
+static int whole_sectors(struct block *block, struct error *err)
 {
-	uint64_t rest = (uint64_t)st->st_size % 512;
+	uint64_t rest = block->size % 512;
 
-	block->size = (uint64_t)st->st_size;
-	if (rest)
+	if (rest && !block->readonly)
 		return error_set(err, EINVAL,
 			"--disk path=%s: its size of %llu bytes is not a multiple of 512; "
 			"enlarge it with `truncate -s %llu %s`",
 			block->path, (unsigned long long)block->size,
 			(unsigned long long)(block->size - rest + 512), block->path);
+	if (rest)
+		log_warning("--disk path=%s: its size of %llu bytes is not a multiple of 512; the "
+			    "guest does not see the last %llu",
+			block->path, (unsigned long long)block->size, (unsigned long long)rest);
+	block->size -= rest;
+	return 0;
+}
+
+static int measure_file(struct block *block, const struct stat *st, struct error *err)
+{
+	int ret;
+
+	block->size = (uint64_t)st->st_size;
+	ret = whole_sectors(block, err);
+	if (ret < 0)
+		return ret;
 	block->can_discard = !block->readonly && file_can_punch(block);
 	return 0;
 }
@@ -194,6 +210,11 @@ static int measure(struct block *block, struct error *err)
 	ret = S_ISBLK(st.st_mode) ? measure_device(block, &st, err) : measure_file(block, &st, err);
 	if (ret < 0)
 		return ret;
+	if (block->size == 0 && st.st_size > 0)
+		return error_set(err, EINVAL,
+			"--disk path=%s: is smaller than one sector of 512 bytes; name a disk "
+			"image",
+			block->path);
 	if (block->size == 0)
 		return error_set(err, EINVAL,
 			"--disk path=%s: is empty; give it a size with `truncate -s 1G %s`",

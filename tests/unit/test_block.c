@@ -167,6 +167,34 @@ static void test_refuses(void **state)
 	rmdir(rig.directory);
 }
 
+/* A file of whatever size can be read, as far as it has whole sectors. */
+static void test_readonly_odd_size(void **state)
+{
+	struct block_options options = {.readonly = true, .lock = true};
+	uint8_t byte[512] = {0};
+	struct iovec segment = {byte, sizeof(byte)};
+	struct rig rig;
+
+	(void)state;
+	rig_files(&rig, "/tmp");
+	options.path = rig.path;
+	make_file(rig.path, 511);
+	refused(&options, EINVAL, "is smaller than one sector");
+	make_file(rig.path, 1000001);
+	for (unsigned i = 0; i < 2; i++) {
+		rig_open_block(&rig, true, i ? BLOCK_CACHE_DIRECT : BLOCK_CACHE_WRITEBACK);
+		assert_int_equal(block_size(rig.block), 1953 * 512);
+		byte[0] = 1;
+		assert_int_equal(move(&rig, BLOCK_READ, 1952 * 512, &segment, 1), 0);
+		assert_int_equal(byte[0], 0);
+		assert_int_equal(move(&rig, BLOCK_READ, 1953 * 512, &segment, 1), -EINVAL);
+		block_close(rig.block);
+		loop_free(rig.loop);
+	}
+	unlink(rig.path);
+	rmdir(rig.directory);
+}
+
 static void test_locks(void **state)
 {
 	struct rig rig;
@@ -557,6 +585,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_refuses),
+		cmocka_unit_test(test_readonly_odd_size),
 		cmocka_unit_test(test_locks),
 		cmocka_unit_test(test_moves_data),
 		cmocka_unit_test(test_direct),
