@@ -16,7 +16,8 @@
 /* The ways to do a request, in the order tried. */
 enum step {
 	STEP_MOVE,       /* read, write, flush */
-	STEP_PUNCH,      /* discard, write zeroes that may unmap */
+	STEP_DISCARD,    /* of a device, elsewhere: block_discard.c */
+	STEP_PUNCH,      /* discard of a file, write zeroes that may unmap */
 	STEP_ZERO_RANGE, /* write zeroes */
 	STEP_ZEROES,     /* write zeroes by writing them */
 	STEP_SYNC,       /* the data is there; make it durable */
@@ -95,15 +96,10 @@ static void prep_fallocate(struct io_uring_sqe *sqe, const struct block_request 
 		(off_t)request->offset, (off_t)request->length);
 }
 
-static void issue(struct block_request *request)
+static void prep_step(struct io_uring_sqe *sqe, const struct block_request *request)
 {
-	struct block *block = request->block;
-	struct io_uring_sqe *sqe = loop_sqe(block->loop);
+	const struct block *block = request->block;
 
-	if (block->cancelled && request->step != STEP_REPORT) {
-		request->step = STEP_REPORT;
-		request->result = -ECANCELED;
-	}
 	switch ((enum step)request->step) {
 	case STEP_MOVE:
 		if (request->kind == BLOCK_FLUSH) {
@@ -128,10 +124,28 @@ static void issue(struct block_request *request)
 	case STEP_SYNC:
 		io_uring_prep_fsync(sqe, block->fd, IORING_FSYNC_DATASYNC);
 		break;
+	case STEP_DISCARD: /* does not come by here */
 	case STEP_REPORT:
 		io_uring_prep_nop(sqe);
 		break;
 	}
+}
+
+static void issue(struct block_request *request)
+{
+	struct block *block = request->block;
+	struct io_uring_sqe *sqe;
+
+	if (block->cancelled && request->step != STEP_REPORT) {
+		request->step = STEP_REPORT;
+		request->result = -ECANCELED;
+	}
+	if (request->step == STEP_DISCARD) {
+		block_discard_submit(block->discard, request);
+		return;
+	}
+	sqe = loop_sqe(block->loop);
+	prep_step(sqe, request);
 	request->op.done = completed;
 	loop_submit(block->loop, sqe, &request->op);
 }
@@ -244,7 +258,7 @@ static enum step first_step(const struct block_request *request)
 	const struct block *block = request->block;
 
 	if (request->kind == BLOCK_DISCARD)
-		return STEP_PUNCH;
+		return block->discard ? STEP_DISCARD : STEP_PUNCH;
 	if (request->kind != BLOCK_WRITE_ZEROES)
 		return STEP_MOVE;
 	if (request->unmap && !block->no_punch)
@@ -264,7 +278,7 @@ static int check(const struct block_request *request)
 	if (request->length == 0 || !range_within(request->offset, request->length, block->size))
 		return -EINVAL;
 	if (request->kind == BLOCK_DISCARD)
-		return block->no_punch ? -EOPNOTSUPP : 0;
+		return block->no_punch && !block->discard ? -EOPNOTSUPP : 0;
 	if (request->kind == BLOCK_WRITE_ZEROES)
 		return 0;
 	for (unsigned i = 0; i < request->count; i++)
@@ -302,11 +316,16 @@ void block_hurry(struct block *block)
 		block_throttle_release(block->throttle);
 }
 
-void block_give_up(struct block_request *request)
+void block_give_up(struct block_request *request, int result)
 {
 	request->step = STEP_REPORT;
-	request->result = -ECANCELED;
+	request->result = result;
 	issue(request);
+}
+
+void block_step_ended(struct block_request *request, int result)
+{
+	completed(&request->op, result, 0);
 }
 
 void block_drop(struct block *block)
@@ -335,6 +354,8 @@ void block_cancel(struct block *block)
 	if (!block->loop)
 		return;
 	block_hurry(block);
+	if (block->discard)
+		block_discard_drop(block->discard);
 	block->cancel.done = cancel_done;
 	cancel_on(block, block->fd);
 	if (block->buffered_fd >= 0)

@@ -71,6 +71,7 @@ unsigned block_physical_size(const struct block *block);
 unsigned block_physical_offset(const struct block *block);
 bool block_readonly(const struct block *block);
 bool block_can_discard(const struct block *block);
+unsigned block_discard_size(const struct block *block); /* bytes: smaller discards free nothing */
 void block_attach(struct block *block, struct loop *loop);
 /* Bounds are the caller's duty and are checked again here: -EINVAL through done. */
 void block_submit(struct block *block, struct block_request *request);

@@ -17,8 +17,9 @@
 #include <sys/sysmacros.h>
 
 /* Of the page cache and of most file systems; and a limit for what a device says. */
-#define PHYSICAL_LEAST 4096U
-#define PHYSICAL_MAX   (1U << 20)
+#define PHYSICAL_LEAST   4096U
+#define PHYSICAL_MAX     (1U << 20)
+#define DISCARD_SIZE_MAX (1U << 30)
 
 static int open_failed(const struct block_options *options, int code, struct error *err)
 {
@@ -103,28 +104,34 @@ static bool file_can_punch(const struct block *block)
 	       (errno != EOPNOTSUPP && errno != ENOSYS);
 }
 
-static bool device_can_discard(dev_t device)
+/* A number that the kernel tells of the device's queue; 0: none. */
+static uint64_t queue_limit(dev_t device, const char *name)
 {
 	/* A partition has no queue of its own: it is the parent directory's. */
-	static const char *const forms[] = {
-		"/sys/dev/block/%u:%u/queue/discard_max_bytes",
-		"/sys/dev/block/%u:%u/../queue/discard_max_bytes",
-	};
+	static const char *const parents[] = {"", "/.."};
 
-	for (unsigned i = 0; i < ARRAY_SIZE(forms); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(parents); i++) {
 		_cleanup_fclose_ FILE *file = NULL;
-		unsigned long long most = 0;
+		unsigned long long value = 0;
 		char path[96];
 
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-		snprintf(path, sizeof(path), forms[i], major(device), minor(device));
-#pragma GCC diagnostic pop
+		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u%s/queue/%s", major(device),
+			minor(device), parents[i], name);
 		file = fopen(path, "re");
 		if (file)
-			return fscanf(file, "%llu", &most) == 1 && most > 0;
+			return fscanf(file, "%llu", &value) == 1 ? value : 0;
 	}
-	return false;
+	return 0;
+}
+
+static int find_discard(struct block *block, dev_t device)
+{
+	uint64_t size = queue_limit(device, "discard_granularity");
+
+	block->can_discard = !block->readonly && queue_limit(device, "discard_max_bytes") > 0;
+	if (size > block->physical_size && size <= DISCARD_SIZE_MAX && size % 512 == 0)
+		block->discard_size = (unsigned)size;
+	return block->can_discard ? block_discard_new(block) : 0;
 }
 
 /* A device of large physical blocks may begin in the midst of one. */
@@ -156,7 +163,8 @@ static int measure_device(struct block *block, const struct stat *st, struct err
 	if (block->physical_size < block->logical_size)
 		block->physical_size = block->logical_size;
 	find_physical(block);
-	block->can_discard = !block->readonly && device_can_discard(st->st_rdev);
+	if (find_discard(block, st->st_rdev) < 0)
+		return error_errno(err, ENOMEM, "--disk path=%s", block->path);
 	return 0;
 }
 
@@ -317,6 +325,8 @@ void block_close(struct block *block)
 {
 	if (!block)
 		return;
+	/* Its thread uses the descriptor. */
+	block_discard_free(block->discard);
 	if (block->fd >= 0)
 		close(block->fd);
 	if (block->buffered_fd >= 0)
@@ -356,6 +366,11 @@ bool block_readonly(const struct block *block)
 bool block_can_discard(const struct block *block)
 {
 	return block->can_discard;
+}
+
+unsigned block_discard_size(const struct block *block)
+{
+	return block->discard_size ? block->discard_size : block->physical_size;
 }
 
 unsigned block_in_flight(const struct block *block)

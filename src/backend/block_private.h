@@ -6,6 +6,7 @@
 #include "backend/block.h"
 
 struct block_throttle;
+struct block_discard;
 
 struct block {
 	int fd;
@@ -22,6 +23,7 @@ struct block {
 	unsigned direct_offset, direct_memory;
 	bool readonly, device;
 	bool can_discard;
+	unsigned discard_size; /* what is given back at a time, bytes; 0: a physical block */
 	/* Learnt from the first refusal, so that it is not asked again. */
 	bool no_punch, no_zero_range;
 	bool cancelled; /* block_cancel(): nothing is begun any more */
@@ -31,6 +33,8 @@ struct block {
 	/* BLOCK_ZEROES bytes of zeroes, never written: all of it is the kernel's one zero page. */
 	void *zeroes;
 	struct block_throttle *throttle; /* null: no limit */
+	struct block_discard *discard;   /* of a device; else null: holes are punched */
+	int (*discard_device)(int fd, uint64_t offset, uint64_t length); /* waits; a test's own */
 };
 
 #define BLOCK_ZEROES (1U << 20)
@@ -40,8 +44,10 @@ struct block {
 
 /* block.c: the request's slot has come. */
 void block_begin(struct block_request *request);
-/* ... or never: it ends with -ECANCELED. */
-void block_give_up(struct block_request *request);
+/* ... or never: it ends with @result, not from within this call. */
+void block_give_up(struct block_request *request, int result);
+/* The step of the request that was done elsewhere ended with 0 or a negative errno. */
+void block_step_ended(struct block_request *request, int result);
 
 /* When requests may begin: the clock is the caller's, in nanoseconds. */
 struct block_pace {
@@ -65,5 +71,13 @@ void block_throttle_submit(struct block_throttle *throttle, struct block_request
 void block_throttle_release(struct block_throttle *throttle);
 /* All that wait end with -ECANCELED. */
 void block_throttle_drop(struct block_throttle *throttle);
+
+/* block_discard.c; sets block->discard. */
+int block_discard_new(struct block *block);
+void block_discard_submit(struct block_discard *discard, struct block_request *request);
+/* All but the one under way end with -ECANCELED. */
+void block_discard_drop(struct block_discard *discard);
+/* Null is allowed; nothing in flight. */
+void block_discard_free(struct block_discard *discard);
 
 #endif

@@ -125,5 +125,5 @@ void block_throttle_drop(struct block_throttle *throttle)
 {
 	loop_timer_stop(&throttle->timer);
 	while (throttle->first)
-		block_give_up(take_first(throttle));
+		block_give_up(take_first(throttle), -ECANCELED);
 }

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/loop.h>
+#include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -538,6 +539,133 @@ static void test_disk_full(void **state)
 	free(back);
 }
 
+/* A device that takes its time over a discard. */
+static struct {
+	pthread_mutex_t lock;
+	uint64_t offset, length;
+	unsigned calls;
+	int result;
+} slow = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static int discard_slowly(int fd, uint64_t offset, uint64_t length)
+{
+	(void)fd;
+	pthread_mutex_lock(&slow.lock);
+	slow.offset = offset;
+	slow.length = length;
+	slow.calls++;
+	pthread_mutex_unlock(&slow.lock);
+	return slow.result;
+}
+
+static void rig_open_device(struct rig *rig)
+{
+	rig_open(rig, "/tmp", false, BLOCK_CACHE_WRITEBACK);
+	assert_int_equal(block_discard_new(rig->block), 0);
+	rig->block->discard_device = discard_slowly;
+	rig->block->logical_size = 4096;
+	slow.calls = 0;
+}
+
+/* Whether holes can be punched in it does not matter; whole sectors are given back. */
+static void test_discards_a_device(void **state)
+{
+	struct rig rig;
+
+	(void)state;
+	rig_open_device(&rig);
+	rig.block->no_punch = true;
+	assert_int_equal(range(&rig, BLOCK_DISCARD, 512, 65536, false), 0);
+	assert_int_equal(slow.offset, 4096);
+	assert_int_equal(slow.length, 61440);
+	assert_int_equal(range(&rig, BLOCK_DISCARD, 512, 4096, false), 0);
+	assert_int_equal(slow.calls, 1);
+	slow.result = -EIO;
+	assert_int_equal(range(&rig, BLOCK_DISCARD, 0, SIZE, false), -EIO);
+	slow.result = -EOPNOTSUPP;
+	assert_int_equal(range(&rig, BLOCK_DISCARD, 0, SIZE, false), -EOPNOTSUPP);
+	slow.result = 0;
+	/* The next one is asked all the same, and what is to be durable is. */
+	assert_int_equal(run(&rig,
+				 (struct block_request){
+					 .kind = BLOCK_DISCARD, .length = SIZE, .durable = true}),
+		0);
+	assert_int_equal(slow.calls, 4);
+	rig_close(&rig);
+}
+
+/* Reads go on beside it; those behind it are given up at the machine's end. */
+static void test_discard_does_not_hold_the_loop(void **state)
+{
+	struct waiter waiters[3];
+	uint8_t bytes[512];
+	struct iovec segment = {bytes, sizeof(bytes)};
+	struct rig rig;
+
+	(void)state;
+	rig_open_device(&rig);
+	pthread_mutex_lock(&slow.lock);
+	for (unsigned i = 0; i < 2; i++) {
+		waiters[i] = (struct waiter){.loop = rig.loop, .result = 1};
+		waiters[i].request =
+			(struct block_request){.kind = BLOCK_DISCARD, .length = SIZE, .done = done};
+		block_submit(rig.block, &waiters[i].request);
+	}
+	waiters[2] = (struct waiter){.loop = rig.loop, .result = 1};
+	waiters[2].request = (struct block_request){
+		.kind = BLOCK_READ, .length = 512, .segments = &segment, .count = 1, .done = done};
+	block_submit(rig.block, &waiters[2].request);
+	assert_int_equal(loop_run(rig.loop), 0);
+	assert_int_equal(waiters[2].result, 0);
+	assert_int_equal(waiters[0].result, 1);
+	block_cancel(rig.block);
+	assert_int_equal(loop_run(rig.loop), 0);
+	assert_int_equal(waiters[1].result, -ECANCELED);
+	assert_int_equal(waiters[0].result, 1);
+	pthread_mutex_unlock(&slow.lock);
+	assert_int_equal(loop_run(rig.loop), 0);
+	assert_int_equal(waiters[0].result, 0);
+	assert_int_equal(slow.calls, 1);
+	assert_int_equal(block_in_flight(rig.block), 0);
+	rig_close(&rig);
+}
+
+/* The kernel's own word, on a loop device, whose discards punch holes in its file. */
+static void test_discards_a_loop_device(void **state)
+{
+	struct rig rig;
+	struct stat before, after;
+	char device[32];
+	int fd, image;
+
+	(void)state;
+	rig_files(&rig, "/tmp");
+	image = open(rig.path, O_RDWR | O_CLOEXEC);
+	fill_file(image);
+	assert_int_equal(fstat(image, &before), 0);
+	fd = loop_device(rig.path, device);
+	unlink(rig.path);
+	if (fd < 0) {
+		print_message("skipped: a loop device needs root\n");
+		close(image);
+		rmdir(rig.directory);
+		skip();
+	}
+	snprintf(rig.path, sizeof(rig.path), "%s", device);
+	rig_open_block(&rig, false, BLOCK_CACHE_WRITEBACK);
+	assert_int_equal(block_logical_size(rig.block), 4096);
+	assert_true(block_can_discard(rig.block));
+	assert_non_null(rig.block->discard);
+	assert_int_equal(range(&rig, BLOCK_DISCARD, SIZE / 2, SIZE / 2, false), 0);
+	assert_int_equal(fstat(image, &after), 0);
+	assert_true(after.st_blocks <= before.st_blocks - (SIZE / 2 - 65536) / 512);
+	close(fd);
+	block_close(rig.block);
+	loop_free(rig.loop);
+	rmdir(rig.directory);
+	close(image);
+}
+
 #define HOURS_OF_ZEROES 256
 
 static unsigned zeroes_left;
@@ -596,6 +724,9 @@ int main(void)
 		cmocka_unit_test(test_bounds),
 		cmocka_unit_test(test_file_cut_short),
 		cmocka_unit_test(test_disk_full),
+		cmocka_unit_test(test_discards_a_device),
+		cmocka_unit_test(test_discard_does_not_hold_the_loop),
+		cmocka_unit_test(test_discards_a_loop_device),
 		cmocka_unit_test(test_cancel),
 	};
 

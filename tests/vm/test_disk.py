@@ -108,6 +108,46 @@ dd if=/dev/vdb bs=1M skip=16 count=8 status=none | cmp -n 8388608 - /dev/zero &&
     assert blocks * 512 < 20 << 20, "discard freed nothing"
 
 
+def test_discard_where_zeroes_cannot_be_written():
+    """A null_blk device discards and knows no "write zeroes", as thin LVM does."""
+    vm.run("modprobe", "-r", "null_blk", check=False)
+    vm.run("modprobe", "null_blk", "nr_devices=1", "memory_backed=1", "discard=1", "gb=1", "bs=512")
+    script = """
+dd if=/dev/urandom of=/dev/vdb bs=1M count=32 conv=fsync
+blkdiscard -o 0 -l 16M /dev/vdb && echo discarded
+mkfs.ext4 -q -E nodiscard /dev/vdb && mount /dev/vdb /mnt && fstrim -v /mnt && echo trimmed
+"""
+    try:
+        limit = vm.run("cat", "/sys/block/nullb0/queue/write_zeroes_max_bytes").stdout.strip()
+        assert limit == "0", "null_blk writes zeroes here: the test shows nothing"
+        with debian("--disk", "path=/dev/nullb0", script=script) as guest:
+            console = guest.succeed()
+    finally:
+        vm.run("modprobe", "-r", "null_blk", check=False)
+    assert "discarded" in console and "trimmed" in console
+
+
+@pytest.mark.parametrize("cache", ["writeback", "direct"])
+def test_sectors_do_not_depend_on_the_cache(cache, local_disk):
+    """A file on a file system of 4096-byte sectors: the guest counts in 512 all the same."""
+    image = local_disk("256M")
+    there = vm.run("mktemp", "-d", "/var/tmp/duet-mount-XXXXXX").stdout.strip()
+    device = vm.run("losetup", "-b", "4096", "--direct-io=on", "-f", "--show", image).stdout.strip()
+    script = f"""
+cd /sys/block/vdb/queue && echo "sectors $(cat logical_block_size physical_block_size | tr '\\n' ' ')"
+{VERIFY} --rw=randwrite --bs=512 --iodepth=16 --size=8M && {VERIFY} --rw=randwrite --bs=1536 --iodepth=16 \\
+	--offset=16M --size=12M && {VERIFY} --rw=randwrite --bs=64k --iodepth=16 --size=64M && echo verified
+"""
+    try:
+        vm.run("sh", "-c", f"mkfs.ext4 -q {device} && mount {device} {there} && "
+                           f"truncate -s 128M {there}/disk")
+        with debian("--disk", f"path={there}/disk,cache={cache}", script=script) as guest:
+            console = guest.succeed()
+    finally:
+        vm.run("sh", "-c", f"umount {there}; losetup -d {device}; rmdir {there}", check=False)
+    assert "sectors 512 4096" in console and "verified" in console
+
+
 def test_random_reads_cost_one_kick_and_one_interrupt(local_disk):
     """4 KiB random reads at depth 1: a doorbell and an interrupt each, no exit to user space."""
     disk = local_disk("64M")

@@ -73,7 +73,7 @@ static void fill_config(struct disk *disk)
 	store_le16(config + CONFIG_NUM_QUEUES, (uint16_t)disk->virtio.queue_count);
 	store_le32(config + CONFIG_DISCARD_SECTORS, DISK_DISCARD_LIMIT);
 	store_le32(config + CONFIG_DISCARD_SEG, 1);
-	store_le32(config + CONFIG_DISCARD_ALIGNMENT, block_physical_size(disk->block) / SECTOR);
+	store_le32(config + CONFIG_DISCARD_ALIGNMENT, block_discard_size(disk->block) / SECTOR);
 	store_le32(config + CONFIG_ZEROES_SECTORS, DISK_DISCARD_LIMIT);
 	store_le32(config + CONFIG_ZEROES_SEG, 1);
 	config[CONFIG_ZEROES_MAY_UNMAP] = 1;
