@@ -321,6 +321,7 @@ void loop_call(struct loop *loop, struct loop_task *task)
 		.done_changed = PTHREAD_COND_INITIALIZER};
 
 	if (!atomic_load(&loop->running)) {
+		loop_begin_turn(loop);
 		task->run(task);
 		return;
 	}

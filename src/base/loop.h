@@ -77,14 +77,6 @@ void loop_cancel(struct loop *loop, struct loop_op *op);
 /* A write whose result nobody awaits (an irqfd's eight bytes): goes with the next wait. */
 void loop_signal(struct loop *loop, int eventfd);
 
-/*
- * How long one may go on before it is others' turn, who have waited for the same thread: on the
- * loop's thread, in a callback, true once that callback's turn has lasted a millisecond, counted
- * from its first question. So a callback that does one piece of its work before each question gets
- * on in every turn; what is left it posts, for the next round.
- */
-bool loop_turn_over(struct loop *loop);
-
 /* Runs @hook once per round, after the completions that were there when the round began and before
  * the next wait: the place to batch interrupts and refill rings. One chain per loop; embedded. */
 struct loop_hook {
@@ -93,6 +85,16 @@ struct loop_hook {
 };
 void loop_add_hook(struct loop *loop, struct loop_hook *hook);
 void loop_remove_hook(struct loop *loop, struct loop_hook *hook);
+
+/*
+ * A callback's turn. Whoever goes on for as long as a guest gives work asks now and then, and when
+ * the turn is over posts a task that does the rest: the others of the loop come first then. The
+ * turn's time begins with the first asking, so that short work costs no look at the clock.
+ */
+#define LOOP_TURN_NS 500000U
+bool loop_turn_over(struct loop *loop);
+/* What was queued will take this thread so long when it is submitted: that is part of the turn. */
+void loop_turn_add(struct loop *loop, uint64_t nanoseconds);
 
 /*
  * Work that another processor announces in memory (a ring). While there is a poller the loop looks

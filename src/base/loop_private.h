@@ -19,11 +19,12 @@ struct loop {
 	pthread_mutex_t lock; /* for the task list, which other threads append to */
 	struct loop_task *first, **last;
 	struct loop_task *batch; /* being run; the loop's thread only */
-	uint64_t turn_began; /* the present callback's first loop_turn_over(); 0: not asked yet */
 	struct loop_hook *hooks;
 	struct loop_poller *pollers;
 	struct poll_window window;
 	struct loop_timer *timers; /* the earliest first */
+	uint64_t turn_from;        /* when the present callback first asked; 0: not yet */
+	uint64_t turn_added;
 	/* Entries that the full queue had no room for while the kernel took none. */
 	struct io_uring_sqe *waiting;
 	unsigned waiting_count, waiting_capacity;
@@ -39,7 +40,7 @@ static inline bool loop_fatal(int ret)
 /* Before each callback. */
 static inline void loop_begin_turn(struct loop *loop)
 {
-	loop->turn_began = 0;
+	loop->turn_from = loop->turn_added = 0;
 }
 
 /* loop.c */

@@ -8,18 +8,6 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define TURN_NS 1000000U
-
-/* The clock is read only where somebody asks: most turns are far shorter. */
-bool loop_turn_over(struct loop *loop)
-{
-	uint64_t now = clock_ns();
-
-	if (!loop->turn_began)
-		loop->turn_began = now;
-	return now - loop->turn_began > TURN_NS;
-}
-
 static void complete(struct loop *loop, struct io_uring_cqe *cqe)
 {
 	struct loop_op *op = io_uring_cqe_get_data(cqe);
@@ -29,6 +17,20 @@ static void complete(struct loop *loop, struct io_uring_cqe *cqe)
 	io_uring_cqe_seen(&loop->ring, cqe);
 	loop_begin_turn(loop);
 	op->done(op, res, flags);
+}
+
+bool loop_turn_over(struct loop *loop)
+{
+	uint64_t now = clock_ns();
+
+	if (!loop->turn_from)
+		loop->turn_from = now;
+	return now - loop->turn_from + loop->turn_added >= LOOP_TURN_NS;
+}
+
+void loop_turn_add(struct loop *loop, uint64_t nanoseconds)
+{
+	loop->turn_added += nanoseconds;
 }
 
 /* What it takes to enter the kernel and do something there: the least of some, as others may have

@@ -2,6 +2,7 @@
 /* The block back end on real files: what it refuses, and what every kind of request leaves. */
 #include "backend/block_private.h"
 #include "base/checked.h"
+#include "base/loop_private.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -492,6 +493,44 @@ static void test_bounds(void **state)
 	rig_close(&rig);
 }
 
+/* Copies count for the loop's turn, but for one that would take all of it: a thread of the kernel's
+ * does that. */
+static void test_turns(void **state)
+{
+	enum {
+		LARGE = 8U << 20,
+		COUNT = 4
+	};
+	uint8_t *bytes = malloc(LARGE);
+	struct iovec whole = {bytes, LARGE}, part = {bytes, LARGE / COUNT / 2};
+	struct waiter waiters[1 + COUNT];
+	struct rig rig;
+
+	(void)state;
+	rig_files(&rig, "/tmp");
+	make_file(rig.path, LARGE);
+	rig_open_block(&rig, true, BLOCK_CACHE_WRITEBACK);
+	for (unsigned i = 0; i < 1 + COUNT; i++) {
+		const struct iovec *segment = i ? &part : &whole;
+
+		waiters[i] = (struct waiter){.loop = rig.loop};
+		waiters[i].request = (struct block_request){.kind = BLOCK_READ,
+			.length = segment->iov_len,
+			.segments = segment,
+			.count = 1,
+			.done = done};
+		block_submit(rig.block, &waiters[i].request);
+		/* A copy of 8 bytes is thought to take a nanosecond. */
+		assert_int_equal(rig.loop->turn_added, i * part.iov_len / 8);
+	}
+	while (block_in_flight(rig.block))
+		assert_int_equal(loop_run(rig.loop), 0);
+	for (unsigned i = 0; i < 1 + COUNT; i++)
+		assert_int_equal(waiters[i].result, 0);
+	rig_close(&rig);
+	free(bytes);
+}
+
 static void test_file_cut_short(void **state)
 {
 	uint8_t bytes[4096];
@@ -722,6 +761,7 @@ int main(void)
 		cmocka_unit_test(test_zeroes),
 		cmocka_unit_test(test_unmap_frees),
 		cmocka_unit_test(test_bounds),
+		cmocka_unit_test(test_turns),
 		cmocka_unit_test(test_file_cut_short),
 		cmocka_unit_test(test_disk_full),
 		cmocka_unit_test(test_discards_a_device),

@@ -114,47 +114,6 @@ static void runs_posted_tasks_in_its_thread(void **state)
 	loop_thread_stop(thread);
 }
 
-/* A turn that goes on until it is over, and what the turns around it find. */
-struct turn {
-	struct loop_task task;
-	struct loop *loop;
-	bool spends;
-	bool over_at_first, over_at_last;
-};
-
-static void take_turn(struct loop_task *task)
-{
-	struct turn *turn = container_of(task, struct turn, task);
-	uint64_t from = clock_ns();
-
-	turn->over_at_first = loop_turn_over(turn->loop);
-	while (turn->spends && clock_ns() - from < 1100000)
-		continue;
-	turn->over_at_last = turn->spends && loop_turn_over(turn->loop);
-}
-
-static void each_callback_has_its_turn(void **state)
-{
-	const struct loop_thread_options options = {.name = "test", .entries = 8};
-	struct loop_thread *thread = NULL;
-	struct turn turns[3] = {0};
-
-	(void)state;
-	assert_int_equal(loop_thread_start(&thread, &options, NULL), 0);
-	for (unsigned i = 0; i < ARRAY_SIZE(turns); i++)
-		turns[i] = (struct turn){
-			.task.run = take_turn, .loop = loop_thread_loop(thread), .spends = i == 1};
-	/* In one round, but for the first perhaps. */
-	loop_post(loop_thread_loop(thread), &turns[0].task);
-	loop_post(loop_thread_loop(thread), &turns[1].task);
-	loop_call(loop_thread_loop(thread), &turns[2].task);
-	for (unsigned i = 0; i < ARRAY_SIZE(turns); i++) {
-		assert_false(turns[i].over_at_first);
-		assert_int_equal(turns[i].over_at_last, turns[i].spends);
-	}
-	loop_thread_stop(thread);
-}
-
 struct chain {
 	struct loop_task task;
 	struct loop *loop;
@@ -273,6 +232,54 @@ static void ends_a_round_though_work_goes_on(void **state)
 	assert_in_range(rounds.hooks, 98, 101);
 	loop_remove_hook(rounds.loop, &rounds.hook);
 	loop_free(rounds.loop);
+}
+
+struct turn {
+	struct loop_task task;
+	struct loop *loop;
+	uint64_t took;
+	unsigned asked;
+};
+
+static void ask_until_over(struct loop_task *task)
+{
+	struct turn *turn = container_of(task, struct turn, task);
+	uint64_t from = clock_ns();
+
+	while (turn->asked++ == 0 || !loop_turn_over(turn->loop))
+		continue;
+	turn->took = clock_ns() - from;
+}
+
+static void ask_after_much(struct loop_task *task)
+{
+	struct turn *turn = container_of(task, struct turn, task);
+
+	assert_false(loop_turn_over(turn->loop));
+	loop_turn_add(turn->loop, LOOP_TURN_NS);
+	assert_true(loop_turn_over(turn->loop));
+	loop_stop(turn->loop);
+}
+
+/* Each callback has a turn of its own, in which counts what it gave the kernel to do. */
+static void a_turn_has_its_time(void **state)
+{
+	struct turn turns[3] = {{.task.run = ask_until_over}, {.task.run = ask_until_over},
+		{.task.run = ask_after_much}};
+	struct loop *loop;
+
+	(void)state;
+	assert_int_equal(loop_new(&loop, 8, NULL), 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(turns); i++) {
+		turns[i].loop = loop;
+		loop_post(loop, &turns[i].task);
+	}
+	assert_int_equal(loop_run(loop), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_true(turns[i].took >= LOOP_TURN_NS);
+		assert_true(turns[i].asked > 1);
+	}
+	loop_free(loop);
 }
 
 static void run_nothing(struct loop_task *task)
@@ -443,9 +450,9 @@ int main(void)
 		cmocka_unit_test(takes_tasks_back),
 		cmocka_unit_test(submits_beyond_its_queue),
 		cmocka_unit_test(ends_a_round_though_work_goes_on),
+		cmocka_unit_test(a_turn_has_its_time),
 		cmocka_unit_test(signals_without_ending_the_wait),
 		cmocka_unit_test(timers_end_in_order),
-		cmocka_unit_test(each_callback_has_its_turn),
 		cmocka_unit_test(tells_that_it_died),
 	};
 

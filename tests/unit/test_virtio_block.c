@@ -509,6 +509,74 @@ static void test_stop_after_completion(void **state)
 	rig_free(&rig);
 }
 
+/* What was taken from the ring in each round. */
+struct rounds {
+	struct loop_hook hook;
+	struct loop_task task;
+	struct rig *rig;
+	uint64_t seen, most;
+};
+
+static void count_reads(struct loop_hook *hook)
+{
+	struct rounds *rounds = container_of(hook, struct rounds, hook);
+	uint64_t reads = device_stat(rounds->rig->rig.device, "queue0", "reads");
+
+	if (reads - rounds->seen > rounds->most)
+		rounds->most = reads - rounds->seen;
+	rounds->seen = reads;
+}
+
+static void add_count(struct loop_task *task)
+{
+	struct rounds *rounds = container_of(task, struct rounds, task);
+
+	loop_add_hook(rounds->rig->rig.machine.place.io, &rounds->hook);
+}
+
+static void remove_count(struct loop_task *task)
+{
+	struct rounds *rounds = container_of(task, struct rounds, task);
+
+	loop_remove_hook(rounds->rig->rig.machine.place.io, &rounds->hook);
+}
+
+/* One doorbell for 20 MiB: the copies of a turn take no longer than a turn does. */
+static void test_turns(void **state)
+{
+	enum {
+		REQUESTS = 20,
+		LENGTH = 1 << 20
+	};
+	const struct ring_buffer in[] = {
+		{HEADER, 16, false}, {DATA, LENGTH, true}, {STATUS, 1, true}};
+	struct rounds rounds = {.hook.run = count_reads, .task.run = add_count};
+	struct rig rig;
+
+	(void)state;
+	rig_init(&rig, false, 1);
+	device_rig_up(&rig.rig, ALL, 1);
+	rounds.rig = &rig;
+	loop_call(rig.rig.machine.place.io, &rounds.task);
+	put_header(&rig, T_IN, 0);
+	for (unsigned i = 0; i < REQUESTS; i++)
+		assert_true(ring_driver_offer(&rig.rig.rings[0], in, 3, false, i));
+	driver_kick(&rig.rig.driver, 0);
+	for (unsigned i = 0; i < REQUESTS; i++) {
+		uint64_t token;
+		uint32_t written;
+
+		assert_true(driver_await(&rig.rig.rings[0], &token, &written));
+		assert_int_equal(written, LENGTH + 1);
+	}
+	rounds.task.run = remove_count;
+	loop_call(rig.rig.machine.place.io, &rounds.task);
+	assert_int_equal(rounds.seen, REQUESTS);
+	/* Two turns in a round, at most: the ring's and that of its completions. */
+	assert_in_range(rounds.most, 1, 2 * (8ULL * LOOP_TURN_NS / LENGTH + 1));
+	rig_free(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -521,6 +589,7 @@ int main(void)
 		cmocka_unit_test(test_discard_and_zero),
 		cmocka_unit_test(test_malformed),
 		cmocka_unit_test(test_depth),
+		cmocka_unit_test(test_turns),
 		cmocka_unit_test(test_save_restore),
 		cmocka_unit_test(test_stop_after_completion),
 	};

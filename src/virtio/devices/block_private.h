@@ -85,7 +85,7 @@ struct disk_queue {
 /* block_request.c; I/O loop. */
 int disk_queue_prepare(struct disk_queue *queue);
 void disk_queue_release(struct disk_queue *queue);
-/* Takes all requests of the ring. */
+/* Takes the requests of the ring, for a turn of the loop; the rest in the next round. */
 void disk_queue_process(struct disk_queue *queue);
 /* Interrupts for what was completed. */
 void disk_queue_settle(struct disk_queue *queue);
