@@ -135,6 +135,14 @@ static void prep_step(struct io_uring_sqe *sqe, const struct block_request *requ
 	}
 }
 
+static bool goes_through_cache(const struct block_request *request)
+{
+	bool moves = request->step == STEP_ZEROES ||
+		     (request->step == STEP_MOVE && request->kind != BLOCK_FLUSH);
+
+	return moves && (request->block->buffered_fd < 0 || request->buffered);
+}
+
 /* What is too much for one turn is for the kernel's own threads. */
 static void account_for_copy(struct io_uring_sqe *sqe, const struct block_request *request)
 {
@@ -161,8 +169,7 @@ static void issue(struct block_request *request)
 	}
 	sqe = loop_sqe(block->loop);
 	prep_step(sqe, request);
-	if ((request->step == STEP_MOVE || request->step == STEP_ZEROES) &&
-		(block->buffered_fd < 0 || request->buffered))
+	if (goes_through_cache(request))
 		account_for_copy(sqe, request);
 	request->op.done = completed;
 	loop_submit(block->loop, sqe, &request->op);
