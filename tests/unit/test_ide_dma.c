@@ -226,21 +226,12 @@ static void engine_must_be_allowed_and_the_right_way_round(void **state)
 	ide_rig_free(&rig);
 }
 
-static void *stop_engine(void *opaque)
-{
-	struct ide_rig *rig = opaque;
-
-	ide_out(rig, rig->master, 1, 8);
-	return NULL;
-}
-
 /* The transfer is on its way to the loop when the engine stops: it never reaches memory. Started
  * again it begins at the table's beginning. */
 static void stopped_engine_leaves_memory_alone(void **state)
 {
 	struct ide_hold hold;
 	struct ide_rig rig;
-	pthread_t thread;
 
 	(void)state;
 	setup(&rig);
@@ -250,11 +241,8 @@ static void stopped_engine_leaves_memory_alone(void **state)
 	ide_aim(&rig, P, 0, 77, 1, false);
 	command(&rig, 0xc8);
 	ide_engine(&rig, P, true);
-	assert_int_equal(pthread_create(&thread, NULL, stop_engine, &rig), 0);
-	while (ide_in(&rig, rig.master, 1) & 1)
-		sched_yield();
+	ide_out(&rig, rig.master, 1, 8);
 	ide_let_go(&hold);
-	pthread_join(thread, NULL);
 	ide_settle(&rig);
 	assert_int_equal(ide_in(&rig, BMIS, 1), 0);
 	assert_int_equal(ide_in(&rig, P + R_CONTROL, 1), BSY);
@@ -263,6 +251,37 @@ static void stopped_engine_leaves_memory_alone(void **state)
 	ide_engine(&rig, P, true);
 	assert_int_equal(ide_await(&rig, P), IDLE);
 	assert_sectors(&rig, IDE_RIG_DATA, 77, 1);
+	ide_rig_free(&rig);
+}
+
+/* A request is at the back end, where it waits for its turn: stopping does not wait with it, and
+ * what it brings goes nowhere. The next start has another table. */
+static void engine_stops_at_once(void **state)
+{
+	const uint32_t other = IDE_RIG_DATA + 0x1000;
+	struct ide_rig rig;
+
+	(void)state;
+	assert_true(ide_rig_init_slow(&rig, one_disk, 1));
+	memset(rig.machine.ram + IDE_RIG_DATA, 0xaa, 0x2000);
+	for (unsigned i = 0; i < 2; i++) {
+		ide_prd(&rig, 0, IDE_RIG_DATA + i * SECTOR, SECTOR, true);
+		ide_aim(&rig, P, 0, 77, 1, false);
+		command(&rig, 0xc8);
+		ide_engine(&rig, P, true);
+		if (i == 0)
+			assert_int_equal(ide_await(&rig, P), IDLE);
+		ide_settle(&rig);
+		ide_out(&rig, rig.master, 1, 8);
+	}
+	assert_int_equal(ide_in(&rig, P + R_CONTROL, 1), BSY);
+	assert_int_equal(ide_in(&rig, BMIS, 1) & ACTIVE, 0);
+	ide_prd(&rig, 0, other, SECTOR, true);
+	ide_engine(&rig, P, true);
+	assert_int_equal(ide_await(&rig, P), IDLE);
+	assert_sectors(&rig, IDE_RIG_DATA, 77, 1);
+	assert_sectors(&rig, other, 77, 1);
+	assert_int_equal(rig.machine.ram[IDE_RIG_DATA + SECTOR], 0xaa);
 	ide_rig_free(&rig);
 }
 
@@ -363,6 +382,7 @@ int main(void)
 		cmocka_unit_test(tables_outside_memory),
 		cmocka_unit_test(engine_must_be_allowed_and_the_right_way_round),
 		cmocka_unit_test(stopped_engine_leaves_memory_alone),
+		cmocka_unit_test(engine_stops_at_once),
 		cmocka_unit_test(reset_in_mid_transfer),
 		cmocka_unit_test(back_end_errors_reach_the_guest),
 		cmocka_unit_test(a_limit_does_not_hold_up_the_end),

@@ -31,6 +31,11 @@ bool ide_dma_running(const struct ide_channel *channel)
 	return channel->master.command & BMIC_START;
 }
 
+bool ide_dma_same_run_locked(const struct ide_channel *channel)
+{
+	return ide_dma_running(channel) && channel->run == channel->master.runs;
+}
+
 /* The next descriptor. */
 static int fetch_locked(struct ide_channel *channel)
 {
@@ -65,11 +70,11 @@ static int take_segment_locked(struct ide_channel *channel, uint64_t wanted, str
 	return 0;
 }
 
-int64_t ide_dma_gather_locked(struct ide_channel *channel, unsigned *count)
+int64_t ide_dma_gather_locked(struct ide_channel *channel)
 {
 	struct ide_bus_master *master = &channel->master;
 	const bool to_memory = channel->transfer.kind == IDE_DMA_IN;
-	const uint64_t wanted = channel->transfer.left;
+	const uint64_t wanted = min_u64(channel->transfer.left, IDE_DMA_MOST);
 	uint64_t bytes = 0;
 	unsigned used = 0;
 
@@ -83,7 +88,8 @@ int64_t ide_dma_gather_locked(struct ide_channel *channel, unsigned *count)
 			return ret;
 		bytes += channel->segments[used++].iov_len;
 	}
-	*count = used;
+	channel->segment_count = used;
+	channel->run = master->runs;
 	return (int64_t)bytes;
 }
 
@@ -124,17 +130,8 @@ static void engine_on_locked(struct ide_channel *channel)
 	master->left = 0;
 	master->last = false;
 	master->status |= BMIS_ACTIVE;
+	master->runs++;
 	ide_dma_start_locked(channel);
-}
-
-/* The guest may use its buffers for something else as soon as the engine stands: what is under way
- * is waited for. Only a guest that gives a command up meets that. */
-static void engine_off_locked(struct ide_channel *channel)
-{
-	if (channel->transfer.kind == IDE_DMA_IN || channel->transfer.kind == IDE_DMA_OUT)
-		ide_wait_locked(channel);
-	if (!ide_dma_running(channel))
-		channel->master.status &= (uint8_t)~BMIS_ACTIVE;
 }
 
 static void write_bmic_locked(struct ide_channel *channel, uint8_t value)
@@ -149,7 +146,7 @@ static void write_bmic_locked(struct ide_channel *channel, uint8_t value)
 	if (!was && (value & BMIC_START))
 		engine_on_locked(channel);
 	if (was && !(value & BMIC_START))
-		engine_off_locked(channel);
+		master->status &= (uint8_t)~BMIS_ACTIVE;
 }
 
 static void write_bmidtp_locked(struct ide_channel *channel, unsigned byte, uint8_t value)

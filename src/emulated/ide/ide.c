@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define VENDOR_INTEL   0x8086
 #define DEVICE_82371SB 0x7010
@@ -327,8 +328,8 @@ static void ide_free(struct device *device)
 		for (unsigned j = 0; j < 2; j++)
 			block_close(channel->drives[j].block);
 		pthread_mutex_destroy(&channel->lock);
-		pthread_cond_destroy(&channel->settled);
-		free(channel->buffer);
+		if (channel->buffer)
+			munmap(channel->buffer, IDE_DMA_MOST);
 	}
 	free(ide);
 }
@@ -358,9 +359,11 @@ static void prepare_channel(struct ide *ide, unsigned index)
 	channel->control_block = (struct bus_range){
 		.name = places[index].name, .ops = &ide_control_block_ops, .device = channel};
 	pthread_mutex_init(&channel->lock, NULL);
-	pthread_cond_init(&channel->settled, NULL);
-	/* Pages that no PIO touches stay the host's zero page. */
-	channel->buffer = calloc(1, IDE_BUFFER);
+	/* Pages that no command needs are never there. */
+	channel->buffer = mmap(NULL, IDE_DMA_MOST, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (channel->buffer == MAP_FAILED)
+		channel->buffer = NULL;
 }
 
 static void take_drive(struct ide *ide, unsigned index, const struct ide_options *options)

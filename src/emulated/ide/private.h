@@ -15,7 +15,7 @@
  * channel, its drives included, is under the channel's lock, but for counters. Functions named
  * ..._locked are called with it. At most one request per channel is under way: from
  * ide_submit_locked() to the end of its last part, in_flight says so, the drive is busy, and
- * buffer and segments belong to the I/O loop.
+ * buffer and segments belong to the I/O loop. Guest memory is touched under the lock alone.
  */
 #ifndef DUET_EMULATED_IDE_PRIVATE_H
 #define DUET_EMULATED_IDE_PRIVATE_H
@@ -26,9 +26,10 @@
 
 #define IDE_CHANNELS     2
 #define IDE_SECTOR       512U
-#define IDE_BUFFER       65536U /* what PIO moves between two requests at the back end, at most */
-#define IDE_MULTIPLE_MAX 16U    /* sectors */
-#define IDE_SEGMENTS     256U   /* of one request at the back end, in DMA */
+#define IDE_BUFFER       65536U  /* what PIO moves between two requests at the back end, at most */
+#define IDE_MULTIPLE_MAX 16U     /* sectors */
+#define IDE_SEGMENTS     256U    /* of one request at the back end, in DMA */
+#define IDE_DMA_MOST     262144U /* what one moves */
 
 /* Command block (ATA/ATAPI-6, 7): offsets from 0x1f0. */
 enum ide_register {
@@ -126,6 +127,7 @@ struct ide_bus_master {
 	/* The engine: next entry, and what is left of the one that was read. */
 	uint32_t next, address, left;
 	bool last;
+	unsigned runs; /* how often it was started */
 };
 
 struct ide;
@@ -136,7 +138,6 @@ struct ide_channel {
 	struct bus_range command_block, control_block;
 	_Atomic bool decoded; /* the guest turned the ports on */
 	pthread_mutex_t lock;
-	pthread_cond_t settled; /* a request has ended */
 	struct ide_drive drives[2];
 	/* The last value written to each register and the one before it: 48 bits need both. */
 	uint8_t current[IDE_DEVICE], previous[IDE_DEVICE];
@@ -148,13 +149,15 @@ struct ide_channel {
 	/* The device comes to rest: requests do not wait for their turn (iops), or, before a
 	 * reset, are given up when they would. */
 	bool hurried, dropping;
-	unsigned ended; /* requests so far */
+	unsigned run; /* the engine's when the request began */
 	struct ide_transfer transfer;
 	struct ide_bus_master master;
 	struct loop_task task;
 	struct block_request request;
-	struct iovec segments[IDE_SEGMENTS];
-	uint8_t *buffer; /* IDE_BUFFER bytes */
+	struct iovec segments[IDE_SEGMENTS]; /* DMA: of guest memory */
+	unsigned segment_count;
+	struct iovec piece; /* of the buffer, what the request moves */
+	uint8_t *buffer;    /* IDE_DMA_MOST bytes, whole pages */
 	_Atomic uint64_t register_reads[IDE_REGISTERS], register_writes[IDE_REGISTERS];
 	_Atomic uint64_t interrupts;
 };
@@ -238,19 +241,20 @@ uint32_t ide_chunk(const struct ide_transfer *transfer);
 void ide_submit_locked(struct ide_channel *channel);
 /* I/O loop: what waits for its turn does as the device's coming to rest asks. */
 void ide_hasten_locked(struct ide_channel *channel);
-/* Returns when no request is under way; not on the I/O loop. */
-void ide_wait_locked(struct ide_channel *channel);
 
 /* bus_master.c */
 extern const struct bus_ops ide_bus_master_ops;
 /* Starts a DMA command when both sides are ready: the drive and the engine. */
 void ide_dma_start_locked(struct ide_channel *channel);
-/* I/O loop: fills in segments. Bytes; 0: the table is too short; -EFAULT: it, or what it describes,
- * is not in memory; -EINVAL: the engine does not run, or the other way round. */
-int64_t ide_dma_gather_locked(struct ide_channel *channel, unsigned *count);
+/* I/O loop: fills in segments, for IDE_DMA_MOST bytes at most. Bytes; 0: the table is too short;
+ * -EFAULT: it, or what it describes, is not in memory; -EINVAL: the engine does not run, or the
+ * other way round. */
+int64_t ide_dma_gather_locked(struct ide_channel *channel);
 void ide_dma_done_locked(struct ide_channel *channel);
 void ide_dma_error_locked(struct ide_channel *channel);
 bool ide_dma_running(const struct ide_channel *channel);
+/* Whether it still runs as it did when the request began. */
+bool ide_dma_same_run_locked(const struct ide_channel *channel);
 
 /* save.c */
 void ide_save(struct device *device, struct state_writer *writer);

@@ -4,14 +4,13 @@
  * its buffer or its PRD table asks for.
  */
 #include "base/checked.h"
+#include "base/iov.h"
 #include "emulated/ide/private.h"
 
 static void ended_locked(struct ide_channel *channel)
 {
 	channel->in_flight = false;
-	channel->ended++;
 	ide_settle_reset_locked(channel);
-	pthread_cond_broadcast(&channel->settled);
 }
 
 static enum block_op operation(enum ide_kind kind)
@@ -26,17 +25,23 @@ static bool is_dma(enum ide_kind kind)
 	return kind == IDE_DMA_IN || kind == IDE_DMA_OUT;
 }
 
-/* 1: segments and length are filled in; 0: the engine was stopped, the drive waits for it;
- * negative: the command has failed. */
-static int prepare_dma_locked(struct ide_channel *channel, struct block_request *request)
+/* 1: the piece is filled in; 0: the engine was stopped, the drive waits for it; negative: the
+ * command has failed.
+ *
+ * Data go through the buffer: a guest that stops the engine may use its memory for something else
+ * at once, and neither waits for a request that is under way nor meets its data. */
+static int prepare_dma_locked(struct ide_channel *channel)
 {
 	int64_t bytes;
 
 	if (!ide_dma_running(channel))
 		return 0;
-	bytes = ide_dma_gather_locked(channel, &request->count);
+	bytes = ide_dma_gather_locked(channel);
 	if (bytes > 0) {
-		request->length = (uint64_t)bytes;
+		channel->piece.iov_len = (size_t)bytes;
+		if (channel->transfer.kind == IDE_DMA_OUT)
+			iov_copy_from(channel->segments, channel->segment_count, 0, channel->buffer,
+				(size_t)bytes);
 		return 1;
 	}
 	if (bytes < 0)
@@ -68,31 +73,32 @@ static bool issue_locked(struct ide_channel *channel)
 	*request = (struct block_request){.kind = operation(transfer->kind),
 		.durable = transfer->durable,
 		.offset = transfer->offset,
-		.segments = channel->segments,
+		.segments = &channel->piece,
 		.count = 1,
 		.done = done};
+	channel->piece = (struct iovec){channel->buffer, 0};
 	if (is_dma(transfer->kind)) {
-		if (prepare_dma_locked(channel, request) <= 0)
+		if (prepare_dma_locked(channel) <= 0)
 			return false;
 	} else if (transfer->kind != IDE_FLUSH) {
 		/* A write's bytes were counted when the guest was asked for them: the same. */
 		transfer->filled = ide_chunk(transfer);
-		request->length = transfer->filled;
-		channel->segments[0] = (struct iovec){channel->buffer, transfer->filled};
+		channel->piece.iov_len = transfer->filled;
 	}
+	request->length = channel->piece.iov_len;
 	block_submit(ide_active(channel)->block, request);
 	ide_hasten_locked(channel);
 	return true;
 }
 
-/* Guest memory was written, as far as the read came: all of it counts as changed. */
-static void mark_dirty(struct ide_channel *channel)
+static void deliver_locked(struct ide_channel *channel)
 {
 	struct memory *memory = channel->ide->place->memory;
-	const struct block_request *request = &channel->request;
+	const struct iovec *segments = channel->segments;
 
-	for (unsigned i = 0; i < request->count; i++)
-		memory_end(memory, request->segments[i].iov_base, request->segments[i].iov_len);
+	iov_copy_to(segments, channel->segment_count, 0, channel->buffer, channel->piece.iov_len);
+	for (unsigned i = 0; i < channel->segment_count; i++)
+		memory_end(memory, segments[i].iov_base, segments[i].iov_len);
 }
 
 static void count_locked(struct ide_channel *channel, int result)
@@ -119,6 +125,8 @@ static bool go_on_locked(struct ide_channel *channel)
 {
 	struct ide_transfer *transfer = &channel->transfer;
 
+	if (transfer->kind == IDE_DMA_IN)
+		deliver_locked(channel);
 	transfer->offset += channel->request.length;
 	transfer->left -= channel->request.length;
 	if (transfer->kind == IDE_PIO_IN) {
@@ -145,11 +153,12 @@ static void done(struct block_request *request, int result)
 	bool more = false;
 
 	pthread_mutex_lock(&channel->lock);
-	if (channel->transfer.kind == IDE_DMA_IN)
-		mark_dirty(channel);
 	count_locked(channel, result);
 	if (channel->resetting) {
 		/* The guest has given the command up; its end is nobody's. */
+	} else if (is_dma(channel->transfer.kind) && !ide_dma_same_run_locked(channel)) {
+		/* The engine was stopped. Started again it has another table, for the same data. */
+		more = issue_locked(channel);
 	} else if (result < 0) {
 		if (is_dma(channel->transfer.kind))
 			ide_dma_done_locked(channel);
@@ -185,13 +194,4 @@ void ide_submit_locked(struct ide_channel *channel)
 	channel->in_flight = true;
 	channel->task.run = start;
 	loop_post(channel->ide->place->io, &channel->task);
-}
-
-/* Another vCPU may begin the next request while this one waits: it is not waited for. */
-void ide_wait_locked(struct ide_channel *channel)
-{
-	const unsigned before = channel->ended;
-
-	while (channel->in_flight && channel->ended == before)
-		pthread_cond_wait(&channel->settled, &channel->lock);
 }
