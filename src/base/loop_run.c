@@ -8,6 +8,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+/* Between two tries to submit what the kernel does not take. */
+#define RETRY_NS 1000000
+
 static void complete(struct loop *loop, struct io_uring_cqe *cqe)
 {
 	struct loop_op *op = io_uring_cqe_get_data(cqe);
@@ -105,6 +108,9 @@ static int wait_for_events(struct loop *loop)
 	uint64_t wait;
 	int ret;
 
+	/* What had no room in the queue must not wait for what has. */
+	if (loop->waiting_count)
+		return io_uring_submit_and_get_events(&loop->ring);
 	if (!loop->timers || !loop_timers_wait(loop, clock_ns(), &wait))
 		return io_uring_submit_and_wait(&loop->ring, 1);
 	limit = (struct __kernel_timespec){
@@ -125,7 +131,9 @@ static int blocking_round(struct loop *loop)
 
 	if (loop_fatal(ret))
 		return ret;
-	complete_all(loop);
+	/* Nothing taken and nothing given: the kernel is short of memory for requests. */
+	if (!complete_all(loop) && ret < 0 && ret != -EINTR)
+		nanosleep(&(struct timespec){.tv_nsec = RETRY_NS}, NULL);
 	expire_timers(loop);
 	run_hooks(loop);
 	return 0;

@@ -196,6 +196,42 @@ static void submits_beyond_its_queue(void **state)
 	close(fd);
 }
 
+static void gave_up(struct loop_timer *timer)
+{
+	(void)timer;
+	fail_msg("what had no room in the queue was never submitted");
+}
+
+static void never_ready(struct loop_watch *watch, uint32_t events)
+{
+	(void)watch;
+	(void)events;
+	fail();
+}
+
+/* The queue is full of what takes for ever; what comes behind it is submitted all the same. */
+static void what_has_no_room_is_not_held_up(void **state)
+{
+	struct transfer transfer = {.op.done = transferred, .result = -1};
+	struct loop_timer timer = {.expired = gave_up};
+	struct loop_watch watches[6];
+	int fd = eventfd(0, EFD_NONBLOCK);
+	struct io_uring_sqe *sqe;
+
+	(void)state;
+	assert_int_equal(loop_new(&transfer.loop, 4, NULL), 0);
+	loop_timer_after(transfer.loop, &timer, 5 * SECOND_NS);
+	for (unsigned i = 0; i < ARRAY_SIZE(watches); i++)
+		loop_watch(transfer.loop, &watches[i], fd, POLLIN, never_ready);
+	sqe = loop_sqe(transfer.loop);
+	io_uring_prep_nop(sqe);
+	loop_submit(transfer.loop, sqe, &transfer.op);
+	assert_int_equal(loop_run(transfer.loop), 0);
+	assert_int_equal(transfer.result, 0);
+	loop_free(transfer.loop);
+	close(fd);
+}
+
 struct rounds {
 	struct loop_task task;
 	struct loop_hook hook;
@@ -449,6 +485,7 @@ int main(void)
 		cmocka_unit_test(runs_posted_tasks_in_its_thread),
 		cmocka_unit_test(takes_tasks_back),
 		cmocka_unit_test(submits_beyond_its_queue),
+		cmocka_unit_test(what_has_no_room_is_not_held_up),
 		cmocka_unit_test(ends_a_round_though_work_goes_on),
 		cmocka_unit_test(a_turn_has_its_time),
 		cmocka_unit_test(signals_without_ending_the_wait),
