@@ -62,26 +62,40 @@ static void woken(struct loop_watch *watch, uint32_t events)
 	loop_run_tasks(watch->loop);
 }
 
-int loop_new(struct loop **out, unsigned entries, struct error *err)
+/* Completions run on the loop's thread in any case: no interrupt to it, no shared task list; a flag
+ * tells a polling loop that there are some. Where the kernel can (6.1), they run when the loop asks
+ * for them and not at each system call, without atomic operations, since one thread alone submits:
+ * the first to run the loop, which enables the ring. Older kernels get what they know. */
+static int open_ring(struct loop *loop, unsigned entries, unsigned way)
 {
-	/* Completions run on this thread in any case: no interrupt to it, no shared task list; a
-	 * flag tells a polling loop that there are some. This is newer than io_uring itself, so
-	 * fall back without. */
-	struct io_uring_params params = {
-		.flags = IORING_SETUP_CQSIZE | IORING_SETUP_COOP_TASKRUN |
-			 IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_CLAMP,
-		.cq_entries = entries * 4,
+	static const unsigned ways[LOOP_WAYS] = {
+		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+			IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_R_DISABLED,
+		IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+		0,
 	};
+	int ret = -EINVAL;
+
+	for (unsigned i = way; ret == -EINVAL && i < LOOP_WAYS; i++) {
+		struct io_uring_params params = {
+			.flags = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP | ways[i],
+			.cq_entries = entries * 4,
+		};
+
+		ret = io_uring_queue_init_params(entries, &loop->ring, &params);
+		loop->disabled = ways[i] & IORING_SETUP_R_DISABLED;
+	}
+	return ret;
+}
+
+int loop_new_as(struct loop **out, unsigned entries, unsigned way, struct error *err)
+{
 	struct loop *loop = calloc(1, sizeof(*loop));
 	int ret;
 
 	if (!loop)
 		return error_errno(err, ENOMEM, "event loop");
-	ret = io_uring_queue_init_params(entries, &loop->ring, &params);
-	if (ret == -EINVAL) {
-		params.flags = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
-		ret = io_uring_queue_init_params(entries, &loop->ring, &params);
-	}
+	ret = open_ring(loop, entries, way);
 	if (ret < 0) {
 		free(loop);
 		return error_errno(err, -ret,
@@ -100,6 +114,11 @@ int loop_new(struct loop **out, unsigned entries, struct error *err)
 	loop_watch(loop, &loop->wake, loop->wake_fd, POLLIN, woken);
 	*out = loop;
 	return 0;
+}
+
+int loop_new(struct loop **out, unsigned entries, struct error *err)
+{
+	return loop_new_as(out, entries, 0, err);
 }
 
 void loop_free(struct loop *loop)
@@ -142,6 +161,8 @@ struct io_uring_sqe *loop_sqe(struct loop *loop)
 		sqe = io_uring_get_sqe(&loop->ring);
 	if (sqe || loop->error)
 		return sqe ? sqe : &loop->nowhere;
+	if (loop->disabled)
+		return wait_for_room(loop);
 	ret = io_uring_submit(&loop->ring);
 	if (loop_fatal(ret)) {
 		loop->error = ret;

@@ -51,7 +51,8 @@ int loop_new(struct loop **loop, unsigned entries, struct error *err);
 /* The loop must not be running. Operations in flight are cancelled; their @done is not called. */
 void loop_free(struct loop *loop);
 
-/* Runs until loop_stop(). Returns 0, or a negative errno when io_uring itself fails. */
+/* Runs until loop_stop(). Returns 0, or a negative errno when io_uring itself fails. The thread of
+ * the first run is that of all that follow. */
 int loop_run(struct loop *loop);
 /* Any thread. loop_run() returns after the callbacks of the present round. */
 void loop_stop(struct loop *loop);

@@ -13,7 +13,8 @@ struct loop {
 	struct io_uring ring;
 	struct loop_watch wake; /* on the eventfd that loop_post() signals */
 	int wake_fd;
-	int error; /* io_uring failed for good: a negative errno */
+	int error;     /* io_uring failed for good: a negative errno */
+	bool disabled; /* the ring is nobody's yet: loop_run() makes it its thread's */
 	_Atomic bool stop;
 	_Atomic bool running;
 	pthread_mutex_t lock; /* for the task list, which other threads append to */
@@ -44,6 +45,9 @@ static inline void loop_begin_turn(struct loop *loop)
 }
 
 /* loop.c */
+/* loop_new() as on older kernels: the best of the ways to set up a ring from @way on. */
+#define LOOP_WAYS 3
+int loop_new_as(struct loop **loop, unsigned entries, unsigned way, struct error *err);
 void loop_run_tasks(struct loop *loop);
 /* Entries that wait go into the queue as far as it has room. */
 void loop_queue_waiting(struct loop *loop);

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* Between two tries to submit what the kernel does not take. */
@@ -212,10 +213,23 @@ static int polling_round(struct loop *loop)
 	return 0;
 }
 
+/* From now on this thread alone submits. Not liburing's function, which older shared libraries do
+ * not export. */
+static int take_ring(struct loop *loop)
+{
+	if (loop->disabled && syscall(SYS_io_uring_register, loop->ring.ring_fd,
+				      IORING_REGISTER_ENABLE_RINGS, NULL, 0) < 0)
+		return -errno;
+	loop->disabled = false;
+	return 0;
+}
+
 int loop_run(struct loop *loop)
 {
-	int ret = 0;
+	int ret = take_ring(loop);
 
+	if (ret < 0)
+		return ret;
 	atomic_store(&loop->running, true);
 	loop_run_tasks(loop);
 	while (ret == 0 && !atomic_load_explicit(&loop->stop, memory_order_acquire)) {

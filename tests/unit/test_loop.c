@@ -158,6 +158,11 @@ static void takes_tasks_back(void **state)
 	loop_free(chain.loop);
 }
 
+static void run_nothing(struct loop_task *task)
+{
+	(void)task;
+}
+
 struct transfer {
 	struct loop_op op;
 	struct loop *loop;
@@ -194,6 +199,42 @@ static void submits_beyond_its_queue(void **state)
 	assert_int_equal(value, 50);
 	loop_free(transfer.loop);
 	close(fd);
+}
+
+static void *run_loop(void *loop)
+{
+	assert_int_equal(loop_run(loop), 0);
+	return NULL;
+}
+
+/* Made here, with more queued than the ring has room for, and run in another thread, to which this
+ * one posts. So on each kind of kernel. */
+static void runs_in_another_thread(void **state)
+{
+	(void)state;
+	for (unsigned way = 0; way < LOOP_WAYS; way++) {
+		struct loop_task nothing = {.run = run_nothing};
+		int fd = eventfd(0, EFD_NONBLOCK);
+		uint64_t value = 0, sum = 0;
+		struct loop *loop;
+		pthread_t runner;
+
+		assert_int_equal(loop_new_as(&loop, 4, way, NULL), 0);
+		for (unsigned i = 0; i < 50; i++)
+			loop_signal(loop, fd);
+		pthread_create(&runner, NULL, run_loop, loop);
+		while (!atomic_load(&loop->running))
+			sched_yield();
+		loop_call(loop, &nothing);
+		for (; sum < 50; sum += value)
+			if (read(fd, &value, sizeof(value)) < 0)
+				value = 0;
+		loop_stop(loop);
+		pthread_join(runner, NULL);
+		assert_int_equal(sum, 50);
+		loop_free(loop);
+		close(fd);
+	}
 }
 
 static void gave_up(struct loop_timer *timer)
@@ -316,11 +357,6 @@ static void a_turn_has_its_time(void **state)
 		assert_true(turns[i].asked > 1);
 	}
 	loop_free(loop);
-}
-
-static void run_nothing(struct loop_task *task)
-{
-	(void)task;
 }
 
 struct signaller {
@@ -485,6 +521,7 @@ int main(void)
 		cmocka_unit_test(runs_posted_tasks_in_its_thread),
 		cmocka_unit_test(takes_tasks_back),
 		cmocka_unit_test(submits_beyond_its_queue),
+		cmocka_unit_test(runs_in_another_thread),
 		cmocka_unit_test(what_has_no_room_is_not_held_up),
 		cmocka_unit_test(ends_a_round_though_work_goes_on),
 		cmocka_unit_test(a_turn_has_its_time),

@@ -11,7 +11,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -48,8 +47,9 @@ static int tear_down(void **state)
 {
 	struct port *port = *state;
 
-	if (port->device)
-		port->device->ops->free(port->device);
+	port->device->ops->free(port->device);
+	/* Its timer is the loop's. */
+	loop_free(port->fixture.place.main);
 	fixture_close(&port->fixture);
 	close(port->pipe[0]);
 	close(port->pipe[1]);
@@ -385,10 +385,10 @@ static void test_guest_that_polls(void **state)
 	assert_int_equal(in(port, THR), 'x');
 }
 
-static void *run_loop(void *loop)
+static void output_came(struct loop_watch *watch, uint32_t events)
 {
-	loop_run(loop);
-	return NULL;
+	(void)events;
+	loop_stop(watch->loop);
 }
 
 static void made_room(void *opaque)
@@ -433,9 +433,8 @@ static void give_room_twice(struct port *port)
 static void test_room_is_told_once_the_guest_has_read(void **state)
 {
 	struct port *port = *state;
-	struct pollfd poll_fd = {.fd = port->pipe[0], .events = POLLIN};
+	struct loop_watch output;
 	char text[100] = {0};
-	pthread_t thread;
 	size_t taken;
 
 	assert_int_equal(loop_new(&port->fixture.place.main, 8, NULL), 0);
@@ -465,15 +464,9 @@ static void test_room_is_told_once_the_guest_has_read(void **state)
 	/* And a byte without a newline leaves by the timer alone. */
 	out(port, THR, '>');
 	assert_output(port, "");
-	assert_int_equal(pthread_create(&thread, NULL, run_loop, port->fixture.place.main), 0);
-	assert_int_equal(poll(&poll_fd, 1, 2000), 1);
-	loop_stop(port->fixture.place.main);
-	pthread_join(thread, NULL);
+	loop_watch(port->fixture.place.main, &output, port->pipe[0], POLLIN, output_came);
+	assert_int_equal(loop_run(port->fixture.place.main), 0);
 	assert_output(port, ">");
-	/* Before its loop, which it takes its timer from. */
-	port->device->ops->free(port->device);
-	port->device = NULL;
-	loop_free(port->fixture.place.main);
 }
 
 static void test_probe_of_drivers(void **state)
