@@ -303,6 +303,8 @@ void loop_stop(struct loop *loop)
 
 void loop_post(struct loop *loop, struct loop_task *task)
 {
+	bool own = atomic_load_explicit(&loop->running, memory_order_acquire) &&
+		   pthread_equal(loop->thread, pthread_self());
 	bool first;
 
 	task->next = NULL;
@@ -311,7 +313,10 @@ void loop_post(struct loop *loop, struct loop_task *task)
 	*loop->last = task;
 	loop->last = &task->next;
 	pthread_mutex_unlock(&loop->lock);
-	if (first)
+	/* Nobody is to be woken: a task for the next round costs no system call. */
+	if (own)
+		loop->own_work = true;
+	else if (first)
 		wake(loop);
 }
 

@@ -101,6 +101,15 @@ static void run_hooks(struct loop *loop)
 	}
 }
 
+static bool run_own_tasks(struct loop *loop)
+{
+	if (!loop->own_work)
+		return false;
+	loop->own_work = false;
+	loop_run_tasks(loop);
+	return true;
+}
+
 /* Submits and waits for a completion, or for the first timer. */
 static int wait_for_events(struct loop *loop)
 {
@@ -110,7 +119,7 @@ static int wait_for_events(struct loop *loop)
 	int ret;
 
 	/* What had no room in the queue must not wait for what has. */
-	if (loop->waiting_count)
+	if (loop->waiting_count || loop->own_work)
 		return io_uring_submit_and_get_events(&loop->ring);
 	if (!loop->timers || !loop_timers_wait(loop, clock_ns(), &wait))
 		return io_uring_submit_and_wait(&loop->ring, 1);
@@ -135,6 +144,7 @@ static int blocking_round(struct loop *loop)
 	/* Nothing taken and nothing given: the kernel is short of memory for requests. */
 	if (!complete_all(loop) && ret < 0 && ret != -EINTR)
 		nanosleep(&(struct timespec){.tv_nsec = RETRY_NS}, NULL);
+	run_own_tasks(loop);
 	expire_timers(loop);
 	run_hooks(loop);
 	return 0;
@@ -203,6 +213,7 @@ static int polling_round(struct loop *loop)
 	if (loop_fatal(ret))
 		return ret;
 	found = complete_all(loop);
+	found |= run_own_tasks(loop);
 	expire_timers(loop);
 	found |= poll_all(loop);
 	if (!found)
@@ -230,6 +241,7 @@ int loop_run(struct loop *loop)
 
 	if (ret < 0)
 		return ret;
+	loop->thread = pthread_self();
 	atomic_store(&loop->running, true);
 	loop_run_tasks(loop);
 	while (ret == 0 && !atomic_load_explicit(&loop->stop, memory_order_acquire)) {

@@ -299,6 +299,7 @@ static void count_round(struct loop_hook *hook)
 static void ends_a_round_though_work_goes_on(void **state)
 {
 	struct rounds rounds = {.task.run = post_again, .hook.run = count_round};
+	uint64_t wakes;
 
 	(void)state;
 	assert_int_equal(loop_new(&rounds.loop, 8, NULL), 0);
@@ -307,6 +308,9 @@ static void ends_a_round_though_work_goes_on(void **state)
 	assert_int_equal(loop_run(rounds.loop), 0);
 	assert_int_equal(rounds.tasks, 100);
 	assert_in_range(rounds.hooks, 98, 101);
+	/* The first post and the stop came with a wake-up, which a loop needs not from itself. */
+	assert_int_equal(read(rounds.loop->wake_fd, &wakes, sizeof(wakes)), sizeof(wakes));
+	assert_int_equal(wakes, 2);
 	loop_remove_hook(rounds.loop, &rounds.hook);
 	loop_free(rounds.loop);
 }
