@@ -69,6 +69,35 @@ int parse_mac(const char *text, uint8_t mac[6])
 	return mac[0] & 1 || memcmp(mac, none, sizeof(none)) == 0 ? -EINVAL : 0;
 }
 
+static int hex_digit(char digit)
+{
+	static const char digits[] = "0123456789abcdef";
+	const char *at = strchr(digits, digit >= 'A' && digit <= 'F' ? digit | 0x20 : digit);
+
+	return digit && at ? (int)(at - digits) : -1;
+}
+
+int parse_uuid(const char *text, uint8_t uuid[16])
+{
+	unsigned zeroes = 0, ones = 0;
+
+	for (unsigned i = 0; i < 16; i++) {
+		int high, low;
+
+		if ((i == 4 || i == 6 || i == 8 || i == 10) && *text++ != '-')
+			return -EINVAL;
+		high = hex_digit(text[0]);
+		low = high < 0 ? -1 : hex_digit(text[1]);
+		if (low < 0)
+			return -EINVAL;
+		uuid[i] = (uint8_t)(high << 4 | low);
+		zeroes += uuid[i] == 0;
+		ones += uuid[i] == 0xff;
+		text += 2;
+	}
+	return *text || zeroes == 16 || ones == 16 ? -EINVAL : 0;
+}
+
 int parse_switch(const char *text, int *on)
 {
 	if (strcmp(text, "on") == 0)

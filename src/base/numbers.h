@@ -13,6 +13,9 @@ int parse_size(const char *text, uint64_t *bytes);
 int parse_number(const char *text, uint64_t low, uint64_t high, uint64_t *number);
 /* "52:54:00:12:34:56", a unicast address, not all zeros. -EINVAL. */
 int parse_mac(const char *text, uint8_t mac[6]);
+/* "01234567-89ab-cdef-0123-456789abcdef": neither all zeroes nor all ones, which mean that there is
+ * none. The bytes in that order. -EINVAL. */
+int parse_uuid(const char *text, uint8_t uuid[16]);
 /* "on" or "off". -EINVAL. */
 int parse_switch(const char *text, int *on);
 

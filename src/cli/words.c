@@ -26,6 +26,7 @@ const char *words_value(const struct field *field, char buffer[WORDS_SIZE])
 		[FIELD_WORD] = "WORD",
 		[FIELD_BITS] = "0xN",
 		[FIELD_MAC] = "MAC",
+		[FIELD_UUID] = "UUID",
 		[FIELD_PCI] = "ADDRESS",
 		[FIELD_PV] = "LIST",
 		[FIELD_ID] = "NAME",

@@ -116,6 +116,11 @@ enum reset_kind {
 	RESET_EXIT,    /* ... ends its machine */
 };
 
+struct machine_uuid {
+	uint8_t bytes[16]; /* in the order in which it is written */
+	bool given;        /* else a random one at the first start */
+};
+
 struct machine_config {
 	char *kernel, *initrd;
 	char *cmdline; /* the user's part */
@@ -125,6 +130,9 @@ struct machine_config {
 	uint64_t memory; /* bytes */
 	unsigned pv;     /* enum pv_feature bits */
 	enum kvm_vm_irqchip irqchip;
+	/* What the guest finds in its SMBIOS table. */
+	char *manufacturer, *product, *serial_number;
+	struct machine_uuid uuid;
 	bool nested; /* the guest may run guests of its own: it sees SVM or VMX */
 	enum console_kind console;
 	bool entropy;

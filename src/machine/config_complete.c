@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a configuration leaves open is decided here, once in a machine's life. */
 #include "base/checked.h"
+#include "base/clock.h"
 #include "machine/config_rules.h"
 #include "machine/fields.h"
 
@@ -177,6 +178,26 @@ static void give_mac(struct mac_address *mac, unsigned index)
 	mac->given = true;
 }
 
+/* RFC 9562, version 4. */
+static void give_uuid(struct machine_uuid *uuid)
+{
+	uint8_t *bytes = uuid->bytes;
+
+	if (uuid->given)
+		return;
+	if (getrandom(bytes, sizeof(uuid->bytes), GRND_NONBLOCK) != sizeof(uuid->bytes)) {
+		/* As for a MAC address, and different from start to start. */
+		const uint64_t now = clock_ns();
+		pid_t pid = getpid();
+
+		memcpy(bytes, &pid, 4);
+		memcpy(bytes + 8, &now, sizeof(now));
+	}
+	bytes[6] = (uint8_t)((bytes[6] & 0x0f) | 0x40);
+	bytes[8] = (uint8_t)((bytes[8] & 0x3f) | 0x80);
+	uuid->given = true;
+}
+
 int machine_config_complete(struct machine_config *config, struct error *err)
 {
 	int ret;
@@ -191,6 +212,8 @@ int machine_config_complete(struct machine_config *config, struct error *err)
 		ret = give_drives(config, err);
 	if (ret == 0)
 		ret = give_slots(config, err);
+	if (ret == 0)
+		give_uuid(&config->uuid);
 	for (unsigned i = 0; ret == 0 && i < config->device_count; i++)
 		if (config->devices[i].type == DEVICE_NET)
 			give_mac(&config->devices[i].net.mac, i);

@@ -186,6 +186,20 @@ static int mac_from_text(
 	return 0;
 }
 
+static int uuid_from_text(
+	struct machine_uuid *to, const char *text, const char *what, struct error *err)
+{
+	struct machine_uuid uuid = {.given = true};
+
+	if (parse_uuid(text, uuid.bytes) < 0)
+		return error_set(err, EINVAL,
+			"%s: not a UUID; write for example 6f1c8e52-0b7d-4f1a-9c3e-2d5b7a4e9f10 "
+			"(uuidgen makes one)",
+			what);
+	*to = uuid;
+	return 0;
+}
+
 /* Kept as the host spells it, so that one function has one name. */
 static int pci_from_text(
 	const struct field *field, char **to, const char *text, const char *what, struct error *err)
@@ -238,6 +252,8 @@ int field_from_text(const struct field *field, void *target, const char *text, c
 		return bits_from_text(to, text, what, err);
 	case FIELD_MAC:
 		return mac_from_text(to, text, what, err);
+	case FIELD_UUID:
+		return uuid_from_text(to, text, what, err);
 	case FIELD_PCI:
 		return pci_from_text(field, to, text, what, err);
 	case FIELD_PV:
@@ -286,6 +302,13 @@ int field_from_json(const struct field *field, void *target, const json_t *value
 	return field_from_text(field, target, json_string_value(value), what, err);
 }
 
+static void uuid_words(const struct machine_uuid *uuid, char words[128])
+{
+	for (unsigned i = 0; i < sizeof(uuid->bytes); i++)
+		words += sprintf(words, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "",
+			uuid->bytes[i]);
+}
+
 /* A size and words are written as people write them. */
 static json_t *words_of(const struct field *field, const void *from)
 {
@@ -297,6 +320,8 @@ static json_t *words_of(const struct field *field, const void *from)
 		size_words(*(const uint64_t *)from, words);
 	else if (field->kind == FIELD_BITS)
 		snprintf(words, sizeof(words), "0x%" PRIx64, *(const uint64_t *)from);
+	else if (field->kind == FIELD_UUID)
+		uuid_words(from, words);
 	else if (field->kind == FIELD_PV)
 		pv_format(*(const unsigned *)from, words, sizeof(words));
 	else
@@ -315,6 +340,8 @@ static bool is_unset(const struct field *field, const void *from)
 		return !*(const char *)from;
 	case FIELD_MAC:
 		return !((const struct mac_address *)from)->given;
+	case FIELD_UUID:
+		return !((const struct machine_uuid *)from)->given;
 	default:
 		return false;
 	}
@@ -339,6 +366,7 @@ static json_t *value_of(const struct field *field, const void *from)
 	case FIELD_SIZE:
 	case FIELD_BITS:
 	case FIELD_MAC:
+	case FIELD_UUID:
 	case FIELD_PV:
 		break;
 	}

@@ -3,6 +3,7 @@
 #include "machine/fields.h"
 
 #include "base/checked.h"
+#include "x86/smbios.h"
 
 #include <string.h>
 
@@ -90,6 +91,30 @@ static const struct field machine_table[] = {
 		.words = reset_words,
 		.fallback = "restart",
 		.help = "what to do when the guest resets"},
+	{.section = "What the guest is told of its machine (SMBIOS)",
+		.name = "uuid",
+		.kind = FIELD_UUID,
+		.offset = IN_MACHINE(uuid),
+		.unset = "a random one",
+		.help = "the machine's UUID"},
+	{.name = "serial-number",
+		.kind = FIELD_TEXT,
+		.offset = IN_MACHINE(serial_number),
+		.most = SMBIOS_TEXT_MAX,
+		.unset = "none",
+		.help = "its serial number"},
+	{.name = "manufacturer",
+		.kind = FIELD_TEXT,
+		.offset = IN_MACHINE(manufacturer),
+		.most = SMBIOS_TEXT_MAX,
+		.fallback = "duet",
+		.help = "its manufacturer"},
+	{.name = "product",
+		.kind = FIELD_TEXT,
+		.offset = IN_MACHINE(product),
+		.most = SMBIOS_TEXT_MAX,
+		.fallback = "virtual machine",
+		.help = "its name"},
 	{.section = "Devices",
 		.name = "console",
 		.kind = FIELD_WORD,

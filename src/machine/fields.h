@@ -21,6 +21,7 @@ enum field_kind {
 	FIELD_WORD,   /* an enum: the index of one of @words */
 	FIELD_BITS,   /* uint64_t: hexadecimal */
 	FIELD_MAC,    /* struct mac_address */
+	FIELD_UUID,   /* struct machine_uuid */
 	FIELD_PCI,    /* char *, owned: a PCI address of the host */
 	FIELD_PV,     /* unsigned: KVM's paravirtual features */
 	FIELD_ID,     /* char[MACHINE_ID_SIZE] */

@@ -8,6 +8,7 @@
 #include "x86/cpu.h"
 #include "x86/layout.h"
 #include "x86/mptable.h"
+#include "x86/smbios.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -105,6 +106,17 @@ static int create_buses(struct machine *machine, struct error *err)
 	return ret;
 }
 
+static int write_smbios(struct machine *machine, struct error *err)
+{
+	const struct machine_config *config = &machine->config;
+	struct smbios_config smbios = {.manufacturer = config->manufacturer,
+		.product = config->product,
+		.serial = config->serial_number};
+
+	memcpy(smbios.uuid, config->uuid.bytes, sizeof(smbios.uuid));
+	return smbios_write(&machine->memory, &smbios, err);
+}
+
 /* What firmware leaves in memory. */
 static int write_tables(struct machine *machine, uint64_t *rsdp, struct error *err)
 {
@@ -125,6 +137,8 @@ static int write_tables(struct machine *machine, uint64_t *rsdp, struct error *e
 
 	if (ret == 0)
 		ret = mptable_write(&machine->memory, &mptable, err);
+	if (ret == 0)
+		ret = write_smbios(machine, err);
 	return ret == 0 ? machine_prepare_restart(machine, err) : ret;
 }
 

@@ -27,6 +27,8 @@
 #define LAYOUT_ACPI_END     0x100000ULL
 #define LAYOUT_MPTABLE      0xff000ULL /* from 0xf0000 on guests look for it */
 #define LAYOUT_MPTABLE_END  0xff800ULL
+#define LAYOUT_SMBIOS       0xff800ULL
+#define LAYOUT_SMBIOS_END   0xfff00ULL
 #define LAYOUT_RESET_VECTOR 0xffff0ULL
 #define LAYOUT_KERNEL       0x1000000ULL /* default load address, 16 MiB */
 

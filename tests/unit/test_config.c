@@ -17,10 +17,11 @@
 /* "--kernel k" and @words, completed. */
 static void build(struct machine_config *config, unsigned count, const char *const *words)
 {
-	const char *args[32] = {"--kernel", "k"};
+	const char *args[64] = {"--kernel", "k"};
 	struct run_options options;
 	struct error err = {0};
 
+	assert_true(count + 2 <= ARRAY_SIZE(args));
 	for (unsigned i = 0; i < count; i++)
 		args[2 + i] = words[i];
 	if (run_options_parse(&options, 2 + count, args, &err) < 0)
@@ -59,10 +60,11 @@ static void comes_back(void **state)
 	(void)state;
 	BUILD(&config, "--cmdline", "a \"b\" c", "--cpus", "3", "--memory", "768M", "--pv",
 		"-clock,-eoi", "--irqchip", "kernel", "--ring", "packed", "--console", "virtio",
-		"--entropy", "off", "--nested", "on", "--on-reset", "exit", "--disk",
-		"path=/x,,y,model=ide,iops=7,drive=3", "--disk", "path=z,queues=2,id=root,slot=9",
-		"--net", "tap,ifname=t,mtu=1400,vhost=on,features=0x100000020", "--net",
-		"user,forward=22", "--device", "vfio,host=01:10.0");
+		"--serial-number", "SN 1", "--product", "Box", "--entropy", "off", "--nested", "on",
+		"--on-reset", "exit", "--disk", "path=/x,,y,model=ide,iops=7,drive=3", "--disk",
+		"path=z,queues=2,id=root,slot=9", "--net",
+		"tap,ifname=t,mtu=1400,vhost=on,features=0x100000020", "--net", "user,forward=22",
+		"--device", "vfio,host=01:10.0");
 	first = written(&config);
 	if (read_text(&again, first, &err) < 0 || machine_config_complete(&again, &err) < 0)
 		fail_msg("%s", err.text);
@@ -73,6 +75,11 @@ static void comes_back(void **state)
 	assert_int_equal(again.memory, 768ULL << 20);
 	assert_int_equal(again.pv, config.pv);
 	assert_true(again.nested);
+	assert_string_equal(again.serial_number, "SN 1");
+	assert_string_equal(again.product, "Box");
+	assert_string_equal(again.manufacturer, "duet");
+	assert_true(config.uuid.given && again.uuid.given);
+	assert_memory_equal(again.uuid.bytes, config.uuid.bytes, sizeof(config.uuid.bytes));
 	assert_string_equal(again.cmdline, "a \"b\" c");
 	assert_int_equal(machine_config_find(&again, "root")->slot, 9);
 	assert_int_equal(machine_config_find(&again, "net0")->features, 0x100000020);
@@ -83,6 +90,28 @@ static void comes_back(void **state)
 	free(second);
 	machine_config_free(&config);
 	machine_config_free(&again);
+}
+
+/* One machine has one UUID: decided once, and in what is printed. */
+static void knows_who_it_is(void **state)
+{
+	static const char uuid[] = "6f1c8e52-0b7d-4f1a-9c3e-2d5b7a4e9f10";
+	struct machine_config one, other;
+	char *text;
+
+	(void)state;
+	BUILD(&one, "--uuid", "6F1C8E52-0b7d-4f1a-9c3e-2d5b7a4e9f10");
+	text = written(&one);
+	assert_non_null(strstr(text, uuid));
+	free(text);
+	machine_config_free(&one);
+	BUILD(&one, "--cpus", "1");
+	BUILD(&other, "--cpus", "1");
+	assert_memory_not_equal(one.uuid.bytes, other.uuid.bytes, sizeof(one.uuid.bytes));
+	assert_int_equal(one.uuid.bytes[6] >> 4, 4);
+	assert_int_equal(one.uuid.bytes[8] >> 6, 2);
+	machine_config_free(&one);
+	machine_config_free(&other);
 }
 
 /* Nothing at all of a list is a word of its own. */
@@ -227,6 +256,11 @@ static const struct {
 	{"{\"duet\": 1, \"memory\": true}", "memory: must be a string such as \"1G\", or bytes"},
 	{"{\"duet\": 1, \"memory\": \"64X\"}", "memory: not a size"},
 	{"{\"duet\": 1,\n\"pv\": \"clock,foo\"}", "vm.json:2: pv: foo: no such feature"},
+	{"{\"duet\": 1, \"uuid\": \"6f1c8e52\"}", "uuid: not a UUID"},
+	{"{\"duet\": 1, \"uuid\": \"00000000-0000-0000-0000-000000000000\"}", "uuid: not a UUID"},
+	{"{\"duet\": 1, \"uuid\": \"6f1c8e52-0b7d-4f1a-9c3e-2d5b7a4e9f10x\"}", "uuid: not a UUID"},
+	{"{\"duet\": 1, \"uuid\": \"6f1c8e52+0b7d-4f1a-9c3e-2d5b7a4e9f10\"}", "uuid: not a UUID"},
+	{"{\"duet\": 1, \"product\": \"\"}", "product: is empty"},
 	{"{\"duet\": 1, \"pv\": \"\"}", "pv: is empty"},
 	{"{\"duet\": 1, \"pv\": \"none,clock\"}", "pv: none: stands alone"},
 	{"{\"duet\": 1, \"kernel\": null}", "kernel: must be a string"},
@@ -453,6 +487,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(comes_back),
 		cmocka_unit_test(comes_back_without_features),
+		cmocka_unit_test(knows_who_it_is),
 		cmocka_unit_test(leaves_defaults_out),
 		cmocka_unit_test(numbers_by_type_and_not_by_order),
 		cmocka_unit_test(keeps_what_was_decided),

@@ -144,6 +144,26 @@ def test_acpi_off(options, workspace):
     assert "dhcp ok" in guest.output and "disk ok" in guest.output
 
 
+def test_smbios():
+    """Names, UUID and serial number; the same after a reboot."""
+    script = '''
+cd /sys/class/dmi/id
+echo "is $(cat sys_vendor)/$(cat product_name)/$(cat product_serial)/$(cat product_uuid)/$(cat chassis_serial)."
+read line
+[ "$line" = again ] && reboot -f
+exit 0
+'''
+    uuid = "6f1c8e52-0b7d-4f1a-9c3e-2d5b7a4e9f10"
+    with vm.Guest("--uuid", uuid, "--serial-number", "SN-1", "--product", "Box", script=script) as guest:
+        expected = rf"^is duet/Box/SN-1/{uuid}/SN-1\.$"
+        guest.wait_for(expected)
+        after = len(guest.output)
+        guest.type("again\n")
+        guest.wait_for(expected, after=after)
+        guest.type("end\n")
+        guest.succeed()
+
+
 @pytest.mark.parametrize("nested,seen", [("off", "none"), ("on", "svm|vmx")])
 def test_nested(nested, seen):
     script = 'echo "sees $(grep -o -m1 -w -E "svm|vmx" /proc/cpuinfo | head -n 1 || true)."'
