@@ -73,6 +73,35 @@ ethtool -L eth0 combined 2 && ping -c 5 -i 0.2 {HOST} && echo "two again ok"
         assert words in console
 
 
+@pytest.mark.parametrize("vhost", ("on", "off"))
+def test_a_driver_that_changes_its_mind(vhost):
+    """The back end follows the last choice of queue pairs, whatever came before."""
+    script = f"""
+{NET}
+for n in $(seq 20); do ethtool -L eth0 combined $((n % 4 + 1)); done
+ethtool -L eth0 combined 3
+sleep 1
+for n in $(seq 8); do ping -c 1 -W 5 {HOST} >/dev/null && echo "ping ok $n"; done
+"""
+    with vm.tap(multi_queue=True) as name, debian(
+            "--net", f"tap,ifname={name},queues=4,vhost={vhost}", "--cpus", "4", script=script) as guest:
+        console = guest.succeed()
+    assert all(f"ping ok {n}" in console for n in range(1, 9))
+
+
+def test_polled_frames_larger_than_a_buffer():
+    """Frames over several mergeable buffers, with a poller that goes to sleep between them."""
+    script = f"""
+{NET}; ip link set eth0 mtu 9000
+ping -c 20 -i 0.1 -s 8000 {HOST} | grep -q " 0% packet loss" && echo "all back"
+"""
+    with vm.tap() as name:
+        vm.run("ip", "link", "set", name, "mtu", "9000")
+        with debian("--net", f"tap,ifname={name},mtu=9000,poll=on", script=script) as guest:
+            console = guest.succeed()
+    assert "all back" in console
+
+
 def test_vhost_survives_the_driver():
     """The rings go to the kernel, come back and go again: another driver, then another machine."""
     script = f"""
