@@ -278,11 +278,8 @@ bool device_is_virtio(const struct device_config *device)
 		return device->disk.model == DISK_VIRTIO;
 	case DEVICE_NET:
 		return device->net.model == NET_MODEL_VIRTIO;
-	case DEVICE_CONSOLE:
-	case DEVICE_ENTROPY:
-		return true;
 	default:
-		return false;
+		return device_types[device->type].is_virtio;
 	}
 }
 

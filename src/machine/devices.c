@@ -4,6 +4,7 @@
 #include "base/checked.h"
 #include "emulated/e1000/e1000.h"
 #include "emulated/ide/ide.h"
+#include "machine/fields.h"
 #include "machine/internal.h"
 #include "virtio/virtio.h"
 
@@ -222,12 +223,6 @@ static int create_console(struct machine *machine, const struct device_config *c
 	return ret;
 }
 
-static int create_entropy(struct machine *machine, const struct device_config *config,
-	struct device **device, struct error *err)
-{
-	return virtio_entropy_new(device, config->id, packed(machine), err);
-}
-
 static int create_passed(struct machine *machine, const struct device_config *config,
 	struct device **device, struct error *err)
 {
@@ -265,15 +260,25 @@ static int create_board(struct machine *machine, struct error *err)
 	return ret;
 }
 
+/* Of those that need more than a name: machine/fields.c has the others'. */
 static int (*const creators[DEVICE_TYPES])(struct machine *machine,
 	const struct device_config *config, struct device **device, struct error *err) = {
 	[DEVICE_DISK] = create_disk,
 	[DEVICE_IDE] = create_ide,
 	[DEVICE_NET] = create_net,
 	[DEVICE_CONSOLE] = create_console,
-	[DEVICE_ENTROPY] = create_entropy,
 	[DEVICE_VFIO] = create_passed,
 };
+
+static int make_device(struct machine *machine, const struct device_config *config,
+	struct device **device, struct error *err)
+{
+	const struct device_type_info *type = &device_types[config->type];
+
+	if (type->create)
+		return type->create(device, config->id, packed(machine), err);
+	return creators[config->type](machine, config, device, err);
+}
 
 /* What a virtio device offers is fixed at its first start: it is in the configuration from then on,
  * also where this machine is moved to. */
@@ -290,7 +295,7 @@ static int fix_features(struct device *device, struct device_config *config, str
 static int create_device(struct machine *machine, struct device_config *config, struct error *err)
 {
 	struct device *device = NULL;
-	int ret = creators[config->type](machine, config, &device, err);
+	int ret = make_device(machine, config, &device, err);
 
 	if (ret < 0 || !device)
 		return ret;

@@ -3,6 +3,7 @@
 #include "machine/fields.h"
 
 #include "base/checked.h"
+#include "virtio/devices.h"
 #include "x86/smbios.h"
 
 #include <string.h>
@@ -318,8 +319,17 @@ const struct device_type_info device_types[DEVICE_TYPES] = {
 		.prefix = "net",
 		.most = 8,
 		.first_word = true},
-	[DEVICE_CONSOLE] = {.name = "console", .prefix = "console", .most = 1, .automatic = true},
-	[DEVICE_ENTROPY] = {.name = "entropy", .prefix = "entropy", .most = 1, .automatic = true},
+	[DEVICE_CONSOLE] = {.name = "console",
+		.prefix = "console",
+		.most = 1,
+		.automatic = true,
+		.is_virtio = true},
+	[DEVICE_ENTROPY] = {.name = "entropy",
+		.prefix = "entropy",
+		.most = 1,
+		.automatic = true,
+		.is_virtio = true,
+		.create = virtio_entropy_new},
 	[DEVICE_VFIO] = {.name = "vfio",
 		.option = "--device vfio",
 		.usage = "--device vfio,host=ADDRESS[,NAME=VALUE]...",

@@ -46,6 +46,8 @@ struct field_set {
 	unsigned count;
 };
 
+struct device;
+
 /* What a type of device is called, and its own fields. */
 struct device_type_info {
 	const char *name;   /* "disk", in JSON and behind --device */
@@ -57,6 +59,10 @@ struct device_type_info {
 	unsigned most;      /* records of it */
 	bool first_word;    /* its first field is written without a name: --net user,... */
 	bool automatic;     /* comes by itself: not to be asked for */
+	bool is_virtio;     /* unless its model says otherwise: device_is_virtio() */
+	/* Makes a device that needs nothing but its name (@packed: offers packed rings); null: it
+	 * is made in machine/devices.c. */
+	int (*create)(struct device **device, const char *name, bool packed, struct error *err);
 };
 
 extern const struct field_set machine_fields;

@@ -31,6 +31,7 @@
 struct virtio_device;
 
 struct virtio_ops {
+	const char *type;    /* in statistics and saved state: "virtio-net" */
 	uint16_t id;         /* section 5: 1 network, 2 block, 3 console, 4 entropy */
 	uint32_t class_code; /* PCI class */
 	/* Device features offered, without the ring features, which the core adds. */

@@ -318,6 +318,7 @@ static void free_model(struct virtio_device *device)
 }
 
 static const struct virtio_ops ops = {
+	.type = "virtio-entropy",
 	.id = 4,
 	.class_code = 0xff0000,
 	.features = features,

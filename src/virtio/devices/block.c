@@ -259,6 +259,7 @@ static void disk_free(struct virtio_device *device)
 }
 
 static const struct virtio_ops disk_ops = {
+	.type = "virtio-block",
 	.id = DEVICE_BLOCK,
 	.class_code = CLASS_DISK,
 	.features = features,

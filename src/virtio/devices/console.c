@@ -131,6 +131,7 @@ static void console_free(struct virtio_device *device)
 }
 
 static const struct virtio_ops console_ops = {
+	.type = "virtio-console",
 	.id = DEVICE_CONSOLE,
 	.class_code = CLASS_CONSOLE,
 	.features = features,

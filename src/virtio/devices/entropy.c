@@ -158,6 +158,7 @@ static void entropy_free(struct virtio_device *device)
 }
 
 static const struct virtio_ops entropy_ops = {
+	.type = "virtio-entropy",
 	.id = DEVICE_ENTROPY,
 	.class_code = CLASS_OTHER,
 	.features = features,

@@ -323,6 +323,7 @@ static void nic_free(struct virtio_device *device)
 }
 
 static const struct virtio_ops nic_ops = {
+	.type = "virtio-net",
 	.id = DEVICE_NET,
 	.class_code = CLASS_ETHERNET,
 	.features = features,

@@ -248,19 +248,6 @@ static void free_device(struct device *device)
 	free(pci);
 }
 
-/* By section 5's device number. */
-static const char *const type_names[] = {
-	[1] = "virtio-net",
-	[2] = "virtio-block",
-	[3] = "virtio-console",
-	[4] = "virtio-entropy",
-};
-
-static const char *type_name(unsigned id)
-{
-	return id < ARRAY_SIZE(type_names) && type_names[id] ? type_names[id] : "virtio";
-}
-
 /* All but the type, which is the model's. */
 static const struct device_ops device_ops = {
 	.realize = realize,
@@ -284,7 +271,7 @@ static void init(struct virtio_pci *pci, struct virtio_device *model, const char
 	pthread_mutex_init(&pci->lock, NULL);
 	pthread_mutex_init(&pci->isr_lock, NULL);
 	pci->device_ops = device_ops;
-	pci->device_ops.type = type_name(model->ops->id);
+	pci->device_ops.type = model->ops->type;
 	pci->function.device.ops = &pci->device_ops;
 	pci->function.pci_ops = &pci_ops;
 	snprintf(pci->name, sizeof(pci->name), "%s", name);
