@@ -22,17 +22,6 @@ void device_fuzz_must(bool good, const char *what)
 	abort();
 }
 
-static void nothing(struct loop_task *task)
-{
-}
-
-static void settle(struct device_fuzz *fuzz)
-{
-	struct loop_task barrier = {.run = nothing};
-
-	loop_call(fuzz->machine.place.io, &barrier);
-}
-
 /* @kind: 0 to 2 the rings, 3 to 4 their size, 5 all features or some. */
 static void bring_up(struct device_fuzz *fuzz, uint8_t kind, uint64_t mask)
 {
@@ -113,7 +102,7 @@ static void stop_and_go(struct device_fuzz *fuzz)
 {
 	struct error err;
 
-	fake_stop(fuzz->device);
+	fake_machine_stop(&fuzz->machine, fuzz->device);
 	fuzz->device->ops->start(fuzz->device, &err);
 }
 
@@ -152,7 +141,7 @@ static void step(struct device_fuzz *fuzz, struct input *input)
 		else if (what & 0x40)
 			stop_and_go(fuzz);
 		else
-			settle(fuzz);
+			fake_machine_round(&fuzz->machine);
 		break;
 	}
 }
@@ -162,7 +151,7 @@ static void create(struct device_fuzz *fuzz)
 	struct error err;
 
 	log_set_level(LOG_LEVEL_ERROR);
-	fake_machine_init(&fuzz->machine);
+	fake_machine_init_here(&fuzz->machine);
 	device_fuzz_must(fuzz->target->create(fuzz, &err) == 0, "create");
 	device_fuzz_must(fuzz->device->ops->realize(fuzz->device, &fuzz->machine.place, &err) == 0,
 		"realize");

@@ -17,7 +17,6 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #define SLOT     1
 #define RING     0x10000U /* transmit; receive at twice that */
@@ -25,7 +24,7 @@
 #define DATA     0x40000U
 #define STEPS    200
 #define BAR_SIZE 0x20000U
-#define ANSWERS  20000 /* half milliseconds */
+#define ANSWERS  20000 /* rounds of the loop */
 
 struct rig {
 	struct fake_machine machine;
@@ -59,7 +58,7 @@ static void create(struct rig *rig)
 	int pair[2];
 
 	log_set_level(LOG_LEVEL_ERROR);
-	fake_machine_init(&rig->machine);
+	fake_machine_init_here(&rig->machine);
 	must(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0, "socket");
 	rig->other = pair[1];
 	must(passt_open_stream(&options.net, pair[0], &err) == 0, "back end");
@@ -100,17 +99,6 @@ static void read_everything(struct rig *rig)
 
 	while (recv(rig->other, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
 		;
-}
-
-static void nothing(struct loop_task *task)
-{
-}
-
-static void settle(struct rig *rig)
-{
-	struct loop_task barrier = {.run = nothing};
-
-	loop_call(rig->machine.place.io, &barrier);
 }
 
 static bool send_frame(struct rig *rig, const uint8_t *frame, uint32_t length)
@@ -222,7 +210,7 @@ static void stop_and_go(struct rig *rig, struct input *input, bool restore)
 		.version = 1};
 	struct error err;
 
-	fake_stop(rig->device);
+	fake_machine_stop(&rig->machine, rig->device);
 	if (restore)
 		rig->device->ops->restore(rig->device, &reader, &err);
 	rig->device->ops->start(rig->device, &err);
@@ -249,7 +237,7 @@ static void step(struct rig *rig, struct input *input)
 		network(rig, input);
 		break;
 	case 7:
-		settle(rig);
+		fake_machine_round(&rig->machine);
 		break;
 	case 8:
 		if (what == 0xf8 || what == 0xe8)
@@ -263,8 +251,6 @@ static void step(struct rig *rig, struct input *input)
 	}
 }
 
-static const struct timespec pause_step = {.tv_nsec = 500000};
-
 /* Whole frames from the network's end until one of ours; false: none. */
 static bool our_frame_came(struct rig *rig, const uint8_t *want, uint32_t length)
 {
@@ -275,7 +261,7 @@ static bool our_frame_came(struct rig *rig, const uint8_t *want, uint32_t length
 		ssize_t got = recv(rig->other, bytes + have, sizeof(bytes) - have, MSG_DONTWAIT);
 
 		if (got <= 0) {
-			nanosleep(&pause_step, NULL);
+			fake_machine_round(&rig->machine);
 			continue;
 		}
 		have += (size_t)got;
@@ -297,12 +283,12 @@ static bool our_frame_received(struct rig *rig, const uint8_t *want, uint32_t le
 	for (unsigned i = 0; i < ANSWERS; i++) {
 		put(rig, E1000_RDT, (get(rig, E1000_RDH) + COUNT - 1) % COUNT);
 		sent = sent || send_frame(rig, want, length);
-		settle(rig);
+		fake_machine_round(&rig->machine);
 		for (unsigned at = 0; at < COUNT; at++)
 			if (memcmp(rig->machine.ram + DATA + 0x10000 + 0x1000UL * at, want,
 				    length) == 0)
 				return true;
-		nanosleep(&pause_step, NULL);
+		fake_machine_round(&rig->machine);
 	}
 	return false;
 }

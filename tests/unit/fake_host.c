@@ -13,6 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define ROUND_NS 500000
+
 /* A test's own misuse, or a device's: there is nothing sensible to go on with. */
 static void fail(const char *what)
 {
@@ -220,7 +222,7 @@ static bool same_doorbell(const struct fake_doorbell *a, const struct fake_doorb
 static struct fake_doorbell *find_doorbell(
 	struct fake_host *fake, const struct fake_doorbell *doorbell)
 {
-	for (unsigned i = 0; i < FAKE_HOST_DOORBELLS; i++)
+	for (unsigned i = 0; i < fake->doorbells_end; i++)
 		if (same_doorbell(&fake->doorbells[i], doorbell))
 			return &fake->doorbells[i];
 	return NULL;
@@ -241,6 +243,8 @@ static int doorbell_add(struct bus_host *host, bool port, uint64_t address, unsi
 		if (fake->doorbells[i].used)
 			continue;
 		fake->doorbells[i] = doorbell;
+		if (fake->doorbells_end <= i)
+			fake->doorbells_end = i + 1;
 		ret = 0;
 	}
 	pthread_mutex_unlock(&fake->lock);
@@ -353,7 +357,7 @@ unsigned fake_host_doorbells(struct fake_host *fake)
 	unsigned count = 0;
 
 	pthread_mutex_lock(&fake->lock);
-	for (unsigned i = 0; i < FAKE_HOST_DOORBELLS; i++)
+	for (unsigned i = 0; i < fake->doorbells_end; i++)
 		count += fake->doorbells[i].used;
 	pthread_mutex_unlock(&fake->lock);
 	return count;
@@ -374,7 +378,7 @@ bool fake_host_write(
 	bool taken = false;
 
 	pthread_mutex_lock(&fake->lock);
-	for (unsigned i = 0; i < FAKE_HOST_DOORBELLS && !taken; i++) {
+	for (unsigned i = 0; i < fake->doorbells_end && !taken; i++) {
 		taken = rings(&fake->doorbells[i], port, address, size, value);
 		if (taken && write(fake->doorbells[i].eventfd, &one, sizeof(one)) < 0)
 			fail("doorbell's eventfd is not writable");
@@ -383,7 +387,24 @@ bool fake_host_write(
 	return taken;
 }
 
-void fake_machine_init(struct fake_machine *machine)
+/* All but the loop. */
+static void machine_init(struct fake_machine *machine)
+{
+	memset(machine, 0, sizeof(*machine));
+	fake_host_init(&machine->host);
+	memory_init(&machine->memory);
+	machine->ram = mmap(NULL, FAKE_RAM_SIZE, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (machine->ram == MAP_FAILED ||
+		memory_add_fixed(&machine->memory, GPA(0), FAKE_RAM_SIZE, machine->ram) < 0 ||
+		bus_new(&machine->place.ports, "ports") < 0 ||
+		bus_new(&machine->place.mmio, "mmio") < 0)
+		fail("machine");
+	machine->place.memory = &machine->memory;
+	machine->place.host = &machine->host.host;
+}
+
+static void add_bus(struct fake_machine *machine, struct loop *loop)
 {
 	const struct pci_windows windows = {
 		.ecam = FAKE_ECAM,
@@ -394,25 +415,71 @@ void fake_machine_init(struct fake_machine *machine)
 		.ports = 0xc000,
 		.ports_size = 0x1000,
 	};
+	struct error err;
+
+	machine->place.io = machine->place.main = loop;
+	if (pci_bus_new(&machine->place.pci, &machine->place, &windows, &err) < 0)
+		fail(err.text);
+}
+
+void fake_machine_init(struct fake_machine *machine)
+{
 	const struct loop_thread_options io = {.name = "fake-io", .entries = 64};
 	struct error err;
 
-	memset(machine, 0, sizeof(*machine));
-	fake_host_init(&machine->host);
-	memory_init(&machine->memory);
-	machine->ram = mmap(NULL, FAKE_RAM_SIZE, PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (machine->ram == MAP_FAILED ||
-		memory_add_fixed(&machine->memory, GPA(0), FAKE_RAM_SIZE, machine->ram) < 0 ||
-		bus_new(&machine->place.ports, "ports") < 0 ||
-		bus_new(&machine->place.mmio, "mmio") < 0 ||
-		loop_thread_start(&machine->io, &io, &err) < 0)
-		fail("machine");
-	machine->place.memory = &machine->memory;
-	machine->place.host = &machine->host.host;
-	machine->place.io = machine->place.main = loop_thread_loop(machine->io);
-	if (pci_bus_new(&machine->place.pci, &machine->place, &windows, &err) < 0)
-		fail(err.text);
+	machine_init(machine);
+	if (loop_thread_start(&machine->io, &io, &err) < 0)
+		fail("I/O thread");
+	add_bus(machine, loop_thread_loop(machine->io));
+}
+
+void fake_machine_init_here(struct fake_machine *machine)
+{
+	struct loop *loop;
+	struct error err;
+
+	machine_init(machine);
+	if (loop_new(&loop, 64, &err) < 0)
+		fail("loop");
+	add_bus(machine, loop);
+}
+
+struct round {
+	struct loop_timer timer;
+	struct loop_hook hook;
+	struct loop *loop;
+};
+
+static void round_expired(struct loop_timer *timer)
+{
+	loop_stop(container_of(timer, struct round, timer)->loop);
+}
+
+static void round_over(struct loop_hook *hook)
+{
+	loop_stop(container_of(hook, struct round, hook)->loop);
+}
+
+static void run_round(struct loop *loop)
+{
+	struct round round = {.timer.expired = round_expired, .hook.run = round_over, .loop = loop};
+
+	loop_timer_after(loop, &round.timer, ROUND_NS);
+	loop_add_hook(loop, &round.hook);
+	if (loop_run(loop) < 0)
+		fail("io_uring");
+	loop_remove_hook(loop, &round.hook);
+	loop_timer_stop(&round.timer);
+}
+
+void fake_machine_round(struct fake_machine *machine)
+{
+	const struct timespec step = {.tv_nsec = ROUND_NS};
+
+	if (machine->io)
+		nanosleep(&step, NULL);
+	else
+		run_round(machine->place.io);
 }
 
 struct stop {
@@ -425,21 +492,41 @@ static void reached(struct device_rest *rest)
 	sem_post(&container_of(rest, struct stop, rest)->reached);
 }
 
+static void ask_to_stop(struct stop *stop, struct device *device)
+{
+	sem_init(&stop->reached, 0, 0);
+	device_rest_init(&stop->rest, reached);
+	device_rest_ask(&stop->rest, device, false);
+}
+
+static void stopped(struct stop *stop, struct device *device)
+{
+	device->rest = NULL;
+	device_rest_destroy(&stop->rest);
+	sem_destroy(&stop->reached);
+}
+
 void fake_stop(struct device *device)
 {
 	struct stop stop;
 	struct device *next = device->next;
 
 	device->next = NULL;
-	sem_init(&stop.reached, 0, 0);
-	device_rest_init(&stop.rest, reached);
-	device_rest_ask(&stop.rest, device, false);
+	ask_to_stop(&stop, device);
 	while (sem_wait(&stop.reached) < 0)
 		continue;
 	device->next = next;
-	device->rest = NULL;
-	device_rest_destroy(&stop.rest);
-	sem_destroy(&stop.reached);
+	stopped(&stop, device);
+}
+
+void fake_machine_stop(struct fake_machine *machine, struct device *device)
+{
+	struct stop stop;
+
+	ask_to_stop(&stop, device);
+	while (sem_trywait(&stop.reached) < 0)
+		fake_machine_round(machine);
+	stopped(&stop, device);
 }
 
 void fake_machine_free(struct fake_machine *machine)
@@ -447,6 +534,8 @@ void fake_machine_free(struct fake_machine *machine)
 	pci_bus_free(machine->place.pci);
 	bus_free(machine->place.ports);
 	bus_free(machine->place.mmio);
+	if (!machine->io)
+		loop_free(machine->place.io);
 	loop_thread_stop(machine->io);
 	memory_free(&machine->memory);
 	munmap(machine->ram, FAKE_RAM_SIZE);

@@ -44,6 +44,7 @@ struct fake_host {
 	unsigned raised[FAKE_HOST_LINES]; /* edges from low to high */
 	struct fake_route routes[FAKE_HOST_ROUTES];
 	struct fake_doorbell doorbells[FAKE_HOST_DOORBELLS];
+	unsigned doorbells_end; /* behind the last place that was ever used */
 	struct fake_window windows[FAKE_HOST_WINDOWS]; /* by one thread at a time */
 	struct bus_eoi_watch *eoi_watches;
 	int attach_error; /* what irqfd_attach() returns if not 0; by one thread at a time */
@@ -77,13 +78,18 @@ struct fake_machine {
 	struct fake_host host;
 	struct memory memory;
 	uint8_t *ram;
-	struct loop_thread *io;
+	struct loop_thread *io; /* null: the loop runs in fake_machine_round() alone */
 	struct device_place place;
 };
 void fake_machine_init(struct fake_machine *machine);
+/* The same without a thread, for who wants many short lives: the loop is the caller's to run. */
+void fake_machine_init_here(struct fake_machine *machine);
+/* A moment for the I/O loop: until something of it was done, half a millisecond at most. */
+void fake_machine_round(struct fake_machine *machine);
 void fake_machine_free(struct fake_machine *machine);
 /* Asks a device of it to come to rest, and waits until it has. */
 void fake_stop(struct device *device);
+void fake_machine_stop(struct fake_machine *machine, struct device *device);
 /* The guest's accesses to memory-mapped registers, doorbells first. */
 uint64_t fake_guest_read(struct fake_machine *machine, uint64_t address, unsigned size);
 void fake_guest_write(

@@ -3,18 +3,13 @@
 
 #include "base/bytes.h"
 #include "base/checked.h"
+#include "base/clock.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-static void pause_briefly(void)
-{
-	const struct timespec step = {.tv_nsec = 500000};
-
-	nanosleep(&step, NULL);
-}
+#define PATIENCE_NS 5000000000ULL
 
 static uint32_t config(struct virtio_driver *driver, unsigned offset, unsigned size)
 {
@@ -104,11 +99,13 @@ void driver_write(struct virtio_driver *driver, unsigned offset, unsigned size, 
 
 bool driver_reset(struct virtio_driver *driver)
 {
+	const uint64_t until = clock_ns() + PATIENCE_NS;
+
 	driver_write(driver, COMMON_STATUS, 1, 0);
-	for (unsigned i = 0; i < 2000; i++) {
+	while (clock_ns() < until) {
 		if (driver_read(driver, COMMON_STATUS, 1) == 0)
 			return true;
-		pause_briefly();
+		fake_machine_round(driver->machine);
 	}
 	return false;
 }
@@ -187,10 +184,12 @@ void driver_kick_memory(struct virtio_driver *driver, unsigned queue)
 
 bool driver_await(struct ring_driver *ring, uint64_t *token, uint32_t *written)
 {
-	for (unsigned i = 0; i < 2000; i++) {
+	const uint64_t until = clock_ns() + PATIENCE_NS;
+
+	while (clock_ns() < until) {
 		if (ring_driver_take(ring, token, written))
 			return true;
-		pause_briefly();
+		fake_machine_round(container_of(ring->memory, struct fake_machine, memory));
 	}
 	return false;
 }
