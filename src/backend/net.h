@@ -49,7 +49,7 @@ struct net_events {
 
 /* Messages name --net and the remedy: tap absent, no permission, passt not installed, ... */
 int net_open(struct net **net, const struct net_options *options, struct error *err);
-/* Optional, before net_attach(): waits up to 5 seconds until a passt has started, so that one that
+/* Optional, before net_attach(): waits up to 30 seconds until a passt has started, so that one that
  * cannot is an error with its own words instead of a link that goes down. */
 int net_ready(struct net *net, struct error *err);
 /* Ends passt and waits for its end. */

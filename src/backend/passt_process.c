@@ -21,7 +21,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-#define READY_MS 5000
+#define READY_MS 30000
 
 struct passt_launch {
 	char *argv[16];
