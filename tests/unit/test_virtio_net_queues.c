@@ -144,11 +144,33 @@ static void await_answers(struct rig *rig, unsigned count)
 	}
 }
 
+struct question {
+	struct loop_task task;
+	const struct net *net;
+	unsigned on;
+};
+
+static void read_queues(struct loop_task *task)
+{
+	struct question *question = container_of(task, struct question, task);
+
+	question->on = net_queues_on(question->net);
+}
+
+/* The loop's own affair, and asked there. */
+static unsigned queues_on(struct rig *rig)
+{
+	struct question question = {.task.run = read_queues, .net = &rig->net->net};
+
+	loop_call(rig->rig.machine.place.io, &question.task);
+	return question.on;
+}
+
 static void await_queues(struct rig *rig, unsigned count)
 {
-	for (unsigned i = 0; i < 2000 && net_queues_on(&rig->net->net) != count; i++)
+	for (unsigned i = 0; i < 2000 && queues_on(rig) != count; i++)
 		usleep(1000);
-	assert_int_equal(net_queues_on(&rig->net->net), count);
+	assert_int_equal(queues_on(rig), count);
 }
 
 /* One a round, the last value counts, and most of the time is others'. */

@@ -69,7 +69,7 @@ struct rig_model {
 	_Atomic unsigned activations, quiesces, kicks;
 	_Atomic bool hold_quiesce; /* quiesce() does not answer until rig_release() */
 	_Atomic bool fail_activate;
-	unsigned needs; /* chains at a time: gives back what is less; 0: any number */
+	_Atomic unsigned needs; /* chains at a time: gives back what is less; 0: any number */
 	_Atomic bool *freed_flag;
 	struct loop_task release;
 	uint8_t config[16];
