@@ -126,9 +126,13 @@ class Life(vm.Guest):
         self.wait_for(r"^fio verified$", LIMIT, after)
 
 
-def no_more(now: tuple[int, int], before: tuple[int, int]) -> bool:
+# Of two processes that a machine was moved to, KiB by which heaps and stacks may differ.
+ANOTHER_PROCESS = 64
+
+
+def no_more(now: tuple[int, int], before: tuple[int, int], slack: int = 0) -> bool:
     """Neither descriptors nor KiB."""
-    return now[0] == before[0] and now[1] <= before[1]
+    return now[0] == before[0] and now[1] <= before[1] + slack
 
 
 def lost_ticks(console: str) -> list[int]:
@@ -168,7 +172,7 @@ def test_reset_paused_and_moved(name, local_disk):
             guest.obey("move")
             guest.goes_on()
             measured = measured or guest.measure()
-        assert no_more(guest.measure(), measured)
+        assert no_more(guest.measure(), measured, ANOTHER_PROCESS)
         guest.type("stop\n")
         guest.wait_for(r"^end of story$", LIMIT)
         console = guest.succeed()
