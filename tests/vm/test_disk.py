@@ -135,8 +135,8 @@ def test_sectors_do_not_depend_on_the_cache(cache, local_disk):
     device = vm.run("losetup", "-b", "4096", "--direct-io=on", "-f", "--show", image).stdout.strip()
     script = f"""
 cd /sys/block/vdb/queue && echo "sectors $(cat logical_block_size physical_block_size | tr '\\n' ' ')"
-{VERIFY} --rw=randwrite --bs=512 --iodepth=16 --size=8M && {VERIFY} --rw=randwrite --bs=1536 --iodepth=16 \\
-	--offset=16M --size=12M && {VERIFY} --rw=randwrite --bs=64k --iodepth=16 --size=64M && echo verified
+{VERIFY} --rw=randwrite --bs=512 --iodepth=16 --size=1M && {VERIFY} --rw=randwrite --bs=1536 --iodepth=16 \\
+	--offset=16M --size=1536k && {VERIFY} --rw=randwrite --bs=64k --iodepth=16 --size=16M && echo verified
 """
     try:
         vm.run("sh", "-c", f"mkfs.ext4 -q {device} && mount {device} {there} && "
