@@ -9,11 +9,10 @@
  */
 #include "backend/block_private.h"
 #include "base/checked.h"
+#include "base/thread.h"
 
 #include <errno.h>
 #include <linux/fs.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 
@@ -60,6 +59,7 @@ static void *run(void *opaque)
 	struct block_discard *discard = opaque;
 	uint64_t offset, length;
 
+	pthread_setname_np(pthread_self(), "duet-discard");
 	while (take_range(discard, &offset, &length)) {
 		/* A hint: what is no whole sector of the device stays. */
 		discard->result =
@@ -70,25 +70,13 @@ static void *run(void *opaque)
 	return NULL;
 }
 
-static int start_thread(struct block_discard *discard)
+static int start(struct block_discard *discard)
 {
-	pthread_attr_t attributes;
-	sigset_t all, before;
-	int ret;
+	int ret = 0;
 
-	if (discard->started)
-		return 0;
-	/* Signals are the main thread's. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	pthread_attr_init(&attributes);
-	pthread_attr_setstacksize(&attributes, STACK_SIZE);
-	ret = pthread_create(&discard->thread, &attributes, run, discard);
-	pthread_attr_destroy(&attributes);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (!discard->started)
+		ret = thread_start(&discard->thread, STACK_SIZE, run, discard);
 	discard->started = ret == 0;
-	if (ret == 0)
-		pthread_setname_np(discard->thread, "duet-discard");
 	return ret;
 }
 
@@ -131,7 +119,7 @@ static void ended(struct loop_task *task)
 
 void block_discard_submit(struct block_discard *discard, struct block_request *request)
 {
-	int ret = start_thread(discard);
+	int ret = start(discard);
 
 	if (ret) {
 		block_give_up(request, -ret);

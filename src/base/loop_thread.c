@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/thread.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <semaphore.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -51,23 +50,6 @@ static void await_start(struct loop_thread *thread)
 		continue;
 }
 
-static int create(struct loop_thread *thread)
-{
-	pthread_attr_t attributes;
-	sigset_t all, before;
-	int ret;
-
-	/* Signals are the main thread's. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	pthread_attr_init(&attributes);
-	pthread_attr_setstacksize(&attributes, STACK_SIZE);
-	ret = pthread_create(&thread->thread, &attributes, run, thread);
-	pthread_attr_destroy(&attributes);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return ret;
-}
-
 int loop_thread_start(
 	struct loop_thread **out, const struct loop_thread_options *options, struct error *err)
 {
@@ -87,7 +69,7 @@ int loop_thread_start(
 	sem_init(&thread->running, 0, 0);
 	thread->started.run = tell_started;
 	loop_post(thread->loop, &thread->started);
-	ret = create(thread);
+	ret = thread_start(&thread->thread, STACK_SIZE, run, thread);
 	if (ret) {
 		loop_free(thread->loop);
 		free(thread);

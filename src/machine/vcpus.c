@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/checked.h"
+#include "base/thread.h"
 #include "machine/internal.h"
 #include "x86/cpu.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -179,21 +179,12 @@ static void *run_vcpu(void *opaque)
 
 static int start_vcpu(struct machine_vcpu *vcpu)
 {
-	pthread_attr_t attributes;
-	sigset_t all, before;
 	int ret;
 
-	/* Signals are the owner's. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	pthread_attr_init(&attributes);
-	pthread_attr_setstacksize(&attributes, STACK_SIZE);
 	gate_enter(&vcpu->machine->gate);
 	/* Before it may run: another one may have to be stopped, and all with it, at once. */
 	vcpu->started = true;
-	ret = pthread_create(&vcpu->thread, &attributes, run_vcpu, vcpu);
-	pthread_attr_destroy(&attributes);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	ret = thread_start(&vcpu->thread, STACK_SIZE, run_vcpu, vcpu);
 	if (ret) {
 		vcpu->started = false;
 		gate_forget(&vcpu->machine->gate);
