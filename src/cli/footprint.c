@@ -41,8 +41,14 @@ int footprint_read(const struct memory *memory, struct footprint *footprint)
 			guest = is_guest(memory, start);
 		else if (sscanf(line, "Pss: %lu kB", &kib) == 1)
 			*(guest ? &footprint->guest_pss : &footprint->outside_pss) += kib * 1024;
-		else if (sscanf(line, "Rss: %lu kB", &kib) == 1 && !guest)
+		else if (guest)
+			continue;
+		else if (sscanf(line, "Rss: %lu kB", &kib) == 1)
 			footprint->outside_rss += kib * 1024;
+		else if (sscanf(line, "Anonymous: %lu kB", &kib) == 1)
+			footprint->outside_own += kib * 1024;
+		else if (sscanf(line, "AnonHugePages: %lu kB", &kib) == 1)
+			footprint->outside_own -= kib * 1024;
 	}
 	return 0;
 }

@@ -10,6 +10,7 @@
 struct footprint { /* bytes */
 	uint64_t guest_pss;
 	uint64_t outside_pss, outside_rss;
+	uint64_t outside_own; /* written to, apart from what the kernel rounds up to huge pages */
 };
 
 /* Main thread; a few milliseconds. Negative errno when /proc is not there. */

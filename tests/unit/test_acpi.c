@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The ACPI tables as an operating system walks them. */
 #include "base/bytes.h"
+#include "table_fixture.h"
 #include "x86/acpi.h"
 #include "x86/layout.h"
 
@@ -10,8 +11,6 @@
 #include <string.h>
 
 #include <cmocka.h>
-
-#define RAM (1ULL << 20)
 
 static struct acpi_config config_for(unsigned cpus)
 {
@@ -23,37 +22,13 @@ static struct acpi_config config_for(unsigned cpus)
 		.mmio64_size = LAYOUT_MMIO64_SIZE};
 }
 
-static int set_up(void **state)
-{
-	static struct memory memory;
-
-	memory_init(&memory);
-	*state = &memory;
-	return memory_add(&memory, GPA(0), RAM, MEMORY_ANONYMOUS, "low", NULL);
-}
-
-static int tear_down(void **state)
-{
-	memory_free(*state);
-	return 0;
-}
-
-static uint8_t sum(const uint8_t *bytes, size_t length)
-{
-	uint8_t total = 0;
-
-	while (length--)
-		total += *bytes++;
-	return total;
-}
-
 static const uint8_t *table_at(struct memory *memory, uint64_t gpa)
 {
 	const uint8_t *table = memory_begin(memory, GPA(gpa), 36);
 
 	assert_non_null(table);
 	assert_true(gpa >= LAYOUT_ACPI && gpa + load_le32(table + 4) <= LAYOUT_ACPI_END);
-	assert_int_equal(sum(table, load_le32(table + 4)), 0);
+	assert_int_equal(table_sum(table, load_le32(table + 4)), 0);
 	return table;
 }
 
@@ -63,8 +38,8 @@ static const uint8_t *find(struct memory *memory, uint64_t rsdp, const char *sig
 	const uint8_t *root = memory_begin(memory, GPA(rsdp), 36), *xsdt;
 
 	assert_memory_equal(root, "RSD PTR ", 8);
-	assert_int_equal(sum(root, 20), 0);
-	assert_int_equal(sum(root, 36), 0);
+	assert_int_equal(table_sum(root, 20), 0);
+	assert_int_equal(table_sum(root, 36), 0);
 	xsdt = table_at(memory, load_le64(root + 24));
 	assert_memory_equal(xsdt, "XSDT", 4);
 	for (unsigned at = 36; at < load_le32(xsdt + 4); at += 8) {
@@ -204,10 +179,10 @@ static void test_no_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_fadt, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_madt, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_mcfg, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_ssdt, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_fadt, table_set_up, table_tear_down),
+		cmocka_unit_test_setup_teardown(test_madt, table_set_up, table_tear_down),
+		cmocka_unit_test_setup_teardown(test_mcfg, table_set_up, table_tear_down),
+		cmocka_unit_test_setup_teardown(test_ssdt, table_set_up, table_tear_down),
 		cmocka_unit_test(test_no_memory),
 	};
 

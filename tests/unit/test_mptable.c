@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The MP table as Linux reads it with acpi=off. */
 #include "base/bytes.h"
+#include "table_fixture.h"
 #include "x86/layout.h"
 #include "x86/mptable.h"
 
@@ -10,32 +11,6 @@
 #include <string.h>
 
 #include <cmocka.h>
-
-#define RAM (1ULL << 20)
-
-static int set_up(void **state)
-{
-	static struct memory memory;
-
-	memory_init(&memory);
-	*state = &memory;
-	return memory_add(&memory, GPA(0), RAM, MEMORY_ANONYMOUS, "low", NULL);
-}
-
-static int tear_down(void **state)
-{
-	memory_free(*state);
-	return 0;
-}
-
-static uint8_t sum(const uint8_t *bytes, size_t length)
-{
-	uint8_t total = 0;
-
-	while (length--)
-		total += *bytes++;
-	return total;
-}
 
 /* Found as the specification says: every 16 bytes of the BIOS's 64 KiB. */
 static const uint8_t *find(struct memory *memory)
@@ -47,12 +22,12 @@ static const uint8_t *find(struct memory *memory)
 			const uint8_t *table =
 				memory_begin(memory, GPA(load_le32(pointer + 4)), 44);
 
-			assert_int_equal(sum(pointer, 16), 0);
+			assert_int_equal(table_sum(pointer, 16), 0);
 			assert_int_equal(pointer[8], 1);
 			assert_int_equal(pointer[9], 4);
 			assert_int_equal(pointer[11], 0); /* there is a table */
 			assert_memory_equal(table, "PCMP", 4);
-			assert_int_equal(sum(table, load_le16(table + 4)), 0);
+			assert_int_equal(table_sum(table, load_le16(table + 4)), 0);
 			assert_int_equal(load_le32(table + 36), LAYOUT_LAPIC);
 			return table;
 		}
@@ -148,8 +123,8 @@ static void test_no_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_cpus, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_wires, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_cpus, table_set_up, table_tear_down),
+		cmocka_unit_test_setup_teardown(test_wires, table_set_up, table_tear_down),
 		cmocka_unit_test(test_no_memory),
 	};
 

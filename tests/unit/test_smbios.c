@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The SMBIOS table as Linux and dmidecode find and walk it. */
 #include "base/bytes.h"
+#include "table_fixture.h"
 #include "x86/layout.h"
 #include "x86/smbios.h"
 
@@ -11,8 +12,6 @@
 
 #include <cmocka.h>
 
-#define RAM (1ULL << 20)
-
 static const struct smbios_config example = {
 	.manufacturer = "duet",
 	.product = "virtual machine",
@@ -20,21 +19,6 @@ static const struct smbios_config example = {
 	.uuid = {0x6f, 0x1c, 0x8e, 0x52, 0x0b, 0x7d, 0x4f, 0x1a, 0x9c, 0x3e, 0x2d, 0x5b, 0x7a, 0x4e,
 		0x9f, 0x10},
 };
-
-static int set_up(void **state)
-{
-	static struct memory memory;
-
-	memory_init(&memory);
-	*state = &memory;
-	return memory_add(&memory, GPA(0), RAM, MEMORY_ANONYMOUS, "low", NULL);
-}
-
-static int tear_down(void **state)
-{
-	memory_free(*state);
-	return 0;
-}
 
 struct table {
 	const uint8_t *at, *end;
@@ -44,21 +28,18 @@ static struct table find(struct memory *memory)
 {
 	for (uint64_t at = 0xf0000; at < 0x100000; at += 16) {
 		const uint8_t *entry = memory_begin(memory, GPA(at), 16);
-		uint8_t sum = 0;
+		uint32_t length;
 
 		if (memcmp(entry, "_SM3_", 5) != 0)
 			continue;
 		assert_int_equal(entry[6], 24);
 		assert_int_equal(entry[7], 3);
-		for (unsigned i = 0; i < entry[6]; i++)
-			sum = (uint8_t)(sum + entry[i]);
-		assert_int_equal(sum, 0);
+		assert_int_equal(table_sum(entry, entry[6]), 0);
+		length = load_le32(entry + 12);
 		at = load_le64(entry + 16);
-		assert_true(at >= 0xf0000 && at + load_le32(entry + 12) <= LAYOUT_RESET_VECTOR);
-		entry = memory_begin(memory, GPA(at), load_le32(entry + 12));
-		return (struct table){entry,
-			entry + load_le32((uint8_t *)memory_begin(memory, GPA(LAYOUT_SMBIOS), 24) +
-					  12)};
+		assert_true(at >= 0xf0000 && at + length <= LAYOUT_RESET_VECTOR);
+		entry = memory_begin(memory, GPA(at), length);
+		return (struct table){entry, entry + length};
 	}
 	fail_msg("no SMBIOS entry point");
 	return (struct table){0};
@@ -166,10 +147,10 @@ static void test_no_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_system, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_others, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_without_serial, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_longest_names, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_system, table_set_up, table_tear_down),
+		cmocka_unit_test_setup_teardown(test_others, table_set_up, table_tear_down),
+		cmocka_unit_test_setup_teardown(test_without_serial, table_set_up, table_tear_down),
+		cmocka_unit_test_setup_teardown(test_longest_names, table_set_up, table_tear_down),
 		cmocka_unit_test(test_no_memory),
 	};
 
