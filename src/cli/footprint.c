@@ -6,14 +6,13 @@
 #include <errno.h>
 #include <link.h>
 #include <malloc.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-static bool is_guest(const struct memory *memory, unsigned long start)
+bool footprint_is_guest(const struct memory *memory, unsigned long start)
 {
 	const struct memory_region *region;
 
@@ -38,17 +37,13 @@ int footprint_read(const struct memory *memory, struct footprint *footprint)
 		unsigned long start, end, kib;
 
 		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
-			guest = is_guest(memory, start);
+			guest = footprint_is_guest(memory, start);
 		else if (sscanf(line, "Pss: %lu kB", &kib) == 1)
 			*(guest ? &footprint->guest_pss : &footprint->outside_pss) += kib * 1024;
 		else if (guest)
 			continue;
 		else if (sscanf(line, "Rss: %lu kB", &kib) == 1)
 			footprint->outside_rss += kib * 1024;
-		else if (sscanf(line, "Anonymous: %lu kB", &kib) == 1)
-			footprint->outside_own += kib * 1024;
-		else if (sscanf(line, "AnonHugePages: %lu kB", &kib) == 1)
-			footprint->outside_own -= kib * 1024;
 	}
 	return 0;
 }

@@ -5,16 +5,19 @@
 
 #include "memory/memory.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct footprint { /* bytes */
 	uint64_t guest_pss;
 	uint64_t outside_pss, outside_rss;
-	uint64_t outside_own; /* written to, apart from what the kernel rounds up to huge pages */
 };
 
 /* Main thread; a few milliseconds. Negative errno when /proc is not there. */
 int footprint_read(const struct memory *memory, struct footprint *footprint);
+
+/* Whether a mapping of this process that starts at address @start is the guest's. Any thread. */
+bool footprint_is_guest(const struct memory *memory, unsigned long start);
 
 /* Gives back what only setting up, or writing statistics, needed: the pages of its code and of
  * freed memory. What is used again comes back from the page cache by itself. Any thread. */

@@ -48,7 +48,7 @@ struct log_result {
 };
 int log_toggle(struct machine *machine, struct log_result *result, struct error *err);
 
-/* measure.c: of this process; memory in KiB, without the guest's. */
+/* measure.c: of this process; memory in bytes, without the guest's. */
 unsigned measure_descriptors(void);
 unsigned long measure_memory(const struct memory *memory);
 

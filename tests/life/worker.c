@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <malloc.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,7 +89,7 @@ static void toggle_log(void)
 /* At rest: nothing is in flight that comes and goes. */
 static void measure(void)
 {
-	say("measure descriptors %u memory %lu KiB", measure_descriptors(),
+	say("measure descriptors %u memory %lu bytes", measure_descriptors(),
 		measure_memory(machine_memory(worker.session.machine)));
 	worker.measuring = false;
 }
@@ -231,7 +230,6 @@ int worker_run(unsigned count, const char *const *args, bool incoming)
 	struct error err = {0};
 	int ret;
 
-	mallopt(M_ARENA_MAX, 1);
 	fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC);
 	fcntl(CONTROL_FD, F_SETFL, O_NONBLOCK);
 	if (incoming) {
