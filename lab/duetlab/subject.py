@@ -15,6 +15,7 @@ MARK_START, MARK_END, MARK_STEP = 20, 21, 22  # lab/experiments/workload/workloa
 STATS_LIMIT = 60  # seconds
 COMMAND_LIMIT = 400
 BOOT_LIMIT = 300
+STEPS_TOGETHER = 4
 BYSTANDERS = ("serial",)  # typing commands is not part of what is measured
 
 
@@ -118,6 +119,19 @@ def undisturbed(steps: list[dict]) -> dict:
     ordered = sorted(steps, key=lambda step: step["host"] + step["guest_high"])
     chosen = ordered[:max(1, len(ordered) // 10)]
     return {name: sum(step[name] for step in chosen) / len(chosen) for name in chosen[0]}
+
+
+def each(found: dict) -> dict | None:
+    """Undisturbed counts of one request or round trip of a workload; None on hardware.
+
+    Requests begin and end in different steps when several are under way: some steps together."""
+    if not found["counts"]:
+        return None
+    steps, size = found["counts"]["steps"], found["answer"].get("step", 1)
+    if "step" in found["answer"]:
+        chunk = max(1, min(STEPS_TOGETHER, len(steps) // 2))
+        steps, size = together(steps, chunk), size * chunk
+    return {name: count / size for name, count in undisturbed(steps).items()}
 
 
 def refused(output: str) -> str | None:

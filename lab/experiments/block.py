@@ -4,7 +4,7 @@
 from duetlab.experiment import attempt, usual_confounders
 from duetlab.experiment_lab import ExperimentLab
 from duetlab.model import bounded_iops, si
-from duetlab.subject import Subject, summed, together, undisturbed
+from duetlab.subject import Subject, each, summed
 
 NAME = "block"
 ORDER = 3
@@ -21,7 +21,6 @@ LIMITS = {"virtio-blk": (20, 60, 200, 600, 2000, 8000), "IDE DMA": (20, 80, 600)
 LIMIT_SECONDS = 2  # of requests at the limit, so that its burst does not count
 LIMITED_MOST = 480
 LIMITED_DEPTH = 32
-CHUNK = 4  # steps counted together
 
 
 def disk_options(lab: ExperimentLab, model: str) -> list[str]:
@@ -55,14 +54,10 @@ def io_stats(found: dict, total: int) -> dict:
 
 def requests(subject: Subject, model: str, way: str, depth: int, count: int, number: int = 0) -> dict:
     found = subject.measure(f"workload disk {guest_disk(model, number)} {way} {depth} {count} {BLOCK}")
-    answer, counts = found["answer"], found["counts"]
+    answer = found["answer"]
     result = {"depth": depth, "way": way, "iops": count / answer["ns"] * 1e9, **io_stats(found, count + answer["warmup"])}
-    if counts:
-        # Requests begin and end in different steps when several are under way: some steps together.
-        chunk = max(1, min(CHUNK, len(counts["steps"]) // 2))
-        step, size = undisturbed(together(counts["steps"], chunk)), answer["step"] * chunk
-        result |= {"host": step["host"] / size, "guest_kernel": step["guest_high"] / size,
-                   "guest_entries": step["vmruns"] / size}
+    if one := each(found):
+        result |= {"host": one["host"], "guest_kernel": one["guest_high"], "guest_entries": one["vmruns"]}
     return result
 
 

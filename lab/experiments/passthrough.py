@@ -7,7 +7,7 @@ from duetlab import vf
 from duetlab.experiment import attempt, usual_confounders
 from duetlab.experiment_lab import HOME, PORT, ExperimentLab
 from duetlab.model import Skipped, si
-from duetlab.subject import Subject, summed, together, undisturbed
+from duetlab.subject import Subject, each, summed
 
 NAME = "passthrough"
 ORDER = 4
@@ -25,7 +25,6 @@ ADDRESSES = {"igbvf": ("10.77.3.1", "10.77.3.2"), "virtio_net": ("10.77.4.1", "1
 TAPS = {"virtio_net": "exp1", "e1000": "exp2"}
 NAMES = {"igbvf": "igb VF", "virtio_net": "virtio-net", "e1000": "e1000"}
 NOISE_SECONDS = 60
-CHUNK = 4  # steps counted together
 
 
 @contextlib.contextmanager
@@ -41,12 +40,8 @@ def costs(found: dict, total: int) -> dict:
     """For each of TOTAL requests or round trips, the warm-up included."""
     kicks = sum(summed(grown, "kicks") for grown in found["devices"].values())
     result = {"user_exits": found["user_exits"] / total, "kicks": kicks / total}
-    if found["counts"]:
-        # Requests begin and end in different steps when several are under way: some steps together.
-        group = CHUNK if "step" in found["answer"] else 1
-        step = undisturbed(together(found["counts"]["steps"], group))
-        size = found["answer"].get("step", 1) * group
-        result |= {"guest_entries": step["vmruns"] / size, "host": step["host"] / size, "guest_kernel": step["guest_high"] / size}
+    if one := each(found):
+        result |= {"guest_entries": one["vmruns"], "host": one["host"], "guest_kernel": one["guest_high"]}
     return result
 
 
