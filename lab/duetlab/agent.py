@@ -17,7 +17,7 @@ import time
 import tty
 
 from . import wire
-from .errors import LabError
+from .base.errors import LabError
 from .host import LabHost
 
 FORWARDED = (

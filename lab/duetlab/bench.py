@@ -5,15 +5,15 @@ import argparse
 from pathlib import Path
 
 from . import bench_boot, bench_fio, bench_idle, bench_io
+from .base.errors import LabError
+from .base.paths import DUET, REPOSITORY
 from .bench_lab import BenchLab
 from .bench_report import Report
-from .errors import LabError
 from .experiment_lab import ExperimentLab
 from .guests import GuestError
 from .host import say
 from .vm import GuestFailure
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 SECTIONS = ("boot", "where", "memory", "idle", "fio", "io")
 
 
@@ -23,7 +23,7 @@ def _arguments(text: str) -> argparse.Namespace:
     )
     parser.add_argument("--only", default=",".join(SECTIONS), metavar="PARTS")
     parser.add_argument("--runs", type=int, default=3, help="of each monitor (3)")
-    parser.add_argument("--duet", type=Path, default=REPOSITORY / "build" / "duet")
+    parser.add_argument("--duet", type=Path, default=DUET)
     parser.add_argument("--json", type=Path, default=REPOSITORY / "build" / "bench.json")
     parser.add_argument("--keep", action="store_true", help="leave the lab host up")
     args = parser.parse_args()

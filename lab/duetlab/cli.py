@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 from . import agent, hardware, plugin, profile, qemu
-from .debian import DebianError
-from .errors import LabError
-from .host import OPTION_NAMES, REPOSITORY, LabHost, say
+from .base.debian import DebianError
+from .base.errors import LabError
+from .base.paths import DUET, REPOSITORY
+from .host import OPTION_NAMES, LabHost, say
 
 EXAMPLES = """examples:
   lab/lab up                                   start the lab host (builds its QEMU once)
@@ -221,7 +222,7 @@ def _parser() -> argparse.ArgumentParser:
     trial.add_argument("chosen", metavar="NAME", help="latency, batching, block, passthrough, or all")
     trial.add_argument("--direct", action="store_true", help="on this machine's own KVM, not in the lab")
     trial.add_argument("--keep", action="store_true", help="leave the lab host up")
-    trial.add_argument("--duet", type=Path, default=REPOSITORY / "build" / "duet", metavar="FILE",
+    trial.add_argument("--duet", type=Path, default=DUET, metavar="FILE",
                        help="the duet to measure (default: build/duet)")  # fmt: skip
     trial.set_defaults(run=_experiment)
     page = commands.add_parser("report", help="the page on what the experiments found")

@@ -10,16 +10,16 @@ import time
 import traceback
 from pathlib import Path
 
-from .debian import DebianError
-from .errors import LabError
+from .base.debian import DebianError
+from .base.errors import LabError
+from .base.paths import LAB, REPOSITORY
+from .base.progress import step
 from .experiment_lab import ExperimentLab
 from .guests import GuestError
 from .model import Skipped
-from .progress import step
 from .vm import GuestFailure
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-EXPERIMENTS = REPOSITORY / "lab" / "experiments"
+EXPERIMENTS = LAB / "experiments"
 OUTPUT = REPOSITORY / "build" / "experiments"
 AGREES = ("yes", "partly", "no", "not measured")
 

@@ -1,18 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where experiments run: duet and the workload copied in, tap interfaces, peers and disks."""
 
-import contextlib
 import platform
-import shlex
-import signal
 import subprocess
 from pathlib import Path
 
 from . import guests, plugin, vm
+from .base.paths import LAB
 from .place import Place
 
 HOME = "/tmp/duet-experiments"
-WORKLOAD = Path(__file__).resolve().parents[1] / "experiments" / "workload"
+WORKLOAD = LAB / "experiments" / "workload"
 FLAGS = f"-std=gnu11 -O2 -static -Wall -I {plugin.SOURCES} -lm".split()
 KERNEL = "6.1-amd64"
 IO_CPU, VCPU_CPU = 0, 1  # host CPUs: of I/O threads and peers, of the guest's vCPU

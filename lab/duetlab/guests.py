@@ -16,12 +16,13 @@ import time
 import zlib
 from pathlib import Path
 
-from . import bzimage, debian
-from .cache import cache_dir, lock, write_atomically
-from .cpio import Archive
-from .progress import step
+from . import bzimage
+from .base import cpio, debian, packages
+from .base.cache import cache_dir, lock, write_atomically
+from .base.paths import LAB
+from .base.progress import step
 
-SCRIPTS = Path(__file__).resolve().parent.parent / "initramfs"
+SCRIPTS = LAB / "initramfs"
 OVERLAY_MAX_AGE = 7 * 24 * 3600
 
 
@@ -258,20 +259,6 @@ def _stage_modules(name: str, wanted: tuple[str, ...], stage: Path) -> None:
 # Initramfs images
 
 
-def busybox() -> Path:
-    """Debian's static busybox."""
-    path = _guests_dir("busybox") / "busybox"
-    if not path.exists():
-        with lock("busybox"), tempfile.TemporaryDirectory(dir=path.parent) as name:
-            part = Path(name)
-            debian.extract(debian.download("busybox-static", debian.host_codename(), part), part)
-            found = part / "bin" / "busybox"
-            found = found if found.exists() else part / "usr" / "bin" / "busybox"
-            write_atomically(path, found.read_bytes())
-            path.chmod(0o755)
-    return path
-
-
 def _hash(parts: list[bytes]) -> str:
     digest = hashlib.sha256()
     for part in parts:
@@ -281,18 +268,17 @@ def _hash(parts: list[bytes]) -> str:
 
 def _sources() -> list[bytes]:
     """All of ours that decides what an image holds."""
-    here = Path(__file__).parent
-    files = [*sorted(SCRIPTS.iterdir()), here / "guests.py", here / "cpio.py"]
+    files = [*sorted(SCRIPTS.iterdir()), Path(__file__), Path(cpio.__file__)]
     return [part for file in files for part in (file.name.encode(), file.read_bytes())]
 
 
 def _base_archive(name: str, image: str) -> bytes:
-    archive = Archive()
+    archive = cpio.Archive()
     for path in ("dev", "proc", "sys", "root", "etc", "mnt", "newroot", "run", "var"):
         archive.directory(path)
     archive.directory("tmp", 0o1777)
     archive.character_device("dev/console", 5, 1)
-    archive.file("bin/busybox", busybox().read_bytes(), 0o755)
+    archive.file("bin/busybox", packages.busybox().read_bytes(), 0o755)
     archive.link("bin/sh", "busybox")
     archive.link("sbin/modprobe", "../bin/busybox")  # the kernel's own requests
     archive.file("init", (SCRIPTS / "init").read_bytes(), 0o755)
@@ -300,7 +286,7 @@ def _base_archive(name: str, image: str) -> bytes:
         archive.file(f"sbin/{script}", (SCRIPTS / script).read_bytes(), 0o755)
     if image != "minimal":
         # The shell finds applets by itself; other programs look for files.
-        for applet in _run([str(busybox()), "--list"]).split():
+        for applet in _run([str(packages.busybox()), "--list"]).split():
             if applet not in ("sh", "busybox"):
                 archive.link(f"bin/{applet}", "busybox")
         script = (SCRIPTS / "udhcpc.script").read_bytes()
@@ -318,7 +304,7 @@ def _base(name: str, image: str) -> Path:
     if image not in IMAGES:
         raise GuestError(f"no image {image!r}; there are: {', '.join(IMAGES)}")
     package = (kernel_dir(name) / "package").read_bytes()
-    key = _hash([*_sources(), busybox().read_bytes(), package, image.encode()])
+    key = _hash([*_sources(), packages.busybox().read_bytes(), package, image.encode()])
     home = _guests_dir("initrd")
     path = home / f"{name}-{image}-{key}.cpio"
     if not path.exists():
@@ -337,7 +323,7 @@ def _drop_old(directory: Path, pattern: str) -> None:
 
 
 def _overlay_archive(script: str | None, files: dict[str, bytes]) -> bytes:
-    archive = Archive()
+    archive = cpio.Archive()
     for path, data in files.items():
         archive.file(path, data, 0o755)
     if script is not None:

@@ -19,12 +19,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import debian, hostkernel, machine, qemu
-from .cache import cache_dir, write_atomically
-from .errors import LabError
-from .progress import step
+from . import hostkernel, machine, qemu
+from .base import debian
+from .base.cache import cache_dir, write_atomically
+from .base.errors import LabError
+from .base.paths import REPOSITORY
+from .base.progress import step
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 MEMORY = 4096  # MiB
 SCRATCH_SIZE = 8 << 30
 NVME_SIZE = 1 << 30

@@ -9,8 +9,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import cpio, debian, guests, packages
-from .errors import LabError
+from .base import cpio, debian, packages
+from .base.errors import LabError
 
 # Loaded before the machine's own root is there, with what they depend on.
 EARLY = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
@@ -103,7 +103,7 @@ def initramfs(kernel: Kernel, script: Path, settings: dict[str, str]) -> bytes:
     archive = cpio.Archive()
     for name in ("dev", "proc", "sys"):
         archive.directory(name)
-    archive.file("bin/busybox", guests.busybox().read_bytes(), 0o755)
+    archive.file("bin/busybox", packages.busybox().read_bytes(), 0o755)
     for path in modules:
         archive.file(f"modules/{_name(str(path))}.ko", _plain(path))
     order = "".join(f"{_name(str(path))}.ko\n" for path in modules)

@@ -5,8 +5,8 @@ import subprocess
 from pathlib import Path
 
 from . import hardware
-from .cache import cache_dir
-from .errors import LabError
+from .base.cache import cache_dir
+from .base.errors import LabError
 from .host import LabHost
 
 DEFAULTS = dict.fromkeys(("qemu", "memory", "icount", "profile", "kernel_options"))

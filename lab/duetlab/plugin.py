@@ -8,13 +8,14 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from . import debian
-from .cache import cache_dir, lock
-from .errors import LabError
+from .base import debian
+from .base.cache import cache_dir, lock
+from .base.errors import LabError
+from .base.paths import LAB
 from .host import LabHost, connect_unix
 from .qemu import Qemu
 
-SOURCES = Path(__file__).resolve().parents[1] / "plugin"
+SOURCES = LAB / "plugin"
 PLUGIN_FLAGS = "-std=gnu11 -O2 -fPIC -shared -fvisibility=hidden -pthread".split()
 MARK_FLAGS = "-std=gnu11 -O2 -static -nostdlib -ffreestanding".split()
 FIELDS = ("host_user", "host_kernel", "guest_low", "guest_high", "vmruns")

@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 
 from . import guests, plugin
-from .cache import cache_dir, write_atomically
-from .errors import LabError
+from .base.cache import cache_dir, write_atomically
+from .base.errors import LabError
 from .host import LabHost
 
 SOCKET = "profile.sock"

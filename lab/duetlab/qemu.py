@@ -12,10 +12,11 @@ import sys
 import time
 from pathlib import Path
 
-from . import debian, packages, qemu_mends
-from .cache import cache_dir, lock, write_atomically
-from .errors import LabError
-from .progress import step
+from . import qemu_mends
+from .base import debian, packages
+from .base.cache import cache_dir, lock, write_atomically
+from .base.errors import LabError
+from .base.progress import step
 
 CONFIGURE = (
     "--python=/usr/bin/python3 --target-list=x86_64-softmmu --without-default-features "

@@ -9,10 +9,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from .cache import write_atomically
-from .errors import LabError
+from .base.cache import write_atomically
+from .base.errors import LabError
+from .base.paths import LAB
 
-OWN_SOURCE = Path(__file__).resolve().parents[1] / "qemu"
+OWN_SOURCE = LAB / "qemu"
 
 SVM = "target/i386/tcg/system/svm_helper.c"
 FPU = "target/i386/tcg/system/fpu_helper.c"

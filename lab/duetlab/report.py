@@ -9,9 +9,10 @@ import re
 import sys
 from pathlib import Path
 
-from . import charts, debian
-from .cache import write_atomically
-from .errors import LabError
+from . import charts
+from .base import debian
+from .base.cache import write_atomically
+from .base.errors import LabError
 
 MECHANISMS = {
     "M1": "Device emulation (e1000)",

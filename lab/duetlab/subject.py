@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A guest under measurement: it does what it is told, and what that cost is the answer."""
 
-import contextlib
 import itertools
 import json
-import signal
-import time
 
 from . import plugin, vm
 from .experiment_lab import HOME, KERNEL, ExperimentLab, initrd_of_guest

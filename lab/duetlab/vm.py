@@ -20,13 +20,10 @@ import uuid
 from pathlib import Path
 
 from . import guests
-from .cache import cache_dir
+from .base.cache import cache_dir
+from .base.paths import DUET, LAB, REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-DUET = REPOSITORY / "build" / "duet"
 BOOT_LIMIT = 400  # seconds; a guest in the lab needs about 10, beside other work many more
-
-
 LAB_FAILED = 125  # the exit status of lab/lab when it was the lab that failed
 
 
@@ -52,7 +49,7 @@ def workspace():
 
 def lab_command(*command: str, stdin: bool = False, direct: bool = False) -> list[str]:
     """COMMAND as it is run where KVM is: right here, or in the lab host; DIRECT: here anyway."""
-    lab = [str(REPOSITORY / "lab" / "lab"), "exec", "--direct" if direct else "--auto"]
+    lab = [str(LAB / "lab"), "exec", "--direct" if direct else "--auto"]
     return lab + ([] if stdin else ["-n"]) + ["--", *command]
 
 

@@ -14,8 +14,9 @@ import pytest
 REPO = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPO / "lab"))
 
-from duetlab import bzimage, cache, debian, guests  # noqa: E402
-from duetlab.cpio import Archive  # noqa: E402
+from duetlab import bzimage, guests  # noqa: E402
+from duetlab.base import cache, debian  # noqa: E402
+from duetlab.base.cpio import Archive  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

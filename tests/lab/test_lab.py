@@ -21,8 +21,8 @@ from pathlib import Path
 import pytest
 from calls import LAB, REPOSITORY, SECONDS, in_lab, lab, one_more, script, started
 from duetlab import plugin, qemu_mends, wire
-from duetlab.cache import cache_dir
-from duetlab.errors import LabError
+from duetlab.base.cache import cache_dir
+from duetlab.base.errors import LabError
 from duetlab.host import LabHost
 
 

@@ -17,7 +17,7 @@ RECORDS = Path(__file__).parent / "records"
 sys.path.insert(0, str(REPO / "lab"))
 
 from duetlab import experiment, model, report, subject  # noqa: E402
-from duetlab.errors import LabError  # noqa: E402
+from duetlab.base.errors import LabError  # noqa: E402
 
 VOID = {"meta", "br", "img", "link", "hr", "input"}
 

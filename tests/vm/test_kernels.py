@@ -4,7 +4,8 @@
 import re
 import struct
 
-from duetlab import debian, guests, vm
+from duetlab import guests, vm
+from duetlab.base import debian
 
 VIRTUAL = 0xffffffff80000000
 

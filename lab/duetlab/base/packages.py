@@ -2,6 +2,7 @@
 """Unpacked packages in the cache, looked up in the archive once a day."""
 
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -54,3 +55,18 @@ def newer_suite() -> str:
     if name == "bookworm" and debian.reachable("bookworm-backports"):
         return "bookworm-backports"
     return name
+
+
+def busybox() -> Path:
+    """Debian's static busybox, for lab host and guests; kept for good."""
+    path = cache_dir() / "guests" / "busybox" / "busybox"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        with lock("busybox"), tempfile.TemporaryDirectory(dir=path.parent) as name:
+            part = Path(name)
+            debian.extract(debian.download("busybox-static", debian.host_codename(), part), part)
+            found = part / "bin" / "busybox"
+            found = found if found.exists() else part / "usr" / "bin" / "busybox"
+            write_atomically(path, found.read_bytes())
+            path.chmod(0o755)
+    return path
