@@ -11,7 +11,7 @@ from .bench_lab import BenchLab
 from .bench_report import Report
 from .experiment_lab import ExperimentLab
 from .guests import GuestError
-from .host import say
+from .host.life import say
 from .vm import GuestFailure
 
 SECTIONS = ("boot", "where", "memory", "idle", "fio", "io")

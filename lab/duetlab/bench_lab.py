@@ -4,9 +4,10 @@
 import shlex
 from pathlib import Path
 
-from . import guests, plugin, rootfs
+from . import guests, rootfs
+from .host import counter, plugin
+from .host.place import Place
 from .monitors import DUET, HOME, PEERS, TAP, Boot, Monitor
-from .place import Place
 
 MARK_EXEC = 40  # the monitor is about to be exec'd
 MARK_INIT = 110  # the guest's first process runs
@@ -52,14 +53,14 @@ class BenchLab(Place):
     def counted(self, monitor: Monitor, boot: Boot, limit: int = 45) -> dict | None:
         """Instructions of one start, None if it did not come to user space within LIMIT seconds:
         `init`, up to the guest's first process, and `vmrun`, up to the first entry of a guest."""
-        plugin.marks(self.host)
+        counter.marks(self.host)
         command = shlex.join(monitor.command(boot))
         self.shell(
             f"cd {HOME}; timeout -s KILL {limit} {HOME}/mark {MARK_EXEC} exec {command} "
             f">{HOME}/output 2>&1 </dev/null; true",
             limit=limit + 60,
         )
-        marks = plugin.marks(self.host)["marks"]
+        marks = counter.marks(self.host)["marks"]
         start = _first(marks, MARK_EXEC, False)
         ends = {"init": _first(marks, MARK_INIT, True), "vmrun": _first(marks, MARK_VMRUN, None)}
         if not start or not all(ends.values()):

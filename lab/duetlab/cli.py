@@ -8,11 +8,12 @@ import signal
 import sys
 from pathlib import Path
 
-from . import agent, hardware, plugin, profile, qemu
+from . import profile
 from .base.debian import DebianError
 from .base.errors import LabError
 from .base.paths import DUET, REPOSITORY
-from .host import OPTION_NAMES, LabHost, say
+from .host import counter, hardware, plugin, qemu, remote
+from .host.life import OPTION_NAMES, LabHost, say
 
 EXAMPLES = """examples:
   lab/lab up                                   start the lab host (builds its QEMU once)
@@ -92,7 +93,7 @@ def _exec(args: argparse.Namespace) -> int:
     if args.direct or (args.auto and hardware.mode(host.repository)[0] == "hardware"):
         return _run_here(command, args.env)
     record = host.up(NO_OPTIONS)
-    return agent.run(
+    return remote.run(
         host, record, command, use_tty=args.tty, read_stdin=not args.no_stdin, env=args.env
     )
 
@@ -121,7 +122,7 @@ def _count(args: argparse.Namespace) -> int:
     if args.what == "program":
         print(plugin.mark_program())
     else:
-        print(json.dumps(plugin.marks(host) if args.what == "marks" else plugin.count(host)))
+        print(json.dumps(counter.marks(host) if args.what == "marks" else counter.count(host)))
     return 0
 
 
@@ -159,7 +160,7 @@ def _report(args: argparse.Namespace) -> int:
 
 def _shell(_args: argparse.Namespace) -> int:
     host = LabHost()
-    return agent.run(host, host.up(NO_OPTIONS), ["/bin/bash"], use_tty=True)
+    return remote.run(host, host.up(NO_OPTIONS), ["/bin/bash"], use_tty=True)
 
 
 def _qemu(_args: argparse.Namespace) -> int:

@@ -5,9 +5,10 @@ import platform
 import subprocess
 from pathlib import Path
 
-from . import guests, plugin, vm
+from . import guests, vm
 from .base.paths import LAB
-from .place import Place
+from .host import plugin
+from .host.place import Place
 
 HOME = "/tmp/duet-experiments"
 WORKLOAD = LAB / "experiments" / "workload"

@@ -7,10 +7,11 @@ import re
 import subprocess
 from pathlib import Path
 
-from . import guests, plugin
+from . import guests
 from .base.cache import cache_dir, write_atomically
 from .base.errors import LabError
-from .host import LabHost
+from .host import counter
+from .host.life import LabHost
 
 SOCKET = "profile.sock"
 UPPER_HALF = 1 << 63
@@ -76,7 +77,7 @@ def take(host: LabHost) -> list[tuple[bool, int, int]]:
 
 def _ask(host: LabHost, line: str) -> str:
     try:
-        return plugin.ask(host, line, SOCKET)
+        return counter.ask(host, line, SOCKET)
     except OSError as error:
         raise LabError("no profile: start the lab host by lab/lab up --profile") from error
 

@@ -4,8 +4,9 @@
 import itertools
 import json
 
-from . import plugin, vm
+from . import vm
 from .experiment_lab import HOME, KERNEL, ExperimentLab, initrd_of_guest
+from .host import counter
 from .model import Skipped
 
 MARK_START, MARK_END, MARK_STEP = 20, 21, 22  # lab/experiments/workload/workload.h
@@ -76,7 +77,7 @@ class Subject:
     def counted(self, text: str) -> dict:
         """`measure` without what only duet can tell."""
         if self.lab.counts:
-            plugin.marks(self.lab.host)
+            counter.marks(self.lab.host)
         output = self.command(text)
         answer = next((line for line in output.splitlines() if line.startswith("{")), None)
         if answer is None:
@@ -86,7 +87,7 @@ class Subject:
     def _counts(self) -> dict | None:
         if not self.lab.counts:
             return None
-        marks = [m for m in plugin.marks(self.lab.host)["marks"] if m["in_guest"]]
+        marks = [m for m in counter.marks(self.lab.host)["marks"] if m["in_guest"]]
         start = next((m for m in marks if m["id"] == MARK_START), None)
         end = next((m for m in marks if m["id"] == MARK_END), None)
         if start is None or end is None:

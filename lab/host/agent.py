@@ -20,7 +20,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
-from duetlab import wire  # noqa: E402
+from duetlab.host import wire  # noqa: E402
 
 PORT = 7000
 CHUNK = 64 * 1024

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import pytest
 from calls import LAB, REPOSITORY, SECONDS, in_lab, lab, one_more, script, started
-from duetlab import plugin, qemu_mends, wire
 from duetlab.base.cache import cache_dir
 from duetlab.base.errors import LabError
-from duetlab.host import LabHost
+from duetlab.host import counter, mends, plugin, wire
+from duetlab.host.life import LabHost
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -365,10 +365,10 @@ def test_two_counts_of_the_same_work_agree():
     host = LabHost()
     mark = plugin.mark_program()
     work = "awk 'BEGIN { for (i = 0; i < 3000000; i++) s += i * i }'"
-    plugin.marks(host)
+    counter.marks(host)
     result = script(f"for i in 1 2 3 4 5 6; do {mark} 1; {work}; {mark} 2; done")
     assert result.returncode == 0
-    marks = plugin.marks(host)["marks"]
+    marks = counter.marks(host)["marks"]
     assert [mark["id"] for mark in marks] == [1, 2] * 6
     counts = [
         after["sum"]["instructions"] - before["sum"]["instructions"]
@@ -383,11 +383,11 @@ def test_two_counts_of_the_same_work_agree():
 
 def test_host_instructions_are_split_by_mode():
     host = LabHost()
-    before = plugin.count(host)["sum"]
+    before = counter.count(host)["sum"]
     script("awk 'BEGIN { for (i = 0; i < 3000000; i++) s += i }'")
-    middle = plugin.count(host)["sum"]
+    middle = counter.count(host)["sum"]
     script("dd if=/dev/zero of=/dev/null bs=1 count=300000 2>/dev/null")
-    after = plugin.count(host)["sum"]
+    after = counter.count(host)["sum"]
     assert middle["host_user"] - before["host_user"] > 3 * (
         middle["host_kernel"] - before["host_kernel"]
     )
@@ -415,8 +415,8 @@ void do_vmexit(CPUX86State *env)
 
 
 def _mended(text: str) -> str:
-    mends = [mend for mend in qemu_mends.MENDS if mend.file == qemu_mends.SVM]
-    return qemu_mends.mended(text, Path(qemu_mends.SVM), mends)
+    chosen = [mend for mend in mends.MENDS if mend.file == mends.SVM]
+    return mends.mended(text, Path(mends.SVM), chosen)
 
 
 def test_the_mends_go_in_once():

@@ -19,12 +19,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import hostkernel, machine, qemu
-from .base import debian
-from .base.cache import cache_dir, write_atomically
-from .base.errors import LabError
-from .base.paths import REPOSITORY
-from .base.progress import step
+from ..base import debian
+from ..base.cache import cache_dir, write_atomically
+from ..base.errors import LabError
+from ..base.paths import REPOSITORY
+from ..base.progress import step
+from . import linux, machine, plugin, qemu
 
 MEMORY = 4096  # MiB
 SCRATCH_SIZE = 8 << 30
@@ -122,16 +122,14 @@ class LabHost:
 
     def _start(self, options: dict) -> dict:
         chosen = qemu.choose(options.get("qemu") or "mended", say)
-        kernel = hostkernel.find()
+        kernel = linux.find()
         if not os.path.exists(AGENT_PYTHON):
             debian.install_missing(["python3-minimal"])
-        from .plugin import plugin_for, profile_plugin_for  # it asks lab hosts, so it imports this module
-
         wanted = machine.Machine(
             qemu=chosen,
             # Under -icount QEMU 10 corrupts its guest when a plugin adds inline.
-            plugin=None if options.get("icount") else plugin_for(chosen),
-            profile=profile_plugin_for(chosen) if options.get("profile") else None,
+            plugin=None if options.get("icount") else plugin.plugin_for(chosen),
+            profile=plugin.profile_plugin_for(chosen) if options.get("profile") else None,
             kernel=kernel.image,
             memory=options.get("memory") or MEMORY,
             state=self.state,
@@ -175,7 +173,7 @@ class LabHost:
         (self.state / "starting.json").unlink()
         return record
 
-    def _prepare(self, kernel: hostkernel.Kernel) -> None:
+    def _prepare(self, kernel: linux.Kernel) -> None:
         self._end_unfinished()
         for name in ("ready", "qmp.sock", "count.sock", "profile.sock", "running.json"):
             (self.state / name).unlink(missing_ok=True)
@@ -194,10 +192,10 @@ class LabHost:
             "python": AGENT_PYTHON,
             "msize": str(SHARE_PACKET),
             "fresh": "mmap",
-            "late": " ".join(hostkernel.LATE),
+            "late": " ".join(linux.LATE),
         }
         script = self.repository / "lab/host/init"
-        image = hostkernel.initramfs(kernel, script, settings)
+        image = linux.initramfs(kernel, script, settings)
         write_atomically(self.state / "initramfs", image)
         _make_sparse(self.state / "nvme.raw", NVME_SIZE)
         scratch = self.state / "scratch.raw"

@@ -9,9 +9,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from .base.cache import write_atomically
-from .base.errors import LabError
-from .base.paths import LAB
+from ..base.cache import write_atomically
+from ..base.errors import LabError
+from ..base.paths import LAB
 
 OWN_SOURCE = LAB / "qemu"
 

@@ -4,10 +4,10 @@
 import subprocess
 from pathlib import Path
 
+from ..base.cache import cache_dir
+from ..base.errors import LabError
 from . import hardware
-from .base.cache import cache_dir
-from .base.errors import LabError
-from .host import LabHost
+from .life import LabHost
 
 DEFAULTS = dict.fromkeys(("qemu", "memory", "icount", "profile", "kernel_options"))
 

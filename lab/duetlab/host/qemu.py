@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lab's QEMU: built from Debian's source with the mends of qemu_mends.py, and stock QEMU."""
+"""The lab's QEMU: built from Debian's source with our mends, and stock QEMU."""
 
 import dataclasses
 import hashlib
@@ -12,11 +12,11 @@ import sys
 import time
 from pathlib import Path
 
-from . import qemu_mends
-from .base import debian, packages
-from .base.cache import cache_dir, lock, write_atomically
-from .base.errors import LabError
-from .base.progress import step
+from ..base import debian, packages
+from ..base.cache import cache_dir, lock, write_atomically
+from ..base.errors import LabError
+from ..base.progress import step
+from . import mends
 
 CONFIGURE = (
     "--python=/usr/bin/python3 --target-list=x86_64-softmmu --without-default-features "
@@ -27,7 +27,7 @@ BUILD_PACKAGES = (
     "gcc libc6-dev make ninja-build pkg-config python3 python3-venv flex bison binutils "
     "libglib2.0-dev libslirp-dev libcap-ng-dev libattr1-dev zlib1g-dev"
 ).split()
-RECIPE = hashlib.sha256(" ".join(qemu_mends.words() + CONFIGURE).encode()).hexdigest()[:10]
+RECIPE = hashlib.sha256(" ".join(mends.words() + CONFIGURE).encode()).hexdigest()[:10]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +105,7 @@ def build(say) -> Qemu:
         debian.install_missing(BUILD_PACKAGES)
         suite, source = _source(say)
         env = _meson(source)
-        qemu_mends.apply(source)
+        mends.apply(source)
         _leave_out_what_is_missing(source)
         say(f"building QEMU from {source.name}, once (log: {_log()})")
         work = cache_dir() / "qemu" / f"build-{source.name}"

@@ -16,9 +16,9 @@ import threading
 import time
 import tty
 
+from ..base.errors import LabError
 from . import wire
-from .base.errors import LabError
-from .host import LabHost
+from .life import LabHost
 
 FORWARDED = (
     signal.SIGINT,

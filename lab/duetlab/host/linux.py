@@ -9,8 +9,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from .base import cpio, debian, packages
-from .base.errors import LabError
+from ..base import cpio, debian, packages
+from ..base.errors import LabError
 
 # Loaded before the machine's own root is there, with what they depend on.
 EARLY = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
