@@ -10,9 +10,9 @@ from .base.paths import DUET, REPOSITORY
 from .bench_lab import BenchLab
 from .bench_report import Report
 from .experiment_lab import ExperimentLab
-from .guests import GuestError
+from .guest.images import GuestError
+from .guest.vm import GuestFailure
 from .host.life import say
-from .vm import GuestFailure
 
 SECTIONS = ("boot", "where", "memory", "idle", "fio", "io")
 

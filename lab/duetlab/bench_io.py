@@ -4,10 +4,10 @@
 import contextlib
 import shutil
 
-from . import vf
 from .bench_report import Report
 from .experiment import load
 from .experiment_lab import PORT, ExperimentLab
+from .guest import vf
 from .model import Skipped
 from .subject import Subject, each, summed
 

@@ -4,7 +4,7 @@
 import shlex
 from pathlib import Path
 
-from . import guests, rootfs
+from .guest import images, rootfs
 from .host import counter, plugin
 from .host.place import Place
 from .monitors import DUET, HOME, PEERS, TAP, Boot, Monitor
@@ -41,10 +41,10 @@ class BenchLab(Place):
 
     def boot_of(self, kernel: str, image: str, words: str, script: str | None = None) -> Boot:
         """The kernel and an initrd with `mark` in it, copied next to the monitors."""
-        initrd = guests.initrd(
+        initrd = images.initrd(
             kernel, image, script, {"bin/mark": plugin.mark_program().read_bytes()}
         )
-        for path, name in ((guests.kernel(kernel), kernel), (initrd, initrd.name)):
+        for path, name in ((images.kernel(kernel), kernel), (initrd, initrd.name)):
             if (str(path), name) not in self._staged:
                 self.shell(f"cp {self.path(path)} {HOME}/{name}")
                 self._staged.add((str(path), name))

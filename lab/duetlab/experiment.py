@@ -15,9 +15,9 @@ from .base.errors import LabError
 from .base.paths import LAB, REPOSITORY
 from .base.progress import step
 from .experiment_lab import ExperimentLab
-from .guests import GuestError
+from .guest.images import GuestError
+from .guest.vm import GuestFailure
 from .model import Skipped
-from .vm import GuestFailure
 
 EXPERIMENTS = LAB / "experiments"
 OUTPUT = REPOSITORY / "build" / "experiments"

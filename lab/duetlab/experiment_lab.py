@@ -5,8 +5,8 @@ import platform
 import subprocess
 from pathlib import Path
 
-from . import guests, vm
 from .base.paths import LAB
+from .guest import images, vm
 from .host import plugin
 from .host.place import Place
 
@@ -48,7 +48,7 @@ class ExperimentLab(Place):
                               check=False, cwd=self.host.repository).stdout.strip()
         return {"kernel": record.get("kernel") or platform.release(),
                 "qemu": record.get("qemu", "none: hardware"), "duet": duet or "unknown",
-                "guest_kernel": guests.release(KERNEL)}  # fmt: skip
+                "guest_kernel": images.release(KERNEL)}  # fmt: skip
 
     def tap(self, name: str, address: str) -> str:
         """A tap interface that holds ADDRESS/24, without IPv6's chatter; its name."""
@@ -97,7 +97,7 @@ done""").strip()
 
 
 def initrd_of_guest() -> Path:
-    return guests.initrd(KERNEL, "base", SERVE, {"bin/workload": workload().read_bytes()})
+    return images.initrd(KERNEL, "base", SERVE, {"bin/workload": workload().read_bytes()})
 
 
 # The guest does what is typed, line by line.

@@ -7,9 +7,9 @@ import re
 import subprocess
 from pathlib import Path
 
-from . import guests
 from .base.cache import cache_dir, write_atomically
 from .base.errors import LabError
+from .guest import images, vm
 from .host import counter
 from .host.life import LabHost
 
@@ -121,7 +121,7 @@ dd if=/tmp/symbols of=/dev/vda bs=64k conv=fsync
 
 def guest_symbols(kernel: str, duet: str) -> Symbols:
     """Of a guest's kernel, saved once; DUET is the program's path in the lab host."""
-    path = cache_dir() / "guests" / "symbols" / guests.release(kernel)
+    path = cache_dir() / "guests" / "symbols" / images.release(kernel)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, _printed_symbols(kernel, duet).encode())
@@ -129,8 +129,6 @@ def guest_symbols(kernel: str, duet: str) -> Symbols:
 
 
 def _printed_symbols(kernel: str, duet: str) -> str:
-    from . import vm  # it imports what uses this module
-
     with vm.workspace() as directory:
         disk = directory / "symbols"
         with open(disk, "wb") as file:

@@ -4,8 +4,8 @@
 import itertools
 import json
 
-from . import vm
 from .experiment_lab import HOME, KERNEL, ExperimentLab, initrd_of_guest
+from .guest import vm
 from .host import counter
 from .model import Skipped
 

@@ -3,9 +3,9 @@
 
 import contextlib
 
-from duetlab import vf
 from duetlab.experiment import attempt, usual_confounders
 from duetlab.experiment_lab import HOME, PORT, ExperimentLab
+from duetlab.guest import vf
 from duetlab.model import Skipped, si
 from duetlab.subject import Subject, each, summed
 

@@ -14,9 +14,9 @@ import pytest
 REPO = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPO / "lab"))
 
-from duetlab import bzimage, guests  # noqa: E402
 from duetlab.base import cache, debian  # noqa: E402
 from duetlab.base.cpio import Archive  # noqa: E402
+from duetlab.guest import bzimage, images  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -198,15 +198,15 @@ def fake_kernel(own_cache: Path) -> None:
 @pytest.fixture
 def kernel(own_cache, monkeypatch):
     fake_kernel(own_cache)
-    run = guests._run
+    run = images._run
     listed = lambda command: "sh\nls\n" if command[-1] == "--list" else run(command)  # noqa: E731
-    monkeypatch.setattr(guests, "_run", listed)
+    monkeypatch.setattr(images, "_run", listed)
     (own_cache / "guests/busybox/busybox").chmod(0o755)
     return "6.1-cloud"
 
 
 def test_image_has_unpacked_modules_with_what_they_need(kernel, tmp_path):
-    top = unpacked(guests.initrd(kernel).read_bytes(), tmp_path / "top")
+    top = unpacked(images.initrd(kernel).read_bytes(), tmp_path / "top")
     modules = top / "lib/modules/1.0"
     assert (modules / "virtio-rng.ko").read_bytes() == b"rng"
     assert (modules / "virtio.ko").read_bytes() == b"virtio"
@@ -216,8 +216,8 @@ def test_image_has_unpacked_modules_with_what_they_need(kernel, tmp_path):
 
 
 def test_script_and_files_follow_the_base(kernel, tmp_path):
-    base = guests.initrd(kernel).read_bytes()
-    whole = guests.initrd(kernel, script="exit 3\n", files={"/run/data/x": b"1"}).read_bytes()
+    base = images.initrd(kernel).read_bytes()
+    whole = images.initrd(kernel, script="exit 3\n", files={"/run/data/x": b"1"}).read_bytes()
     assert whole.startswith(base)
     top = unpacked(whole[len(base) :], tmp_path / "top")
     assert (top / "test.sh").read_text() == "#!/bin/sh\nexit 3\n"
@@ -225,17 +225,17 @@ def test_script_and_files_follow_the_base(kernel, tmp_path):
 
 
 def test_path_follows_content(kernel, own_cache):
-    one = guests.initrd(kernel, script="true\n")
-    assert guests.initrd(kernel, script="true\n") == one
-    assert guests.initrd(kernel, script="false\n") != one
+    one = images.initrd(kernel, script="true\n")
+    assert images.initrd(kernel, script="true\n") == one
+    assert images.initrd(kernel, script="false\n") != one
     (own_cache / "guests/busybox/busybox").write_bytes(Path("/bin/false").read_bytes())
-    assert guests.initrd(kernel, script="true\n") != one
+    assert images.initrd(kernel, script="true\n") != one
 
 
 @pytest.mark.parametrize("name, image", [("6.0", "base"), ("6.1-cloud", "huge")])
 def test_unknown_names_list_the_known(kernel, name, image):
-    with pytest.raises(guests.GuestError, match="there are: "):
-        guests.initrd(name, image)
+    with pytest.raises(images.GuestError, match="there are: "):
+        images.initrd(name, image)
 
 
 def test_cache_is_where_the_environment_says(monkeypatch, tmp_path):
@@ -263,7 +263,7 @@ def run_guests(*words: str) -> subprocess.CompletedProcess:
 def test_list_builds_nothing(own_cache):
     result = run_guests("list")
     assert result.returncode == 0
-    assert result.stdout.count("not built") == len(guests.KERNELS) + 1
+    assert result.stdout.count("not built") == len(images.KERNELS) + 1
 
 
 @pytest.mark.parametrize(

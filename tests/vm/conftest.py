@@ -10,7 +10,7 @@ import pytest
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "lab"))
 
-from duetlab import vm  # noqa: E402 (needs the path above)
+from duetlab.guest import vm  # noqa: E402 (needs the path above)
 
 
 @pytest.fixture(scope="session", autouse=True)

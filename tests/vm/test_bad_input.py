@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from duetlab import guests, vm
+from duetlab.guest import images, vm
 
 
 def refuse(*options, status=1, says):
@@ -24,7 +24,7 @@ def refuse(*options, status=1, says):
 
 @pytest.fixture(scope="module")
 def kernel():
-    return guests.kernel("6.1-cloud")
+    return images.kernel("6.1-cloud")
 
 
 @pytest.mark.parametrize("options,says", [
@@ -112,8 +112,8 @@ def test_no_room_for_statistics():
     mount = "/tmp/duet-full"
     vm.run("sh", "-c", f"mkdir -p {mount} && mount -t tmpfs -o size=64k none {mount}")
     try:
-        initrd = guests.initrd("6.1-cloud", script="true")
-        kernel = guests.kernel("6.1-cloud")
+        initrd = images.initrd("6.1-cloud", script="true")
+        kernel = images.kernel("6.1-cloud")
         result = vm.run("sh", "-c",
                         f"(dd if=/dev/zero of={mount}/fill bs=1k 2>/dev/null; :); truncate -s 60k {mount}/fill;"
                         f"{vm.DUET} run --kernel {kernel} --initrd {initrd} --stats {mount}/s; status=$?; "

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from duetlab import vm
+from duetlab.guest import vm
 
 LOOK = """
 echo "cpus $(nproc)"

@@ -3,7 +3,7 @@
 
 import pytest
 
-from duetlab import rootfs, vm
+from duetlab.guest import rootfs, vm
 
 # hwclock waits for an update interrupt (an alarm each second, as Linux has it) before it reads.
 SCRIPT = """

@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from duetlab import rootfs, vm
+from duetlab.guest import rootfs, vm
 
 VERIFY = "fio --name=verify --filename=/dev/vdb --direct=1 --ioengine=libaio --verify=crc32c " \
          "--verify_fatal=1 --do_verify=1 --randrepeat=0"

@@ -2,7 +2,7 @@
 """The emulated 82540EM on passt, which takes whole frames only, and goes away. test_spectrum.py has it
 on a tap."""
 
-from duetlab import vm
+from duetlab.guest import vm
 from test_spectrum import BULK, CARRY, check_carried, device, peer
 
 

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from test_disk import VERIFY, debian
 
-from duetlab import guests, vm
+from duetlab.guest import images, vm
 
 NET = "ip addr add 192.168.77.2/24 dev eth0; ip link set eth0 up"
 HOST = "192.168.77.1"
@@ -140,7 +140,7 @@ def test_vhost_device_missing():
     gone = "mkdir -p /tmp/dev && mount --rbind /dev /tmp/dev && mount -t tmpfs none /dev && " \
            "mkdir /dev/net && for n in kvm null zero urandom net/tun; do : >/dev/$n; " \
            "mount --bind /tmp/dev/$n /dev/$n; done"
-    kernel = guests.kernel("6.1-cloud")
+    kernel = images.kernel("6.1-cloud")
     with vm.tap() as name:
         for prepare, words in ((gone, "modprobe vhost_net"), (hide, "--net vhost=on")):
             result = vm.run("unshare", "-m", "sh", "-c",

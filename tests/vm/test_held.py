@@ -3,7 +3,7 @@
 
 import time
 
-from duetlab import guests, vm
+from duetlab.guest import images, vm
 
 LIFE = vm.REPOSITORY / "build" / "tests" / "life" / "life"
 # Twice its threshold of a second is a soft lockup.
@@ -74,8 +74,8 @@ exit 0
 
 def test_signals_at_any_moment():
     """Of building, booting and running; 2 by then, 4 by a second signal, 143 before they are watched."""
-    console = vm.run("sh", "-c", SIGNALS, "sh", str(vm.DUET), "run", "--kernel", str(guests.kernel("6.1-cloud")),
-                     "--initrd", str(guests.initrd("6.1-cloud", "base")), "--memory", "256M", "--net", "user").stdout
+    console = vm.run("sh", "-c", SIGNALS, "sh", str(vm.DUET), "run", "--kernel", str(images.kernel("6.1-cloud")),
+                     "--initrd", str(images.initrd("6.1-cloud", "base")), "--memory", "256M", "--net", "user").stdout
     assert "does not end" not in console
     seen = [line.split()[1] for line in console.splitlines() if line.startswith("status")]
     assert len(seen) == 10 and set(seen) <= {"0", "4", "130", "143"}, console

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from duetlab import vm
+from duetlab.guest import vm
 
 DMA = ""
 PIO = "libata.dma=0"

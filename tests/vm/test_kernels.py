@@ -4,16 +4,16 @@
 import re
 import struct
 
-from duetlab import guests, vm
 from duetlab.base import debian
+from duetlab.guest import images, vm
 
 VIRTUAL = 0xffffffff80000000
 
 
 def test_vmlinux_with_a_virtual_entry(workspace):
     """e_entry as kernels of other systems have it: only the PVH note tells where to go."""
-    kernel, initrd = workspace / "vmlinux", guests.initrd("6.1-cloud", "base", "echo entered by its note")
-    image = bytearray(guests.vmlinux("6.1-cloud").read_bytes())
+    kernel, initrd = workspace / "vmlinux", images.initrd("6.1-cloud", "base", "echo entered by its note")
+    image = bytearray(images.vmlinux("6.1-cloud").read_bytes())
     entry = struct.unpack_from("<Q", image, 24)[0]
     struct.pack_into("<Q", image, 24, VIRTUAL | entry)
     kernel.write_bytes(image)

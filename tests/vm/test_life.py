@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from duetlab import rootfs, vm
+from duetlab.guest import rootfs, vm
 
 LIFE = vm.REPOSITORY / "build" / "tests" / "life" / "life"
 SOAK = os.environ.get("DUET_SOAK") == "1"

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from duetlab import vm
+from duetlab.guest import vm
 
 
 @pytest.mark.parametrize("number", range(int(os.environ.get("DUET_MANY", "6"))))

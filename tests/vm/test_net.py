@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from duetlab import rootfs, vm
+from duetlab.guest import rootfs, vm
 
 
 @pytest.mark.parametrize("ring", ["split", "packed"])

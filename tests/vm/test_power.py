@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from duetlab import guests, vm
+from duetlab.guest import images, vm
 
 
 def test_sigterm_presses_the_power_button():
@@ -173,7 +173,7 @@ def test_statistics_to_a_fifo():
     with vm.workspace() as directory:
         script = f"""
 cd {directory} && mkfifo fifo && cat fifo >read & sleep 1
-{vm.DUET} run --kernel {guests.kernel("6.1-cloud")} --initrd {guests.initrd("6.1-cloud", script="true")} \
+{vm.DUET} run --kernel {images.kernel("6.1-cloud")} --initrd {images.initrd("6.1-cloud", script="true")} \
     --stats {directory}/fifo </dev/null && wait && test -p {directory}/fifo && cat {directory}/read
 """
         result = vm.run("sh", "-c", script)

@@ -5,7 +5,7 @@ changed since the machine's start."""
 import os
 import shutil
 
-from duetlab import guests, rootfs, vm
+from duetlab.guest import images, rootfs, vm
 
 # One reset by each; all of them, five times, in make soak.
 WAYS = ["3", "all", "port"]
@@ -55,8 +55,8 @@ def test_kernel_deleted_and_no_proc():
     script = 'echo "mac $(cat /sys/class/net/eth0/address)."; read -r line; [ "$line" = go ] && reboot -f; exit 0'
     with vm.workspace() as directory, vm.tap() as tap:
         kernel, initrd, config = (directory / name for name in ("vmlinuz", "initrd", "machine.json"))
-        shutil.copy(guests.kernel("6.1-cloud"), kernel)
-        shutil.copy(guests.initrd("6.1-cloud", "base", script), initrd)
+        shutil.copy(images.kernel("6.1-cloud"), kernel)
+        shutil.copy(images.initrd("6.1-cloud", "base", script), initrd)
         config.write_text(vm.run(str(vm.DUET), "run", "--kernel", str(kernel), "--initrd", str(initrd), "--memory",
                                  "256M", "--net", f"tap,ifname={tap}", "--print-config").stdout)
         with vm.Guest(peer=lambda *_: ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh",

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from duetlab import rootfs, vm
+from duetlab.guest import rootfs, vm
 from test_ide import PROBE, drive, snapshot
 
 MAC = "52:54:00:12:34:56"

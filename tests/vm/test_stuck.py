@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from duetlab import guests, rootfs, vm
+from duetlab.guest import images, rootfs, vm
 
 PROGRAM = str(Path(__file__).resolve().with_name("storage.py"))
 FLOOD = "echo ready; while :; do echo 0123456789012345678901234567890123456789; done"
@@ -27,8 +27,8 @@ until [ "$(awk '{{print $9}}' /sys/block/vdb/stat)" -ge 1 ]; do sleep 0.1; done
 
 
 def end(kind: str, script: str, *options: str) -> dict:
-    command = [str(vm.DUET), "run", "--kernel", str(guests.kernel("6.1-cloud")), "--initrd",
-               str(guests.initrd("6.1-cloud", "base", script)), "--memory", "256M", *options]
+    command = [str(vm.DUET), "run", "--kernel", str(images.kernel("6.1-cloud")), "--initrd",
+               str(images.initrd("6.1-cloud", "base", script)), "--memory", "256M", *options]
     return json.loads(vm.run("python3", "-B", PROGRAM, kind, *command, limit=300).stdout)
 
 

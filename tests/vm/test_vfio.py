@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from duetlab import rootfs, vf, vm
+from duetlab.guest import rootfs, vf, vm
 
 ROOT = ("--cmdline", "duet.root=/dev/vda duet.rootflags=ro")
 # The cloud kernels have no igbvf.
@@ -40,7 +40,7 @@ def guest(function, *options, **more):
 
 def refused(function, *options):
     """What duet says when it does not take the function."""
-    return vm.run(str(vm.DUET), "run", "--kernel", str(vm.guests.kernel("6.1-cloud")), "--device",
+    return vm.run(str(vm.DUET), "run", "--kernel", str(vm.images.kernel("6.1-cloud")), "--device",
                   f"vfio,host={function}", *options, check=False)
 
 
@@ -170,7 +170,7 @@ def test_in_use(nvme):
 
 def test_locked_memory(nvme):
     """A user who may lock too little memory is told how much it takes."""
-    command = f"ulimit -l 1024; exec {vm.DUET} run --memory 256M --kernel {vm.guests.kernel('6.1-cloud')} " \
+    command = f"ulimit -l 1024; exec {vm.DUET} run --memory 256M --kernel {vm.images.kernel('6.1-cloud')} " \
               f"--device vfio,host={nvme}"
     result = vm.run("setpriv", "--bounding-set", "-ipc_lock", "sh", "-c", command, check=False)
     assert result.returncode == 1

@@ -9,10 +9,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from .base import debian
-from .base.cache import cache_dir, lock, write_atomically
-from .base.progress import step
-from .guests import SCRIPTS, GuestError
+from ..base import debian
+from ..base.cache import cache_dir, lock, write_atomically
+from ..base.progress import step
+from .images import SCRIPTS, GuestError
 
 PACKAGES = (
     "busybox-static",

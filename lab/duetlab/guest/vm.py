@@ -19,9 +19,9 @@ import time
 import uuid
 from pathlib import Path
 
-from . import guests
-from .base.cache import cache_dir
-from .base.paths import DUET, LAB, REPOSITORY
+from ..base.cache import cache_dir
+from ..base.paths import DUET, LAB, REPOSITORY
+from . import images
 
 BOOT_LIMIT = 400  # seconds; a guest in the lab needs about 10, beside other work many more
 LAB_FAILED = 125  # the exit status of lab/lab when it was the lab that failed
@@ -110,8 +110,8 @@ class Guest:
         self._home = contextlib.ExitStack()
         self.directory = self._home.enter_context(workspace())
         self.stats_path = self.directory / "stats.json"
-        kernel_file = guests.vmlinux(kernel) if vmlinux else guests.kernel(kernel)
-        initrd = initrd or guests.initrd(kernel, image, script, files)
+        kernel_file = images.vmlinux(kernel) if vmlinux else images.kernel(kernel)
+        initrd = initrd or images.initrd(kernel, image, script, files)
         self.command = [*wrapper, str(program), "run", "--kernel", str(kernel_file), "--initrd",
                         str(initrd), "--memory", memory, "--stats", str(self.stats_path), *options]
         if peer:

@@ -16,11 +16,11 @@ import time
 import zlib
 from pathlib import Path
 
+from ..base import cpio, debian, packages
+from ..base.cache import cache_dir, lock, write_atomically
+from ..base.paths import LAB
+from ..base.progress import step
 from . import bzimage
-from .base import cpio, debian, packages
-from .base.cache import cache_dir, lock, write_atomically
-from .base.paths import LAB
-from .base.progress import step
 
 SCRIPTS = LAB / "initramfs"
 OVERLAY_MAX_AGE = 7 * 24 * 3600
