@@ -9,7 +9,7 @@ from .base.errors import LabError
 from .base.paths import DUET, REPOSITORY
 from .bench_lab import BenchLab
 from .bench_report import Report
-from .experiment_lab import ExperimentLab
+from .experiment.lab import ExperimentLab
 from .guest.images import GuestError
 from .guest.vm import GuestFailure
 from .host.life import say

@@ -146,9 +146,9 @@ def _profile(args: argparse.Namespace) -> int:
 def _experiment(args: argparse.Namespace) -> int:
     # Nobody else's commands are to be counted.
     os.environ.setdefault("DUET_LAB_NAME", "experiments")
-    from . import experiment
+    from .experiment import run
 
-    return experiment.run(args.chosen, args.duet, args.direct, args.keep)
+    return run.run(args.chosen, args.duet, args.direct, args.keep)
 
 
 def _report(args: argparse.Namespace) -> int:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """M3: what a packet's notification costs when k packets share a kick."""
 
-from duetlab.experiment import attempt, usual_confounders
-from duetlab.experiment_lab import ExperimentLab
-from duetlab.model import kick_model, si
-from duetlab.subject import Subject, summed, undisturbed
+from duetlab.experiment.lab import ExperimentLab
+from duetlab.experiment.model import kick_model, si
+from duetlab.experiment.record import attempt, usual_confounders
+from duetlab.experiment.subject import Subject, summed, undisturbed
 
 NAME = "batching"
 ORDER = 2

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """M4: a disk request through IDE (PIO, DMA) and virtio-blk."""
 
-from duetlab.experiment import attempt, usual_confounders
-from duetlab.experiment_lab import ExperimentLab
-from duetlab.model import bounded_iops, si
-from duetlab.subject import Subject, each, summed
+from duetlab.experiment.lab import ExperimentLab
+from duetlab.experiment.model import bounded_iops, si
+from duetlab.experiment.record import attempt, usual_confounders
+from duetlab.experiment.subject import Subject, each, summed
 
 NAME = "block"
 ORDER = 3

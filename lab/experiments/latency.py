@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """M1 and M2: a request and its response through e1000, virtio-net and vhost-net."""
 
-from duetlab.experiment import attempt, usual_confounders
-from duetlab.experiment_lab import PORT, ExperimentLab
-from duetlab.model import si
-from duetlab.subject import Subject, group, summed, undisturbed
+from duetlab.experiment.lab import PORT, ExperimentLab
+from duetlab.experiment.model import si
+from duetlab.experiment.record import attempt, usual_confounders
+from duetlab.experiment.subject import Subject, group, summed, undisturbed
 
 NAME = "latency"
 ORDER = 1

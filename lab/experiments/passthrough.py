@@ -3,11 +3,11 @@
 
 import contextlib
 
-from duetlab.experiment import attempt, usual_confounders
-from duetlab.experiment_lab import HOME, PORT, ExperimentLab
+from duetlab.experiment.lab import HOME, PORT, ExperimentLab
+from duetlab.experiment.model import si
+from duetlab.experiment.record import Skipped, attempt, usual_confounders
+from duetlab.experiment.subject import Subject, each, summed
 from duetlab.guest import vf
-from duetlab.model import Skipped, si
-from duetlab.subject import Subject, each, summed
 
 NAME = "passthrough"
 ORDER = 4

@@ -16,8 +16,10 @@ REPO = Path(__file__).resolve().parents[2]
 RECORDS = Path(__file__).parent / "records"
 sys.path.insert(0, str(REPO / "lab"))
 
-from duetlab import experiment, model, report, subject  # noqa: E402
+from duetlab import report  # noqa: E402
 from duetlab.base.errors import LabError  # noqa: E402
+from duetlab.experiment import catalogue, model, run, subject  # noqa: E402
+from duetlab.experiment.record import Record, Skipped, attempt  # noqa: E402
 
 VOID = {"meta", "br", "img", "link", "hr", "input"}
 
@@ -118,27 +120,27 @@ def test_a_refusal_is_told_from_a_guest_that_died():
 
 
 def test_a_part_that_cannot_be_measured_is_skipped_aloud():
-    record = experiment.Record("x", "X", "what")
+    record = Record("x", "X", "what")
 
     def impossible():
-        raise model.Skipped("no such device")
+        raise Skipped("no such device")
 
-    assert experiment.attempt(record, "the part", impossible) is None
+    assert attempt(record, "the part", impossible) is None
     assert record.data["skipped"] == [{"part": "the part", "reason": "no such device"}]
     data = {**record.data, "environment": "lab", "seconds": 1}
-    assert experiment.summary(data) == "x: ok, ; skipped the part (no such device) (lab, 1 s)"
+    assert run.summary(data) == "x: ok, ; skipped the part (no such device) (lab, 1 s)"
 
 
 def test_a_verdict_is_one_of_four_words():
     with pytest.raises(ValueError, match="maybe"):
-        experiment.Record("x", "X", "").claim("M1", "", "", "", "maybe", "")
+        Record("x", "X", "").claim("M1", "", "", "", "maybe", "")
 
 
 def test_every_experiment_can_be_listed_and_loaded():
-    assert experiment.names() == ["latency", "batching", "block", "passthrough"]
-    for name in experiment.names():
-        assert callable(experiment.load(name).run)
-    assert set(experiment.names()) == set(report.ORDER) == set(report.SHOWN_BY.values())
+    assert catalogue.names() == ["latency", "batching", "block", "passthrough"]
+    for name in catalogue.names():
+        assert callable(catalogue.load(name).run)
+    assert set(catalogue.names()) == set(report.ORDER) == set(report.SHOWN_BY.values())
 
 
 # The page

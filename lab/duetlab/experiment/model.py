@@ -4,10 +4,6 @@
 import math
 
 
-class Skipped(Exception):
-    """This part cannot be measured here; the message says why."""
-
-
 def least_squares(rows: list[tuple[list[float], float]]) -> list[float]:
     """The factors F that come closest to sum(F[i] * x[i]) = y for all rows (x, y)."""
     size = len(rows[0][0])

@@ -5,10 +5,10 @@ import platform
 import subprocess
 from pathlib import Path
 
-from .base.paths import LAB
-from .guest import images, vm
-from .host import plugin
-from .host.place import Place
+from ..base.paths import LAB
+from ..guest import images, vm
+from ..host import plugin
+from ..host.place import Place
 
 HOME = "/tmp/duet-experiments"
 WORKLOAD = LAB / "experiments" / "workload"

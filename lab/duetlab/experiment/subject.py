@@ -4,10 +4,10 @@
 import itertools
 import json
 
-from .experiment_lab import HOME, KERNEL, ExperimentLab, initrd_of_guest
-from .guest import vm
-from .host import counter
-from .model import Skipped
+from ..guest import vm
+from ..host import counter
+from .lab import HOME, KERNEL, ExperimentLab, initrd_of_guest
+from .record import Skipped
 
 MARK_START, MARK_END, MARK_STEP = 20, 21, 22  # lab/experiments/workload/workload.h
 STATS_LIMIT = 60  # seconds
