@@ -8,10 +8,10 @@ import signal
 import sys
 from pathlib import Path
 
-from . import profile
 from .base.debian import DebianError
 from .base.errors import LabError
 from .base.paths import DUET, REPOSITORY
+from .bench import profile
 from .host import counter, hardware, plugin, qemu, remote
 from .host.life import OPTION_NAMES, LabHost, say
 

@@ -4,15 +4,15 @@
 import argparse
 from pathlib import Path
 
-from . import bench_boot, bench_fio, bench_idle, bench_io
-from .base.errors import LabError
-from .base.paths import DUET, REPOSITORY
-from .bench_lab import BenchLab
-from .bench_report import Report
-from .experiment.lab import ExperimentLab
-from .guest.images import GuestError
-from .guest.vm import GuestFailure
-from .host.life import say
+from ..base.errors import LabError
+from ..base.paths import DUET, REPOSITORY
+from ..experiment.lab import ExperimentLab
+from ..guest.images import GuestError
+from ..guest.vm import GuestFailure
+from ..host.life import say
+from . import boot, fio, idle, io
+from .lab import BenchLab
+from .report import Report
 
 SECTIONS = ("boot", "where", "memory", "idle", "fio", "io")
 
@@ -43,13 +43,13 @@ def _run_parts(args: argparse.Namespace, lab: BenchLab, report: Report) -> None:
     if not counted:
         report.note("Instructions are counted in the nested lab only: boot and where are skipped.")
     if "boot" in args.parts and counted:
-        bench_boot.boot(lab, report, args.runs)
+        boot.boot(lab, report, args.runs)
     if "where" in args.parts and counted:
-        bench_boot.where(lab, report)
+        boot.where(lab, report)
     if "memory" in args.parts or "idle" in args.parts:
-        bench_idle.measure(lab, report, args.parts)
+        idle.measure(lab, report, args.parts)
     if "fio" in args.parts:
-        bench_fio.measure(lab, report)
+        fio.measure(lab, report)
 
 
 def main(text: str) -> int:
@@ -61,7 +61,7 @@ def main(text: str) -> int:
             _run_parts(args, lab, report)
         if "io" in args.parts:
             with ExperimentLab(args.duet, args.keep) as lab:
-                bench_io.measure(lab, report)
+                io.measure(lab, report)
     except (LabError, GuestError, GuestFailure) as error:
         say(str(error))
         return 125

@@ -7,11 +7,11 @@ import re
 import subprocess
 from pathlib import Path
 
-from .base.cache import cache_dir, write_atomically
-from .base.errors import LabError
-from .guest import images, vm
-from .host import counter
-from .host.life import LabHost
+from ..base.cache import cache_dir, write_atomically
+from ..base.errors import LabError
+from ..guest import images, vm
+from ..host import counter
+from ..host.life import LabHost
 
 SOCKET = "profile.sock"
 UPPER_HALF = 1 << 63

@@ -4,10 +4,10 @@
 import json
 import shlex
 
-from .bench_idle import causes
-from .bench_lab import BenchLab
-from .bench_report import Report
+from .idle import causes
+from .lab import BenchLab
 from .monitors import HOME
+from .report import Report
 
 KERNEL = "6.1-cloud"
 REQUESTS = 2000

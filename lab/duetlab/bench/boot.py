@@ -5,9 +5,9 @@ import re
 import statistics
 
 from . import profile
-from .bench_lab import DUET, MARK_EXEC, MARK_INIT, BenchLab
-from .bench_report import Report
+from .lab import DUET, MARK_EXEC, MARK_INIT, BenchLab
 from .monitors import HOME, PEERS, Monitor
+from .report import Report
 
 KERNELS = {"6.1-cloud": 1.0, "6.1-amd64": 0.6}  # of the peers' instructions
 FIRST_ENTRY_MAX = 10  # M instructions

@@ -4,9 +4,9 @@
 import shlex
 from pathlib import Path
 
-from .guest import images, rootfs
-from .host import counter, plugin
-from .host.place import Place
+from ..guest import images, rootfs
+from ..host import counter, plugin
+from ..host.place import Place
 from .monitors import DUET, HOME, PEERS, TAP, Boot, Monitor
 
 MARK_EXEC = 40  # the monitor is about to be exec'd

@@ -4,12 +4,12 @@
 import contextlib
 import shutil
 
-from .bench_report import Report
-from .experiment.catalogue import load
-from .experiment.lab import PORT, ExperimentLab
-from .experiment.record import Skipped
-from .experiment.subject import Subject, each, summed
-from .guest import vf
+from ..experiment.catalogue import load
+from ..experiment.lab import PORT, ExperimentLab
+from ..experiment.record import Skipped
+from ..experiment.subject import Subject, each, summed
+from ..guest import vf
+from .report import Report
 
 TAP, HOST, GUEST = "bench1", "10.77.8.1", "10.77.8.2"
 TRIPS, WARMUP = 200, 50

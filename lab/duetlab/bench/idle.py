@@ -5,9 +5,9 @@ import json
 import re
 import shlex
 
-from .bench_lab import DUET, BenchLab
-from .bench_report import Report
+from .lab import DUET, BenchLab
 from .monitors import HOME, MEMORY_MIB, Monitor
+from .report import Report
 
 KERNEL = "6.1-cloud"
 OUTSIDE_MAX = 1.2  # MiB
