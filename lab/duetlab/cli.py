@@ -152,9 +152,9 @@ def _experiment(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from . import report
+    from .report import document
 
-    print(report.write(args.input, args.output))
+    print(document.write(args.input, args.output))
     return 0
 
 

@@ -16,10 +16,10 @@ REPO = Path(__file__).resolve().parents[2]
 RECORDS = Path(__file__).parent / "records"
 sys.path.insert(0, str(REPO / "lab"))
 
-from duetlab import report  # noqa: E402
 from duetlab.base.errors import LabError  # noqa: E402
 from duetlab.experiment import catalogue, model, run, subject  # noqa: E402
 from duetlab.experiment.record import Record, Skipped, attempt  # noqa: E402
+from duetlab.report import document  # noqa: E402
 
 VOID = {"meta", "br", "img", "link", "hr", "input"}
 
@@ -140,7 +140,7 @@ def test_every_experiment_can_be_listed_and_loaded():
     assert catalogue.names() == ["latency", "batching", "block", "passthrough"]
     for name in catalogue.names():
         assert callable(catalogue.load(name).run)
-    assert set(catalogue.names()) == set(report.ORDER) == set(report.SHOWN_BY.values())
+    assert set(catalogue.names()) == set(document.ORDER) == set(document.SHOWN_BY.values())
 
 
 # The page
@@ -148,7 +148,7 @@ def test_every_experiment_can_be_listed_and_loaded():
 
 @pytest.fixture(scope="module")
 def recorded():
-    return report.records(RECORDS)
+    return document.records(RECORDS)
 
 
 @pytest.fixture(scope="module")
@@ -192,11 +192,11 @@ def test_the_page_is_well_formed_and_its_links_lead_somewhere(page):
 
 def test_every_mechanism_is_in_the_table_on_top(page, recorded):
     top = page[:page.index("How to read this")]
-    for mechanism in report.MECHANISMS:
+    for mechanism in document.MECHANISMS:
         assert f"<span class='tag'>{mechanism}</span>" in top
     for record in recorded:
         for claim in record["claims"]:
-            assert report.text(claim["measured"]) in top
+            assert document.text(claim["measured"]) in top
 
 
 def test_every_chart_is_there_with_words_for_those_who_do_not_see_it(page, recorded):
@@ -220,7 +220,7 @@ def test_emulated_times_are_marked(page, recorded):
     for record in recorded:
         for table in record["tables"]:
             if table["emulated"]:
-                assert f"<h3>{report.text(table['title'])} <span class='emulated'>" in page
+                assert f"<h3>{document.text(table['title'])} <span class='emulated'>" in page
     assert "Measured in the nested lab" in page
 
 
@@ -228,28 +228,28 @@ def test_what_was_skipped_is_shown_with_its_reason(page, recorded):
     skipped = [item for record in recorded for item in record["skipped"]]
     assert skipped, "one of the recorded experiments skipped a part"
     for item in skipped:
-        assert report.text(item["reason"]) in page
+        assert document.text(item["reason"]) in page
 
 
 def test_markup_in_a_record_stays_text(recorded):
     hostile = copy.deepcopy(recorded[:1])
     hostile[0]["charts"] = []
     hostile[0]["claims"][0]["measured"] = "<script>alert(1)</script>"
-    assert "<script>" not in report.page(hostile)
+    assert "<script>" not in document.page(hostile)
 
 
 def test_a_mechanism_nobody_measured_is_said_to_be_so(recorded):
     alone = [{**recorded[0], "charts": []}]
-    assert "not run yet: lab/lab experiment" in report.page(alone)
+    assert "not run yet: lab/lab experiment" in document.page(alone)
 
 
 def test_a_broken_record_is_named(tmp_path):
     (tmp_path / "latency.json").write_text("{")
     with pytest.raises(LabError, match=r"latency\.json: not an experiment's record"):
-        report.records(tmp_path)
+        document.records(tmp_path)
     (tmp_path / "latency.json").write_text(json.dumps({"name": "latency"}))
     with pytest.raises(LabError, match=r"latency\.json: lacks title"):
-        report.records(tmp_path)
+        document.records(tmp_path)
     (tmp_path / "latency.json").unlink()
     with pytest.raises(LabError, match="experiment all first"):
-        report.records(tmp_path)
+        document.records(tmp_path)

@@ -9,10 +9,10 @@ import re
 import sys
 from pathlib import Path
 
+from ..base import debian
+from ..base.cache import write_atomically
+from ..base.errors import LabError
 from . import charts
-from .base import debian
-from .base.cache import write_atomically
-from .base.errors import LabError
 
 MECHANISMS = {
     "M1": "Device emulation (e1000)",
@@ -29,7 +29,7 @@ SIGNS = {"yes": "✓", "partly": "◐", "no": "✗", "not measured": "–"}
 REQUIRED = ("name", "title", "what", "date", "environment", "where", "versions", "figures", "claims",
             "tables", "charts", "confounders", "skipped", "symbols")
 DEBIAN_PYTHON = "/usr/bin/python3"
-STYLE = Path(__file__).with_name("report.css")
+STYLE = Path(__file__).with_name("style.css")
 
 
 def write(source: Path, target: Path) -> Path:

@@ -4,7 +4,7 @@
 import io
 import re
 
-from .experiment.model import si
+from ..experiment.model import si
 
 # Colours that no plot uses otherwise, and what the page's style sheet puts in their place.
 FOREGROUND, GRID = "#010203", "#040506"
