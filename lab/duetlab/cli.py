@@ -12,6 +12,7 @@ from .base.debian import DebianError
 from .base.errors import LabError
 from .base.paths import DUET, REPOSITORY
 from .bench import profile
+from .experiment import catalogue
 from .host import counter, hardware, plugin, qemu, remote
 from .host.life import OPTION_NAMES, LabHost, say
 
@@ -146,6 +147,11 @@ def _profile(args: argparse.Namespace) -> int:
 def _experiment(args: argparse.Namespace) -> int:
     # Nobody else's commands are to be counted.
     os.environ.setdefault("DUET_LAB_NAME", "experiments")
+    if args.list:
+        print(catalogue.listing())
+        return 0
+    if not args.chosen:
+        raise LabError("experiment: give the name of one, or all; --list tells what there is", 2)
     from .experiment import run
 
     return run.run(args.chosen, args.duet, args.direct, args.keep)
@@ -220,7 +226,8 @@ def _parser() -> argparse.ArgumentParser:
     shown.add_argument("--top", type=int, default=40, metavar="N")
     shown.set_defaults(run=_profile)
     trial = commands.add_parser("experiment", help="measure what the chapter claims (docs/experiments.md)")
-    trial.add_argument("chosen", metavar="NAME", help="latency, batching, block, passthrough, or all")
+    trial.add_argument("chosen", nargs="?", metavar="NAME", help=f"{', '.join(catalogue.files())}, or all")
+    trial.add_argument("--list", action="store_true", help="tell what each is about, and measure nothing")
     trial.add_argument("--direct", action="store_true", help="on this machine's own KVM, not in the lab")
     trial.add_argument("--keep", action="store_true", help="leave the lab host up")
     trial.add_argument("--duet", type=Path, default=DUET, metavar="FILE",

@@ -4,11 +4,13 @@
 import copy
 import json
 import re
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -136,11 +138,91 @@ def test_a_verdict_is_one_of_four_words():
         Record("x", "X", "").claim("M1", "", "", "", "maybe", "")
 
 
-def test_every_experiment_can_be_listed_and_loaded():
-    assert catalogue.names() == ["latency", "batching", "block", "passthrough"]
-    for name in catalogue.names():
-        assert callable(catalogue.load(name).run)
-    assert set(catalogue.names()) == set(document.ORDER) == set(document.SHOWN_BY.values())
+# Experiments: whatever file is in lab/experiments
+
+
+def lab_lab(*words):
+    return subprocess.run([sys.executable, str(REPO / "lab/lab"), *map(str, words)], capture_output=True, text=True,
+                          check=False, timeout=300)
+
+
+def told(name: str, counts: bool) -> dict:
+    """The complete record of an experiment's own test."""
+    module = catalogue.load(name)
+    found = Record(name, module.TITLE, module.WHAT)
+    module.selftest(SimpleNamespace(counts=counts, governor=lambda: "performance"), found)
+    return found.data | {"date": "today", "environment": "lab" if counts else "hardware", "where": "here", "versions": {}}
+
+
+@pytest.mark.parametrize("counts", [True, False], ids=["lab", "hardware"])
+@pytest.mark.parametrize("name", catalogue.files())
+def test_an_experiment_makes_of_made_up_figures_what_it_should(name, counts):
+    claims = told(name, counts)["claims"]
+    assert {claim["mechanism"] for claim in claims} <= set(catalogue.mechanisms())
+
+
+@pytest.mark.parametrize("counts", [True, False], ids=["lab", "hardware"])
+def test_the_page_shows_any_experiment(tmp_path, counts):
+    for name in catalogue.files():
+        (tmp_path / f"{name}.json").write_text(json.dumps(told(name, counts)))
+    result = lab_lab("report", "--input", tmp_path, "--output", tmp_path)
+    assert result.returncode == 0, result.stderr
+    text = (tmp_path / "index.html").read_text()
+    assert re.findall(r"<section id='([\w-]+)'>", text) == catalogue.names()
+    assert "not run yet" not in text
+
+
+def test_experiments_are_listed_in_order():
+    lines = lab_lab("experiment", "--list").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == catalogue.names()
+    assert all(len(line.split()) > 2 for line in lines)
+    words = lab_lab("experiment", "--help").stdout
+    assert all(name in words for name in catalogue.names())
+
+
+MINE = '''
+"""Mine: what it is about."""
+ORDER = 1000000
+MECHANISMS = {"M3": "another title", "M99": "Mine alone"}
+TITLE, WHAT = "Mine", "what"
+run = selftest = print
+'''
+
+
+def test_a_new_experiment_is_one_file(tmp_path, monkeypatch):
+    known, titles = catalogue.names(), catalogue.mechanisms()
+    for name in known:
+        shutil.copy(catalogue.EXPERIMENTS / f"{name}.py", tmp_path)
+    monkeypatch.setattr(catalogue, "EXPERIMENTS", tmp_path)
+    (tmp_path / "mine.py").write_text(MINE)
+    assert catalogue.names() == [*known, "mine"]
+    assert re.search("^mine +Mine: what it is about.$", catalogue.listing(), re.MULTILINE)
+    assert catalogue.mechanisms() == titles | {"M99": ("Mine alone", "mine")}
+    record = {**Record("mine", "Mine", "what").data, "date": "", "environment": "lab", "where": "", "versions": {}}
+    (tmp_path / "mine.json").write_text(json.dumps(record))
+    page = document.page(document.records(tmp_path))
+    assert "<section id='mine'>" in page
+    assert "Mine alone" in page
+
+
+@pytest.mark.parametrize(("text", "says"), [
+    ("ORDER = 1/0", "does not load: ZeroDivisionError"),
+    ("ORDER = (", "does not load: SyntaxError"),
+    (MINE.replace("selftest = ", ""), "lacks selftest: docs/experiments.md"),
+    (MINE.replace('"""Mine', 'words = """Mine'), "lacks __doc__"),
+])
+def test_an_experiment_that_is_none_is_named(tmp_path, monkeypatch, text, says):
+    monkeypatch.setattr(catalogue, "EXPERIMENTS", tmp_path)
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(LabError, match=f"{tmp_path}/mine.py {says}"):
+        catalogue.names()
+
+
+@pytest.mark.parametrize("words", [[], ["bogus"]])
+def test_an_experiment_must_be_named(words):
+    result = lab_lab("experiment", *words)
+    assert result.returncode == 2
+    assert result.stderr.startswith("lab: experiment")
 
 
 # The page
@@ -155,8 +237,8 @@ def recorded():
 def page(tmp_path_factory):
     """Written by the program itself, which finds a Python with matplotlib."""
     target = tmp_path_factory.mktemp("report")
-    subprocess.run([sys.executable, str(REPO / "lab/lab"), "report", "--input", str(RECORDS), "--output", str(target)],
-                   check=True, capture_output=True, text=True, timeout=300)
+    result = lab_lab("report", "--input", RECORDS, "--output", target)
+    assert result.returncode == 0, result.stderr
     return (target / "index.html").read_text()
 
 
@@ -192,7 +274,7 @@ def test_the_page_is_well_formed_and_its_links_lead_somewhere(page):
 
 def test_every_mechanism_is_in_the_table_on_top(page, recorded):
     top = page[:page.index("How to read this")]
-    for mechanism in document.MECHANISMS:
+    for mechanism in catalogue.mechanisms():
         assert f"<span class='tag'>{mechanism}</span>" in top
     for record in recorded:
         for claim in record["claims"]:

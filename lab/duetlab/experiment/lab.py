@@ -97,7 +97,8 @@ done""").strip()
 
 
 def initrd_of_guest() -> Path:
-    return images.initrd(KERNEL, "base", SERVE, {"bin/workload": workload().read_bytes()})
+    programs = {"bin/workload": workload(), "bin/mark": plugin.mark_program()}
+    return images.initrd(KERNEL, "base", SERVE, {path: file.read_bytes() for path, file in programs.items()})
 
 
 # The guest does what is typed, line by line.

@@ -24,7 +24,7 @@ OUTPUT = REPOSITORY / "build" / "experiments"
 def run_one(name: str, lab: ExperimentLab) -> dict:
     """The finished record, written to build/experiments/NAME.json."""
     module = load(name)
-    record = Record(module.NAME, module.TITLE, module.WHAT)
+    record = Record(name, module.TITLE, module.WHAT)
     start = time.monotonic()
     record.data |= {"date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                     "environment": lab.environment, "where": lab.describe(),
@@ -49,13 +49,14 @@ def word(agrees: str) -> str:
 
 def run(chosen: str, duet: Path, direct: bool, keep: bool) -> int:
     """The experiment CHOSEN or all, a line for each; the exit status."""
-    if chosen != "all" and chosen not in names():
-        raise LabError(f"experiment {chosen}: there are {', '.join(names())} and all", 2)
+    known = names()
+    if chosen != "all" and chosen not in known:
+        raise LabError(f"experiment {chosen}: there are {', '.join(known)} and all", 2)
     if not duet.exists():
         raise LabError(f"{duet}: not there; make build")
     failed = 0
     with ExperimentLab(duet, keep, direct) as lab:
-        for name in names() if chosen == "all" else [chosen]:
+        for name in known if chosen == "all" else [chosen]:
             try:
                 print(summary(run_one(name, lab)), flush=True)
             except Exception as error:  # whatever broke one, the others are measured

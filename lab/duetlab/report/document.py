@@ -12,18 +12,9 @@ from pathlib import Path
 from ..base import debian
 from ..base.cache import write_atomically
 from ..base.errors import LabError
+from ..experiment import catalogue
 from . import charts
 
-MECHANISMS = {
-    "M1": "Device emulation (e1000)",
-    "M2": "Paravirtual network (virtio-net)",
-    "M3": "Shared rings and batching",
-    "M4": "Disks: IDE and virtio-blk",
-    "M5": "Passthrough (SR-IOV)",
-}
-# Which experiment shows a mechanism; named when nobody has run it yet.
-SHOWN_BY = {"M1": "latency", "M2": "latency", "M3": "batching", "M4": "block", "M5": "passthrough"}
-ORDER = ("latency", "batching", "block", "passthrough")
 WORDS = {"yes": "agrees", "partly": "agrees in part", "no": "disagrees", "not measured": "not measured"}
 SIGNS = {"yes": "✓", "partly": "◐", "no": "✗", "not measured": "–"}
 REQUIRED = ("name", "title", "what", "date", "environment", "where", "versions", "figures", "claims",
@@ -65,11 +56,14 @@ def records(source: Path) -> list[dict]:
         found.append(record)
     if not found:
         raise LabError(f"{source}: no records there; run lab/lab experiment all first")
-    return sorted(found, key=lambda r: ORDER.index(r["name"]) if r["name"] in ORDER else len(ORDER))
+    order = catalogue.names()
+    return sorted(found, key=lambda r: order.index(r["name"]) if r["name"] in order else len(order))
 
 
 def page(found: list[dict]) -> str:
-    body = [_header(found), _summary(found), _guide(found), *map(_section, found), _footer()]
+    mechanisms = catalogue.mechanisms()
+    sections = (_section(record, mechanisms) for record in found)
+    body = [_header(found), _summary(found, mechanisms), _guide(found), *sections, _footer()]
     return ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             '<meta name="color-scheme" content="light dark"><title>duet: the I/O spectrum, measured</title>'
@@ -93,12 +87,12 @@ def _header(found: list[dict]) -> str:
             f"Here is what they cost on this machine.</p>{note}</header>")
 
 
-def _summary(found: list[dict]) -> str:
+def _summary(found: list[dict], mechanisms: dict[str, tuple[str, str]]) -> str:
     rows = []
-    for mechanism, title in MECHANISMS.items():
+    for mechanism, (title, shown_by) in mechanisms.items():
         claims = [claim for record in found for claim in record["claims"] if claim["mechanism"] == mechanism]
         if not claims:
-            claims = [{"claim": "–", "measured": f"not run yet: lab/lab experiment {SHOWN_BY[mechanism]}", "agrees": "not measured"}]
+            claims = [{"claim": "–", "measured": f"not run yet: lab/lab experiment {shown_by}", "agrees": "not measured"}]
         for claim in claims:
             rows.append(f"<tr><th scope='row'><span class='tag'>{mechanism}</span> {text(title)}</th>"
                         f"<td data-label='The chapter claims'>{text(claim['claim'])}</td>"
@@ -120,9 +114,9 @@ def _guide(found: list[dict]) -> str:
             f"and whether they agree, and tells what could have spoiled the figures.</p><ul class='contents'>{links}</ul></section>")
 
 
-def _section(record: dict) -> str:
+def _section(record: dict, mechanisms: dict[str, tuple[str, str]]) -> str:
     parts = [f"<section id='{text(record['name'])}'><h2>{text(record['title'])}</h2><p>{text(record['what'])}</p>",
-             _skipped(record), *map(_claim, record["claims"]), _symbols(record),
+             _skipped(record), *(_claim(claim, mechanisms) for claim in record["claims"]), _symbols(record),
              "<div class='charts'>", *map(_chart, record["charts"]), "</div>",
              *(_table(table) for table in record["tables"]), _confounders(record), _versions(record), "</section>"]
     return "".join(parts)
@@ -133,11 +127,12 @@ def _skipped(record: dict) -> str:
     return f"<div class='skipped'><h3>Skipped</h3><ul>{items}</ul></div>" if items else ""
 
 
-def _claim(claim: dict) -> str:
+def _claim(claim: dict, mechanisms: dict[str, tuple[str, str]]) -> str:
     rows = "".join(f"<dt>{name}</dt><dd>{text(claim[key])}</dd>" for name, key in
                    (("The chapter", "claim"), ("Model", "model"), ("Measured", "measured"), ("In words", "words")))
+    title, _ = mechanisms.get(claim["mechanism"], ("", ""))
     return (f"<article class='claim'><h3><span class='tag'>{text(claim['mechanism'])}</span> "
-            f"{text(MECHANISMS.get(claim['mechanism'], ''))} {_badge(claim['agrees'])}</h3><dl>{rows}</dl></article>")
+            f"{text(title)} {_badge(claim['agrees'])}</h3><dl>{rows}</dl></article>")
 
 
 def _symbols(record: dict) -> str:
