@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Checks that each folder of src/ includes only what the table in docs/architecture.md allows it, and
-keeps to the rules that belong to one layer alone."""
+keeps to the rules that belong to one layer alone; and the same of lab/duetlab's imports by the table in
+docs/lab.md, where no module may lead back to itself."""
 
+import ast
+import graphlib
 import re
 import sys
 from pathlib import Path
@@ -10,18 +13,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 TABLE = ROOT / "docs" / "architecture.md"
+PYTHON_TABLE = ROOT / "docs" / "lab.md"
+LAB = ROOT / "lab"
 
 
-def layers() -> dict[str, list[str]]:
+def layers(table: Path) -> dict[str, list[str]]:
     """Each folder and the folders it may include, besides itself: the document's table."""
     found: dict[str, list[str]] = {}
-    for folder, may in re.findall(r"^\| `(\w+)/` \|[^|]*\|([^|]*)\|$", TABLE.read_text(), re.MULTILINE):
+    for folder, may in re.findall(r"^\| `(\w+)/` \|[^|]*\|([^|]*)\|$", table.read_text(), re.MULTILINE):
         names = [name.strip() for name in may.split(",") if name.strip()]
         found[folder] = list(found) if names == ["all above"] else names
     return found
 
 
-LAYERS = layers()
+LAYERS = layers(TABLE)
 
 # What only some folders may do: a pattern, who may, and why.
 RULES = [
@@ -64,17 +69,70 @@ def check_file(path: Path, layer: str) -> list[str]:
     return found
 
 
-def main() -> int:
-    found = [f"docs/architecture.md: {folder}/ may use {name}/, which is not in the table"
-             for folder, names in LAYERS.items() for name in names if name not in LAYERS]
-    if not LAYERS:
-        found.append("docs/architecture.md: no table of layers")
+def check_sources() -> list[str]:
+    found = []
     for layer in sorted(p.name for p in (ROOT / "src").iterdir() if p.is_dir()):
         if layer not in LAYERS:
             found.append(f"src/{layer}: not in the layer table")
             continue
         for path in sorted((ROOT / "src" / layer).rglob("*.[ch]")):
             found += check_file(path, layer)
+    return found
+
+
+def imports(path: Path) -> list[tuple[int, str]]:
+    """Line and dotted name of what PATH takes from duetlab, wherever it does so."""
+    package = path.relative_to(LAB).parts[:-1]
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            base = package[:len(package) + 1 - node.level] if node.level else ()
+            names = [".".join([*base, *([node.module] if node.module else []), alias.name]) for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        found += [(node.lineno, name.removeprefix("duetlab.")) for name in names if name.startswith("duetlab.")]
+    return found
+
+
+def circle(modules: dict[str, list[tuple[int, str]]]) -> list[str]:
+    """A complaint if one of MODULES leads back to itself by its imports."""
+    graph = {module: {target for _, name in taken for target in (name, name.rpartition(".")[0]) if target in modules}
+             for module, taken in modules.items()}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return [f"lab/duetlab: {' imports '.join(reversed(error.args[1]))}"]
+    return []
+
+
+def check_python() -> list[str]:
+    may = layers(PYTHON_TABLE)
+    modules, found = {}, []
+    for path in sorted([*(LAB / "duetlab").rglob("*.py"), *(LAB / "experiments").glob("*.py")]):
+        where, name = path.relative_to(ROOT), ".".join(path.relative_to(LAB).with_suffix("").parts)
+        module = name.removeprefix("duetlab.")
+        layer, _, inside = module.partition(".")
+        taken = modules[module] = imports(path)
+        if not inside:  # the command line: it may use them all, and none of them it
+            continue
+        if layer not in may:
+            found.append(f"{where}: {layer}/ is not in the table of docs/lab.md")
+            continue
+        for number, name in taken:
+            target = name.partition(".")[0]
+            if target not in (layer, *may[layer]):
+                found.append(f"{where}:{number}: {layer}/ may not import {target}")
+    return found + circle(modules)
+
+
+def main() -> int:
+    found = [f"docs/architecture.md: {folder}/ may use {name}/, which is not in the table"
+             for folder, names in LAYERS.items() for name in names if name not in LAYERS]
+    if not LAYERS:
+        found.append("docs/architecture.md: no table of layers")
+    found += check_sources() + check_python()
     for line in found:
         print(line)
     if not found:
