@@ -30,6 +30,12 @@
 
 struct virtio_device;
 
+/* How a turn of a queue ended. */
+enum virtio_progress {
+	VIRTIO_DONE, /* nothing is left to do, or the model itself says when to go on */
+	VIRTIO_MORE, /* the time is over: the next turn comes in the loop's next round */
+};
+
 struct virtio_ops {
 	const char *type;    /* in statistics and saved state: "virtio-net" */
 	uint16_t id;         /* section 5: 1 network, 2 block, 3 console, 4 entropy */
@@ -43,12 +49,14 @@ struct virtio_ops {
 	 * to make the device need a reset; quiesce does not follow then. Also called when a stopped
 	 * machine goes on, with the queues where they were. */
 	int (*activate)(struct virtio_device *device);
-	/* The driver kicked @queue, or it must be looked at anew (after activate, each enabled
-	 * queue is kicked once by the core). Only between activate and quiesce. */
-	void (*kick)(struct virtio_device *device, struct virtqueue *queue);
-	/* Whether somebody outside this process serves queue @index from the next activate on: its
-	 * doorbell is not watched then, and kick() for it comes from the core alone. Under the
-	 * device's lock, with device->negotiated. May be null: no. */
+	/* A turn of an enabled @queue: the driver kicked it, it was not at its end in the last
+	 * turn, the model asked (virtio_turn()), or the device was just activated. Only between
+	 * activate and quiesce, and not for one that is broken or handed over. Takes chains for as
+	 * long as loop_turn_over() allows. The core then interrupts for what was pushed, and a
+	 * queue that virtqueue_pop() found broken makes the device need a reset. */
+	enum virtio_progress (*kick)(struct virtio_device *device, struct virtqueue *queue);
+	/* Whether somebody outside this process serves queue @index from the next activate on: it
+	 * has no turns then. Under the device's lock, with device->negotiated. May be null: no. */
 	bool (*hands_over)(struct virtio_device *device, unsigned index);
 	/* virtio_call_fd() of a queue that was handed over changed. I/O loop. */
 	void (*vector_changed)(struct virtio_device *device, unsigned index);
@@ -109,8 +117,11 @@ void virtio_quiesced(struct virtio_device *device);
 /* Any thread, not from a callback under the device's lock. The configuration changed (link state,
  * size): a new generation, and an interrupt from DRIVER_OK on. */
 void virtio_config_changed(struct virtio_device *device);
-/* I/O loop: flushes what was pushed, and interrupts the driver if the used buffers since the last
- * call ask for it. The interrupt goes out with the loop's next wait. */
+/* I/O loop: a turn of @queue now, since something that it waited for is there. Nothing happens when
+ * it has none (see kick) or one is to come anyway. */
+void virtio_turn(struct virtio_device *device, struct virtqueue *queue);
+/* I/O loop, for what was pushed outside of turns: flushes it, and interrupts the driver if the used
+ * buffers since the last call ask for it. The interrupt goes out with the loop's next wait. */
 void virtio_interrupt(struct virtio_device *device, struct virtqueue *queue);
 /* For queues that are handed over, between activate and quiesce, on the I/O loop; descriptors stay
  * the core's. The eventfd that the driver's kicks signal. */

@@ -520,6 +520,77 @@ static void test_stop_and_start(void **state)
 	rig_free(&rig);
 }
 
+/* Work whose next turn does not end: a device that is stopped or reset has no turn any more. */
+static void test_stop_between_turns(void **state)
+{
+	struct error err;
+	unsigned kicks;
+	struct rig rig;
+
+	(void)state;
+	rig_init(&rig);
+	for (unsigned round = 0; round < 50; round++) {
+		rig.model->restless = true;
+		bring_up(&rig, ALL, 2, false);
+		request(&rig, 0);
+		assert_answered(&rig, 0);
+		fake_stop(rig.device);
+		kicks = rig.model->kicks;
+		pause_briefly();
+		assert_int_equal(rig.model->kicks, kicks);
+		rig.device->ops->start(rig.device, &err);
+		request(&rig, 1);
+		assert_answered(&rig, 1);
+		assert_true(driver_reset(&rig.driver));
+		kicks = rig.model->kicks;
+		pause_briefly();
+		assert_int_equal(rig.model->kicks, kicks);
+		rig.model->restless = false;
+	}
+	rig.model->restless = true;
+	bring_up(&rig, ALL, 2, false);
+	rig_free(&rig);
+}
+
+struct pause {
+	struct loop_task task;
+	_Atomic bool begun, end;
+};
+
+static void pause_loop(struct loop_task *task)
+{
+	struct pause *pause = (struct pause *)task;
+
+	pause->begun = true;
+	while (!pause->end)
+		pause_briefly();
+}
+
+/* Two queues that each have more than a turn's work take turns, and one kick is enough. */
+static void test_turns_alternate(void **state)
+{
+	struct pause pause = {.task.run = pause_loop};
+	struct rig rig;
+
+	(void)state;
+	rig_init(&rig);
+	bring_up(&rig, ALL, 2, false);
+	await_doorbells(&rig, 2);
+	rig.model->per_turn = 1;
+	loop_post(rig.machine.place.io, &pause.task);
+	while (!pause.begun)
+		pause_briefly();
+	rig.model->kicks = 0;
+	for (unsigned i = 0; i < 16; i++)
+		request(&rig, i & 1);
+	pause.end = true;
+	for (unsigned i = 0; i < 16; i++)
+		assert_answered(&rig, i & 1);
+	for (unsigned i = 1; i < 16; i++)
+		assert_int_not_equal(rig.model->turns[i], rig.model->turns[i - 1]);
+	rig_free(&rig);
+}
+
 struct kicker {
 	struct rig *rig;
 	_Atomic bool stop;
@@ -728,6 +799,8 @@ int main(void)
 		cmocka_unit_test(test_bad_queue_address),
 		cmocka_unit_test(test_moved_bar),
 		cmocka_unit_test(test_stop_and_start),
+		cmocka_unit_test(test_stop_between_turns),
+		cmocka_unit_test(test_turns_alternate),
 		cmocka_unit_test(test_stop_under_kicks),
 		cmocka_unit_test(test_saved_state),
 		cmocka_unit_test(test_half_a_setup_moves),

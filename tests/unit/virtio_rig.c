@@ -239,32 +239,39 @@ static bool has_enough(struct virtqueue *queue, unsigned chains)
 	return virtqueue_kicks_on(queue) && holds(queue, chains);
 }
 
-static void answer_all(struct virtio_device *device, struct virtqueue *queue)
+/* False: no more than @most were asked for (0: all), and there may be more. */
+static bool answer(struct virtqueue *queue, unsigned most)
 {
 	struct iovec segments[32];
 	struct virtqueue_chain chain = {.segments = segments, .capacity = 32};
-	int ret;
 
-	while ((ret = virtqueue_pop(queue, &chain)) == 1) {
+	unsigned count = 0;
+
+	while (virtqueue_pop(queue, &chain) == 1) {
 		for (unsigned i = 0; i < chain.writable; i++)
 			memset(segments[chain.readable + i].iov_base, 0x5a,
 				segments[chain.readable + i].iov_len);
 		virtqueue_push(queue, &chain, (uint32_t)chain.writable_bytes);
+		if (++count == most)
+			return false;
 	}
-	if (ret < 0)
-		virtio_needs_reset(device, queue->fault);
+	return true;
 }
 
-static void kick(struct virtio_device *device, struct virtqueue *queue)
+static enum virtio_progress kick(struct virtio_device *device, struct virtqueue *queue)
 {
-	unsigned needs = model_of(device)->needs;
+	struct rig_model *model = model_of(device);
+	unsigned needs = model->needs;
+	bool done = true;
 
-	model_of(device)->kicks++;
+	if (model->kicks < sizeof(model->turns))
+		model->turns[model->kicks] = (uint8_t)queue->index;
+	model->kicks++;
 	if (!needs)
-		answer_all(device, queue);
+		done = answer(queue, model->per_turn);
 	while (needs && has_enough(queue, needs))
-		answer_all(device, queue);
-	virtio_interrupt(device, queue);
+		answer(queue, 0);
+	return done && !model->restless ? VIRTIO_DONE : VIRTIO_MORE;
 }
 
 static void quiesce(struct virtio_device *device)

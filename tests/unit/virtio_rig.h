@@ -69,7 +69,10 @@ struct rig_model {
 	_Atomic unsigned activations, quiesces, kicks;
 	_Atomic bool hold_quiesce; /* quiesce() does not answer until rig_release() */
 	_Atomic bool fail_activate;
-	_Atomic unsigned needs; /* chains at a time: gives back what is less; 0: any number */
+	_Atomic unsigned needs;    /* chains at a time: gives back what is less; 0: any number */
+	_Atomic unsigned per_turn; /* chains, then there may be more; 0: all */
+	_Atomic bool restless;     /* each turn says that there is more */
+	uint8_t turns[64];         /* the queues that had the first kicks, in their order */
 	_Atomic bool *freed_flag;
 	struct loop_task release;
 	uint8_t config[16];

@@ -115,21 +115,13 @@ static void release(struct disk *disk)
 		disk_queue_release(&disk->queues[i]);
 }
 
-static bool busy(const struct disk *disk)
-{
-	for (unsigned i = 0; i < disk->virtio.queue_count; i++)
-		if (disk->queues[i].again_posted)
-			return true;
-	return disk->in_flight > 0;
-}
-
 static void finish_quiesce(struct disk *disk)
 {
 	disk->quiescing = false;
 	loop_remove_hook(disk->virtio.io, &disk->hook);
 	/* What was completed in this very round: the hook, which would publish it, has gone. */
 	for (unsigned i = 0; i < disk->virtio.queue_count; i++)
-		disk_queue_settle(&disk->queues[i]);
+		virtio_interrupt(&disk->virtio, &disk->virtio.queues[i]);
 	release(disk);
 	virtio_quiesced(&disk->virtio);
 }
@@ -144,11 +136,12 @@ static void round_done(struct loop_hook *hook)
 
 		if (!queue->pushed)
 			continue;
+		queue->pushed = false;
 		if (queue->paused)
-			disk_queue_process(queue);
-		disk_queue_settle(queue);
+			virtio_turn(&disk->virtio, queue->queue);
+		virtio_interrupt(&disk->virtio, queue->queue);
 	}
-	if (disk->quiescing && !busy(disk))
+	if (disk->quiescing && disk->in_flight == 0)
 		finish_quiesce(disk);
 }
 
@@ -173,12 +166,9 @@ static int activate(struct virtio_device *device)
 	return 0;
 }
 
-static void kick(struct virtio_device *device, struct virtqueue *queue)
+static enum virtio_progress kick(struct virtio_device *device, struct virtqueue *queue)
 {
-	struct disk_queue *own = &disk_of(device)->queues[queue->index];
-
-	disk_queue_process(own);
-	disk_queue_settle(own);
+	return disk_queue_process(&disk_of(device)->queues[queue->index]);
 }
 
 static void quiesce(struct virtio_device *device)
@@ -190,7 +180,7 @@ static void quiesce(struct virtio_device *device)
 		block_drop(disk->block);
 	else
 		block_hurry(disk->block);
-	if (!busy(disk))
+	if (disk->in_flight == 0)
 		finish_quiesce(disk);
 }
 

@@ -74,20 +74,15 @@ struct disk_queue {
 	struct disk_request *free;
 	unsigned fresh;     /* requests never used so far start here */
 	unsigned in_flight; /* of this queue */
-	bool pushed;        /* an interrupt may be due */
+	bool pushed;        /* since the last turn: an interrupt may be due */
 	bool paused;        /* kicks stay off: completions make us look */
-	/* Goes on with the ring in the next round. */
-	struct loop_task again;
-	bool again_posted;
 	_Atomic uint64_t counts[DISK_COUNTS];
 };
 
 /* block_request.c; I/O loop. */
 int disk_queue_prepare(struct disk_queue *queue);
 void disk_queue_release(struct disk_queue *queue);
-/* Takes the requests of the ring, for a turn of the loop; the rest in the next round. */
-void disk_queue_process(struct disk_queue *queue);
-/* Interrupts for what was completed. */
-void disk_queue_settle(struct disk_queue *queue);
+/* Takes the requests of the ring, for a turn. */
+enum virtio_progress disk_queue_process(struct disk_queue *queue);
 
 #endif

@@ -346,12 +346,8 @@ static int drain(struct disk_queue *queue, unsigned *taken)
 	do {
 		int ret = virtqueue_pop(queue->queue, &chain);
 
-		if (ret == 0)
-			return 0;
-		if (ret < 0) {
-			virtio_needs_reset(&disk->virtio, queue->queue->fault);
+		if (ret <= 0)
 			return ret;
-		}
 		if (!start_request(queue, &chain))
 			return -EPROTO;
 		/* One request alone does not look at the clock. */
@@ -359,43 +355,17 @@ static int drain(struct disk_queue *queue, unsigned *taken)
 	return 1;
 }
 
-static void process_again(struct loop_task *task)
+enum virtio_progress disk_queue_process(struct disk_queue *queue)
 {
-	struct disk_queue *queue = container_of(task, struct disk_queue, again);
-
-	queue->again_posted = false;
-	disk_queue_process(queue);
-	/* The round's hook does the rest, also for a device that is being quiesced. */
-	queue->pushed = true;
-}
-
-void disk_queue_process(struct disk_queue *queue)
-{
-	/* A driver can offer requests as fast as we answer: when this turn is over, the other
-	 * devices' comes. */
 	unsigned taken = 0;
 	int ret;
 
-	if (queue->disk->quiescing || queue->queue->broken || queue->again_posted)
-		return;
 	virtqueue_kicks_off(queue->queue);
 	do {
 		ret = drain(queue, &taken);
-		if (ret < 0)
-			return;
 		queue->paused = queue->in_flight >= BUSY_REQUESTS;
 	} while (ret == 0 && !queue->paused && virtqueue_kicks_on(queue->queue));
-	if (ret == 0)
-		return;
-	queue->again_posted = true;
-	queue->again.run = process_again;
-	loop_post(queue->disk->virtio.io, &queue->again);
-}
-
-void disk_queue_settle(struct disk_queue *queue)
-{
-	if (!queue->pushed)
-		return;
+	/* The turn's end interrupts. */
 	queue->pushed = false;
-	virtio_interrupt(&queue->disk->virtio, queue->queue);
+	return ret > 0 ? VIRTIO_MORE : VIRTIO_DONE;
 }

@@ -47,10 +47,9 @@ static void config_write(
 
 void console_try_finish_quiesce(struct console *console)
 {
-	if (!console->quiescing || console->again_posted || !console_output_idle(console) ||
-		console->input.in_flight)
+	if (!console->quiescing || !console_output_idle(console) || console->input.in_flight)
 		return;
-	console->quiescing = console->active = false;
+	console->quiescing = false;
 	virtio_quiesced(&console->virtio);
 }
 
@@ -58,7 +57,6 @@ static int activate(struct virtio_device *device)
 {
 	struct console *console = console_of(device);
 
-	console->active = true;
 	console_output_start(console);
 	console_input_start(console);
 	/* Linux looks at the size only when it is told of a change. */
@@ -67,14 +65,12 @@ static int activate(struct virtio_device *device)
 	return 0;
 }
 
-static void kick(struct virtio_device *device, struct virtqueue *queue)
+static enum virtio_progress kick(struct virtio_device *device, struct virtqueue *queue)
 {
 	struct console *console = console_of(device);
 
-	if (queue->index == CONSOLE_RECEIVE)
-		console_receive(console);
-	else
-		console_transmit(console);
+	return queue->index == CONSOLE_RECEIVE ? console_receive(console)
+					       : console_transmit(console);
 }
 
 static void quiesce(struct virtio_device *device)

@@ -26,6 +26,11 @@ size_t console_input_put(struct console *console, const void *bytes, size_t leng
 	return taken;
 }
 
+static void try_receive(struct console *console)
+{
+	virtio_turn(&console->virtio, &console->virtio.queues[CONSOLE_RECEIVE]);
+}
+
 void console_input_task(struct loop_task *task)
 {
 	struct console_input *input = container_of(task, struct console_input, task);
@@ -33,7 +38,7 @@ void console_input_task(struct loop_task *task)
 	pthread_mutex_lock(&input->lock);
 	input->posted = false;
 	pthread_mutex_unlock(&input->lock);
-	console_receive(container_of(input, struct console, input));
+	try_receive(container_of(input, struct console, input));
 }
 
 /* Moves what is there into the chain; bytes. */
@@ -71,56 +76,40 @@ static void read_more(struct console *console)
 	struct console_input *input = &console->input;
 	struct io_uring_sqe *sqe;
 
-	if (input->fd < 0 || input->reading || input->ended || console->quiescing ||
+	if (input->fd < 0 || input->reading || input->ended ||
 		sizeof(input->ring) - waiting(input) < sizeof(input->bytes))
 		return;
 	input->reading = true;
 	input->in_flight++;
-	input->op.done = read_done;
 	sqe = loop_sqe(console->virtio.io);
-	io_uring_prep_read(sqe, input->fd, input->bytes, sizeof(input->bytes), (uint64_t)-1);
+	if (input->empty)
+		io_uring_prep_poll_add(sqe, input->fd, POLLIN);
+	else
+		io_uring_prep_read(
+			sqe, input->fd, input->bytes, sizeof(input->bytes), (uint64_t)-1);
+	input->op.done = input->empty ? poll_done : read_done;
 	loop_submit(console->virtio.io, sqe, &input->op);
 }
 
-void console_receive(struct console *console)
+enum virtio_progress console_receive(struct console *console)
 {
 	struct virtqueue *queue = &console->virtio.queues[CONSOLE_RECEIVE];
 	struct iovec segments[CONSOLE_SEGMENTS];
 	struct virtqueue_chain chain = {.segments = segments, .capacity = CONSOLE_SEGMENTS};
 
-	if (!console->active || console->quiescing || !queue->enabled || queue->broken)
-		return;
-	while (waiting(&console->input)) {
-		int ret = virtqueue_pop(queue, &chain);
-		uint32_t filled;
+	while (waiting(&console->input) && virtqueue_pop(queue, &chain) > 0) {
+		uint32_t filled = fill(&console->input, &chain);
 
-		if (ret < 0)
-			virtio_needs_reset(&console->virtio, queue->fault);
-		if (ret <= 0)
-			break;
 		/* Each buffer takes a byte at least, so this ends however fast they come. */
-		if (chain.writable_bytes == 0) {
+		if (filled == 0) {
 			virtio_needs_reset(&console->virtio, "receive buffer not writable");
 			break;
 		}
-		filled = fill(&console->input, &chain);
 		counter_add(&console->bytes_in, filled);
 		virtqueue_push(queue, &chain, filled);
 	}
 	read_more(console);
-	virtio_interrupt(&console->virtio, queue);
-}
-
-static void poll_again(struct console *console)
-{
-	struct console_input *input = &console->input;
-	struct io_uring_sqe *sqe = loop_sqe(console->virtio.io);
-
-	input->op.done = poll_done;
-	input->reading = true;
-	input->in_flight++;
-	io_uring_prep_poll_add(sqe, input->fd, POLLIN);
-	loop_submit(console->virtio.io, sqe, &input->op);
+	return VIRTIO_DONE;
 }
 
 static void poll_done(struct loop_op *op, int32_t res, uint32_t flags)
@@ -129,10 +118,10 @@ static void poll_done(struct loop_op *op, int32_t res, uint32_t flags)
 	struct console *console = container_of(input, struct console, input);
 
 	input->in_flight--;
-	input->reading = false;
+	input->reading = input->empty = false;
 	if (res < 0 && res != -EINTR && res != -ECANCELED)
 		input->ended = true;
-	read_more(console);
+	try_receive(console);
 	console_try_finish_quiesce(console);
 }
 
@@ -143,14 +132,12 @@ static void read_done(struct loop_op *op, int32_t res, uint32_t flags)
 
 	input->in_flight--;
 	input->reading = false;
+	input->empty = res == -EAGAIN;
 	if (res > 0)
 		console_input_put(console, input->bytes, (size_t)res);
-	if (res == -EAGAIN && !console->quiescing) {
-		poll_again(console);
-	} else if (res <= 0 && res != -EINTR && res != -ECANCELED && res != -EAGAIN) {
+	else if (res != -EINTR && res != -ECANCELED && res != -EAGAIN)
 		input->ended = true;
-	}
-	console_receive(console);
+	try_receive(console);
 	console_try_finish_quiesce(console);
 }
 
@@ -164,7 +151,7 @@ static void cancelled(struct loop_op *op, int32_t res, uint32_t flags)
 
 void console_input_start(struct console *console)
 {
-	console->input.ended = false;
+	console->input.ended = console->input.empty = false;
 	read_more(console);
 }
 

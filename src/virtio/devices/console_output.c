@@ -132,44 +132,33 @@ static bool next_chain(struct console *console)
 {
 	struct console_output *output = &console->output;
 	struct virtqueue *queue = &console->virtio.queues[CONSOLE_TRANSMIT];
-	int ret;
 
-	if (console->quiescing || !console->active || queue->broken)
-		return false;
 	output->chain.segments = output->segments;
 	output->chain.capacity = CONSOLE_SEGMENTS;
-	ret = virtqueue_pop(queue, &output->chain);
-	if (ret < 0)
-		virtio_needs_reset(&console->virtio, queue->fault);
-	output->pending = ret > 0;
+	output->pending = virtqueue_pop(queue, &output->chain) > 0;
 	if (output->pending)
 		output->taken = min_u64(output->taken, output->chain.readable_bytes);
-	return ret > 0;
+	return output->pending;
 }
 
-static void go_on(struct loop_task *task)
+static enum virtio_progress take_chains(struct console *console)
 {
-	struct console *console = container_of(task, struct console, again);
-
-	console->again_posted = false;
-	console_transmit(console);
-	console_try_finish_quiesce(console);
-}
-
-void console_transmit(struct console *console)
-{
-	struct console_output *output = &console->output;
-	unsigned left = CONSOLE_CHAINS;
-
-	while (left && (output->pending || next_chain(console)) && finish_chain(console))
-		left--;
-	start_writing(output);
-	if (left == 0 && !console->again_posted) {
-		console->again_posted = true;
-		console->again.run = go_on;
-		loop_post(console->virtio.io, &console->again);
+	for (unsigned chains = 0; console->output.pending || next_chain(console); chains++) {
+		if (!finish_chain(console))
+			return VIRTIO_DONE;
+		/* One line alone does not look at the clock. */
+		if (chains && loop_turn_over(console->virtio.io))
+			return VIRTIO_MORE;
 	}
-	virtio_interrupt(&console->virtio, &console->virtio.queues[CONSOLE_TRANSMIT]);
+	return VIRTIO_DONE;
+}
+
+enum virtio_progress console_transmit(struct console *console)
+{
+	enum virtio_progress progress = take_chains(console);
+
+	start_writing(&console->output);
+	return progress;
 }
 
 static void wrote(struct console_output *output, size_t bytes)
@@ -206,24 +195,25 @@ static void write_done(struct loop_op *op, int32_t res, uint32_t flags)
 
 	output->in_flight--;
 	written(output, res);
-	if (!output->writing)
-		console_transmit(console);
+	start_writing(output);
+	virtio_turn(&console->virtio, &console->virtio.queues[CONSOLE_TRANSMIT]);
 	console_try_finish_quiesce(console);
 }
 
 static void poll_done(struct loop_op *op, int32_t res, uint32_t flags)
 {
 	struct console_output *output = container_of(op, struct console_output, op);
+	struct console *console = console_of_output(output);
 
 	output->in_flight--;
 	if (res < 0 && res != -EINTR && res != -ECANCELED) {
 		output->dead = true;
 		discard(output);
-		console_transmit(console_of_output(output));
+		virtio_turn(&console->virtio, &console->virtio.queues[CONSOLE_TRANSMIT]);
 	} else if (!output->stopping) {
 		issue_write(output);
 	}
-	console_try_finish_quiesce(console_of_output(output));
+	console_try_finish_quiesce(console);
 }
 
 void console_output_start(struct console *console)

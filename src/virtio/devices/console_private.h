@@ -15,7 +15,6 @@
 #define CONSOLE_SEGMENTS    128
 #define CONSOLE_OUTPUT_SIZE 8192
 #define CONSOLE_INPUT_SIZE  4096
-#define CONSOLE_CHAINS      256 /* before the other devices' turn */
 
 struct console_buffer {
 	size_t length;
@@ -52,6 +51,7 @@ struct console_input {
 	struct loop_op op, cancel;
 	unsigned in_flight;
 	bool reading, ended;
+	bool empty;         /* and the descriptor does not block: it is polled */
 	uint8_t bytes[256]; /* being read */
 	/* Between the main thread and the I/O loop. */
 	pthread_mutex_t lock;
@@ -64,9 +64,7 @@ struct console_input {
 struct console {
 	struct virtio_device virtio;
 	_Atomic uint32_t size; /* columns, rows << 16 */
-	bool active, quiescing;
-	struct loop_task again;
-	bool again_posted;
+	bool quiescing;
 	struct console_output output;
 	struct console_input input;
 	_Atomic uint64_t bytes_in, bytes_out;
@@ -76,7 +74,7 @@ struct console {
 void console_try_finish_quiesce(struct console *console);
 
 /* console_output.c; I/O loop. */
-void console_transmit(struct console *console);
+enum virtio_progress console_transmit(struct console *console);
 void console_output_start(struct console *console);
 /* Waits for a moment until what the guest said is written; the rest is kept for later. */
 void console_output_stop(struct console *console);
@@ -91,7 +89,7 @@ void console_output_init(struct console_output *output, int fd);
 void console_output_destroy(struct console_output *output);
 
 /* console_input.c; I/O loop. */
-void console_receive(struct console *console);
+enum virtio_progress console_receive(struct console *console);
 void console_input_start(struct console *console);
 void console_input_stop(struct console *console);
 void console_input_task(struct loop_task *task);

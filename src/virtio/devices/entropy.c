@@ -13,16 +13,12 @@
 #define SEGMENTS       64
 /* More than a driver asks for; a hostile one gets its bytes in portions, between which the other
  * devices have their turn. */
-#define REQUEST_MAX  65536U
-#define ROUND_MAX    (4 * REQUEST_MAX)
-#define ROUND_CHAINS 64
-#define RETRY_NS     100000000ULL
+#define REQUEST_MAX 65536U
+#define RETRY_NS    100000000ULL
 
 struct entropy {
 	struct virtio_device virtio;
-	struct loop_task again;
 	struct loop_timer retry; /* while the host itself has no entropy yet */
-	bool again_posted, quiescing;
 	_Atomic uint64_t requests, bytes;
 };
 
@@ -39,14 +35,6 @@ static uint64_t features(struct virtio_device *device)
 static uint64_t config_read(struct virtio_device *device, unsigned offset, unsigned size)
 {
 	return 0;
-}
-
-static void try_finish_quiesce(struct entropy *entropy)
-{
-	if (!entropy->quiescing || entropy->again_posted)
-		return;
-	entropy->quiescing = false;
-	virtio_quiesced(&entropy->virtio);
 }
 
 /* Bytes written, or -EAGAIN before the first when the host's generator is not seeded. */
@@ -68,61 +56,35 @@ static int64_t fill(const struct virtqueue_chain *chain)
 	return (int64_t)total;
 }
 
-static void process(struct entropy *entropy);
-
 static void retry(struct loop_timer *timer)
 {
-	process(container_of(timer, struct entropy, retry));
+	struct entropy *entropy = container_of(timer, struct entropy, retry);
+
+	virtio_turn(&entropy->virtio, &entropy->virtio.queues[0]);
 }
 
-static void process_again(struct loop_task *task)
+static enum virtio_progress kick(struct virtio_device *device, struct virtqueue *queue)
 {
-	struct entropy *entropy = container_of(task, struct entropy, again);
-
-	entropy->again_posted = false;
-	process(entropy);
-	try_finish_quiesce(entropy);
-}
-
-static void continue_later(struct entropy *entropy)
-{
-	if (entropy->again_posted)
-		return;
-	entropy->again_posted = true;
-	entropy->again.run = process_again;
-	loop_post(entropy->virtio.io, &entropy->again);
-}
-
-static void process(struct entropy *entropy)
-{
-	struct virtqueue *queue = &entropy->virtio.queues[0];
+	struct entropy *entropy = entropy_of(device);
 	struct iovec segments[SEGMENTS];
 	struct virtqueue_chain chain = {.segments = segments, .capacity = SEGMENTS};
-	uint64_t given = 0;
-	unsigned chains = 0;
-	int ret = 0;
 
-	if (entropy->quiescing || queue->broken)
-		return;
-	while (given < ROUND_MAX && chains++ < ROUND_CHAINS &&
-		(ret = virtqueue_pop(queue, &chain)) > 0) {
+	for (unsigned chains = 0; virtqueue_pop(queue, &chain) > 0; chains++) {
 		int64_t filled = fill(&chain);
 
 		if (filled < 0) {
 			virtqueue_unpop(queue, &chain);
-			loop_timer_after(entropy->virtio.io, &entropy->retry, RETRY_NS);
-			break;
+			loop_timer_after(device->io, &entropy->retry, RETRY_NS);
+			return VIRTIO_DONE;
 		}
-		given += (uint64_t)filled;
-		counter_add(&entropy->requests, 1);
 		virtqueue_push(queue, &chain, (uint32_t)filled);
+		counter_add(&entropy->requests, 1);
+		counter_add(&entropy->bytes, (uint64_t)filled);
+		/* One request alone does not look at the clock. */
+		if (chains && loop_turn_over(device->io))
+			return VIRTIO_MORE;
 	}
-	counter_add(&entropy->bytes, given);
-	if (ret < 0)
-		virtio_needs_reset(&entropy->virtio, queue->fault);
-	else if (ret > 0 && !loop_timer_set(&entropy->retry))
-		continue_later(entropy);
-	virtio_interrupt(&entropy->virtio, queue);
+	return VIRTIO_DONE;
 }
 
 static int activate(struct virtio_device *device)
@@ -130,18 +92,10 @@ static int activate(struct virtio_device *device)
 	return 0;
 }
 
-static void kick(struct virtio_device *device, struct virtqueue *queue)
-{
-	process(entropy_of(device));
-}
-
 static void quiesce(struct virtio_device *device)
 {
-	struct entropy *entropy = entropy_of(device);
-
-	entropy->quiescing = true;
-	loop_timer_stop(&entropy->retry);
-	try_finish_quiesce(entropy);
+	loop_timer_stop(&entropy_of(device)->retry);
+	virtio_quiesced(device);
 }
 
 static void stats(struct virtio_device *device, struct stats_sink *sink)

@@ -83,61 +83,22 @@ static unsigned control_index(const struct nic *nic)
 	return virtio_has(&nic->virtio, VIRTIO_NET_F_MQ) ? 2 * nic->pairs_max : 2;
 }
 
-static bool busy(const struct nic *nic)
-{
-	for (unsigned i = 0; i < nic->pairs_max; i++)
-		if (nic->own[i].again_posted)
-			return true;
-	return !nic->detached || nic->fault_watched;
-}
-
 void nic_quiesce_step(struct nic *nic)
 {
-	if (!nic->quiescing || busy(nic))
+	if (!nic->quiescing || !nic->detached || nic->fault_watched)
 		return;
 	nic->quiescing = false;
 	virtio_quiesced(&nic->virtio);
 }
 
-static void go_on(struct loop_task *task)
-{
-	struct nic_pair *pair = container_of(task, struct nic_pair, again);
-	struct nic *nic = pair->nic;
-	bool receive = pair->receive_again, transmit = pair->transmit_again;
-
-	pair->again_posted = pair->receive_again = pair->transmit_again = false;
-	/* Whoever is second may find the turn over. */
-	pair->transmit_first = !pair->transmit_first;
-	if (transmit && pair->transmit_first)
-		nic_transmit(pair);
-	if (receive)
-		nic_receive(pair);
-	if (transmit && !pair->transmit_first)
-		nic_transmit(pair);
-	if (pair->index == 0 && nic->control_again) {
-		nic->control_again = false;
-		nic_control(nic, &nic->virtio.queues[control_index(nic)]);
-	}
-	nic_quiesce_step(nic);
-}
-
-void nic_continue_later(struct nic_pair *pair)
-{
-	if (pair->again_posted)
-		return;
-	pair->again_posted = true;
-	pair->again.run = go_on;
-	loop_post(pair->nic->virtio.io, &pair->again);
-}
-
 static void readable(void *opaque, unsigned queue)
 {
-	nic_receive(&((struct nic *)opaque)->own[queue]);
+	nic_turn(opaque, ((struct nic *)opaque)->own[queue].receive);
 }
 
 static void writable(void *opaque, unsigned queue)
 {
-	nic_transmit(&((struct nic *)opaque)->own[queue]);
+	nic_turn(opaque, ((struct nic *)opaque)->own[queue].transmit);
 }
 
 static void gone(void *opaque)
@@ -199,19 +160,17 @@ static int activate(struct virtio_device *device)
 	return 0;
 }
 
-static void kick(struct virtio_device *device, struct virtqueue *queue)
+static enum virtio_progress kick(struct virtio_device *device, struct virtqueue *queue)
 {
 	struct nic *nic = nic_of(device);
+	struct nic_pair *pair = &nic->own[queue->index / 2];
 	unsigned control = control_index(nic);
 
 	if (queue->index == control)
-		nic_control(nic, queue);
-	else if (atomic_load(&nic->kernel))
-		return; /* start_pair() has rung */
-	else if (queue->index < control && queue->index % 2 == 0)
-		nic_receive(&nic->own[queue->index / 2]);
-	else if (queue->index < control)
-		nic_transmit(&nic->own[queue->index / 2]);
+		return nic_control(nic, queue);
+	if (queue->index > control)
+		return VIRTIO_DONE;
+	return queue->index % 2 ? nic_transmit(pair) : nic_receive(pair);
 }
 
 static void back_end_detached(void *opaque)

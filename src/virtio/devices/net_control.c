@@ -83,8 +83,6 @@ static int answer_one(struct nic *nic, struct virtqueue *queue)
 	int ret = virtqueue_pop(queue, &chain);
 	uint8_t ack;
 
-	if (ret < 0)
-		virtio_needs_reset(&nic->virtio, queue->fault);
 	if (ret <= 0)
 		return ret;
 	if (chain.readable_bytes < CTRL_HEADER || chain.writable_bytes == 0) {
@@ -97,13 +95,7 @@ static int answer_one(struct nic *nic, struct virtqueue *queue)
 	return 1;
 }
 
-void nic_control(struct nic *nic, struct virtqueue *queue)
+enum virtio_progress nic_control(struct nic *nic, struct virtqueue *queue)
 {
-	if (nic->quiescing || !queue->enabled || queue->broken || nic->control_again)
-		return;
-	if (answer_one(nic, queue) > 0) {
-		nic->control_again = true;
-		nic_continue_later(&nic->own[0]);
-	}
-	virtio_interrupt(&nic->virtio, queue);
+	return answer_one(nic, queue) > 0 ? VIRTIO_MORE : VIRTIO_DONE;
 }

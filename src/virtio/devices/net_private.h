@@ -48,12 +48,8 @@ struct nic_pair {
 	/* A frame taken from the back end that the guest's buffers were too few for; also where the
 	 * part of a frame goes that does not fit into its first buffer. NET_FRAME_MAX bytes. */
 	uint8_t *frame;
-	uint32_t held; /* its length; 0: none */
-	/* Goes on in the next round with what is marked. */
-	struct loop_task again;
-	bool again_posted, receive_again, transmit_again;
-	bool transmit_first; /* in this turn of @again */
-	bool in_kernel;      /* its rings are vhost's now */
+	uint32_t held;  /* its length; 0: none */
+	bool in_kernel; /* its rings are vhost's now */
 };
 
 /* For the frame being moved; the I/O loop's. */
@@ -76,7 +72,6 @@ struct nic {
 	bool guest_offloads_set;  /* by command, else by negotiation */
 	unsigned offloads_told;   /* to the back end, TUN_F_* */
 	struct loop_timer rest;   /* before the back end follows another step */
-	bool control_again;       /* commands may wait, for the next round */
 	bool quiescing, detached; /* the back end is off the loop */
 	struct vhost **vhosts;    /* one for each pair; null without vhost */
 	_Atomic bool kernel;      /* activated with vhost: the loop moves no frames */
@@ -89,9 +84,9 @@ struct nic {
 	struct nic_pair *own;
 };
 
-/* net_receive.c, net_transmit.c: until there is nothing left to do. */
-void nic_receive(struct nic_pair *pair);
-void nic_transmit(struct nic_pair *pair);
+/* net_receive.c, net_transmit.c: a turn. */
+enum virtio_progress nic_receive(struct nic_pair *pair);
+enum virtio_progress nic_transmit(struct nic_pair *pair);
 /* Whether the driver uses the pair, and the back end follows already. */
 static inline bool nic_pair_on(const struct nic_pair *pair)
 {
@@ -99,8 +94,14 @@ static inline bool nic_pair_on(const struct nic_pair *pair)
 
 	return pair->index < nic->pairs && pair->index < net_queues_on(nic->net);
 }
-/* net_control.c: one command, and those behind it one in each of the next rounds. */
-void nic_control(struct nic *nic, struct virtqueue *queue);
+/* Of a queue that belongs to a pair (not null). */
+static inline void nic_turn(struct nic *nic, struct virtqueue *queue)
+{
+	if (queue)
+		virtio_turn(&nic->virtio, queue);
+}
+/* net_control.c: one command, so that those behind it come one in each of the next rounds. */
+enum virtio_progress nic_control(struct nic *nic, struct virtqueue *queue);
 
 /* net_vhost.c; what open made is freed by close, also when it failed. */
 int nic_vhost_open(struct nic *nic, struct error *err);
@@ -118,7 +119,6 @@ void nic_vhost_vector_changed(struct nic *nic, unsigned index);
 
 /* net.c */
 void nic_quiesce_step(struct nic *nic);
-void nic_continue_later(struct nic_pair *pair);
 
 /* net_settings.c: what the driver chose. Tells the back end at once what frames it takes; false: it
  * knew. */

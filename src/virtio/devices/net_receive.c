@@ -43,11 +43,8 @@ static int collect(struct nic_pair *pair, struct buffers *buffers, uint64_t need
 		chain->segments = &scratch->segments[buffers->segments];
 		chain->capacity = NIC_SEGMENTS - buffers->segments;
 		ret = virtqueue_pop(pair->receive, chain);
-		if (ret <= 0) {
-			if (ret < 0)
-				virtio_needs_reset(&pair->nic->virtio, pair->receive->fault);
+		if (ret <= 0)
 			return ret;
-		}
 		if (chain->readable || chain->writable_bytes == 0) {
 			virtio_needs_reset(&pair->nic->virtio, "receive buffer not writable");
 			return -EPROTO;
@@ -228,20 +225,14 @@ static enum progress receive_burst(struct nic_pair *pair)
 	return progress;
 }
 
-void nic_receive(struct nic_pair *pair)
+enum virtio_progress nic_receive(struct nic_pair *pair)
 {
-	struct nic *nic = pair->nic;
 	enum progress progress;
 
-	if (nic->quiescing || !pair->receive || !pair->receive->enabled || pair->receive->broken ||
-		!nic_pair_on(pair))
-		return;
+	if (!nic_pair_on(pair))
+		return VIRTIO_DONE;
 	virtqueue_kicks_off(pair->receive);
 	progress = receive_burst(pair);
-	net_receive_enable(nic->net, pair->index, progress == IDLE || progress == MORE);
-	if (progress == MORE) {
-		pair->receive_again = true;
-		nic_continue_later(pair);
-	}
-	virtio_interrupt(&nic->virtio, pair->receive);
+	net_receive_enable(pair->nic->net, pair->index, progress == IDLE || progress == MORE);
+	return progress == MORE ? VIRTIO_MORE : VIRTIO_DONE;
 }

@@ -52,8 +52,8 @@ bool nic_tell_offloads(struct nic *nic)
 
 static void serve(struct nic_pair *pair)
 {
-	nic_receive(pair);
-	nic_transmit(pair);
+	nic_turn(pair->nic, pair->receive);
+	nic_turn(pair->nic, pair->transmit);
 }
 
 /* False: the back end is where the driver wants it. */

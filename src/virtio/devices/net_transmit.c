@@ -34,8 +34,6 @@ static int transmit_burst(struct nic_pair *pair)
 
 		if (ret == 0 && virtqueue_kicks_on(pair->transmit))
 			ret = virtqueue_pop(pair->transmit, &chain);
-		if (ret < 0)
-			virtio_needs_reset(&nic->virtio, pair->transmit->fault);
 		if (ret <= 0)
 			return ret;
 		if (send_chain(pair, &chain) == -EAGAIN) {
@@ -50,20 +48,16 @@ static int transmit_burst(struct nic_pair *pair)
 	}
 }
 
-void nic_transmit(struct nic_pair *pair)
+enum virtio_progress nic_transmit(struct nic_pair *pair)
 {
 	struct nic *nic = pair->nic;
+	int ret;
 
-	if (nic->quiescing || !pair->transmit || !pair->transmit->enabled || pair->transmit->broken)
-		return;
 	/* Frames wait until the back end has followed. */
 	if (pair->index < nic->pairs && !nic_pair_on(pair))
-		return;
+		return VIRTIO_DONE;
 	virtqueue_kicks_off(pair->transmit);
-	if (transmit_burst(pair) > 0) {
-		pair->transmit_again = true;
-		nic_continue_later(pair);
-	}
+	ret = transmit_burst(pair);
 	net_flush(nic->net, pair->index);
-	virtio_interrupt(&nic->virtio, pair->transmit);
+	return ret > 0 ? VIRTIO_MORE : VIRTIO_DONE;
 }

@@ -89,13 +89,11 @@ static void rung(struct loop_watch *watch, uint32_t events)
 	struct virtqueue *queue = &pci->model->queues[registers - pci->queues];
 
 	(void)events;
-	if (atomic_load(&registers->handed_over))
-		return;
-	/* A signal may outlive the driver that sent it. Only this thread moves the phase. */
-	if (pci->phase != VIRTIO_ACTIVE || !queue->enabled)
+	/* A signal may outlive the driver that sent it. */
+	if (!virtio_queue_is_live(registers))
 		return;
 	atomic_fetch_add_explicit(&queue->stats.kicks, 1, memory_order_relaxed);
-	pci->model->ops->kick(pci->model, queue);
+	virtio_turn(pci->model, queue);
 }
 
 int virtio_doorbell_open(struct virtio_pci *pci, unsigned index)

@@ -112,15 +112,6 @@ static bool enable_queues_locked(struct virtio_pci *pci)
 	return ret == 0;
 }
 
-static void kick_all(struct virtio_pci *pci)
-{
-	struct virtio_device *model = pci->model;
-
-	for (unsigned i = 0; i < model->queue_count; i++)
-		if (model->queues[i].enabled && !atomic_load(&pci->faulted))
-			model->ops->kick(model, &model->queues[i]);
-}
-
 /* Called and returns locked; the model runs without the lock. */
 static void activate(struct virtio_pci *pci)
 {
@@ -132,7 +123,7 @@ static void activate(struct virtio_pci *pci)
 	pthread_mutex_unlock(&pci->lock);
 	ret = pci->model->ops->activate(pci->model);
 	if (ret == 0) {
-		kick_all(pci);
+		virtio_turns_all(pci);
 		virtio_polling_start(pci);
 	}
 	pthread_mutex_lock(&pci->lock);
@@ -143,6 +134,7 @@ static void activate(struct virtio_pci *pci)
 	}
 	virtio_needs_reset(pci->model, strerror(-ret));
 	pci->phase = VIRTIO_IDLE;
+	virtio_turns_end(pci);
 	if (pci->reset_pending)
 		finish_reset_locked(pci);
 }
@@ -152,6 +144,7 @@ static void quiesce(struct virtio_pci *pci)
 	pci->phase = VIRTIO_QUIESCING;
 	pci->model->dropping = pci->reset_pending || pci->drop;
 	virtio_polling_stop(pci);
+	virtio_turns_end(pci);
 	pthread_mutex_unlock(&pci->lock);
 	pci->model->ops->quiesce(pci->model);
 	pthread_mutex_lock(&pci->lock);

@@ -176,6 +176,7 @@ static int realize(struct device *device, const struct device_place *place, stru
 	pci->place = *place;
 	model->memory = place->memory;
 	model->io = place->io;
+	virtio_turns_prepare(pci);
 	for (unsigned i = 0; i < model->queue_count; i++)
 		model->queues[i].polled = model->polls;
 	pci_init(&pci->function, &ids);

@@ -17,7 +17,7 @@ static bool play_kick(struct virtio_device *model, struct virtqueue *queue)
 {
 	uint64_t before = atomic_load_explicit(&queue->stats.chains, memory_order_relaxed);
 
-	model->ops->kick(model, queue);
+	virtio_turn(model, queue);
 	if (atomic_load_explicit(&queue->stats.chains, memory_order_relaxed) == before)
 		return false;
 	add_one(&queue->stats.polls);
@@ -33,7 +33,7 @@ static bool look(struct loop_poller *poller)
 	for (unsigned i = 0; i < model->queue_count; i++) {
 		struct virtqueue *queue = &model->queues[i];
 
-		if (virtqueue_poll(queue) && !atomic_load(&pci->faulted))
+		if (virtqueue_poll(queue))
 			found |= play_kick(model, queue);
 	}
 	return found;
@@ -48,8 +48,7 @@ static bool go_to_sleep(struct loop_poller *poller)
 	for (unsigned i = 0; i < model->queue_count; i++) {
 		struct virtqueue *queue = &model->queues[i];
 
-		if (virtqueue_sleep(queue) && !atomic_load(&pci->faulted) &&
-			play_kick(model, queue))
+		if (virtqueue_sleep(queue) && play_kick(model, queue))
 			found = true;
 		else if (queue->enabled && queue->kicks_wanted)
 			add_one(&queue->stats.poll_misses);

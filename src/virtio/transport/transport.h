@@ -56,9 +56,17 @@ enum virtio_phase {
 
 struct virtio_pci;
 
+/* What serves one queue: its loop's alone, so that queues may come to have loops of their own. */
+struct virtio_queue_context {
+	struct loop *io;
+	struct loop_task turn; /* the next one, of a queue that goes on */
+	bool turn_posted;
+};
+
 /* The registers of one queue and its doorbell. */
 struct virtio_queue_registers {
 	struct virtio_pci *pci;
+	struct virtio_queue_context context;
 	uint16_t size;
 	bool enabled;
 	uint64_t descriptors, driver, device;
@@ -140,6 +148,12 @@ void virtio_doorbell_remove_all(struct virtio_pci *pci);
 void virtio_doorbell_ring(struct virtio_pci *pci, unsigned index);
 void virtio_doorbell_moved_vectors(struct virtio_pci *pci); /* I/O loop, ACTIVE, unlocked */
 void virtio_doorbell_close(struct virtio_pci *pci);         /* at the end */
+
+/* turn.c; I/O loop. The model serves the queue: the device is ACTIVE, and nobody else has it. */
+bool virtio_queue_is_live(const struct virtio_queue_registers *registers);
+void virtio_turns_prepare(struct virtio_pci *pci); /* at realize */
+void virtio_turns_all(struct virtio_pci *pci);     /* one of each queue */
+void virtio_turns_end(struct virtio_pci *pci);     /* those that were to come do not */
 
 /* poll.c; I/O loop */
 void virtio_polling_start(struct virtio_pci *pci);

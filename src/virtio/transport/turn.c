@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Turns: the only way by which a model is told to look at a queue, and when it is not. */
+#include "virtio/transport/transport.h"
+
+#include "base/checked.h"
+
+static struct virtio_queue_registers *registers_of(
+	const struct virtio_device *device, const struct virtqueue *queue)
+{
+	return &((struct virtio_pci *)device->transport)->queues[queue->index];
+}
+
+bool virtio_queue_is_live(const struct virtio_queue_registers *registers)
+{
+	const struct virtio_pci *pci = registers->pci;
+	const struct virtqueue *queue = &pci->model->queues[registers - pci->queues];
+
+	/* Only this thread moves the phase. */
+	return pci->phase == VIRTIO_ACTIVE && queue->enabled &&
+	       !atomic_load_explicit(&registers->handed_over, memory_order_relaxed);
+}
+
+/* For one that goes on: what is new is found by the next turn, and no queue has two in a round. */
+void virtio_turn(struct virtio_device *device, struct virtqueue *queue)
+{
+	struct virtio_queue_registers *registers = registers_of(device, queue);
+	struct virtio_queue_context *context = &registers->context;
+
+	if (context->turn_posted || queue->broken || !virtio_queue_is_live(registers) ||
+		atomic_load_explicit(&registers->pci->faulted, memory_order_relaxed))
+		return;
+	if (device->ops->kick(device, queue) == VIRTIO_MORE) {
+		context->turn_posted = true;
+		loop_post(context->io, &context->turn);
+	}
+	if (queue->broken)
+		virtio_needs_reset(device, queue->fault);
+	virtio_interrupt(device, queue);
+}
+
+static void next_turn(struct loop_task *task)
+{
+	struct virtio_queue_registers *registers =
+		container_of(task, struct virtio_queue_registers, context.turn);
+	struct virtio_pci *pci = registers->pci;
+
+	registers->context.turn_posted = false;
+	virtio_turn(pci->model, &pci->model->queues[registers - pci->queues]);
+}
+
+void virtio_turns_prepare(struct virtio_pci *pci)
+{
+	for (unsigned i = 0; i < pci->model->queue_count; i++) {
+		pci->queues[i].context.io = pci->place.io;
+		pci->queues[i].context.turn.run = next_turn;
+	}
+}
+
+void virtio_turns_all(struct virtio_pci *pci)
+{
+	for (unsigned i = 0; i < pci->model->queue_count; i++)
+		virtio_turn(pci->model, &pci->model->queues[i]);
+}
+
+void virtio_turns_end(struct virtio_pci *pci)
+{
+	for (unsigned i = 0; i < pci->model->queue_count; i++) {
+		struct virtio_queue_context *context = &pci->queues[i].context;
+
+		if (context->turn_posted)
+			loop_unpost(context->io, &context->turn);
+		context->turn_posted = false;
+	}
+}
