@@ -60,8 +60,10 @@ struct virtio_ops {
 	bool (*hands_over)(struct virtio_device *device, unsigned index);
 	/* virtio_call_fd() of a queue that was handed over changed. I/O loop. */
 	void (*vector_changed)(struct virtio_device *device, unsigned index);
-	/* Take no more requests and call virtio_quiesced() when none is in flight (now or later, on
-	 * the I/O loop). Then nothing of the model touches guest memory until activate. */
+	/* No turns come any more. Hurries what is under way; when all that was begun has ended
+	 * (virtio_begin()) the core interrupts for what was pushed, and the device is at rest:
+	 * nothing of the model touches guest memory until activate, and it may be freed. Timers are
+	 * stopped here. May be null. */
 	void (*quiesce)(struct virtio_device *device);
 	/* The machine is about to end: what is in flight may fail. I/O loop, at any time. May be
 	 * null. */
@@ -112,8 +114,11 @@ int virtio_offer(struct device *device, uint64_t features, struct error *err);
 
 /* Any thread. The first one since the last reset goes to the log (rate-limited) and is counted. */
 void virtio_needs_reset(struct virtio_device *device, const char *reason);
-/* I/O loop: the answer to quiesce(). */
-void virtio_quiesced(struct virtio_device *device);
+/* I/O loop: something of @queue is under way that outlives a turn, and has ended. In pairs, any
+ * number at once; end what you have before its memory goes, for the last end brings the device to
+ * rest once the caller has returned to the loop. */
+void virtio_begin(struct virtio_device *device, struct virtqueue *queue);
+void virtio_end(struct virtio_device *device, struct virtqueue *queue);
 /* Any thread, not from a callback under the device's lock. The configuration changed (link state,
  * size): a new generation, and an interrupt from DRIVER_OK on. */
 void virtio_config_changed(struct virtio_device *device);

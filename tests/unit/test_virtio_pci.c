@@ -394,7 +394,7 @@ static void test_slow_reset(void **state)
 	bring_up(&rig, ALL, 1, false);
 	request(&rig, 0);
 	assert_answered(&rig, 0);
-	rig.model->hold_quiesce = true;
+	rig.model->hold_quiesce = 2;
 	driver_write(&rig.driver, COMMON_STATUS, 1, 0);
 	for (unsigned i = 0; i < 1000 && rig.model->quiesces == 0; i++)
 		pause_briefly();
@@ -405,6 +405,9 @@ static void test_slow_reset(void **state)
 	driver_kick(&rig.driver, 0);
 	assert_int_equal(driver_read(&rig.driver, COMMON_QUEUE_SELECT, 2), 0);
 	rig_release(rig.model);
+	assert_int_equal(driver_read(&rig.driver, COMMON_STATUS, 1), 15);
+	rig_release(rig.model);
+	rig.model->hold_quiesce = 0;
 	assert_int_equal(driver_read(&rig.driver, COMMON_STATUS, 1), 0);
 	bring_up(&rig, ALL, 1, false);
 	request(&rig, 0);

@@ -277,20 +277,31 @@ static enum virtio_progress kick(struct virtio_device *device, struct virtqueue 
 static void quiesce(struct virtio_device *device)
 {
 	model_of(device)->quiesces++;
-	if (!model_of(device)->hold_quiesce)
-		virtio_quiesced(device);
+	model_of(device)->held = model_of(device)->hold_quiesce;
+	for (unsigned i = 0; i < model_of(device)->held; i++)
+		virtio_begin(device, &device->queues[i]);
 }
 
 static void release(struct loop_task *task)
 {
-	virtio_quiesced(&container_of(task, struct rig_model, release)->virtio);
+	struct rig_model *model = container_of(task, struct rig_model, release);
+
+	virtio_end(&model->virtio, &model->virtio.queues[--model->held]);
+}
+
+static void after_release(struct loop_task *task)
+{
+	(void)task;
 }
 
 void rig_release(struct rig_model *model)
 {
-	model->hold_quiesce = false;
+	struct loop_task after = {.run = after_release};
+
 	model->release.run = release;
 	loop_call(model->virtio.io, &model->release);
+	/* The device comes to rest in a task behind that one. */
+	loop_call(model->virtio.io, &after);
 }
 
 static uint64_t config_read(struct virtio_device *device, unsigned offset, unsigned size)

@@ -67,19 +67,21 @@ bool driver_await(struct ring_driver *ring, uint64_t *token, uint32_t *written);
 struct rig_model {
 	struct virtio_device virtio; /* first */
 	_Atomic unsigned activations, quiesces, kicks;
-	_Atomic bool hold_quiesce; /* quiesce() does not answer until rig_release() */
+	_Atomic unsigned
+		hold_quiesce; /* so many queues have something in flight from quiesce() on */
 	_Atomic bool fail_activate;
 	_Atomic unsigned needs;    /* chains at a time: gives back what is less; 0: any number */
 	_Atomic unsigned per_turn; /* chains, then there may be more; 0: all */
 	_Atomic bool restless;     /* each turn says that there is more */
 	uint8_t turns[64];         /* the queues that had the first kicks, in their order */
 	_Atomic bool *freed_flag;
+	unsigned held; /* of them, not yet released; I/O loop */
 	struct loop_task release;
 	uint8_t config[16];
 };
 int rig_model_new(struct device **device, struct rig_model **model, unsigned queues,
 	uint64_t ring_features, struct error *err);
-/* Lets a held quiesce() answer, on the I/O loop. */
+/* Ends what is in flight of one more queue; what follows from that has happened then. */
 void rig_release(struct rig_model *model);
 
 #endif

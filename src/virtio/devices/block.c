@@ -104,26 +104,16 @@ static void config_write(
 			&disk_of(device)->writeback, (value & 1) != 0, memory_order_relaxed);
 }
 
-static void reset(struct virtio_device *device)
-{
-	atomic_store_explicit(&disk_of(device)->writeback, true, memory_order_relaxed);
-}
-
 static void release(struct disk *disk)
 {
 	for (unsigned i = 0; i < disk->virtio.queue_count; i++)
 		disk_queue_release(&disk->queues[i]);
 }
 
-static void finish_quiesce(struct disk *disk)
+static void reset(struct virtio_device *device)
 {
-	disk->quiescing = false;
-	loop_remove_hook(disk->virtio.io, &disk->hook);
-	/* What was completed in this very round: the hook, which would publish it, has gone. */
-	for (unsigned i = 0; i < disk->virtio.queue_count; i++)
-		virtio_interrupt(&disk->virtio, &disk->virtio.queues[i]);
-	release(disk);
-	virtio_quiesced(&disk->virtio);
+	atomic_store_explicit(&disk_of(device)->writeback, true, memory_order_relaxed);
+	release(disk_of(device));
 }
 
 /* Once per round: one index update and one interrupt for all completions of the round. */
@@ -141,14 +131,13 @@ static void round_done(struct loop_hook *hook)
 			virtio_turn(&disk->virtio, queue->queue);
 		virtio_interrupt(&disk->virtio, queue->queue);
 	}
-	if (disk->quiescing && disk->in_flight == 0)
-		finish_quiesce(disk);
 }
 
 static int activate(struct virtio_device *device)
 {
 	struct disk *disk = disk_of(device);
 
+	release(disk);
 	block_attach(disk->block, device->io);
 	for (unsigned i = 0; i < device->queue_count; i++) {
 		int ret = 0;
@@ -175,13 +164,11 @@ static void quiesce(struct virtio_device *device)
 {
 	struct disk *disk = disk_of(device);
 
-	disk->quiescing = true;
+	loop_remove_hook(device->io, &disk->hook);
 	if (device->dropping)
 		block_drop(disk->block);
 	else
 		block_hurry(disk->block);
-	if (disk->in_flight == 0)
-		finish_quiesce(disk);
 }
 
 static void hurry(struct virtio_device *device)

@@ -57,9 +57,6 @@ struct disk {
 	/* I/O loop from here on. */
 	struct disk_queue *queues;
 	struct loop_hook hook;
-	unsigned in_flight;
-	bool quiescing;
-	struct iovec scratch[DISK_SEGMENTS]; /* of the chain being looked at */
 };
 
 struct disk_queue {
@@ -72,10 +69,9 @@ struct disk_queue {
 	struct disk_request *requests;
 	struct iovec *large;
 	struct disk_request *free;
-	unsigned fresh;     /* requests never used so far start here */
-	unsigned in_flight; /* of this queue */
-	bool pushed;        /* since the last turn: an interrupt may be due */
-	bool paused;        /* kicks stay off: completions make us look */
+	unsigned fresh; /* requests never used so far start here */
+	bool pushed;    /* since the last turn: an interrupt may be due */
+	bool paused;    /* kicks stay off: completions make us look */
 	_Atomic uint64_t counts[DISK_COUNTS];
 };
 

@@ -43,7 +43,7 @@ int disk_queue_prepare(struct disk_queue *queue)
 	queue->requests = pool;
 	queue->large = (struct iovec *)((char *)pool + requests);
 	queue->free = NULL;
-	queue->fresh = queue->in_flight = 0;
+	queue->fresh = 0;
 	queue->pushed = queue->paused = false;
 	return 0;
 }
@@ -67,8 +67,7 @@ static struct disk_request *take_request(struct disk_queue *queue)
 	else
 		return NULL;
 	request->queue = queue;
-	queue->in_flight++;
-	queue->disk->in_flight++;
+	virtio_begin(&queue->disk->virtio, queue->queue);
 	return request;
 }
 
@@ -99,8 +98,7 @@ static void complete(struct disk_request *request, uint8_t status)
 	queue->pushed = true;
 	request->next = queue->free;
 	queue->free = request;
-	queue->in_flight--;
-	queue->disk->in_flight--;
+	virtio_end(&queue->disk->virtio, queue->queue);
 }
 
 static const char *const operation_names[] = {
@@ -340,8 +338,8 @@ static bool start_request(struct disk_queue *queue, struct virtqueue_chain *chai
 /* Until the ring is empty (0), or the turn is over (1). Negative: the device is broken. */
 static int drain(struct disk_queue *queue, unsigned *taken)
 {
-	struct disk *disk = queue->disk;
-	struct virtqueue_chain chain = {.segments = disk->scratch, .capacity = DISK_SEGMENTS};
+	struct iovec segments[DISK_SEGMENTS];
+	struct virtqueue_chain chain = {.segments = segments, .capacity = DISK_SEGMENTS};
 
 	do {
 		int ret = virtqueue_pop(queue->queue, &chain);
@@ -351,7 +349,7 @@ static int drain(struct disk_queue *queue, unsigned *taken)
 		if (!start_request(queue, &chain))
 			return -EPROTO;
 		/* One request alone does not look at the clock. */
-	} while (++*taken == 1 || !loop_turn_over(disk->virtio.io));
+	} while (++*taken == 1 || !loop_turn_over(queue->disk->virtio.io));
 	return 1;
 }
 
@@ -363,7 +361,7 @@ enum virtio_progress disk_queue_process(struct disk_queue *queue)
 	virtqueue_kicks_off(queue->queue);
 	do {
 		ret = drain(queue, &taken);
-		queue->paused = queue->in_flight >= BUSY_REQUESTS;
+		queue->paused = queue->queue->in_flight >= BUSY_REQUESTS;
 	} while (ret == 0 && !queue->paused && virtqueue_kicks_on(queue->queue));
 	/* The turn's end interrupts. */
 	queue->pushed = false;

@@ -45,14 +45,6 @@ static void config_write(
 		console_emergency(console_of(device), (char)value);
 }
 
-void console_try_finish_quiesce(struct console *console)
-{
-	if (!console->quiescing || !console_output_idle(console) || console->input.in_flight)
-		return;
-	console->quiescing = false;
-	virtio_quiesced(&console->virtio);
-}
-
 static int activate(struct virtio_device *device)
 {
 	struct console *console = console_of(device);
@@ -77,10 +69,8 @@ static void quiesce(struct virtio_device *device)
 {
 	struct console *console = console_of(device);
 
-	console->quiescing = true;
 	console_output_stop(console);
 	console_input_stop(console);
-	console_try_finish_quiesce(console);
 }
 
 static void reset(struct virtio_device *device)

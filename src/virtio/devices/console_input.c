@@ -80,7 +80,7 @@ static void read_more(struct console *console)
 		sizeof(input->ring) - waiting(input) < sizeof(input->bytes))
 		return;
 	input->reading = true;
-	input->in_flight++;
+	virtio_begin(&console->virtio, &console->virtio.queues[CONSOLE_RECEIVE]);
 	sqe = loop_sqe(console->virtio.io);
 	if (input->empty)
 		io_uring_prep_poll_add(sqe, input->fd, POLLIN);
@@ -112,17 +112,22 @@ enum virtio_progress console_receive(struct console *console)
 	return VIRTIO_DONE;
 }
 
+/* One on the loop, with all that follows from it. */
+static void operation_over(struct console *console)
+{
+	virtio_end(&console->virtio, &console->virtio.queues[CONSOLE_RECEIVE]);
+}
+
 static void poll_done(struct loop_op *op, int32_t res, uint32_t flags)
 {
 	struct console_input *input = container_of(op, struct console_input, op);
 	struct console *console = container_of(input, struct console, input);
 
-	input->in_flight--;
 	input->reading = input->empty = false;
 	if (res < 0 && res != -EINTR && res != -ECANCELED)
 		input->ended = true;
 	try_receive(console);
-	console_try_finish_quiesce(console);
+	operation_over(console);
 }
 
 static void read_done(struct loop_op *op, int32_t res, uint32_t flags)
@@ -130,7 +135,6 @@ static void read_done(struct loop_op *op, int32_t res, uint32_t flags)
 	struct console_input *input = container_of(op, struct console_input, op);
 	struct console *console = container_of(input, struct console, input);
 
-	input->in_flight--;
 	input->reading = false;
 	input->empty = res == -EAGAIN;
 	if (res > 0)
@@ -138,15 +142,12 @@ static void read_done(struct loop_op *op, int32_t res, uint32_t flags)
 	else if (res != -EINTR && res != -ECANCELED && res != -EAGAIN)
 		input->ended = true;
 	try_receive(console);
-	console_try_finish_quiesce(console);
+	operation_over(console);
 }
 
 static void cancelled(struct loop_op *op, int32_t res, uint32_t flags)
 {
-	struct console_input *input = container_of(op, struct console_input, cancel);
-
-	input->in_flight--;
-	console_try_finish_quiesce(container_of(input, struct console, input));
+	operation_over(container_of(op, struct console, input.cancel));
 }
 
 void console_input_start(struct console *console)
@@ -162,7 +163,7 @@ void console_input_stop(struct console *console)
 
 	if (!input->reading)
 		return;
-	input->in_flight++;
+	virtio_begin(&console->virtio, &console->virtio.queues[CONSOLE_RECEIVE]);
 	input->cancel.done = cancelled;
 	sqe = loop_sqe(console->virtio.io);
 	io_uring_prep_cancel(sqe, &input->op, 0);

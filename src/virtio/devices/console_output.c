@@ -34,9 +34,19 @@ static void write_within(const struct nowait *to, const uint8_t *bytes, size_t l
 static void submit(struct console_output *output, struct io_uring_sqe *sqe, struct loop_op *op,
 	void (*done)(struct loop_op *, int32_t, uint32_t))
 {
+	struct virtio_device *virtio = &console_of_output(output)->virtio;
+
 	op->done = done;
-	output->in_flight++;
-	loop_submit(console_of_output(output)->virtio.io, sqe, op);
+	virtio_begin(virtio, &virtio->queues[CONSOLE_TRANSMIT]);
+	loop_submit(virtio->io, sqe, op);
+}
+
+/* One on the loop, with all that follows from it. */
+static void operation_over(struct console *console)
+{
+	if (!console->output.writing)
+		loop_timer_stop(&console->output.patience);
+	virtio_end(&console->virtio, &console->virtio.queues[CONSOLE_TRANSMIT]);
 }
 
 static void issue_write(struct console_output *output)
@@ -78,10 +88,7 @@ static void discard(struct console_output *output)
 
 static void ignore_done(struct loop_op *op, int32_t res, uint32_t flags)
 {
-	struct console_output *output = container_of(op, struct console_output, cancel);
-
-	output->in_flight--;
-	console_try_finish_quiesce(console_of_output(output));
+	operation_over(container_of(op, struct console, output.cancel));
 }
 
 /* The reader takes nothing: what is being written waits here until the device goes on. */
@@ -193,11 +200,10 @@ static void write_done(struct loop_op *op, int32_t res, uint32_t flags)
 	struct console_output *output = container_of(op, struct console_output, op);
 	struct console *console = console_of_output(output);
 
-	output->in_flight--;
 	written(output, res);
 	start_writing(output);
 	virtio_turn(&console->virtio, &console->virtio.queues[CONSOLE_TRANSMIT]);
-	console_try_finish_quiesce(console);
+	operation_over(console);
 }
 
 static void poll_done(struct loop_op *op, int32_t res, uint32_t flags)
@@ -205,7 +211,6 @@ static void poll_done(struct loop_op *op, int32_t res, uint32_t flags)
 	struct console_output *output = container_of(op, struct console_output, op);
 	struct console *console = console_of_output(output);
 
-	output->in_flight--;
 	if (res < 0 && res != -EINTR && res != -ECANCELED) {
 		output->dead = true;
 		discard(output);
@@ -213,7 +218,7 @@ static void poll_done(struct loop_op *op, int32_t res, uint32_t flags)
 	} else if (!output->stopping) {
 		issue_write(output);
 	}
-	console_try_finish_quiesce(console);
+	operation_over(console);
 }
 
 void console_output_start(struct console *console)
@@ -236,16 +241,8 @@ void console_output_stop(struct console *console)
 	if (output->pending)
 		virtqueue_unpop(&console->virtio.queues[CONSOLE_TRANSMIT], &output->chain);
 	output->pending = false;
-	if (output->in_flight)
+	if (output->writing)
 		loop_timer_after(console->virtio.io, &output->patience, PATIENCE_NS);
-}
-
-bool console_output_idle(struct console *console)
-{
-	if (console->output.in_flight)
-		return false;
-	loop_timer_stop(&console->output.patience);
-	return true;
 }
 
 void console_output_finish(struct console *console)

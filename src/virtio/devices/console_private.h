@@ -33,7 +33,6 @@ struct console_output {
 	bool writing;
 	struct loop_op op, cancel;
 	struct loop_timer patience; /* while coming to rest: a slow reader gets this much time */
-	unsigned in_flight;         /* operations on the loop */
 	bool stopping;              /* nothing more is begun */
 	size_t sent;                /* of the buffer being written */
 	unsigned filling;
@@ -49,7 +48,6 @@ struct console_output {
 struct console_input {
 	int fd; /* -1: only virtio_console_input() */
 	struct loop_op op, cancel;
-	unsigned in_flight;
 	bool reading, ended;
 	bool empty;         /* and the descriptor does not block: it is polled */
 	uint8_t bytes[256]; /* being read */
@@ -64,14 +62,10 @@ struct console_input {
 struct console {
 	struct virtio_device virtio;
 	_Atomic uint32_t size; /* columns, rows << 16 */
-	bool quiescing;
 	struct console_output output;
 	struct console_input input;
 	_Atomic uint64_t bytes_in, bytes_out;
 };
-
-/* console.c */
-void console_try_finish_quiesce(struct console *console);
 
 /* console_output.c; I/O loop. */
 enum virtio_progress console_transmit(struct console *console);
@@ -80,7 +74,6 @@ void console_output_start(struct console *console);
 void console_output_stop(struct console *console);
 void console_output_save(const struct console_output *output, struct state_writer *writer);
 int console_output_restore(struct console_output *output, struct state_reader *reader);
-bool console_output_idle(struct console *console);
 /* Main thread, at rest, at the very end: what is still kept is written, with a little patience. */
 void console_output_finish(struct console *console);
 /* Any thread: one character past everything, if the descriptor takes it now. */

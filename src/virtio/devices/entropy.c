@@ -95,7 +95,6 @@ static int activate(struct virtio_device *device)
 static void quiesce(struct virtio_device *device)
 {
 	loop_timer_stop(&entropy_of(device)->retry);
-	virtio_quiesced(device);
 }
 
 static void stats(struct virtio_device *device, struct stats_sink *sink)

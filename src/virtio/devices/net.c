@@ -83,14 +83,6 @@ static unsigned control_index(const struct nic *nic)
 	return virtio_has(&nic->virtio, VIRTIO_NET_F_MQ) ? 2 * nic->pairs_max : 2;
 }
 
-void nic_quiesce_step(struct nic *nic)
-{
-	if (!nic->quiescing || !nic->detached || nic->fault_watched)
-		return;
-	nic->quiescing = false;
-	virtio_quiesced(&nic->virtio);
-}
-
 static void readable(void *opaque, unsigned queue)
 {
 	nic_turn(opaque, ((struct nic *)opaque)->own[queue].receive);
@@ -143,7 +135,6 @@ static int activate(struct virtio_device *device)
 	unsigned used = control_index(nic) / 2;
 	int ret;
 
-	nic->detached = false;
 	for (unsigned i = 0; i < nic->pairs_max; i++) {
 		nic->own[i].receive = i < used ? &device->queues[2 * i] : NULL;
 		nic->own[i].transmit = i < used ? &device->queues[2 * i + 1] : NULL;
@@ -177,18 +168,17 @@ static void back_end_detached(void *opaque)
 {
 	struct nic *nic = opaque;
 
-	nic->detached = true;
-	nic_quiesce_step(nic);
+	virtio_end(&nic->virtio, &nic->virtio.queues[0]);
 }
 
 static void quiesce(struct virtio_device *device)
 {
 	struct nic *nic = nic_of(device);
 
-	nic->quiescing = true;
 	loop_timer_stop(&nic->rest);
 	if (atomic_load(&nic->kernel))
 		nic_vhost_end(nic);
+	virtio_begin(device, &device->queues[0]);
 	net_detach(nic->net, back_end_detached);
 }
 

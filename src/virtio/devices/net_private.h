@@ -67,18 +67,16 @@ struct nic {
 	_Atomic bool link_up;
 	unsigned pairs_max;
 	/* I/O loop from here on. */
-	unsigned pairs;           /* the driver's choice, which the back end follows */
-	uint64_t guest_offloads;  /* VIRTIO_NET_F_GUEST_* the driver takes now */
-	bool guest_offloads_set;  /* by command, else by negotiation */
-	unsigned offloads_told;   /* to the back end, TUN_F_* */
-	struct loop_timer rest;   /* before the back end follows another step */
-	bool quiescing, detached; /* the back end is off the loop */
-	struct vhost **vhosts;    /* one for each pair; null without vhost */
-	_Atomic bool kernel;      /* activated with vhost: the loop moves no frames */
-	struct loop_watch fault;  /* while it is: what the kernel met in some ring */
-	int fault_fd;             /* eventfd; -1 without vhost */
-	bool fault_watched;
-	void *memory; /* one mapping: scratch and frames */
+	unsigned pairs;          /* the driver's choice, which the back end follows */
+	uint64_t guest_offloads; /* VIRTIO_NET_F_GUEST_* the driver takes now */
+	bool guest_offloads_set; /* by command, else by negotiation */
+	unsigned offloads_told;  /* to the back end, TUN_F_* */
+	struct loop_timer rest;  /* before the back end follows another step */
+	struct vhost **vhosts;   /* one for each pair; null without vhost */
+	_Atomic bool kernel;     /* activated with vhost: the loop moves no frames */
+	struct loop_watch fault; /* while it is: what the kernel met in some ring */
+	int fault_fd;            /* eventfd; -1 without vhost */
+	void *memory;            /* one mapping: scratch and frames */
 	size_t memory_size;
 	struct nic_scratch *scratch;
 	struct nic_pair *own;
@@ -107,7 +105,7 @@ enum virtio_progress nic_control(struct nic *nic, struct virtqueue *queue);
 int nic_vhost_open(struct nic *nic, struct error *err);
 void nic_vhost_close(struct nic *nic);
 /* At activation, when queues are handed over: the first pair, and what the kernel tells of faults.
- * End at rest; nic_quiesce_step() is called when the loop has let go of it. */
+ * End at rest. */
 int nic_vhost_begin(struct nic *nic);
 void nic_vhost_end(struct nic *nic);
 /* Hands over the rings of one pair in use that is not yet; 0: there is none. A negative errno: the
@@ -116,9 +114,6 @@ int nic_vhost_start_one(struct nic *nic);
 /* Takes back those from pair @first on. */
 void nic_vhost_stop(struct nic *nic, unsigned first);
 void nic_vhost_vector_changed(struct nic *nic, unsigned index);
-
-/* net.c */
-void nic_quiesce_step(struct nic *nic);
 
 /* net_settings.c: what the driver chose. Tells the back end at once what frames it takes; false: it
  * knew. */

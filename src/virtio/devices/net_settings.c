@@ -81,7 +81,7 @@ void nic_follow(struct nic *nic)
 {
 	uint64_t from = clock_ns();
 
-	if (!nic->quiescing && !loop_timer_set(&nic->rest) && step(nic))
+	if (!loop_timer_set(&nic->rest) && step(nic))
 		loop_timer_after(nic->virtio.io, &nic->rest, REST * (clock_ns() - from));
 }
 

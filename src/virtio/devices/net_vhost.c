@@ -140,8 +140,7 @@ static void unwatched(struct loop_watch *watch)
 {
 	struct nic *nic = container_of(watch, struct nic, fault);
 
-	nic->fault_watched = false;
-	nic_quiesce_step(nic);
+	virtio_end(&nic->virtio, &nic->virtio.queues[0]);
 }
 
 int nic_vhost_begin(struct nic *nic)
@@ -155,15 +154,14 @@ int nic_vhost_begin(struct nic *nic)
 	ret = nic_vhost_start_one(nic);
 	if (ret >= 0)
 		ret = loop_watch(nic->virtio.io, &nic->fault, nic->fault_fd, POLLIN, met_fault);
-	nic->fault_watched = ret == 0;
 	return ret;
 }
 
 void nic_vhost_end(struct nic *nic)
 {
 	nic_vhost_stop(nic, 0);
-	if (nic->fault_watched)
-		loop_unwatch(&nic->fault, unwatched);
+	virtio_begin(&nic->virtio, &nic->virtio.queues[0]);
+	loop_unwatch(&nic->fault, unwatched);
 }
 
 void nic_vhost_vector_changed(struct nic *nic, unsigned index)

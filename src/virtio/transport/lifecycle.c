@@ -146,8 +146,21 @@ static void quiesce(struct virtio_pci *pci)
 	virtio_polling_stop(pci);
 	virtio_turns_end(pci);
 	pthread_mutex_unlock(&pci->lock);
-	pci->model->ops->quiesce(pci->model);
+	if (pci->model->ops->quiesce)
+		pci->model->ops->quiesce(pci->model);
 	pthread_mutex_lock(&pci->lock);
+}
+
+static void come_to_rest_locked(struct virtio_pci *pci)
+{
+	/* What has ended since the last turns. */
+	for (unsigned i = 0; i < pci->model->queue_count; i++)
+		virtio_interrupt(pci->model, &pci->model->queues[i]);
+	pci->phase = VIRTIO_IDLE;
+	if (pci->reset_pending)
+		finish_reset_locked(pci);
+	/* It may have been told to go on in the meantime, or have watches to remove. */
+	virtio_post_work(pci);
 }
 
 static void watch_removed(struct loop_watch *watch)
@@ -211,6 +224,8 @@ void virtio_work(struct loop_task *task)
 		activate(pci);
 	if (pci->phase == VIRTIO_ACTIVE && !should_be_active(pci))
 		quiesce(pci);
+	if (pci->phase == VIRTIO_QUIESCING && !virtio_is_in_flight(pci))
+		come_to_rest_locked(pci);
 	tell_fault_locked(pci);
 	idle = pci->stopped && pci->phase == VIRTIO_IDLE;
 	asking = rest_reached_locked(pci);
@@ -221,21 +236,6 @@ void virtio_work(struct loop_task *task)
 		remove_watches(pci);
 	else if (pci->phase == VIRTIO_ACTIVE)
 		virtio_doorbell_moved_vectors(pci);
-}
-
-void virtio_quiesced(struct virtio_device *device)
-{
-	struct virtio_pci *pci = device->transport;
-
-	pthread_mutex_lock(&pci->lock);
-	if (pci->phase == VIRTIO_QUIESCING) {
-		pci->phase = VIRTIO_IDLE;
-		if (pci->reset_pending)
-			finish_reset_locked(pci);
-		/* It may have been told to go on in the meantime, or have watches to remove. */
-		virtio_post_work(pci);
-	}
-	pthread_mutex_unlock(&pci->lock);
 }
 
 void virtio_needs_reset(struct virtio_device *device, const char *reason)

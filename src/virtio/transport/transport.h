@@ -61,6 +61,7 @@ struct virtio_queue_context {
 	struct loop *io;
 	struct loop_task turn; /* the next one, of a queue that goes on */
 	bool turn_posted;
+	unsigned in_flight; /* begun and not ended */
 };
 
 /* The registers of one queue and its doorbell. */
@@ -151,6 +152,7 @@ void virtio_doorbell_close(struct virtio_pci *pci);         /* at the end */
 
 /* turn.c; I/O loop. The model serves the queue: the device is ACTIVE, and nobody else has it. */
 bool virtio_queue_is_live(const struct virtio_queue_registers *registers);
+bool virtio_is_in_flight(const struct virtio_pci *pci);
 void virtio_turns_prepare(struct virtio_pci *pci); /* at realize */
 void virtio_turns_all(struct virtio_pci *pci);     /* one of each queue */
 void virtio_turns_end(struct virtio_pci *pci);     /* those that were to come do not */

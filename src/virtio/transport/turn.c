@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Turns: the only way by which a model is told to look at a queue, and when it is not. */
+/* Turns: the only way by which a model is told to look at a queue. What is in flight. */
 #include "virtio/transport/transport.h"
 
 #include "base/checked.h"
@@ -46,6 +46,28 @@ static void next_turn(struct loop_task *task)
 
 	registers->context.turn_posted = false;
 	virtio_turn(pci->model, &pci->model->queues[registers - pci->queues]);
+}
+
+void virtio_begin(struct virtio_device *device, struct virtqueue *queue)
+{
+	registers_of(device, queue)->context.in_flight++;
+}
+
+void virtio_end(struct virtio_device *device, struct virtqueue *queue)
+{
+	struct virtio_queue_registers *registers = registers_of(device, queue);
+
+	/* At rest the device may be freed: not before the caller has returned. */
+	if (--registers->context.in_flight == 0 && registers->pci->phase == VIRTIO_QUIESCING)
+		virtio_post_work(registers->pci);
+}
+
+bool virtio_is_in_flight(const struct virtio_pci *pci)
+{
+	for (unsigned i = 0; i < pci->model->queue_count; i++)
+		if (pci->queues[i].context.in_flight)
+			return true;
+	return false;
 }
 
 void virtio_turns_prepare(struct virtio_pci *pci)
