@@ -40,14 +40,14 @@ struct virtio_ops {
 	const char *type;    /* in statistics and saved state: "virtio-net" */
 	uint16_t id;         /* section 5: 1 network, 2 block, 3 console, 4 entropy */
 	uint32_t class_code; /* PCI class */
-	/* Device features offered, without the ring features, which the core adds. */
+	/* Device features offered, without the ring features, which the core adds. May be null. */
 	uint64_t (*features)(struct virtio_device *device);
 	/* The driver's settings go back to what they were at first; may be null. Quiesced, under
 	 * the device's lock. */
 	void (*reset)(struct virtio_device *device);
 	/* DRIVER_OK: device->negotiated and the enabled queues are final. Return a negative errno
 	 * to make the device need a reset; quiesce does not follow then. Also called when a stopped
-	 * machine goes on, with the queues where they were. */
+	 * machine goes on, with the queues where they were. May be null. */
 	int (*activate)(struct virtio_device *device);
 	/* A turn of an enabled @queue: the driver kicked it, it was not at its end in the last
 	 * turn, the model asked (virtio_turn()), or the device was just activated. Only between
@@ -68,7 +68,8 @@ struct virtio_ops {
 	/* The machine is about to end: what is in flight may fail. I/O loop, at any time. May be
 	 * null. */
 	void (*hurry)(struct virtio_device *device);
-	/* Device-specific configuration space. @offset + @size is within config_size. */
+	/* Device-specific configuration space. @offset + @size is within config_size; null: it is 0
+	 * bytes long. */
 	uint64_t (*config_read)(struct virtio_device *device, unsigned offset, unsigned size);
 	void (*config_write)(struct virtio_device *device, unsigned offset, unsigned size,
 		uint64_t value); /* may be null: read-only */

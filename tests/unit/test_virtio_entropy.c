@@ -63,6 +63,30 @@ static void test_fills(void **state)
 	device_rig_free(&rig);
 }
 
+/* More than a turn takes, all of it for one kick; stopped in between, nothing is lost. */
+static void test_stops_between_turns(void **state)
+{
+	const struct ring_buffer large = {DATA, 1 << 20, true};
+	struct error err;
+	struct device_rig rig;
+
+	rig_init(&rig);
+	device_rig_up(&rig, VIRTIO_FEATURE(VIRTIO_F_EVENT_IDX), 1);
+	for (unsigned i = 0; i < 60; i++)
+		assert_true(ring_driver_offer(&rig.rings[0], &large, 1, false, i));
+	driver_kick(&rig.driver, 0);
+	for (unsigned i = 0; i < 60; i++) {
+		uint64_t token;
+		uint32_t written;
+
+		fake_stop(rig.device);
+		assert_int_equal(rig.device->ops->start(rig.device, &err), 0);
+		assert_true(driver_await(&rig.rings[0], &token, &written));
+		assert_int_equal(token, i);
+	}
+	device_rig_free(&rig);
+}
+
 static void test_bounded(void **state)
 {
 	const struct ring_buffer large = {DATA, 4 << 20, true};
@@ -90,6 +114,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_fills),
 		cmocka_unit_test(test_bounded),
+		cmocka_unit_test(test_stops_between_turns),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

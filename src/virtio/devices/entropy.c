@@ -27,16 +27,6 @@ static struct entropy *entropy_of(struct virtio_device *device)
 	return container_of(device, struct entropy, virtio);
 }
 
-static uint64_t features(struct virtio_device *device)
-{
-	return 0;
-}
-
-static uint64_t config_read(struct virtio_device *device, unsigned offset, unsigned size)
-{
-	return 0;
-}
-
 /* Bytes written, or -EAGAIN before the first when the host's generator is not seeded. */
 static int64_t fill(const struct virtqueue_chain *chain)
 {
@@ -87,11 +77,6 @@ static enum virtio_progress kick(struct virtio_device *device, struct virtqueue 
 	return VIRTIO_DONE;
 }
 
-static int activate(struct virtio_device *device)
-{
-	return 0;
-}
-
 static void quiesce(struct virtio_device *device)
 {
 	loop_timer_stop(&entropy_of(device)->retry);
@@ -114,11 +99,8 @@ static const struct virtio_ops entropy_ops = {
 	.type = "virtio-entropy",
 	.id = DEVICE_ENTROPY,
 	.class_code = CLASS_OTHER,
-	.features = features,
-	.activate = activate,
 	.kick = kick,
 	.quiesce = quiesce,
-	.config_read = config_read,
 	.stats = stats,
 	.free = entropy_free,
 };

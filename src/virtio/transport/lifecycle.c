@@ -32,6 +32,8 @@ static void clear_queue(struct virtio_pci *pci, unsigned index)
 
 static void finish_reset_locked(struct virtio_pci *pci)
 {
+	const struct virtio_ops *ops = pci->model->ops;
+
 	virtio_doorbell_remove_all(pci);
 	for (unsigned i = 0; i < pci->model->queue_count; i++)
 		clear_queue(pci, i);
@@ -43,9 +45,9 @@ static void finish_reset_locked(struct virtio_pci *pci)
 	atomic_store(&pci->config_vector, VIRTIO_NO_VECTOR);
 	atomic_store(&pci->faulted, false);
 	virtio_take_isr(pci);
-	if (pci->model->ops->reset)
-		pci->model->ops->reset(pci->model);
-	pci->offered = pci->model->ops->features(pci->model) | pci->model->ring_features |
+	if (ops->reset)
+		ops->reset(pci->model);
+	pci->offered = (ops->features ? ops->features(pci->model) : 0) | pci->model->ring_features |
 		       VIRTIO_FEATURE(VIRTIO_F_INDIRECT_DESC) | VIRTIO_FEATURE(VIRTIO_F_EVENT_IDX) |
 		       VIRTIO_FEATURE(VIRTIO_F_VERSION_1);
 	if (pci->limit)
@@ -115,13 +117,14 @@ static bool enable_queues_locked(struct virtio_pci *pci)
 /* Called and returns locked; the model runs without the lock. */
 static void activate(struct virtio_pci *pci)
 {
+	const struct virtio_ops *ops = pci->model->ops;
 	int ret;
 
 	if (!enable_queues_locked(pci))
 		return;
 	pci->phase = VIRTIO_ACTIVE;
 	pthread_mutex_unlock(&pci->lock);
-	ret = pci->model->ops->activate(pci->model);
+	ret = ops->activate ? ops->activate(pci->model) : 0;
 	if (ret == 0) {
 		virtio_turns_all(pci);
 		virtio_polling_start(pci);
