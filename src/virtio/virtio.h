@@ -33,7 +33,7 @@ struct virtio_device;
 /* How a turn of a queue ended. */
 enum virtio_progress {
 	VIRTIO_DONE, /* nothing is left to do, or the model itself says when to go on */
-	VIRTIO_MORE, /* the time is over: the next turn comes in the loop's next round */
+	VIRTIO_MORE, /* the time is over: the next turn comes after the other queues' */
 };
 
 struct virtio_ops {
@@ -115,9 +115,9 @@ int virtio_offer(struct device *device, uint64_t features, struct error *err);
 
 /* Any thread. The first one since the last reset goes to the log (rate-limited) and is counted. */
 void virtio_needs_reset(struct virtio_device *device, const char *reason);
-/* I/O loop: something of @queue is under way that outlives a turn, and has ended. In pairs, any
- * number at once; end what you have before its memory goes, for the last end brings the device to
- * rest once the caller has returned to the loop. */
+/* I/O loop: something of @queue that outlives a turn is under way, and has ended; any number at
+ * once. The last end brings a device that is quiesced to rest, in a later task of the loop: the
+ * caller may still use what is its own, and begin something else. */
 void virtio_begin(struct virtio_device *device, struct virtqueue *queue);
 void virtio_end(struct virtio_device *device, struct virtqueue *queue);
 /* Any thread, not from a callback under the device's lock. The configuration changed (link state,

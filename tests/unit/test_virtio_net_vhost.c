@@ -2,6 +2,7 @@
 /* virtio-net with its rings handed over, to a vhost-net of the test's own: open() and ioctl() end
  * up here. */
 #include "device_rig.h"
+#include "device_stats.h"
 
 #include "backend/net_private.h"
 #include "base/checked.h"
@@ -152,11 +153,37 @@ static void test_stops_and_goes_on(void **state)
 	device_rig_free(&rig);
 }
 
+/* The next driver has no MSI-X and uses fewer queues: what an earlier one's were is forgotten. */
+static void test_handed_over_no_more(void **state)
+{
+	const struct virtqueue_setup setup = {.size = 64};
+	struct device_rig rig;
+
+	(void)state;
+	rig_init(&rig);
+	device_rig_up(&rig, FEATURES, 3);
+	await_starts(2);
+	assert_true(driver_reset(&rig.driver));
+	fake_guest_config_write(
+		&rig.machine, rig.driver.slot, rig.driver.msix_capability + 2, 2, 0);
+	assert_true(driver_negotiate(&rig.driver, FEATURES | DEVICE_RIG_FEATURES));
+	driver_queue(&rig.driver, 1, &rig.rings[1], 0x100000, &setup, 0xffff);
+	driver_ok(&rig.driver);
+	/* The doorbell is the last of an activation. */
+	for (unsigned i = 0; i < 2000 && fake_host_doorbells(&rig.machine.host) == 0; i++)
+		usleep(1000);
+	/* Only frames that go through this process are counted. */
+	assert_int_equal(device_stat(rig.device, "queue1", "frames"), 0);
+	assert_int_equal(vhost.starts, 2);
+	device_rig_free(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_fault),
 		cmocka_unit_test(test_stops_and_goes_on),
+		cmocka_unit_test(test_handed_over_no_more),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -26,6 +26,7 @@ static void clear_queue(struct virtio_pci *pci, unsigned index)
 	registers->size = pci->model->queue_size_max;
 	registers->enabled = false;
 	atomic_store(&registers->vector_moved, false);
+	atomic_store(&registers->handed_over, false);
 	registers->descriptors = registers->driver = registers->device = 0;
 	atomic_store(&registers->vector, VIRTIO_NO_VECTOR);
 }

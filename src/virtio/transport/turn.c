@@ -20,7 +20,7 @@ bool virtio_queue_is_live(const struct virtio_queue_registers *registers)
 	       !atomic_load_explicit(&registers->handed_over, memory_order_relaxed);
 }
 
-/* For one that goes on: what is new is found by the next turn, and no queue has two in a round. */
+/* Not for a queue that goes on: what is new is found by its next turn. */
 void virtio_turn(struct virtio_device *device, struct virtqueue *queue)
 {
 	struct virtio_queue_registers *registers = registers_of(device, queue);
