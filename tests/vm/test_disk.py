@@ -45,7 +45,7 @@ while [ $n -lt 800 ]; do
 	echo "flushed $n"
 done
 """
-    with vm.Guest("--disk", f"path={disk}", "--cmdline", "quiet", script=script) as guest:
+    with vm.Guest("--disk", f"path={disk}", script=script) as guest:
         guest.wait_for(r"^flushed 25$")
         guest.kill_monitor()
         guest.finish()

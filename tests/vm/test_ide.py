@@ -90,7 +90,7 @@ while [ $n -lt 800 ]; do
 	echo "flushed $n"
 done
 """
-    with ide(disk, script=script, cmdline="quiet") as guest:
+    with ide(disk, script=script) as guest:
         guest.wait_for(r"^flushed 25$")
         guest.kill_monitor()
         guest.finish()

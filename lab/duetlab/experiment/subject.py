@@ -24,7 +24,7 @@ class Subject:
                  peer=None):
         self.lab = lab
         self.guest = vm.Guest("--cache", f"{HOME}/kernels", "--entropy", "off",
-                              "--cmdline", f"quiet {words}".strip(), *options, kernel=KERNEL,
+                              "--cmdline", words, *options, kernel=KERNEL,
                               initrd=initrd_of_guest(), memory=memory, program=f"{HOME}/duet",
                               direct=not lab.counts, peer=peer)
 
