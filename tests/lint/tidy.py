@@ -33,7 +33,7 @@ def configure() -> None:
         subprocess.run(["meson", "setup", BUILD], cwd=ROOT, check=True, stdout=subprocess.DEVNULL,
                        env={**os.environ, "CC": "clang"})
     # The tables that the build generates, and which headers each file includes.
-    subprocess.run(["ninja", "-C", BUILD, "--quiet"], cwd=ROOT, check=True)
+    subprocess.run(["ninja", "-C", BUILD, "--quiet"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
 def key(entry: dict) -> str:
