@@ -129,17 +129,26 @@ void memory_wrote_slow(struct memory *memory, gpa_t gpa, uint64_t length)
 			&dirty[page / 64], 1ULL << (page % 64), memory_order_release);
 }
 
-void memory_end_slow(struct memory *memory, const void *host, uint64_t written)
+bool memory_locate(const struct memory *memory, const void *host, gpa_t *gpa)
 {
 	for (unsigned i = 0; i < memory->count; i++) {
 		const struct memory_region *region = &memory->regions[i];
 		uint64_t offset = (uint64_t)((uintptr_t)host - (uintptr_t)region->host);
 
 		if (offset < region->size) {
-			memory_wrote_slow(memory, gpa_add(region->base, offset), written);
-			return;
+			*gpa = gpa_add(region->base, offset);
+			return true;
 		}
 	}
+	return false;
+}
+
+void memory_end_slow(struct memory *memory, const void *host, uint64_t written)
+{
+	gpa_t gpa;
+
+	if (memory_locate(memory, host, &gpa))
+		memory_wrote_slow(memory, gpa, written);
 }
 
 int memory_dirty_start(struct memory *memory)

@@ -105,6 +105,10 @@ static inline void memory_wrote(struct memory *memory, gpa_t gpa, uint64_t lengt
 		memory_wrote_slow(memory, gpa, length);
 }
 
+/* Where @host is, a pointer that memory_begin() gave or one into what it is for; false: nowhere.
+ * Any thread, lock-free. */
+bool memory_locate(const struct memory *memory, const void *host, gpa_t *gpa);
+
 /* True when any byte of the range is RAM: a BAR must not lie there. */
 bool memory_overlaps(const struct memory *memory, gpa_t gpa, uint64_t length);
 

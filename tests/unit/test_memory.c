@@ -48,6 +48,20 @@ static void gives_pointers_inside_one_region_only(void **state)
 	assert_null(memory_begin(memory, GPA((1ULL << 32) + 0xfff), 2));
 }
 
+static void finds_where_pointers_lead(void **state)
+{
+	static const uint64_t places[] = {0, 0xffff, 0x10000, 0x1ffff, (1ULL << 32) + 0xfff};
+	const struct memory *memory = *state;
+	gpa_t gpa;
+
+	for (unsigned i = 0; i < sizeof(places) / sizeof(*places); i++) {
+		assert_true(memory_locate(memory, memory_begin(memory, GPA(places[i]), 1), &gpa));
+		assert_int_equal(gpa.value, places[i]);
+	}
+	assert_false(memory_locate(memory, &gpa, &gpa));
+	assert_false(memory_locate(memory, NULL, &gpa));
+}
+
 static void copies_across_touching_regions(void **state)
 {
 	struct memory *memory = *state;
@@ -225,6 +239,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(
 			gives_pointers_inside_one_region_only, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(finds_where_pointers_lead, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(copies_across_touching_regions, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(copies_all_or_nothing, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(knows_what_overlaps_ram, set_up, tear_down),
