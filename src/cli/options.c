@@ -34,6 +34,7 @@ struct option {
 	const char *name; /* without the dashes; not terminated */
 	size_t length;
 	const char *value; /* null: it takes none */
+	bool bare;         /* it could have one, and "" stands for it */
 };
 
 struct words {
@@ -51,9 +52,24 @@ static bool is_flag(const struct option *option)
 	return is(option, "help") || is(option, "print-config");
 }
 
-static bool is_device(const struct option *option)
+/* The type of device that it is for; null: no device's. Of "--device vfio" the first word counts.
+ */
+static const struct device_type_info *device_of(const struct option *option)
 {
-	return is(option, "disk") || is(option, "net") || is(option, "device");
+	for (unsigned i = 0; i < DEVICE_TYPES; i++) {
+		const char *name = device_types[i].option;
+
+		if (name && strcspn(name + 2, " ") == option->length &&
+			memcmp(name + 2, option->name, option->length) == 0)
+			return &device_types[i];
+	}
+	return NULL;
+}
+
+static bool may_be_bare(const struct words *words, const struct device_type_info *device)
+{
+	return device && device->may_be_bare &&
+	       (words->at == words->count || words->args[words->at][0] == '-');
 }
 
 /* The field that it sets, and in what; null when it sets none. */
@@ -73,6 +89,7 @@ static const struct field *field_of(
 static int next(
 	struct words *words, struct run_options *options, struct option *option, struct error *err)
 {
+	const struct device_type_info *device;
 	const char *arg;
 	void *target;
 
@@ -86,10 +103,13 @@ static int next(
 	*option = (struct option){.name = arg + 2, .length = strcspn(arg + 2, "=")};
 	if (is_flag(option) && !arg[2 + option->length])
 		return 1;
-	if (!is_device(option) && !field_of(options, option, &target))
+	device = device_of(option);
+	if (!device && !field_of(options, option, &target))
 		return error_set(err, EINVAL, "%s: unknown option; see duet run --help", arg);
 	if (arg[2 + option->length])
 		option->value = arg + 2 + option->length + 1;
+	else if ((option->bare = may_be_bare(words, device)))
+		option->value = "";
 	else if (words->at == words->count)
 		return error_set(err, EINVAL, "%s: needs a value; see duet run --help", arg);
 	else
@@ -147,7 +167,7 @@ static int set(
 	if (!option->value)
 		return 0; /* a flag */
 	field = field_of(options, option, &target);
-	if (!*option->value && !(field && field->may_be_empty))
+	if (!*option->value && !option->bare && !(field && field->may_be_empty))
 		return error_set(err, EINVAL, "--%.*s: the value is empty; see duet run --help",
 			(int)option->length, option->name);
 	if (!field)

@@ -150,5 +150,5 @@ int suboptions_add(struct machine_config *config, const char *name, size_t lengt
 	reading.device = machine_config_add(config, type);
 	if (!reading.device)
 		return error_errno(err, ENOMEM, "%s", option);
-	return read_parts(&reading, rest, err);
+	return *value ? read_parts(&reading, rest, err) : 0;
 }

@@ -75,6 +75,13 @@ struct vfio_config {
 	char *host; /* PCI address: domain:bus:device.function */
 };
 
+struct balloon_config {
+	uint64_t size; /* bytes to take from the guest at first */
+	bool deflate_on_oom;
+	unsigned stats; /* seconds between the guest's statistics; 0: the first alone */
+	bool reporting, hinting;
+};
+
 /* In the order in which slots are given to those that have none. */
 enum device_type {
 	DEVICE_DISK,
@@ -83,6 +90,7 @@ enum device_type {
 	DEVICE_CONSOLE,
 	DEVICE_ENTROPY,
 	DEVICE_VFIO,
+	DEVICE_BALLOON,
 	DEVICE_TYPES,
 };
 
@@ -98,6 +106,7 @@ struct device_config {
 		struct disk_config disk;
 		struct net_config net;
 		struct vfio_config vfio;
+		struct balloon_config balloon;
 	};
 };
 

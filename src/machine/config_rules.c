@@ -264,11 +264,27 @@ static int check_vfio(
 	return 0;
 }
 
+static int check_balloon(
+	const struct machine_config *config, const struct device_config *device, struct error *err)
+{
+	const struct device_config *passed = machine_config_device(config, DEVICE_VFIO, 0);
+
+	if (passed)
+		return REFUSE(NULL,
+			"%s pins all of the guest's memory for its DMA, so nothing of it can be "
+			"given back; leave one of the two out",
+			passed->id);
+	if (device->balloon.size >= config->memory)
+		return REFUSE("size", "{size} is all of the guest's memory, or more");
+	return 0;
+}
+
 static int (*const checks[DEVICE_TYPES])(const struct machine_config *config,
 	const struct device_config *device, struct error *err) = {
 	[DEVICE_DISK] = check_disk,
 	[DEVICE_NET] = check_net,
 	[DEVICE_VFIO] = check_vfio,
+	[DEVICE_BALLOON] = check_balloon,
 };
 
 bool device_is_virtio(const struct device_config *device)

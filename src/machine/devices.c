@@ -229,6 +229,22 @@ static int create_passed(struct machine *machine, const struct device_config *co
 	return vfio_new(device, config->id, &machine->passed, config->vfio.host, err);
 }
 
+static int create_balloon(struct machine *machine, const struct device_config *config,
+	struct device **device, struct error *err)
+{
+	const struct balloon_config *balloon = &config->balloon;
+	struct virtio_balloon_options options = {.size = balloon->size,
+		.interval = balloon->stats,
+		.deflate_on_oom = balloon->deflate_on_oom,
+		.reporting = balloon->reporting,
+		.hinting = balloon->hinting,
+		.packed = packed(machine)};
+	int ret = virtio_balloon_new(device, config->id, &options, err);
+
+	machine->balloon = *device;
+	return ret;
+}
+
 /* On the list before realize, so that a failure frees it with the rest. */
 static int install(struct machine *machine, struct device *device, struct error *err)
 {
@@ -268,6 +284,7 @@ static int (*const creators[DEVICE_TYPES])(struct machine *machine,
 	[DEVICE_NET] = create_net,
 	[DEVICE_CONSOLE] = create_console,
 	[DEVICE_VFIO] = create_passed,
+	[DEVICE_BALLOON] = create_balloon,
 };
 
 static int make_device(struct machine *machine, const struct device_config *config,

@@ -294,8 +294,40 @@ static const struct field vfio_table[] = {
 		.help = "DOMAIN:BUS:DEVICE.FUNCTION of one that is bound to vfio-pci"},
 };
 
+static const struct field balloon_table[] = {
+	{.name = "size",
+		.kind = FIELD_SIZE,
+		.offset = IN_DEVICE(balloon.size),
+		.most = MACHINE_MEMORY_MAX,
+		.fallback = "0",
+		.help = "memory to take from the guest at first"},
+	{.name = "deflate-on-oom",
+		.kind = FIELD_SWITCH,
+		.offset = IN_DEVICE(balloon.deflate_on_oom),
+		.fallback = "off",
+		.help = "the guest takes some back rather than kill a process"},
+	{.name = "stats",
+		.kind = FIELD_NUMBER,
+		.offset = IN_DEVICE(balloon.stats),
+		.most = 86400,
+		.value = "SECONDS",
+		.fallback = "0",
+		.help = "how often the guest is asked what its memory is used for; 0: once"},
+	{.name = "reporting",
+		.kind = FIELD_SWITCH,
+		.offset = IN_DEVICE(balloon.reporting),
+		.fallback = "on",
+		.help = "memory that becomes free in the guest goes back to the host"},
+	{.name = "hinting",
+		.kind = FIELD_SWITCH,
+		.offset = IN_DEVICE(balloon.hinting),
+		.fallback = "off",
+		.help = "the guest can be asked for all of its free memory"},
+};
+
 #define FITS(table) (ARRAY_SIZE(device_table) + ARRAY_SIZE(table) <= DEVICE_FIELDS_MAX)
-_Static_assert(FITS(disk_table) && FITS(net_table) && FITS(vfio_table), "each has its line");
+_Static_assert(FITS(disk_table) && FITS(net_table) && FITS(vfio_table) && FITS(balloon_table),
+	"each has its line");
 
 #define SET(table)                                                                                 \
 	{                                                                                          \
@@ -337,6 +369,15 @@ const struct device_type_info device_types[DEVICE_TYPES] = {
 		.help = "one of the host's functions",
 		.prefix = "vfio",
 		.most = 8},
+	[DEVICE_BALLOON] = {.name = "balloon",
+		.option = "--balloon",
+		.usage = "--balloon [NAME=VALUE]...",
+		.fields = SET(balloon_table),
+		.help = "gives the guest's memory back to the host (once)",
+		.prefix = "balloon",
+		.most = 1,
+		.may_be_bare = true,
+		.is_virtio = true},
 };
 
 const struct field *field_find(const struct field_set *set, const char *name, size_t length)

@@ -51,13 +51,14 @@ struct device;
 /* What a type of device is called, and its own fields. */
 struct device_type_info {
 	const char *name;   /* "disk", in JSON and behind --device */
-	const char *option; /* "--disk", for messages; null: it has none of its own */
+	const char *option; /* "--disk", "--device vfio"; null: it has none of its own */
 	const char *usage;  /* "--disk path=FILE,..." */
 	struct field_set fields;
 	const char *help;   /* one line */
 	const char *prefix; /* of ids given by duet: "disk" makes disk0 */
 	unsigned most;      /* records of it */
 	bool first_word;    /* its first field is written without a name: --net user,... */
+	bool may_be_bare;   /* its option needs no value */
 	bool automatic;     /* comes by itself: not to be asked for */
 	bool is_virtio;     /* unless its model says otherwise: device_is_virtio() */
 	/* Makes a device that needs nothing but its name (@packed: offers packed rings); null: it

@@ -43,7 +43,7 @@ struct machine {
 	struct kernel_entry entry;
 
 	struct device *devices, **last_device; /* in order of creation */
-	struct device *serial, *pm, *console;
+	struct device *serial, *pm, *console, *balloon;
 
 	struct machine_vcpu vcpus[MACHINE_CPUS_MAX];
 	uint32_t *msrs; /* those that hold state */

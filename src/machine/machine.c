@@ -346,6 +346,11 @@ struct memory *machine_memory(struct machine *machine)
 	return &machine->memory;
 }
 
+struct device *machine_balloon(const struct machine *machine)
+{
+	return machine->balloon;
+}
+
 const struct machine_config *machine_config(const struct machine *machine)
 {
 	return &machine->config;

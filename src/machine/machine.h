@@ -23,6 +23,7 @@
 #include "machine/config.h"
 
 struct machine;
+struct device;
 struct json_t;
 struct memory;
 struct state_reader;
@@ -125,6 +126,9 @@ int machine_log_take(struct machine *machine, unsigned region, uint64_t *bitmap,
 /* As it is configured now, with what was decided at its first start (addresses, slots, features).
  */
 const struct machine_config *machine_config(const struct machine *machine);
+
+/* The balloon, for the functions of virtio/devices.h; null: the machine has none. */
+struct device *machine_balloon(const struct machine *machine);
 
 /* What happened, by vCPU and cause, by device and queue. Null: no memory. The caller's. */
 struct json_t *machine_stats(struct machine *machine);

@@ -49,4 +49,54 @@ size_t virtio_console_input(struct device *device, const void *bytes, size_t len
 /* Entropy from getrandom(2), never blocking the guest's other devices. */
 int virtio_entropy_new(struct device **device, const char *name, bool packed, struct error *err);
 
+/* Memory that the guest does without, given back to the host (virtio 1.2, 5.5). Nothing may be
+ * pinned: memory_discard() says no then. All of what follows is for the main thread, realized. */
+struct virtio_balloon_options {
+	uint64_t size;       /* bytes to take from the guest at first */
+	unsigned interval;   /* seconds between statistics; 0: only the driver's first */
+	bool deflate_on_oom; /* the guest may have some back rather than kill a process */
+	bool reporting;      /* free pages are reported as they become free */
+	bool hinting;        /* ... are hinted at, when they are asked for */
+	bool packed;
+};
+int virtio_balloon_new(struct device **device, const char *name,
+	const struct virtio_balloon_options *options, struct error *err);
+/* What the balloon shall hold from now on; the driver follows when and as far as it can. In whole
+ * pages of 4 KiB. -EINVAL: more than there is. */
+int virtio_balloon_set_target(struct device *device, uint64_t bytes, struct error *err);
+/* As in the options. Another interval asks at once. */
+void virtio_balloon_set_interval(struct device *device, unsigned seconds);
+
+/* By the tags of 5.5.6.4 and of Linux since 6.12: 0 swapped in, 1 swapped out (bytes), 2 major and
+ * 3 minor faults, 4 free, 5 total, 6 available and 7 cached memory (bytes), 8 huge pages given and
+ * 9 refused, 10 kills for want of memory, 11 stalled allocations, pages 12 scanned and 14 reclaimed
+ * in the background, 13 and 15 by who needed them. */
+#define VIRTIO_BALLOON_TAGS 16
+struct virtio_balloon_statistics {
+	uint64_t target, actual; /* bytes; actual: as the driver says */
+	unsigned interval;
+	uint64_t answers; /* of the driver, since the start */
+	uint32_t present; /* bit for each tag of the last one */
+	uint64_t values[VIRTIO_BALLOON_TAGS];
+};
+void virtio_balloon_statistics(struct device *device, struct virtio_balloon_statistics *statistics);
+
+/*
+ * Free page hints (5.5.6.5). start: a new round, from which on writes to memory must be logged.
+ * The driver holds what it hints at until stop. Once the round is complete (or before), with the
+ * machine paused, give_back takes from the guest those pages that it has not written to since the
+ * start, as @written says, and returns how many bytes they are; then stop.
+ */
+struct virtio_balloon_hints {
+	uint32_t host_command, guest_command; /* 0 stopped, 1 done, else the round's */
+	bool complete;                        /* the driver has no more */
+	uint64_t bytes;
+};
+/* -ENOTSUP: not this driver. */
+int virtio_balloon_hint_start(struct device *device, struct error *err);
+void virtio_balloon_hint_stop(struct device *device);
+void virtio_balloon_hint_status(struct device *device, struct virtio_balloon_hints *status);
+uint64_t virtio_balloon_hints_give_back(
+	struct device *device, bool (*written)(void *opaque, gpa_t page), void *opaque);
+
 #endif

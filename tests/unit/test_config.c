@@ -92,6 +92,29 @@ static void comes_back(void **state)
 	machine_config_free(&again);
 }
 
+static void a_balloon_comes_back(void **state)
+{
+	struct machine_config config, again;
+	const struct balloon_config *balloon;
+	struct error err = {0};
+	char *text;
+
+	(void)state;
+	BUILD(&config, "--balloon",
+		"size=64M,deflate-on-oom=on,stats=5,reporting=off,hinting=on,slot=7");
+	text = written(&config);
+	if (read_text(&again, text, &err) < 0 || machine_config_complete(&again, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_int_equal(machine_config_find(&again, "balloon0")->slot, 7);
+	balloon = &machine_config_find(&again, "balloon0")->balloon;
+	assert_int_equal(balloon->size, 64 << 20);
+	assert_int_equal(balloon->stats, 5);
+	assert_true(balloon->deflate_on_oom && balloon->hinting && !balloon->reporting);
+	free(text);
+	machine_config_free(&config);
+	machine_config_free(&again);
+}
+
 /* One machine has one UUID: decided once, and in what is printed. */
 static void knows_who_it_is(void **state)
 {
@@ -275,7 +298,7 @@ static const struct {
 	{"{\"duet\": 1, \"devices\": [{},\n{\"type\": 3}]}", "vm.json:1: a device is"},
 	{"{\"duet\": 1, \"devices\": [\n{\"path\": \"]}\",\n\"type\": \"tape\"}]}",
 		"vm.json:3: type: \"tape\" is no type of device; write disk, ide, net, console, "
-		"entropy or vfio"},
+		"entropy, vfio or balloon"},
 	{"{\"duet\": 1, \"devices\": [\n{\"type\": \"net\"}]}",
 		"vm.json:2: net: names no \"kind\"; write \"kind\": \"tap\" or \"kind\": \"user\""},
 	{"{\"duet\": 1, \"devices\": [{\"type\": \"disk\", \"path\": \"{\\\"[\"},\n"
@@ -341,6 +364,10 @@ static const struct {
 	{"{\"type\": \"vfio\", \"host\": \"1:0.0\"},\n"
 	 "{\"type\": \"vfio\", \"host\": \"0000:01:00.0\"}",
 		"vm.json:3: vfio1: \"host\" is also vfio0's"},
+	{"{\"type\": \"balloon\"},\n{\"type\": \"vfio\", \"host\": \"1:0.0\"}",
+		"vm.json:2: balloon0: vfio0 pins all of the guest's memory"},
+	{"{\"type\": \"balloon\",\n\"size\": \"512M\"}",
+		"vm.json:3: balloon0: \"size\" is all of the guest's memory"},
 	{"{\"type\": \"vfio\"}", "write \"host\": \"0000:01:10.0\""},
 	{"{\"type\": \"console\"},\n{\"type\": \"console\"}",
 		"vm.json:2: console0: \"console\" is \"serial\"; write \"console\": \"virtio\""},
@@ -487,6 +514,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(comes_back),
 		cmocka_unit_test(comes_back_without_features),
+		cmocka_unit_test(a_balloon_comes_back),
 		cmocka_unit_test(knows_who_it_is),
 		cmocka_unit_test(leaves_defaults_out),
 		cmocka_unit_test(numbers_by_type_and_not_by_order),

@@ -162,6 +162,11 @@ static const struct refusal refusals[] = {
 	{"--device", "vfio,host=01:20.0", "no PCI address"},
 	{"--device", "vfio,host=0000:01:10.8", "no PCI address"},
 	{"--device", "vfio,host=0000:01:10.0/..", "no PCI address"},
+	{"--balloon", "", "--balloon: the value is empty"},
+	{"--balloon", "64M", "64M: unknown"},
+	{"--balloon", "size=512M", "all of the guest's memory"},
+	{"--balloon", "size=1000", "multiple of 1M"},
+	{"--balloon", "stats=86401", "from 0 to 86400"},
 	{"--pv", "clock,warp", "--pv clock,warp: warp: no such feature"},
 	{"--config", "", "--config: the value is empty"},
 	{"--log", "loud", "choose"},
@@ -203,6 +208,7 @@ static void refuses_pairs(void **state)
 		{"--net", "tap,ifname=t", "tap,ifname=t", "--net net1: ifname= is also net0's"},
 		{"--device", "vfio,host=1:0.0", "vfio,host=0000:01:00.0",
 			"--device vfio vfio1: host= is also vfio0's"},
+		{"--balloon", "size=1M", "stats=1", "--balloon balloon1: one too many"},
 		{"--disk", "path=a,slot=3", "path=b,slot=3", "--disk disk1: slot=3 is another"},
 	};
 
@@ -245,6 +251,31 @@ static void spells_pci_addresses(void **state)
 		machine_config_device(&options.config, DEVICE_VFIO, 0)->vfio.host, "0000:01:10.0");
 	assert_string_equal(
 		machine_config_device(&options.config, DEVICE_VFIO, 1)->vfio.host, "0000:02:00.1");
+	run_options_free(&options);
+}
+
+/* Its option says enough by itself, wherever it stands. */
+static void takes_a_bare_balloon(void **state)
+{
+	const struct balloon_config *balloon;
+	struct run_options options;
+	struct error err = {0};
+
+	(void)state;
+	assert_int_equal(PARSE(&options, &err, "--balloon", "--cpus", "2"), 0);
+	balloon = &machine_config_device(&options.config, DEVICE_BALLOON, 0)->balloon;
+	assert_int_equal(options.config.cpus, 2);
+	assert_true(balloon->reporting && !balloon->hinting && !balloon->deflate_on_oom);
+	assert_int_equal(balloon->size, 0);
+	run_options_free(&options);
+	assert_int_equal(PARSE(&options, &err, "--cpus", "2", "--balloon"), 0);
+	assert_int_equal(count_of(&options, DEVICE_BALLOON), 1);
+	run_options_free(&options);
+	assert_int_equal(PARSE(&options, &err, "--balloon=size=1M"), 0);
+	run_options_free(&options);
+	assert_int_equal(
+		PARSE(&options, &err, "--balloon", "--device", "vfio,host=01:10.0"), -EINVAL);
+	assert_non_null(strstr(err.text, "balloon0: vfio0 pins all of the guest's memory"));
 	run_options_free(&options);
 }
 
@@ -412,6 +443,7 @@ int main(void)
 		cmocka_unit_test(refuses),
 		cmocka_unit_test(refuses_pairs),
 		cmocka_unit_test(spells_pci_addresses),
+		cmocka_unit_test(takes_a_bare_balloon),
 		cmocka_unit_test(needs_a_kernel),
 		cmocka_unit_test(needs_a_value),
 		cmocka_unit_test(bounds_the_disks),
