@@ -129,6 +129,26 @@ const struct machine_config *machine_config(const struct machine *machine);
 
 /* The balloon, for the functions of virtio/devices.h; null: the machine has none. */
 struct device *machine_balloon(const struct machine *machine);
+/*
+ * All memory that is free in the guest, taken from it by a round of free page hints: the machine is
+ * paused for a moment before and after it, and writes are logged meanwhile. Embedded, until @done
+ * was called.
+ */
+struct machine_hints {
+	/* 0: @bytes went back to the host. -ETIMEDOUT: the guest did not come to an end;
+	 * -ECANCELED: the machine has ended; others, with @why, as pause and log have them. */
+	void (*done)(struct machine_hints *hints, int result, uint64_t bytes, const char *why);
+	struct machine *machine; /* private, as all that follows */
+	struct machine_pause pause;
+	struct loop_timer timer;
+	uint64_t until;
+	bool asked;
+};
+/* @limit: nanoseconds for the guest's round. -ENOTSUP: there is no balloon, or its driver gives no
+ * hints; -EINVAL in another state than running, -EALREADY when a pause is on its way, -EBUSY when
+ * writes are logged already. */
+int machine_take_hints(
+	struct machine *machine, struct machine_hints *hints, uint64_t limit, struct error *err);
 
 /* What happened, by vCPU and cause, by device and queue. Null: no memory. The caller's. */
 struct json_t *machine_stats(struct machine *machine);

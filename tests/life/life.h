@@ -9,6 +9,8 @@
  *   reset       press the reset button
  *   move        to a machine in another process, which goes on
  *   log         log writes to memory from now on, and remember it; again: compare, stop logging
+ *   balloon MIB set the balloon's target
+ *   hint        take all free memory from the guest; says how many bytes
  *   measure     descriptors and memory of the process that has the machine
  *
  * A supervisor (supervisor.c) keeps standard input and the process id that the test knows; the

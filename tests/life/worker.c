@@ -6,6 +6,7 @@
 #include "cli/options.h"
 #include "cli/report.h"
 #include "cli/session.h"
+#include "virtio/devices.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,11 +19,13 @@
 #define MS           1000000ULL
 #define RUN_BETWEEN  (20 * MS)
 #define PAUSE_WITHIN (60000 * MS)
+#define HINTS_WITHIN (120000 * MS)
 
 struct worker {
 	struct session session;
 	struct loop_watch control;
 	struct machine_pause pause;
+	struct machine_hints hints;
 	struct loop_timer timer;
 	char command[64];
 	unsigned left;  /* pauses */
@@ -113,6 +116,35 @@ static void paused(struct machine_pause *pause, int result, const char *why)
 	loop_timer_after(worker.session.loop, &worker.timer, worker.hold);
 }
 
+static void set_balloon(unsigned mib)
+{
+	struct device *balloon = machine_balloon(worker.session.machine);
+	struct error err = {.text = "no balloon"};
+
+	if (!balloon || virtio_balloon_set_target(balloon, (uint64_t)mib << 20, &err) < 0)
+		say("%s failed: %s", worker.command, err.text);
+	else
+		say("%s done", worker.command);
+}
+
+static void hinted(struct machine_hints *hints, int result, uint64_t bytes, const char *why)
+{
+	(void)hints;
+	if (result < 0)
+		say("hint failed: %s %s", strerror(-result), why ? why : "");
+	else
+		say("hint %llu bytes", (unsigned long long)bytes);
+}
+
+static void take_hints(void)
+{
+	struct error err = {0};
+
+	worker.hints.done = hinted;
+	if (machine_take_hints(worker.session.machine, &worker.hints, HINTS_WITHIN, &err) < 0)
+		say("hint failed: %s", err.text);
+}
+
 static void obey(void)
 {
 	unsigned number = 0;
@@ -134,6 +166,10 @@ static void obey(void)
 	} else if (strcmp(worker.command, "move") == 0) {
 		worker.moving = true;
 		pause_now();
+	} else if (sscanf(worker.command, "balloon %u", &number) == 1) {
+		set_balloon(number);
+	} else if (strcmp(worker.command, "hint") == 0) {
+		take_hints();
 	} else if (strcmp(worker.command, "measure") == 0) {
 		worker.left = 1;
 		worker.measuring = true;
