@@ -21,7 +21,7 @@ echo "bench: idle"
 exec sleep 100000
 """
 
-# MONITOR in the background until the guest is idle; then what MEASURE prints.
+# MONITOR in the background until the guest says that it is idle; then what MEASURE prints.
 _RUN = """
 cd {home}; rm -f output stats.json
 {command} >output 2>&1 </dev/null & pid=$!
@@ -36,7 +36,7 @@ kill -9 $pid; wait $pid 2>/dev/null; true
 """
 
 # Two statistics, the second after a while in which nothing happens.
-_SAMPLES = """
+SAMPLES = """
 sample() {{ rm -f stats.json; kill -USR1 $pid; until [ -s stats.json ]; do sleep 0.1; done; }}
 cat /proc/$pid/smaps
 sample; cp stats.json first.json
@@ -45,10 +45,14 @@ sample; echo ====; cat first.json; echo ====; cat stats.json
 """
 
 
-def _idle(lab: BenchLab, monitor: Monitor, measure: str) -> str:
-    command = shlex.join(monitor.command(lab.boot_of(KERNEL, "base", "", SCRIPT)))
-    return lab.shell(_RUN.format(home=HOME, command=command, settle=SETTLE_SECONDS,
+def guest(lab: BenchLab, command: list[str], measure: str, settle: int = SETTLE_SECONDS) -> str:
+    """What MEASURE prints, SETTLE seconds after the guest that COMMAND starts is idle."""
+    return lab.shell(_RUN.format(home=HOME, command=shlex.join(command), settle=settle,
                                  measure=measure))  # fmt: skip
+
+
+def _idle(lab: BenchLab, monitor: Monitor, measure: str) -> str:
+    return guest(lab, monitor.command(lab.boot_of(KERNEL, "base", "", SCRIPT)), measure)
 
 
 def outside_pss(smaps: str) -> float:
@@ -74,7 +78,7 @@ def causes(before: dict, after: dict) -> dict[str, int]:
 
 
 def measure(lab: BenchLab, report: Report, parts: list[str]) -> None:
-    text = _idle(lab, DUET, _SAMPLES.format(seconds=IDLE_SECONDS if "idle" in parts else 0))
+    text = _idle(lab, DUET, SAMPLES.format(seconds=IDLE_SECONDS if "idle" in parts else 0))
     smaps, first, second = text.split("====\n")
     if "memory" in parts:
         report.heading("Memory besides guest RAM, with a disk and a NIC (proportional set size)")

@@ -10,11 +10,11 @@ from ..experiment.lab import ExperimentLab
 from ..guest.images import GuestError
 from ..guest.vm import GuestFailure
 from ..host.life import say
-from . import boot, fio, idle, io
+from . import balloon, boot, fio, idle, io
 from .lab import BenchLab
 from .report import Report
 
-SECTIONS = ("boot", "where", "memory", "idle", "fio", "io")
+SECTIONS = ("boot", "where", "memory", "idle", "balloon", "fio", "io")
 
 
 def _arguments(text: str) -> argparse.Namespace:
@@ -48,6 +48,8 @@ def _run_parts(args: argparse.Namespace, lab: BenchLab, report: Report) -> None:
         boot.where(lab, report)
     if "memory" in args.parts or "idle" in args.parts:
         idle.measure(lab, report, args.parts)
+    if "balloon" in args.parts:
+        balloon.measure(lab, report)
     if "fio" in args.parts:
         fio.measure(lab, report)
 
