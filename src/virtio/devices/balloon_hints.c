@@ -17,8 +17,11 @@
 
 static void add_run(struct balloon_hints *hints, struct balloon_run run)
 {
-	struct balloon_run *last = hints->count ? &hints->runs[hints->count - 1] : NULL;
+	struct balloon_run *last;
 
+	if (!hints->runs)
+		return; /* no memory for them: nothing is given back in this round */
+	last = hints->count ? &hints->runs[hints->count - 1] : NULL;
 	if (last && run.first == last->first + last->count)
 		last->count += run.count;
 	else if (hints->count < hints->room)
