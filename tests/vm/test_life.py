@@ -28,7 +28,7 @@ mac=$(cat /sys/class/net/eth0/address); echo "mac $mac"
 	while [ ! -e /tmp/stop ]; do
 		fio --name=verify --filename=@DISK@ --direct=1 --ioengine=libaio --verify=crc32c \
 			--verify_fatal=1 --do_verify=1 --rw=randwrite --bs=4k-64k --bsrange=4k-64k \
-			--iodepth=16 --size=4M --randrepeat=0 >/tmp/fio.log 2>&1 || { cat /tmp/fio.log; echo "fio failed"; break; }
+			--iodepth=16 --size=2M --randrepeat=0 >/tmp/fio.log 2>&1 || { cat /tmp/fio.log; echo "fio failed"; break; }
 		echo "fio verified"
 	done
 	echo "fio ended"
