@@ -4,16 +4,15 @@
 The program that does so is tests/life/life: `duet run` that obeys (see life.h there)."""
 
 import contextlib
-import os
 import re
 from typing import NamedTuple
 
 import pytest
 
 from duetlab.guest import rootfs, vm
+from matrix import SOAK, some
 
 LIFE = vm.REPOSITORY / "build" / "tests" / "life" / "life"
-SOAK = os.environ.get("DUET_SOAK") == "1"
 # How often; the whole of it is for make soak.
 RESETS, PAUSES, MOVES = (20, 100, 10) if SOAK else (1, 10, 2)
 LIMIT = 600
@@ -70,14 +69,12 @@ class Variant(NamedTuple):
 
 
 VARIANTS = {
-    "virtio": Variant(("--console", "virtio")),
+    "e1000 and IDE": Variant(("--cpus", "2"), ",model=ide", ",model=e1000", "/dev/sda", "6.1-amd64"),
     "packed, 4 vCPUs": Variant(("--ring", "packed", "--cpus", "4"), ",queues=4"),
+    "virtio": Variant(("--console", "virtio")),
     "polled": Variant((), ",poll=on", ",poll=on"),
     "vhost": Variant((), "", ",vhost=on"),
-    "e1000 and IDE": Variant(("--cpus", "2"), ",model=ide", ",model=e1000", "/dev/sda", "6.1-amd64"),
 }
-# All of them are for make soak.
-CHOSEN = VARIANTS if SOAK else ("packed, 4 vCPUs", "e1000 and IDE")
 
 
 class Life(vm.Guest):
@@ -138,7 +135,7 @@ def lost_ticks(console: str) -> list[int]:
     return sorted(set(range(1, max(seen, default=0) + 1)) - set(seen))
 
 
-@pytest.mark.parametrize("name", CHOSEN)
+@pytest.mark.parametrize("name", some(VARIANTS, 2))
 def test_reset_paused_and_moved(name, local_disk):
     variant = VARIANTS[name]
     disk = local_disk("8M", "life")

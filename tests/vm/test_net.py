@@ -6,9 +6,10 @@ import subprocess
 import pytest
 
 from duetlab.guest import rootfs, vm
+from matrix import some
 
 
-@pytest.mark.parametrize("ring", ["split", "packed"])
+@pytest.mark.parametrize("ring", some(["packed", "split"]))
 def test_tap_ping(ring):
     script = """
 ip addr add 192.168.77.2/24 dev eth0; ip link set eth0 up
