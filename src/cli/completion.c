@@ -141,7 +141,7 @@ static void put_first(FILE *file, const struct device_type_info *type)
 		fprintf(file, "%s,", type->name);
 	for (unsigned i = 0; type->first_word && type->fields.fields[0].words[i]; i++)
 		fprintf(file, "%s%s,", i ? " " : "", type->fields.fields[0].words[i]);
-	fputs("\" ;;\n", file);
+	fputs("\" ;;&\n", file);
 }
 
 static void put_parts(FILE *file, const struct device_type_info *type)
@@ -157,7 +157,7 @@ static void put_parts(FILE *file, const struct device_type_info *type)
 		fprintf(file, "%s= ", set->fields[i].name);
 	for (unsigned i = 0; i < device_fields.count; i++)
 		fprintf(file, "%s%s=", i ? " " : "", device_fields.fields[i].name);
-	fputs("\" ;;\n", file);
+	fputs("\" ;;&\n", file);
 }
 
 static void put_names(FILE *file, const struct field_set *set)

@@ -44,7 +44,7 @@ def complete(*words):
     (["run", "--net", "us"], ["user,"]),
     (["run", "--net", ""], ["tap,", "user,"]),
     (["run", "--net", "user,for"], ["user,forward="]),
-    (["run", "--device", ""], ["vfio,"]),
+    (["run", "--device", "vf"], ["vfio,"]),
     (["run", "--pv", "no"], ["none"]),
     (["run", "--pv", "-st"], ["-steal"]),
     (["run", "--pv", "-steal,-e"], ["-steal,-eoi"]),

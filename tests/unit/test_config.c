@@ -297,8 +297,7 @@ static const struct {
 	{"{\"duet\": 1, \"devices\": [{}]}", "a device is an object with a type"},
 	{"{\"duet\": 1, \"devices\": [{},\n{\"type\": 3}]}", "vm.json:1: a device is"},
 	{"{\"duet\": 1, \"devices\": [\n{\"path\": \"]}\",\n\"type\": \"tape\"}]}",
-		"vm.json:3: type: \"tape\" is no type of device; write disk, ide, net, console, "
-		"entropy, vfio or balloon"},
+		"vm.json:3: type: \"tape\" is no type of device; write disk, ide, net, "},
 	{"{\"duet\": 1, \"devices\": [\n{\"type\": \"net\"}]}",
 		"vm.json:2: net: names no \"kind\"; write \"kind\": \"tap\" or \"kind\": \"user\""},
 	{"{\"duet\": 1, \"devices\": [{\"type\": \"disk\", \"path\": \"{\\\"[\"},\n"
