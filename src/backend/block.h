@@ -9,6 +9,7 @@
 #ifndef DUET_BACKEND_BLOCK_H
 #define DUET_BACKEND_BLOCK_H
 
+#include "base/bucket.h"
 #include "base/error.h"
 #include "base/loop.h"
 
@@ -27,8 +28,9 @@ struct block_options {
 	const char *path;
 	bool readonly;
 	enum block_cache cache;
-	uint64_t iops; /* requests begun a second at most, evenly spaced; 0: no limit */
-	bool lock;     /* refuse a file that another duet has open for writing (OFD lock) */
+	/* Of requests begun (flushes and discards too), and of the bytes they read and write. */
+	struct bucket_limits limits;
+	bool lock; /* refuse a file that another duet has open for writing (OFD lock) */
 };
 
 enum block_op {
@@ -75,7 +77,7 @@ unsigned block_discard_size(const struct block *block); /* bytes: smaller discar
 void block_attach(struct block *block, struct loop *loop);
 /* Bounds are the caller's duty and are checked again here: -EINVAL through done. */
 void block_submit(struct block *block, struct block_request *request);
-/* What waits for its turn (iops) begins at once, ahead of its time: the device is being stopped.
+/* What waits for its turn (limits) begins at once, ahead of its time: the device is being stopped.
  * Later requests wait so much longer, up to a second. */
 void block_hurry(struct block *block);
 /* What waits for its turn ends with -ECANCELED, unbegun: the device is being reset. */

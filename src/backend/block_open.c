@@ -311,8 +311,11 @@ int block_open(struct block **out, const struct block_options *options, struct e
 	block->logical_size = block->direct_offset = 512;
 	block->physical_size = PHYSICAL_LEAST;
 	ret = fill(block, options, err);
-	if (ret == 0 && options->iops && block_throttle_new(block, options->iops) < 0)
-		ret = error_errno(err, ENOMEM, "--disk path=%s", options->path);
+	if (ret == 0 && bucket_limits_any(&options->limits)) {
+		block->throttle = block_throttle_new(block, &options->limits);
+		if (!block->throttle)
+			ret = error_errno(err, ENOMEM, "--disk path=%s", options->path);
+	}
 	if (ret < 0) {
 		block_close(block);
 		return ret;

@@ -49,23 +49,8 @@ void block_give_up(struct block_request *request, int result);
 /* The step of the request that was done elsewhere ended with 0 or a negative errno. */
 void block_step_ended(struct block_request *request, int result);
 
-/* When requests may begin: the clock is the caller's, in nanoseconds. */
-struct block_pace {
-	uint64_t interval;
-	uint64_t next; /* the next free slot */
-};
-/* @rate: a second, not 0. */
-void block_pace_init(struct block_pace *pace, uint64_t rate);
-/* Nanoseconds until the next slot; 0: now. */
-uint64_t block_pace_wait(const struct block_pace *pace, uint64_t now);
-/* Takes the next slot, whether it has come or not. @waited: the request waited for it. */
-void block_pace_take(struct block_pace *pace, uint64_t now, bool waited);
-
-/* At @now, the debt of what was begun ahead of its time is cut to what is bearable. */
-void block_pace_forgive(struct block_pace *pace, uint64_t now);
-
-/* block_throttle.c; freed with free(), nothing in flight. */
-int block_throttle_new(struct block *block, uint64_t rate);
+/* block_throttle.c; null: no memory. Freed with free(), nothing in flight. */
+struct block_throttle *block_throttle_new(struct block *block, const struct bucket_limits *limits);
 void block_throttle_submit(struct block_throttle *throttle, struct block_request *request);
 /* All that waits begins now. */
 void block_throttle_release(struct block_throttle *throttle);

@@ -1,19 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * At most so many requests a second, evenly spaced: each takes the next of the slots, which lie one
- * interval apart; one that comes before its slot waits in a queue, and a timer on the loop wakes
- * the queue. What the guest asks for in parts (a short transfer, a substitute) is one request.
+ * A disk's limits: a request that comes before there is a token for it waits in a queue, and a
+ * timer on the loop wakes the queue. What the guest asks for in parts (a short transfer, a
+ * substitute) is one request.
  */
 #include "backend/block_private.h"
+#include "base/bucket.h"
 #include "base/checked.h"
 #include "base/clock.h"
 
 #include <errno.h>
 #include <stdlib.h>
-
-/* A timer that comes late makes up for so much: the rate is kept though the host's timers are
- * coarse, and what had to wait does not come out in one burst. */
-#define CATCH_UP (SECOND_NS / 500)
 
 /* What was begun ahead of its time is paid for by those that follow, but nobody waits for longer.
  */
@@ -22,35 +19,23 @@
 struct block_throttle {
 	struct loop_timer timer;
 	struct block *block;
-	struct block_pace pace;
+	struct bucket_pair buckets;
 	struct block_request *first, **last;
 };
 
-void block_pace_init(struct block_pace *pace, uint64_t rate)
+/* Zeroes are written unless they may be a hole; nothing else moves data. */
+static uint64_t bytes_of(const struct block_request *request)
 {
-	*pace = (struct block_pace){.interval = (SECOND_NS + rate - 1) / rate};
+	bool moves = request->kind == BLOCK_READ || request->kind == BLOCK_WRITE ||
+		     (request->kind == BLOCK_WRITE_ZEROES && !request->unmap);
+
+	return moves ? request->length : 0;
 }
 
-uint64_t block_pace_wait(const struct block_pace *pace, uint64_t now)
+static void begin(struct block_throttle *throttle, struct block_request *request)
 {
-	return pace->next > now ? pace->next - now : 0;
-}
-
-void block_pace_take(struct block_pace *pace, uint64_t now, bool waited)
-{
-	uint64_t earliest = waited && now > CATCH_UP ? now - CATCH_UP : now;
-
-	/* A time without requests saves nothing up. One begun before its slot (a debt) moves all
-	 * that follow. */
-	if (pace->next < earliest)
-		pace->next = earliest;
-	pace->next += pace->interval;
-}
-
-void block_pace_forgive(struct block_pace *pace, uint64_t now)
-{
-	if (pace->next > now + DEBT_MAX)
-		pace->next = now + DEBT_MAX;
+	bucket_pair_take(&throttle->buckets, bytes_of(request), 1);
+	block_begin(request);
 }
 
 static struct block_request *take_first(struct block_throttle *throttle)
@@ -66,41 +51,43 @@ static struct block_request *take_first(struct block_throttle *throttle)
 static void expired(struct loop_timer *timer)
 {
 	struct block_throttle *throttle = container_of(timer, struct block_throttle, timer);
-	uint64_t now = clock_ns();
+	uint64_t now = clock_ns(), wait = 0;
 
-	while (throttle->first && block_pace_wait(&throttle->pace, now) == 0) {
-		block_pace_take(&throttle->pace, now, true);
-		block_begin(take_first(throttle));
+	while (throttle->first) {
+		wait = bucket_pair_wait(&throttle->buckets, now, true);
+		if (wait)
+			break;
+		begin(throttle, take_first(throttle));
 	}
 	if (throttle->first)
-		loop_timer_at(
-			throttle->block->loop, timer, now + block_pace_wait(&throttle->pace, now));
+		loop_timer_at(throttle->block->loop, timer, now + wait);
 }
 
-int block_throttle_new(struct block *block, uint64_t rate)
+struct block_throttle *block_throttle_new(struct block *block, const struct bucket_limits *limits)
 {
 	struct block_throttle *throttle = calloc(1, sizeof(*throttle));
 
 	if (!throttle)
-		return -ENOMEM;
+		return NULL;
 	throttle->block = block;
 	throttle->timer.expired = expired;
 	throttle->last = &throttle->first;
-	block_pace_init(&throttle->pace, rate);
-	block->throttle = throttle;
-	return 0;
+	bucket_pair_init(&throttle->buckets, limits, clock_ns());
+	return throttle;
 }
 
 void block_throttle_submit(struct block_throttle *throttle, struct block_request *request)
 {
 	uint64_t now = clock_ns();
-	uint64_t wait = block_pace_wait(&throttle->pace, now);
+	uint64_t wait = 0;
 
 	/* Behind those that wait, even when the timer is late. */
-	if (!throttle->first && wait == 0) {
-		block_pace_take(&throttle->pace, now, false);
-		block_begin(request);
-		return;
+	if (!throttle->first) {
+		wait = bucket_pair_wait(&throttle->buckets, now, false);
+		if (wait == 0) {
+			begin(throttle, request);
+			return;
+		}
 	}
 	request->next = NULL;
 	*throttle->last = request;
@@ -111,14 +98,10 @@ void block_throttle_submit(struct block_throttle *throttle, struct block_request
 
 void block_throttle_release(struct block_throttle *throttle)
 {
-	uint64_t now = clock_ns();
-
 	loop_timer_stop(&throttle->timer);
-	while (throttle->first) {
-		block_pace_take(&throttle->pace, now, true);
-		block_begin(take_first(throttle));
-	}
-	block_pace_forgive(&throttle->pace, now);
+	while (throttle->first)
+		begin(throttle, take_first(throttle));
+	bucket_pair_forgive(&throttle->buckets, DEBT_MAX);
 }
 
 void block_throttle_drop(struct block_throttle *throttle)

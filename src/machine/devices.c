@@ -96,7 +96,7 @@ static int open_disk(struct block **block, const struct disk_config *disk, struc
 	struct block_options file = {.path = disk->path,
 		.readonly = disk->readonly,
 		.cache = disk->cache,
-		.iops = disk->iops,
+		.limits.operations.amount = disk->iops,
 		.lock = true};
 
 	return block_open(block, &file, err);

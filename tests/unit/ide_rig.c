@@ -77,7 +77,7 @@ bool ide_rig_init(struct ide_rig *rig, const uint32_t sectors[IDE_DRIVES_MAX], b
 
 bool ide_rig_init_slow(struct ide_rig *rig, const uint32_t sectors[IDE_DRIVES_MAX], unsigned iops)
 {
-	return init(rig, sectors, &(struct block_options){.iops = iops});
+	return init(rig, sectors, &(struct block_options){.limits.operations.amount = iops});
 }
 
 void ide_rig_free(struct ide_rig *rig)

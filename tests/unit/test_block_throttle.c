@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The limit of a disk's requests: the slots by a clock of the test's own, the queue on a real file.
- */
+/* A disk's limits, on a real file; the buckets themselves are test_bucket's. */
 #include "backend/block_private.h"
 #include "base/checked.h"
 
@@ -16,88 +15,6 @@
 #include <cmocka.h>
 
 #define MS 1000000ULL
-
-/* Requests that always wait for their slot begin exactly one interval apart. */
-static void spaces_evenly(void **state)
-{
-	struct block_pace pace;
-	uint64_t now = 5 * MS;
-
-	(void)state;
-	block_pace_init(&pace, 1000);
-	assert_int_equal(pace.interval, MS);
-	assert_int_equal(block_pace_wait(&pace, now), 0);
-	block_pace_take(&pace, now, false);
-	for (unsigned i = 0; i < 1000; i++) {
-		assert_int_equal(block_pace_wait(&pace, now), MS);
-		assert_int_equal(block_pace_wait(&pace, now + MS - 1), 1);
-		now += MS;
-		assert_int_equal(block_pace_wait(&pace, now), 0);
-		block_pace_take(&pace, now, true);
-	}
-}
-
-/* A rate that does not divide a second is rounded down, never up. */
-static void never_exceeds_the_rate(void **state)
-{
-	struct block_pace pace;
-	uint64_t now = 0;
-	unsigned begun = 0;
-
-	(void)state;
-	block_pace_init(&pace, 7);
-	while (now < 10000 * MS) {
-		now += block_pace_wait(&pace, now);
-		block_pace_take(&pace, now, true);
-		begun += now < 10000 * MS;
-	}
-	assert_int_equal(begun, 70);
-}
-
-static void idleness_saves_nothing_up(void **state)
-{
-	struct block_pace pace;
-
-	(void)state;
-	block_pace_init(&pace, 100);
-	block_pace_take(&pace, 0, false);
-	/* A minute later: one at once, the next after the whole interval. */
-	assert_int_equal(block_pace_wait(&pace, 60000 * MS), 0);
-	block_pace_take(&pace, 60000 * MS, false);
-	assert_int_equal(block_pace_wait(&pace, 60000 * MS), 10 * MS);
-}
-
-/* A timer that comes late makes up for little; a second's lateness is not a burst of a second. */
-static void makes_up_for_little(void **state)
-{
-	struct block_pace pace;
-	uint64_t now = 1000 * MS;
-	unsigned burst = 0;
-
-	(void)state;
-	block_pace_init(&pace, 10000);
-	block_pace_take(&pace, 0, false);
-	while (block_pace_wait(&pace, now) == 0) {
-		block_pace_take(&pace, now, true);
-		burst++;
-	}
-	assert_in_range(burst, 2, 25);
-}
-
-static void pays_its_debts(void **state)
-{
-	struct block_pace pace;
-
-	(void)state;
-	block_pace_init(&pace, 10);
-	for (unsigned i = 0; i < 5; i++)
-		block_pace_take(&pace, 0, true);
-	assert_int_equal(block_pace_wait(&pace, 0), 500 * MS);
-	for (unsigned i = 0; i < 500; i++)
-		block_pace_take(&pace, 0, true);
-	block_pace_forgive(&pace, 0);
-	assert_int_equal(block_pace_wait(&pace, 0), 1000 * MS);
-}
 
 struct rig {
 	char path[32];
@@ -129,9 +46,9 @@ static void read_done(struct block_request *request, int result)
 		loop_stop(rig->loop);
 }
 
-static void rig_open(struct rig *rig, uint64_t iops)
+static void rig_open_limited(struct rig *rig, struct bucket_limits limits)
 {
-	struct block_options options = {.path = rig->path, .iops = iops};
+	struct block_options options = {.path = rig->path, .limits = limits};
 	struct error err = {0};
 	int fd;
 
@@ -142,6 +59,11 @@ static void rig_open(struct rig *rig, uint64_t iops)
 	assert_int_equal(loop_new(&rig->loop, 64, &err), 0);
 	assert_int_equal(block_open(&rig->block, &options, &err), 0);
 	block_attach(rig->block, rig->loop);
+}
+
+static void rig_open(struct rig *rig, uint64_t iops)
+{
+	rig_open_limited(rig, (struct bucket_limits){.operations = {.amount = iops}});
 }
 
 static void rig_close(struct rig *rig)
@@ -200,6 +122,39 @@ static void limits_and_serves_all(void **state)
 	rig_close(&rig);
 }
 
+/* 512 bytes each at 25,600 a second, but for the flushes, which move none. */
+static void limits_bytes(void **state)
+{
+	struct read reads[17];
+	struct rig rig;
+	uint64_t start;
+
+	(void)state;
+	rig_open_limited(&rig, (struct bucket_limits){.bytes = {.amount = 25600, .burst = 512}});
+	start = now_ns();
+	submit(&rig, reads, ARRAY_SIZE(reads));
+	assert_int_equal(loop_run(rig.loop), 0);
+	assert_in_range(now_ns() - start, 13 * 20 * MS, 1000 * MS);
+	rig_close(&rig);
+}
+
+/* Ten go at once, once. */
+static void bursts_once(void **state)
+{
+	struct read reads[12];
+	struct rig rig;
+	uint64_t start;
+
+	(void)state;
+	rig_open_limited(
+		&rig, (struct bucket_limits){.operations = {.amount = 10, .burst = 1, .once = 10}});
+	start = now_ns();
+	submit(&rig, reads, ARRAY_SIZE(reads));
+	assert_int_equal(loop_run(rig.loop), 0);
+	assert_in_range(now_ns() - start, 98 * MS, 180 * MS);
+	rig_close(&rig);
+}
+
 /* At one a second these would take longer than the test may. */
 static void hurries_what_waits(void **state)
 {
@@ -237,12 +192,9 @@ static void drops_what_waits(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(spaces_evenly),
-		cmocka_unit_test(never_exceeds_the_rate),
-		cmocka_unit_test(idleness_saves_nothing_up),
-		cmocka_unit_test(makes_up_for_little),
-		cmocka_unit_test(pays_its_debts),
 		cmocka_unit_test(limits_and_serves_all),
+		cmocka_unit_test(limits_bytes),
+		cmocka_unit_test(bursts_once),
 		cmocka_unit_test(hurries_what_waits),
 		cmocka_unit_test(drops_what_waits),
 	};
