@@ -2,8 +2,11 @@
 #include "base/numbers.h"
 
 #include "base/checked.h"
+#include "base/clock.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,6 +39,103 @@ int parse_size(const char *text, uint64_t *bytes)
 	if (!unit || !*unit || rest[1])
 		return -EINVAL;
 	return mul_overflows(number, 1ULL << (10 * (unit - units + 1)), bytes) ? -ERANGE : 0;
+}
+
+/* "100ms" or "2s". */
+static int parse_period(const char *text, uint64_t *period)
+{
+	uint64_t unit = SECOND_NS;
+	const char *rest;
+	int ret = parse_digits(text, period, &rest);
+
+	if (ret < 0)
+		return ret;
+	if (strcmp(rest, "ms") == 0)
+		unit = SECOND_NS / 1000;
+	else if (strcmp(rest, "s") != 0)
+		return -EINVAL;
+	if (*period == 0 || mul_overflows(*period, unit, period) || *period > BUCKET_MAX)
+		return -ERANGE;
+	return 0;
+}
+
+static int parse_tokens(const char *text, uint64_t *tokens)
+{
+	int ret = parse_size(text, tokens);
+
+	if (ret == 0 && (*tokens == 0 || *tokens > BUCKET_MAX))
+		return -ERANGE;
+	return ret;
+}
+
+int parse_limit(const char *text, struct bucket_limit *limit)
+{
+	char copy[LIMIT_TEXT_SIZE], *period, *once, *rest = copy;
+	int ret;
+
+	*limit = (struct bucket_limit){0};
+	if (strlen(text) >= sizeof(copy))
+		return -EINVAL;
+	strcpy(copy, text);
+	period = strsep(&rest, "+");
+	once = rest;
+	text = strsep(&period, "/");
+	ret = parse_tokens(text, &limit->amount);
+	if (ret == 0 && period)
+		ret = parse_period(period, &limit->period);
+	if (ret == 0 && once)
+		ret = parse_tokens(strsep(&once, "+"), &limit->burst);
+	if (ret == 0 && once)
+		ret = parse_tokens(once, &limit->once);
+	/* A second is what is meant without one. */
+	if (limit->period == SECOND_NS)
+		limit->period = 0;
+	return ret;
+}
+
+static size_t put_tokens(char *to, size_t room, const char *before, uint64_t tokens)
+{
+	static const char units[] = "BKMGT";
+	unsigned unit = 0;
+
+	while (unit < 4 && tokens && tokens % 1024 == 0) {
+		tokens /= 1024;
+		unit++;
+	}
+	return (size_t)snprintf(
+		to, room, "%s%" PRIu64 "%.*s", before, tokens, unit > 0, &units[unit]);
+}
+
+/* A one-time burst is written behind one that is saved up: so that is told then, as what it is when
+ * it is left out. */
+static uint64_t burst_of(const struct bucket_limit *limit)
+{
+	uint64_t period = limit->period ? limit->period : SECOND_NS;
+	uint64_t burst = limit->burst;
+
+	if (!burst && limit->once)
+		burst = (uint64_t)((__int128)limit->amount * (SECOND_NS / 500) / period);
+	return limit->once && !burst ? 1 : burst;
+}
+
+const char *format_limit(const struct bucket_limit *limit, char text[LIMIT_TEXT_SIZE])
+{
+	uint64_t burst = min_u64(burst_of(limit), BUCKET_MAX);
+	size_t used = put_tokens(text, LIMIT_TEXT_SIZE, "", limit->amount);
+
+	/* Milliseconds are as fine as they are written. */
+	if (limit->period) {
+		bool seconds = limit->period % SECOND_NS == 0;
+		uint64_t unit = seconds ? SECOND_NS : SECOND_NS / 1000;
+
+		used += (size_t)snprintf(text + used, LIMIT_TEXT_SIZE - used, "/%" PRIu64 "%s",
+			limit->period / unit, seconds ? "s" : "ms");
+	}
+	if (burst)
+		used += put_tokens(text + used, LIMIT_TEXT_SIZE - used, "+", burst);
+	if (limit->once)
+		put_tokens(text + used, LIMIT_TEXT_SIZE - used, "+", limit->once);
+	return text;
 }
 
 int parse_number(const char *text, uint64_t low, uint64_t high, uint64_t *number)

@@ -22,6 +22,7 @@ const char *words_value(const struct field *field, char buffer[WORDS_SIZE])
 		[FIELD_NUMBER] = "N",
 		[FIELD_LONG] = "N",
 		[FIELD_SIZE] = "SIZE",
+		[FIELD_LIMIT] = "RATE",
 		[FIELD_SWITCH] = "on|off",
 		[FIELD_WORD] = "WORD",
 		[FIELD_BITS] = "0xN",

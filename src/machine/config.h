@@ -15,6 +15,7 @@
 
 #include "backend/block.h"
 #include "backend/net.h"
+#include "base/bucket.h"
 #include "base/error.h"
 #include "kvm/kvm.h"
 #include "x86/kernel.h"
@@ -30,7 +31,7 @@
 #define MACHINE_ID_SIZE     16 /* the null included */
 #define MACHINE_DEVICES_MAX 64 /* records; more than there are slots and drives */
 #define MACHINE_FIELDS_MAX  24 /* of a machine, and of a device: see machine/fields.h */
-#define DEVICE_FIELDS_MAX   16
+#define DEVICE_FIELDS_MAX   32 /* bits of cli/suboptions.c's */
 
 enum disk_model {
 	DISK_VIRTIO,
@@ -42,10 +43,10 @@ struct disk_config {
 	enum disk_model model;
 	bool readonly;
 	enum block_cache cache;
-	unsigned queues; /* virtio; 0: one */
-	bool poll;       /* virtio: the ring is polled instead of waiting for kicks */
-	uint64_t iops;   /* requests a second at most; 0: no limit */
-	unsigned drive;  /* ide: 1 to 4, its place at the controller; 0: the next free one */
+	unsigned queues;              /* virtio; 0: one */
+	bool poll;                    /* virtio: the ring is polled instead of waiting for kicks */
+	struct bucket_limit iops, bw; /* requests and bytes; amounts of 0: no limit */
+	unsigned drive; /* ide: 1 to 4, its place at the controller; 0: the next free one */
 };
 
 enum net_model {

@@ -96,7 +96,7 @@ static int open_disk(struct block **block, const struct disk_config *disk, struc
 	struct block_options file = {.path = disk->path,
 		.readonly = disk->readonly,
 		.cache = disk->cache,
-		.limits.operations.amount = disk->iops,
+		.limits = {.operations = disk->iops, .bytes = disk->bw},
 		.lock = true};
 
 	return block_open(block, &file, err);

@@ -133,6 +133,24 @@ static int size_from_text(const struct field *field, uint64_t *to, const char *t
 	return set_size(field, to, ret < 0 ? UINT64_MAX : bytes, what, err);
 }
 
+static int limit_from_text(const struct field *field, struct bucket_limit *to, const char *text,
+	const char *what, struct error *err)
+{
+	struct bucket_limit limit;
+	int ret = parse_limit(text, &limit);
+
+	if (ret == -EINVAL)
+		return error_set(err, EINVAL,
+			"%s: not a limit; give a number from %" PRIu64 " to %" PRIu64
+			", for example 500, 10/100ms, or with bursts 500+50 or 500+50+1000",
+			what, field->least, field->most);
+	if (ret < 0 || limit.amount > field->most || limit.burst > field->most ||
+		limit.once > field->most)
+		return out_of_range(field, what, err);
+	*to = limit;
+	return 0;
+}
+
 static int switch_from_text(bool *to, const char *text, const char *what, struct error *err)
 {
 	int on;
@@ -244,6 +262,8 @@ int field_from_text(const struct field *field, void *target, const char *text, c
 		return number_from_text(field, to, text, what, err);
 	case FIELD_SIZE:
 		return size_from_text(field, to, text, what, err);
+	case FIELD_LIMIT:
+		return limit_from_text(field, to, text, what, err);
 	case FIELD_SWITCH:
 		return switch_from_text(to, text, what, err);
 	case FIELD_WORD:
@@ -268,6 +288,14 @@ static int integer_from_json(
 	const struct field *field, void *to, json_int_t given, const char *what, struct error *err)
 {
 	/* What is below zero is far too large then, and out of range as well. */
+	if (field->kind == FIELD_LIMIT) {
+		struct bucket_limit limit = {.amount = (uint64_t)given};
+
+		if (limit.amount < field->least || limit.amount > field->most)
+			return out_of_range(field, what, err);
+		*(struct bucket_limit *)to = limit;
+		return 0;
+	}
 	if (field->kind != FIELD_SIZE)
 		return set_number(field, to, (uint64_t)given, what, err);
 	if (given < 0)
@@ -283,6 +311,7 @@ int field_from_json(const struct field *field, void *target, const json_t *value
 	static const char *const wanted[] = {[FIELD_NUMBER] = "a number",
 		[FIELD_LONG] = "a number",
 		[FIELD_SIZE] = "a string such as \"1G\", or bytes",
+		[FIELD_LIMIT] = "a number, or a string such as \"50M+4M\"",
 		[FIELD_SWITCH] = "true or false",
 		[FIELD_ID] = "a string"};
 	void *to = place_of(field, target);
@@ -292,7 +321,8 @@ int field_from_json(const struct field *field, void *target, const json_t *value
 		*(bool *)to = json_is_true(value);
 		return 0;
 	}
-	if (json_is_integer(value) && (number || field->kind == FIELD_SIZE))
+	if (json_is_integer(value) &&
+		(number || field->kind == FIELD_SIZE || field->kind == FIELD_LIMIT))
 		return integer_from_json(field, to, json_integer_value(value), what, err);
 	if (!json_is_string(value) || number || field->kind == FIELD_SWITCH)
 		return error_set(err, EINVAL, "%s: must be %s", what,
@@ -318,6 +348,8 @@ static json_t *words_of(const struct field *field, const void *from)
 
 	if (field->kind == FIELD_SIZE)
 		size_words(*(const uint64_t *)from, words);
+	else if (field->kind == FIELD_LIMIT)
+		format_limit(from, words);
 	else if (field->kind == FIELD_BITS)
 		snprintf(words, sizeof(words), "0x%" PRIx64, *(const uint64_t *)from);
 	else if (field->kind == FIELD_UUID)
@@ -342,9 +374,19 @@ static bool is_unset(const struct field *field, const void *from)
 		return !((const struct mac_address *)from)->given;
 	case FIELD_UUID:
 		return !((const struct machine_uuid *)from)->given;
+	case FIELD_LIMIT:
+		return !((const struct bucket_limit *)from)->amount;
 	default:
 		return false;
 	}
+}
+
+/* So many a second are a number. */
+static json_t *limit_of(const struct field *field, const struct bucket_limit *limit)
+{
+	if (limit->period || limit->burst || limit->once)
+		return words_of(field, limit);
+	return json_integer((json_int_t)limit->amount);
 }
 
 static json_t *value_of(const struct field *field, const void *from)
@@ -359,6 +401,8 @@ static json_t *value_of(const struct field *field, const void *from)
 		return json_integer(*(const unsigned *)from);
 	case FIELD_LONG:
 		return json_integer((json_int_t) * (const uint64_t *)from);
+	case FIELD_LIMIT:
+		return limit_of(field, from);
 	case FIELD_SWITCH:
 		return json_boolean(*(const bool *)from);
 	case FIELD_WORD:

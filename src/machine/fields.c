@@ -174,7 +174,8 @@ static const struct field device_table[] = {
 
 const struct field_set device_fields = {device_table, ARRAY_SIZE(device_table)};
 
-#define QUEUES_MAX 8
+#define QUEUES_MAX      8
+#define LIMIT_BYTES_MAX (1ULL << 40)
 
 static const struct field disk_table[] = {
 	{.name = "path",
@@ -212,12 +213,19 @@ static const struct field disk_table[] = {
 		.fallback = "off",
 		.help = "look at the ring instead of waiting for kicks"},
 	{.name = "iops",
-		.kind = FIELD_LONG,
+		.kind = FIELD_LIMIT,
 		.offset = IN_DEVICE(disk.iops),
 		.least = 1,
 		.most = 1000000,
 		.unset = "no limit",
-		.help = "requests a second at most"},
+		.help = "requests a second at most; N[/TIME][+BURST[+ONCE]]"},
+	{.name = "bw",
+		.kind = FIELD_LIMIT,
+		.offset = IN_DEVICE(disk.bw),
+		.least = 1,
+		.most = LIMIT_BYTES_MAX,
+		.unset = "no limit",
+		.help = "bytes read and written a second at most, for example 50M, or 50M+4M+1G"},
 	{.name = "drive",
 		.kind = FIELD_NUMBER,
 		.offset = IN_DEVICE(disk.drive),

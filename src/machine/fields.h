@@ -17,6 +17,7 @@ enum field_kind {
 	FIELD_NUMBER, /* unsigned */
 	FIELD_LONG,   /* uint64_t */
 	FIELD_SIZE,   /* uint64_t bytes: 512M, 4G */
+	FIELD_LIMIT,  /* struct bucket_limit: 500, 50M+4M+1G, 10/100ms; 0: none */
 	FIELD_SWITCH, /* bool: on, off */
 	FIELD_WORD,   /* an enum: the index of one of @words */
 	FIELD_BITS,   /* uint64_t: hexadecimal */

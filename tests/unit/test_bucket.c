@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Token buckets by a clock of the test's own. */
 #include "base/bucket.h"
+#include "base/numbers.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -215,6 +217,47 @@ static void limits_both(void **state)
 	assert_false(bucket_limits_any(&limits));
 }
 
+/* As people write them. */
+static void reads_limits(void **state)
+{
+	static const struct {
+		const char *text;
+		struct bucket_limit limit;
+		const char *back; /* null: the same */
+	} good[] = {
+		{"500", {.amount = 500}, NULL},
+		{"50M", {.amount = 50 << 20}, NULL},
+		{"10/100ms", {.amount = 10, .period = 100 * MS}, NULL},
+		{"10/1s", {.amount = 10}, "10"},
+		{"1/2s+3", {.amount = 1, .period = 2 * SECOND, .burst = 3}, NULL},
+		{"1/2000ms", {.amount = 1, .period = 2 * SECOND}, "1/2s"},
+		{"2048+4k+1g", {.amount = 2048, .burst = 4096, .once = 1 << 30}, "2K+4K+1G"},
+		{"281474976710656", {.amount = BUCKET_MAX}, "256T"},
+	};
+	static const char *const bad[] = {"", "x", "-1", "1/", "1/10", "1/ms", "1/1h", "1+", "1+1+",
+		"1+1+1+1", "1/1s/1s", "1+1/1s", " 1", "1 ", "50MB"};
+	static const char *const too_far[] = {"0", "1+0", "1+1+0", "1/0s", "257T", "1/300000s",
+		"1/18446744073709551615s", "99999999999999999999"};
+	char text[LIMIT_TEXT_SIZE];
+	struct bucket_limit limit;
+
+	for (unsigned i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		assert_int_equal(parse_limit(good[i].text, &limit), 0);
+		assert_memory_equal(&limit, &good[i].limit, sizeof(limit));
+		assert_string_equal(
+			format_limit(&limit, text), good[i].back ? good[i].back : good[i].text);
+	}
+	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_int_equal(parse_limit(bad[i], &limit), -EINVAL);
+	for (unsigned i = 0; i < sizeof(too_far) / sizeof(too_far[0]); i++)
+		assert_int_equal(parse_limit(too_far[i], &limit), -ERANGE);
+	/* One that no text made: what is meant is written. */
+	limit = (struct bucket_limit){.amount = 5000, .once = 7};
+	assert_string_equal(format_limit(&limit, text), "5000+10+7");
+	limit = (struct bucket_limit){.amount = 5, .once = 7};
+	assert_string_equal(format_limit(&limit, text), "5+1+7");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -227,6 +270,7 @@ int main(void)
 		cmocka_unit_test(changes),
 		cmocka_unit_test(does_not_overflow),
 		cmocka_unit_test(limits_both),
+		cmocka_unit_test(reads_limits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -62,7 +62,7 @@ static void comes_back(void **state)
 		"-clock,-eoi", "--irqchip", "kernel", "--ring", "packed", "--console", "virtio",
 		"--serial-number", "SN 1", "--product", "Box", "--entropy", "off", "--nested", "on",
 		"--on-reset", "exit", "--disk", "path=/x,,y,model=ide,iops=7,drive=3", "--disk",
-		"path=z,queues=2,id=root,slot=9", "--net",
+		"path=z,queues=2,id=root,slot=9,bw=50M+4M,iops=10/100ms", "--net",
 		"tap,ifname=t,mtu=1400,vhost=on,features=0x100000020", "--net", "user,forward=22",
 		"--device", "vfio,host=01:10.0");
 	first = written(&config);
@@ -86,6 +86,9 @@ static void comes_back(void **state)
 	assert_memory_equal(&machine_config_find(&again, "net1")->net.mac,
 		&machine_config_find(&config, "net1")->net.mac, sizeof(struct mac_address));
 	assert_non_null(strstr(first, "\"/x,y\""));
+	assert_non_null(strstr(first, "\"iops\": 7,"));
+	assert_non_null(strstr(first, "\"iops\": \"10/100ms\""));
+	assert_non_null(strstr(first, "\"bw\": \"50M+4M\""));
 	free(first);
 	free(second);
 	machine_config_free(&config);

@@ -127,6 +127,11 @@ static const struct refusal refusals[] = {
 	{"--disk", "path=x,iops=0", "from 1 to 1000000"},
 	{"--disk", "path=x,iops=1000001", "from 1 to 1000000"},
 	{"--disk", "path=x,iops=many", "from 1 to 1000000"},
+	{"--disk", "path=x,iops=500+50+", "not a limit"},
+	{"--disk", "path=x,bw=2T", "from 1 to 1099511627776"},
+	{"--disk", "path=x,bw=1M+2T", "from 1 to 1099511627776"},
+	{"--disk", "path=x,bw=1M/10", "not a limit; give a number"},
+	{"--disk", "path=x,bw=1M/0ms", "from 1 to"},
 	{"--disk", "path=x,colour=red", "unknown"},
 	{"--net", "", "empty"},
 	{"--net", "user,", "--net user,: ends with a comma"},
@@ -324,18 +329,21 @@ static void takes_kinds_of_disks(void **state)
 
 	(void)state;
 	assert_int_equal(PARSE(&options, &err, "--disk", "path=a", "--disk",
-				 "path=b,model=ide,readonly=off,iops=500,cache=direct", "--disk",
-				 "path=c,model=virtio,poll=on,iops=1000000"),
+				 "path=b,model=ide,readonly=off,iops=500,bw=50M+4M+1G,cache=direct",
+				 "--disk", "path=c,model=virtio,poll=on,iops=1000000"),
 		0);
 	assert_int_equal(disk(&options, 0)->model, DISK_VIRTIO);
-	assert_int_equal(disk(&options, 0)->iops, 0);
+	assert_int_equal(disk(&options, 0)->iops.amount, 0);
 	assert_false(disk(&options, 0)->poll);
 	assert_int_equal(disk(&options, 1)->model, DISK_IDE);
-	assert_int_equal(disk(&options, 1)->iops, 500);
+	assert_int_equal(disk(&options, 1)->iops.amount, 500);
+	assert_int_equal(disk(&options, 1)->bw.amount, 50 << 20);
+	assert_int_equal(disk(&options, 1)->bw.burst, 4 << 20);
+	assert_int_equal(disk(&options, 1)->bw.once, 1 << 30);
 	assert_int_equal(disk(&options, 1)->cache, BLOCK_CACHE_DIRECT);
 	assert_int_equal(disk(&options, 2)->model, DISK_VIRTIO);
 	assert_true(disk(&options, 2)->poll);
-	assert_int_equal(disk(&options, 2)->iops, 1000000);
+	assert_int_equal(disk(&options, 2)->iops.amount, 1000000);
 	run_options_free(&options);
 }
 
