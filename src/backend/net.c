@@ -99,6 +99,8 @@ void net_attach(struct net *net, struct loop *loop, const struct net_events *eve
 void net_detach(struct net *net, void (*detached)(void *opaque))
 {
 	net->detached = detached;
+	if (net->gate)
+		net_gate_rest(net);
 	/* Only from here on: a watch that is not armed is let go of at once, and the last one
 	 * must not report before all have been asked. */
 	for (unsigned i = 0; i < net->queues_count; i++) {
@@ -162,6 +164,12 @@ int net_set_gone(struct net *net, const char *why)
 	return -EPIPE;
 }
 
+static void await_room(struct net *net, unsigned queue)
+{
+	if (!net->gate || !net_gate_holds(net, queue))
+		watch_on(&net->queues[queue].out, POLLOUT, writable);
+}
+
 int net_send(struct net *net, unsigned queue, const struct iovec *segments, unsigned count)
 {
 	int ret;
@@ -172,7 +180,7 @@ int net_send(struct net *net, unsigned queue, const struct iovec *segments, unsi
 		return -ENXIO;
 	ret = net->ops->send(net, queue, segments, count);
 	if (ret == -EAGAIN)
-		watch_on(&net->queues[queue].out, POLLOUT, writable);
+		await_room(net, queue);
 	return ret;
 }
 

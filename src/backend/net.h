@@ -11,6 +11,7 @@
 #ifndef DUET_BACKEND_NET_H
 #define DUET_BACKEND_NET_H
 
+#include "backend/policy.h"
 #include "base/error.h"
 #include "base/loop.h"
 
@@ -45,6 +46,8 @@ struct net_events {
 	/* The back end is gone (passt died, tap removed): link down; frames are dropped from now
 	 * on. May be called from within net_send() and net_receive(). */
 	void (*gone)(void *opaque);
+	/* net_policed() has changed. May be null. */
+	void (*policed)(void *opaque);
 };
 
 /* Messages name --net and the remedy: tap absent, no permission, passt not installed, ... */
@@ -70,7 +73,8 @@ bool net_is_gone(const struct net *net);
 int net_fd(const struct net *net, unsigned queue); /* the tap's (vhost-net); -1 for others */
 
 /* One frame: header and data in @segments. 0: sent, or kept until net_flush(); -EAGAIN: later;
- * other negative values: it was dropped (not a frame, interface down, back end gone). */
+ * other negative values: it was dropped (not a frame, interface down, back end gone; -EPERM: by the
+ * policy). */
 int net_send(struct net *net, unsigned queue, const struct iovec *segments, unsigned count);
 /* Sends what net_send() kept to send several frames by one system call. */
 void net_flush(struct net *net, unsigned queue);
@@ -78,12 +82,27 @@ void net_flush(struct net *net, unsigned queue);
 /* Bytes of the next frame with its header, 0 when only net_receive() can tell, -EAGAIN when there
  * is none. */
 int net_next_length(struct net *net, unsigned queue);
-/* One frame into @segments; its length, or -EAGAIN, -EPIPE (gone), -EMSGSIZE: a frame was dropped
- * because it is longer than the segments. Where net_next_length() cannot tell the segments must
- * hold NET_FRAME_MAX bytes. */
+/* One frame into @segments; its length, or -EAGAIN, -EPIPE (gone), -EMSGSIZE: a frame was dropped,
+ * because it is longer than the segments or by the policy. Where net_next_length() cannot tell the
+ * segments must hold NET_FRAME_MAX bytes. */
 int net_receive(struct net *net, unsigned queue, const struct iovec *segments, unsigned count);
 /* Whether readable() is called: off while the guest has no buffers, so that an idle or stuck guest
  * costs nothing. After switching it on call net_receive() until -EAGAIN. */
 void net_receive_enable(struct net *net, unsigned queue, bool enable);
+
+/*
+ * What may be sent and received, and how much of it; also while frames go by. Main thread. @policy
+ * belongs to the net from now on, also when it fails (-ENOMEM). @io: the loop of net_attach(), on
+ * which it comes into force soon; null: at once, for who has not attached it yet. One policy
+ * replaces the other, nothing is lost in between: what a limit holds back is still the model's or
+ * the host's. What was counted goes on, for rules by their name.
+ */
+int net_set_policy(struct net *net, struct loop *io, struct net_policy *policy);
+/* I/O loop: frames have to come by here, so nobody else may serve the queues. */
+bool net_policed(const struct net *net);
+/* Main thread, at any time: what was passed and refused, as in struct stats_sink: "policy" has it
+ * by direction and reason, "rule:NAME" by rule. Nothing when there never was a policy. */
+void net_policy_stats(const struct net *net,
+	void (*count)(void *to, const char *group, const char *name, uint64_t value), void *to);
 
 #endif

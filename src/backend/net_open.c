@@ -42,6 +42,7 @@ void net_close(struct net *net)
 {
 	if (!net)
 		return;
+	net_gate_free(net);
 	for (unsigned i = 0; net->queues && i < net->queues_count; i++)
 		if (net->queues[i].fd >= 0)
 			close(net->queues[i].fd);

@@ -5,6 +5,8 @@
 
 #include "backend/net.h"
 
+#include <stdatomic.h>
+
 struct net_ops {
 	int (*ready)(struct net *net, struct error *err); /* may be null */
 	void (*close)(struct net *net);
@@ -39,11 +41,14 @@ struct net_queue {
 	struct net_watch in, out;
 };
 
+struct net_gate;
+
 struct net {
-	const struct net_ops *ops;
-	unsigned offloads;     /* what it can do */
-	unsigned queues_count; /* opened */
-	unsigned active;       /* used by the guest */
+	const struct net_ops *ops;       /* the gate's while a policy is in force */
+	_Atomic(struct net_gate *) gate; /* null: there never was a policy */
+	unsigned offloads;               /* what it can do */
+	unsigned queues_count;           /* opened */
+	unsigned active;                 /* used by the guest */
 	bool is_tap, gone, detaching;
 	struct loop *loop; /* null while not attached */
 	const struct net_events *events;
@@ -56,6 +61,13 @@ struct net {
 int net_init(struct net *net, const struct net_ops *ops, unsigned queues, struct error *err);
 /* Says it once, in the log (@why: one line) and to the model. Returns -EPIPE. */
 int net_set_gone(struct net *net, const char *why);
+
+/* gate.c: not attached any more; null is allowed. The net's functions are its own again. */
+void net_gate_free(struct net *net);
+/* The net is taken off its loop: nobody waits for the buckets any more. */
+void net_gate_rest(struct net *net);
+/* What was refused with -EAGAIN just now waits for a bucket, and not for the descriptor. */
+bool net_gate_holds(const struct net *net, unsigned queue);
 
 int tap_open(struct net **net, const struct net_options *options, struct error *err);
 int passt_open(struct net **net, const struct net_options *options, struct error *err);

@@ -24,6 +24,8 @@
 
 #include <cmocka.h>
 
+#include "frames.h"
+
 int passt_open_stream(struct net **net, int fd, struct error *err);
 
 #define SLOT    1
@@ -38,6 +40,7 @@ int passt_open_stream(struct net **net, int fd, struct error *err);
 struct rig {
 	struct fake_machine machine;
 	struct device *device;
+	struct net *net; /* the device's */
 	int other;
 	uint64_t bar, ports;
 	unsigned transmit_tail, receive_next;
@@ -62,6 +65,7 @@ static void make(struct rig *rig)
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	rig->other = pair[1];
 	assert_int_equal(passt_open_stream(&options.net, pair[0], &err), 0);
+	rig->net = options.net;
 	assert_int_equal(e1000_new(&rig->device, "net0", &options, &err), 0);
 }
 
@@ -1062,6 +1066,84 @@ static void test_save_tells_of_a_frame_that_waits(void **state)
 	rig_free(&rig);
 }
 
+static void set_policy(struct rig *rig, const struct net_policy_options *options)
+{
+	struct net_policy *policy = NULL;
+
+	assert_int_equal(net_policy_new(&policy, options, NULL), 0);
+	assert_int_equal(net_set_policy(rig->net, rig->machine.place.io, policy), 0);
+	settle(rig);
+}
+
+static void send_numbered(struct rig *rig, unsigned number, uint16_t port)
+{
+	struct frame frame;
+
+	frame_packet(&frame, "10.0.0.2", "10.0.0.3", 17, 1000, port);
+	frame_zeroes(&frame, 98 - frame.length);
+	frame_be16(&frame, (uint16_t)number);
+	memcpy(rig->machine.ram + TX_DATA + STRIDE * (number % COUNT), frame.bytes, 100);
+	describe(rig, TX_DATA + STRIDE * (number % COUNT), 100 | EOP_RS, 0, 0);
+	go(rig);
+}
+
+static void expect_numbered(struct rig *rig, unsigned number)
+{
+	uint8_t got[2048];
+
+	assert_int_equal(network_takes(rig, got, sizeof(got)), 100);
+	assert_int_equal(got[98] << 8 | got[99], number);
+}
+
+/* The gate is the same as virtio's; a frame that waits for a token is in the card's buffer. */
+static void test_policy(void **state)
+{
+	static const struct net_rule rules[] = {{.name = "dns",
+		.allow = true,
+		.directions = {true, true},
+		.protocol = 17,
+		.destination_ports = {53, 53}}};
+	const struct net_policy_options only_53 = {.rules = rules, .rule_count = 1, .deny = true};
+	const struct net_policy_options slow = {
+		.limits = {[NET_OUT] = {.operations = {.amount = 1, .period = 1ULL << 47}}}};
+	const struct net_policy_options none = {0};
+	struct frame frame;
+	uint16_t length;
+	struct rig rig;
+
+	rig_init(&rig);
+	rings_up(&rig, RCTL_UPE);
+	set_policy(&rig, &only_53);
+	send_numbered(&rig, 1, 54);
+	send_numbered(&rig, 2, 53);
+	expect_numbered(&rig, 2);
+	for (unsigned port = 54; port >= 53; port--) {
+		frame_packet(&frame, "10.0.0.3", "10.0.0.2", 17, 1000, (uint16_t)port);
+		frame_zeroes(&frame, 100 - frame.length);
+		network_sends(&rig, frame.bytes, frame.length);
+	}
+	await_receive(&rig, &length);
+	assert_memory_equal(received(&rig), frame.bytes, 100);
+	/* One goes at once; the others wait, and go on with another policy. */
+	set_policy(&rig, &slow);
+	for (unsigned i = 3; i < 10; i++)
+		send_numbered(&rig, i, 53);
+	expect_numbered(&rig, 3);
+	assert_true(network_is_silent(&rig));
+	set_policy(&rig, &only_53);
+	for (unsigned i = 4; i < 10; i++)
+		expect_numbered(&rig, i);
+	set_policy(&rig, &none);
+	send_numbered(&rig, 10, 54);
+	expect_numbered(&rig, 10);
+	settle(&rig);
+	assert_int_equal(device_stat(rig.device, "policy", "out_passed_packets"), 8);
+	assert_int_equal(device_stat(rig.device, "policy", "out_denied_by_default_packets"), 1);
+	assert_int_equal(device_stat(rig.device, "policy", "in_denied_by_default_packets"), 1);
+	assert_int_equal(device_stat(rig.device, NULL, "dropped"), 2);
+	rig_free(&rig);
+}
+
 static void test_never_realized(void **state)
 {
 	struct rig rig = {0};
@@ -1096,6 +1178,7 @@ int main(void)
 		cmocka_unit_test(test_nonsense),
 		cmocka_unit_test(test_reset_and_save),
 		cmocka_unit_test(test_save_tells_of_a_frame_that_waits),
+		cmocka_unit_test(test_policy),
 		cmocka_unit_test(test_never_realized),
 	};
 

@@ -61,7 +61,8 @@ static void on_detached(void *opaque)
 	loop_stop(rig->loop);
 }
 
-static const struct net_events events = {on_readable, on_writable, on_gone};
+static const struct net_events events = {
+	.readable = on_readable, .writable = on_writable, .gone = on_gone};
 
 static void rig_attach(struct rig *rig)
 {

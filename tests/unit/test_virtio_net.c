@@ -2,6 +2,7 @@
 /* virtio-net as its driver sees it, with the other end of passt's stream in the test's hand. */
 #include "device_rig.h"
 #include "device_stats.h"
+#include "frames.h"
 #include "tap_rig.h"
 
 #include "backend/net_private.h"
@@ -46,6 +47,7 @@ enum {
 
 struct rig {
 	struct device_rig rig;
+	struct net *net; /* the device's */
 	int other;
 };
 
@@ -63,6 +65,7 @@ static void rig_init_polled(struct rig *rig, bool poll)
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	rig->other = pair[1];
 	assert_int_equal(passt_open_stream(&options.net, pair[0], &err), 0);
+	rig->net = options.net;
 	fake_machine_init(&rig->rig.machine);
 	assert_int_equal(virtio_net_new(&rig->rig.device, "net0", &options, &err), 0);
 	device_rig_start(&rig->rig);
@@ -515,6 +518,143 @@ static void test_tap(void **state)
 	rig_free(&rig);
 }
 
+static void set_policy(struct rig *rig, const struct net_policy_options *options)
+{
+	struct net_policy *policy = NULL;
+
+	assert_int_equal(net_policy_new(&policy, options, NULL), 0);
+	assert_int_equal(net_set_policy(rig->net, rig->rig.machine.place.io, policy), 0);
+}
+
+static void nothing(struct loop_task *task)
+{
+}
+
+/* What was posted to the loop before has been done. */
+static void settle(struct rig *rig)
+{
+	struct loop_task barrier = {.run = nothing};
+
+	loop_call(rig->rig.machine.place.io, &barrier);
+}
+
+/* To @port; the last two bytes are @number. */
+static struct frame numbered(unsigned number, uint16_t port)
+{
+	struct frame frame;
+
+	frame_packet(&frame, "10.0.0.2", "10.0.0.3", 17, 1000, port);
+	frame_zeroes(&frame, 98 - frame.length);
+	frame_be16(&frame, (uint16_t)number);
+	return frame;
+}
+
+static void offer_sent(struct rig *rig, unsigned at, const struct frame *frame)
+{
+	const struct ring_buffer buffer = {TX + 4096 * at, HEADER + frame->length, false};
+
+	memcpy(device_rig_at(&rig->rig, buffer.gpa), frame, HEADER + frame->length);
+	assert_true(ring_driver_offer(&rig->rig.rings[TRANSMIT], &buffer, 1, false, at));
+	driver_kick(&rig->rig.driver, TRANSMIT);
+}
+
+static void expect_numbered(struct rig *rig, unsigned number)
+{
+	uint8_t got[100];
+
+	assert_true(take_frame(rig, got, sizeof(got)));
+	assert_int_equal(got[98] << 8 | got[99], number);
+}
+
+static const struct net_rule only_53[] = {{.name = "dns",
+	.allow = true,
+	.directions = {true, true},
+	.protocol = 17,
+	.destination_ports = {53, 53}}};
+
+/* Switched on while the guest runs: what is refused goes nowhere, in either direction. */
+static void test_policy_refuses(void **state)
+{
+	const struct net_policy_options policy = {.rules = only_53, .rule_count = 1, .deny = true};
+	struct frame good = numbered(7, 53), bad = numbered(8, 54);
+	uint32_t prefix = htonl(100);
+	uint8_t got[2048];
+	struct rig rig;
+
+	rig_init(&rig);
+	device_rig_up(&rig.rig, PLAIN, 3);
+	transmit(&rig, 100, 1);
+	set_policy(&rig, &policy);
+	settle(&rig);
+	offer_sent(&rig, 0, &bad);
+	offer_sent(&rig, 1, &good);
+	expect_numbered(&rig, 7);
+	for (unsigned i = 0; i < 4; i++)
+		offer(&rig, DATA + 2048 * i, 2048);
+	driver_kick(&rig.rig.driver, RECEIVE);
+	for (unsigned i = 0; i < 3; i++) {
+		struct frame *frame = i == 2 ? &good : &bad;
+
+		assert_int_equal(send(rig.other, &prefix, 4, 0), 4);
+		assert_int_equal(send(rig.other, frame->bytes, 100, 0), 100);
+	}
+	assert_int_equal(next_frame(&rig, got, sizeof(got)), HEADER + 100);
+	assert_int_equal(got[HEADER + 99], 7);
+	assert_int_equal(device_stat(rig.rig.device, "policy", "out_passed_packets"), 1);
+	assert_int_equal(device_stat(rig.rig.device, "policy", "out_denied_by_default_packets"), 1);
+	assert_int_equal(device_stat(rig.rig.device, "policy", "in_denied_by_default_bytes"), 200);
+	assert_int_equal(device_stat(rig.rig.device, "rule:dns", "packets"), 2);
+	assert_int_equal(device_stat(rig.rig.device, "queue1", "dropped"), 1);
+	assert_int_equal(device_stat(rig.rig.device, "queue0", "dropped"), 2);
+	rig_free(&rig);
+}
+
+/* Limits that change, come and go while frames wait for them: each frame goes once, in order, also
+ * over a stop of the device. */
+static void test_policy_changes(void **state)
+{
+	struct net_policy_options policies[] = {
+		{.limits = {[NET_OUT] = {.operations = {.amount = 200, .burst = 1}}}},
+		{.rules = only_53, .rule_count = 1, .deny = true},
+		{.deny = false},
+		{.limits = {[NET_OUT] = {.bytes = {.amount = 1, .period = 1ULL << 47}}}},
+	};
+	unsigned sent = 0, taken = 0;
+	struct error err = {0};
+	struct rig rig;
+
+	rig_init(&rig);
+	device_rig_up(&rig.rig, PLAIN | EVENT, 3);
+	for (unsigned round = 0; round < 40; round++) {
+		set_policy(&rig, &policies[round % ARRAY_SIZE(policies)]);
+		for (unsigned i = 0; i < 5; i++, sent++) {
+			struct frame frame = numbered(sent, 53);
+
+			offer_sent(&rig, sent % 60, &frame);
+		}
+		if (round % 16 == 7) {
+			fake_stop(rig.rig.device);
+			assert_int_equal(rig.rig.device->ops->start(rig.rig.device, &err), 0);
+		}
+		/* With the last kind of limit only what is there may go. */
+		while (taken < sent && round % ARRAY_SIZE(policies) != 3) {
+			uint64_t token;
+			uint32_t written;
+
+			expect_numbered(&rig, taken);
+			assert_true(driver_await(&rig.rig.rings[TRANSMIT], &token, &written));
+			assert_int_equal(token, taken++ % 60);
+		}
+	}
+	set_policy(&rig, &policies[2]);
+	for (; taken < sent; taken++)
+		expect_numbered(&rig, taken);
+	settle(&rig);
+	assert_int_equal(device_stat(rig.rig.device, "queue1", "frames"), 200);
+	assert_int_equal(device_stat(rig.rig.device, "queue1", "dropped"), 0);
+	rig_free(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -528,6 +668,8 @@ int main(void)
 		cmocka_unit_test(test_control),
 		cmocka_unit_test(test_config_and_link),
 		cmocka_unit_test(test_malformed_receive),
+		cmocka_unit_test(test_policy_refuses),
+		cmocka_unit_test(test_policy_changes),
 		cmocka_unit_test(test_tap),
 	};
 

@@ -249,6 +249,14 @@ static void reset(struct device *device)
 	pci_reset(&e->function);
 }
 
+/* Of the policy, as the back end tells it. */
+static void count_policy(void *to, const char *group, const char *name, uint64_t value)
+{
+	struct stats_sink *sink = to;
+
+	sink->count(sink, group, name, value);
+}
+
 static void stats(struct device *device, struct stats_sink *sink)
 {
 	struct e1000 *e = e1000_of(device);
@@ -266,6 +274,7 @@ static void stats(struct device *device, struct stats_sink *sink)
 	sink->count(sink, NULL, "link_up", e1000_link_up(e));
 	e1000_registers_stats(e, sink);
 	pthread_mutex_unlock(&e->lock);
+	net_policy_stats(e->net, count_policy, sink);
 }
 
 static void e1000_free(struct device *device)

@@ -233,6 +233,14 @@ static int restore(struct virtio_device *device, struct state_reader *reader, st
 	return 0;
 }
 
+/* Of the policy, as the back end tells it. */
+static void count_policy(void *to, const char *group, const char *name, uint64_t value)
+{
+	struct stats_sink *sink = to;
+
+	sink->count(sink, group, name, value);
+}
+
 static void count_queue(struct stats_sink *sink, unsigned index, const struct nic_counts *counts)
 {
 	char group[16];
@@ -254,6 +262,7 @@ static void stats(struct virtio_device *device, struct stats_sink *sink)
 		count_queue(sink, 2 * i + 1, &nic->own[i].transmitted);
 	}
 	sink->count(sink, NULL, "link_up", atomic_load(&nic->link_up));
+	net_policy_stats(nic->net, count_policy, sink);
 }
 
 static void release(struct nic *nic)

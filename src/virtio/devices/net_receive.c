@@ -130,9 +130,11 @@ static enum progress failed(struct nic_pair *pair, struct buffers *buffers, int 
 static enum progress discard(struct nic_pair *pair, struct buffers *buffers)
 {
 	struct iovec rest = {pair->frame, NET_FRAME_MAX};
+	int ret;
 
 	give_back(pair, buffers);
-	if (net_receive(pair->nic->net, pair->index, &rest, 1) < 0)
+	ret = net_receive(pair->nic->net, pair->index, &rest, 1);
+	if (ret < 0 && ret != -EMSGSIZE)
 		return IDLE;
 	return drop(pair, buffers);
 }
