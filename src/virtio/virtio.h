@@ -137,6 +137,9 @@ int virtio_call_fd(struct virtio_device *device, unsigned index);
 /* As a kick of the driver's. */
 void virtio_ring_doorbell(struct virtio_device *device, unsigned index);
 bool virtio_handed_over(struct virtio_device *device, unsigned index);
+/* I/O loop, at any time: hands_over() says something else. An active model is quiesced and
+ * activated anew, with the queues where they were; the driver sees nothing of it. */
+void virtio_hand_over_anew(struct virtio_device *device);
 /* Any thread. */
 bool virtio_msix_on(struct virtio_device *device);
 

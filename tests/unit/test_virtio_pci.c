@@ -632,6 +632,62 @@ static void test_stop_under_kicks(void **state)
 	rig_free(&rig);
 }
 
+struct anew {
+	struct loop_task task;
+	struct rig *rig;
+};
+
+static void ask_anew(struct loop_task *task)
+{
+	virtio_hand_over_anew(&container_of(task, struct anew, task)->rig->model->virtio);
+}
+
+/* Who serves the queues is decided anew while the driver kicks, the machine stops, the driver
+ * resets: no request is lost, and nothing of it shows. */
+static void test_hands_over_anew(void **state)
+{
+	struct anew anew = {.task.run = ask_anew};
+	struct error err;
+	struct rig rig;
+
+	(void)state;
+	rig_init(&rig);
+	anew.rig = &rig;
+	/* Not active: nothing to do. */
+	loop_call(rig.machine.place.io, &anew.task);
+	assert_int_equal(rig.model->activations, 0);
+	bring_up(&rig, ALL | PACKED, 2, true);
+	await_doorbells(&rig, 2);
+	for (unsigned round = 0; round < 200; round++) {
+		unsigned before = rig.model->activations;
+
+		rig.model->hold_quiesce = round % 3 == 0;
+		request(&rig, 0);
+		loop_call(rig.machine.place.io, &anew.task);
+		request(&rig, 1);
+		if (round % 5 == 0)
+			fake_machine_round(&rig.machine);
+		if (rig.model->hold_quiesce)
+			rig_release(rig.model);
+		if (round % 7 == 0) {
+			fake_stop(rig.device);
+			rig.device->ops->start(rig.device, &err);
+		}
+		for (unsigned i = 0; i < 2; i++)
+			assert_true(driver_await(&rig.rings[i], &(uint64_t){0}, &(uint32_t){0}));
+		for (unsigned i = 0; i < 1000 && rig.model->activations == before; i++)
+			pause_briefly();
+		assert_true(rig.model->activations > before);
+		assert_int_equal(driver_read(&rig.driver, COMMON_STATUS, 1), 15);
+		if (round % 11 == 0) {
+			loop_call(rig.machine.place.io, &anew.task);
+			bring_up(&rig, ALL | PACKED, 2, true);
+			await_doorbells(&rig, 2);
+		}
+	}
+	rig_free(&rig);
+}
+
 static void save(struct rig *rig, struct state_writer *writer)
 {
 	state_writer_init(writer);
@@ -805,6 +861,7 @@ int main(void)
 		cmocka_unit_test(test_stop_between_turns),
 		cmocka_unit_test(test_turns_alternate),
 		cmocka_unit_test(test_stop_under_kicks),
+		cmocka_unit_test(test_hands_over_anew),
 		cmocka_unit_test(test_saved_state),
 		cmocka_unit_test(test_half_a_setup_moves),
 		cmocka_unit_test(test_damaged_state),

@@ -179,7 +179,7 @@ static void watch_removed(struct loop_watch *watch)
 }
 
 /* A device at rest leaves nothing on the loop. Called without the lock, which watch_removed takes;
- * nobody else touches the watches of a device that is stopped and idle. */
+ * nobody else touches the watches of a device that is idle and not about to be active. */
 static void remove_watches(struct virtio_pci *pci)
 {
 	for (unsigned i = 0; i < pci->model->queue_count; i++) {
@@ -215,6 +215,26 @@ static void tell_fault_locked(struct virtio_pci *pci)
 	virtio_config_interrupt(pci);
 }
 
+void virtio_hand_over_anew(struct virtio_device *device)
+{
+	struct virtio_pci *pci = device->transport;
+
+	/* Whoever is not active asks when it becomes so. */
+	if (pci->phase != VIRTIO_ACTIVE)
+		return;
+	pci->anew = true;
+	virtio_post_work(pci);
+}
+
+/* Between quiesce and activate: a queue that is handed over is not watched. */
+static void begin_anew(struct virtio_pci *pci)
+{
+	pci->anew = false;
+	pthread_mutex_unlock(&pci->lock);
+	remove_watches(pci);
+	pthread_mutex_lock(&pci->lock);
+}
+
 void virtio_work(struct loop_task *task)
 {
 	struct virtio_pci *pci = container_of(task, struct virtio_pci, work);
@@ -224,9 +244,11 @@ void virtio_work(struct loop_task *task)
 	/* First: what is asked for from here on is either seen below or posted again. */
 	atomic_store(&pci->posted, false);
 	pthread_mutex_lock(&pci->lock);
+	if (pci->phase == VIRTIO_IDLE && pci->anew)
+		begin_anew(pci);
 	if (pci->phase == VIRTIO_IDLE && should_be_active(pci) && pci->removing == 0)
 		activate(pci);
-	if (pci->phase == VIRTIO_ACTIVE && !should_be_active(pci))
+	if (pci->phase == VIRTIO_ACTIVE && (pci->anew || !should_be_active(pci)))
 		quiesce(pci);
 	if (pci->phase == VIRTIO_QUIESCING && !virtio_is_in_flight(pci))
 		come_to_rest_locked(pci);

@@ -99,6 +99,7 @@ struct virtio_pci {
 	bool stopped;      /* by the machine; so at first */
 	unsigned asking;   /* the machine waits for device_at_rest(); 0: it does not */
 	bool drop;         /* a reset of the machine follows */
+	bool anew;         /* hands_over() has changed its mind; the loop's */
 	bool queues_ready; /* virtqueue_enable() was done since DRIVER_OK */
 	bool fault_told;   /* the driver was interrupted for it */
 	enum virtio_phase phase;
