@@ -89,6 +89,9 @@ static const struct net_ops no_ops = {
 	.receive = move,
 };
 
+/* The device's. */
+static struct net *net;
+
 static void rig_init(struct device_rig *rig)
 {
 	struct virtio_net_options options = {.mac = {2}, .vhost = true};
@@ -101,6 +104,7 @@ static void rig_init(struct device_rig *rig)
 	assert_int_equal(net_init(options.net, &no_ops, 1, &err), 0);
 	options.net->is_tap = true;
 	options.net->queues[0].fd = eventfd(0, EFD_CLOEXEC);
+	net = options.net;
 	fake_machine_init(&rig->machine);
 	assert_int_equal(virtio_net_new(&rig->device, "net0", &options, &err), 0);
 	device_rig_start(rig);
@@ -178,12 +182,51 @@ static void test_handed_over_no_more(void **state)
 	device_rig_free(&rig);
 }
 
+static void await_backends(bool on)
+{
+	for (unsigned i = 0; i < 2000 && (vhost.backends[0] >= 0) != on; i++)
+		usleep(1000);
+	assert_int_equal(vhost.backends[0] >= 0, on);
+	assert_int_equal(vhost.backends[1] >= 0, on);
+}
+
+/* While there is a policy the rings are ours, whenever it comes and goes. */
+static void test_policy_takes_the_rings_back(void **state)
+{
+	struct net_policy_options options[2] = {{.deny = true}, {.deny = false}};
+	struct device_rig rig;
+	struct error err;
+
+	(void)state;
+	rig_init(&rig);
+	device_rig_up(&rig, FEATURES, 3);
+	await_starts(2);
+	for (unsigned i = 0; i < 20; i++) {
+		struct net_policy *policy = NULL;
+
+		assert_int_equal(net_policy_new(&policy, &options[i % 2], &err), 0);
+		assert_int_equal(net_set_policy(net, rig.machine.place.io, policy), 0);
+		await_backends(i % 2);
+		/* Also for the next driver, and after a pause. */
+		if (i == 10)
+			device_rig_up(&rig, FEATURES, 3);
+		if (i == 14) {
+			fake_stop(rig.device);
+			assert_int_equal(rig.device->ops->start(rig.device, &err), 0);
+		}
+		assert_int_equal(driver_read(&rig.driver, COMMON_STATUS, 1), 15);
+	}
+	await_backends(true);
+	device_rig_free(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_fault),
 		cmocka_unit_test(test_stops_and_goes_on),
 		cmocka_unit_test(test_handed_over_no_more),
+		cmocka_unit_test(test_policy_takes_the_rings_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -101,19 +101,29 @@ static void gone(void *opaque)
 	virtio_config_changed(&nic->virtio);
 }
 
+/* The kernel's frames pass no gate. */
+static void policed(void *opaque)
+{
+	struct nic *nic = opaque;
+
+	if (nic->vhosts)
+		virtio_hand_over_anew(&nic->virtio);
+}
+
 static const struct net_events events = {
 	.readable = readable,
 	.writable = writable,
 	.gone = gone,
+	.policed = policed,
 };
 
 static bool hands_over(struct virtio_device *device, unsigned index)
 {
 	const struct nic *nic = nic_of(device);
 
-	/* The kernel's writes are in no log. */
+	/* The kernel's writes are in no log, and its frames go by no policy. */
 	return nic->vhosts && virtio_msix_on(device) && index < control_index(nic) &&
-	       !memory_is_logged(device->memory);
+	       !memory_is_logged(device->memory) && !net_policed(nic->net);
 }
 
 static bool any_handed_over(struct nic *nic)
