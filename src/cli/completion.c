@@ -85,14 +85,15 @@ static void put_list(FILE *file)
 
 static void put_value(FILE *file, const char *option, const char *dot, const struct field *field)
 {
-	bool named = field->kind == FIELD_TEXT && field->value;
+	bool rules = field->kind == FIELD_RULES;
+	bool named = rules || (field->kind == FIELD_TEXT && field->value);
 
 	if (field->kind == FIELD_PV)
 		put_list(file);
 	if (field->kind != FIELD_WORD && field->kind != FIELD_SWITCH && !named)
 		return;
-	if (named && strcmp(field->value, "FILE") != 0 && strcmp(field->value, "PROGRAM") != 0 &&
-		strncmp(field->value, "DIR", 3) != 0)
+	if (named && !rules && strcmp(field->value, "FILE") != 0 &&
+		strcmp(field->value, "PROGRAM") != 0 && strncmp(field->value, "DIR", 3) != 0)
 		return;
 	fprintf(file, "\t%s%s%s) ", option, dot, field->name);
 	if (named) {

@@ -177,7 +177,7 @@ static const struct {
 	{"M4", "virtio-blk against IDE", need_fast_paths, NULL},
 	{"M5", "SR-IOV passthrough (VFIO)", need_vfio, NULL},
 	{"M6", "shaping, policy and accounting", need_nothing,
-		"accounting by queue, iops= and bw= of disks"},
+		"limits, rules and accounting of networks and disks"},
 	{"M7", "live migration", need_nothing, ""},
 	{"M8", "balloon", need_nothing,
 		"the device: balloon, reports and hints of free pages, statistics"},

@@ -29,6 +29,8 @@ const char *words_value(const struct field *field, char buffer[WORDS_SIZE])
 		[FIELD_MAC] = "MAC",
 		[FIELD_UUID] = "UUID",
 		[FIELD_PCI] = "ADDRESS",
+		[FIELD_ADDRESSES] = "ADDRESS[+ADDRESS]...",
+		[FIELD_RULES] = "FILE",
 		[FIELD_PV] = "LIST",
 		[FIELD_ID] = "NAME",
 	};

@@ -59,6 +59,12 @@ struct mac_address {
 	bool given; /* else a random one at the first start */
 };
 
+/* What becomes of frames that no rule is for. */
+enum net_rules_default {
+	NET_RULES_ALLOW,
+	NET_RULES_DENY,
+};
+
 struct net_config {
 	enum net_kind kind;
 	enum net_model model;
@@ -70,6 +76,13 @@ struct net_config {
 	bool offloads;
 	bool vhost; /* virtio on tap: the host kernel moves the frames */
 	bool poll;  /* virtio: the ring is polled instead of waiting for kicks */
+	/* The policy, which may change while the guest runs (machine_change_device()). */
+	struct bucket_limit rx_rate, tx_rate; /* bytes to and from the guest; 0: no limit */
+	struct bucket_limit rx_pps, tx_pps;   /* packets */
+	bool mac_check;                       /* it sends from @mac alone */
+	char *ip;                             /* addresses it sends from alone, "A+B"; null: any */
+	char *rules;                          /* JSON as machine/net_policy.h has it; null: none */
+	enum net_rules_default rules_default;
 };
 
 struct vfio_config {

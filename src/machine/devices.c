@@ -6,6 +6,7 @@
 #include "emulated/ide/ide.h"
 #include "machine/fields.h"
 #include "machine/internal.h"
+#include "machine/net_policy.h"
 #include "virtio/virtio.h"
 
 #include <errno.h>
@@ -155,6 +156,20 @@ static int create_ide(struct machine *machine, const struct device_config *confi
 	return ret;
 }
 
+/* Before its first frame. */
+static int set_policy(struct net *link, const struct net_config *net, struct error *err)
+{
+	struct net_policy *policy;
+	int ret;
+
+	if (!net_config_has_policy(net))
+		return 0;
+	ret = net_config_policy(&policy, net, err);
+	if (ret == 0 && net_set_policy(link, NULL, policy) < 0)
+		ret = error_errno(err, ENOMEM, "--net");
+	return ret;
+}
+
 /* The back end of @net, up and running. */
 static int open_net(struct net **link, const struct machine *machine, const struct net_config *net,
 	struct error *err)
@@ -169,6 +184,8 @@ static int open_net(struct net **link, const struct machine *machine, const stru
 	if (ret < 0)
 		return ret;
 	ret = net_ready(*link, err);
+	if (ret == 0)
+		ret = set_policy(*link, net, err);
 	if (ret < 0)
 		net_close(*link);
 	return ret;

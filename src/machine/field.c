@@ -5,6 +5,7 @@
 #include "base/numbers.h"
 #include "base/pci_address.h"
 #include "machine/fields.h"
+#include "machine/net_policy.h"
 #include "x86/cpu.h"
 
 #include <errno.h>
@@ -231,6 +232,39 @@ static int pci_from_text(
 	return set_text(field, to, canonical, what, err);
 }
 
+static int addresses_from_text(
+	const struct field *field, char **to, const char *text, const char *what, struct error *err)
+{
+	int ret = net_addresses_check(text, what, err);
+
+	return ret < 0 ? ret : set_text(field, to, text, what, err);
+}
+
+/* What the file says now is part of the configuration, not its name. */
+static int rules_from_file(char **to, const char *path, const char *what, struct error *err)
+{
+	char *rules;
+	int ret = net_rules_from_file(&rules, path, what, err);
+
+	if (ret < 0)
+		return ret;
+	free(*to);
+	*to = rules;
+	return 0;
+}
+
+static int rules_from_json(char **to, const json_t *value, const char *what, struct error *err)
+{
+	char *rules;
+	int ret = net_rules_from_json(&rules, value, what, err);
+
+	if (ret < 0)
+		return ret;
+	free(*to);
+	*to = rules;
+	return 0;
+}
+
 static int pv_from_text(unsigned *to, const char *text, const char *what, struct error *err)
 {
 	return pv_parse(text, to, err) < 0 ? error_prefix(err, "%s: ", what) : 0;
@@ -276,6 +310,10 @@ int field_from_text(const struct field *field, void *target, const char *text, c
 		return uuid_from_text(to, text, what, err);
 	case FIELD_PCI:
 		return pci_from_text(field, to, text, what, err);
+	case FIELD_ADDRESSES:
+		return addresses_from_text(field, to, text, what, err);
+	case FIELD_RULES:
+		return rules_from_file(to, text, what, err);
 	case FIELD_PV:
 		return pv_from_text(to, text, what, err);
 	case FIELD_ID:
@@ -317,6 +355,8 @@ int field_from_json(const struct field *field, void *target, const json_t *value
 	void *to = place_of(field, target);
 	bool number = field->kind == FIELD_NUMBER || field->kind == FIELD_LONG;
 
+	if (field->kind == FIELD_RULES)
+		return rules_from_json(to, value, what, err);
 	if (field->kind == FIELD_SWITCH && json_is_boolean(value)) {
 		*(bool *)to = json_is_true(value);
 		return 0;
@@ -367,6 +407,8 @@ static bool is_unset(const struct field *field, const void *from)
 	switch (field->kind) {
 	case FIELD_TEXT:
 	case FIELD_PCI:
+	case FIELD_ADDRESSES:
+	case FIELD_RULES:
 		return !*(char *const *)from;
 	case FIELD_ID:
 		return !*(const char *)from;
@@ -392,8 +434,11 @@ static json_t *limit_of(const struct field *field, const struct bucket_limit *li
 static json_t *value_of(const struct field *field, const void *from)
 {
 	switch (field->kind) {
+	case FIELD_RULES:
+		return net_rules_to_json(*(char *const *)from);
 	case FIELD_TEXT:
 	case FIELD_PCI:
+	case FIELD_ADDRESSES:
 		return json_string(*(char *const *)from);
 	case FIELD_ID:
 		return json_string(from);
@@ -459,7 +504,8 @@ void fields_init(const struct field_set *set, void *target)
 
 static char **text_of(const struct field *field, void *target)
 {
-	bool text = field->kind == FIELD_TEXT || field->kind == FIELD_PCI;
+	bool text = field->kind == FIELD_TEXT || field->kind == FIELD_PCI ||
+		    field->kind == FIELD_ADDRESSES || field->kind == FIELD_RULES;
 
 	return text ? place_of(field, target) : NULL;
 }

@@ -19,6 +19,7 @@ static const char *const ring_words[] = {"split", "packed", NULL};
 static const char *const disk_models[] = {"virtio", "ide", NULL};
 static const char *const cache_words[] = {"writeback", "direct", NULL};
 static const char *const net_kinds[] = {"tap", "user", NULL};
+static const char *const default_words[] = {"allow", "deny", NULL};
 static const char *const net_models[] = {"virtio", "e1000", NULL};
 
 static const struct field machine_table[] = {
@@ -174,8 +175,9 @@ static const struct field device_table[] = {
 
 const struct field_set device_fields = {device_table, ARRAY_SIZE(device_table)};
 
-#define QUEUES_MAX      8
-#define LIMIT_BYTES_MAX (1ULL << 40)
+#define QUEUES_MAX        8
+#define LIMIT_BYTES_MAX   (1ULL << 40)
+#define LIMIT_PACKETS_MAX 100000000
 
 static const struct field disk_table[] = {
 	{.name = "path",
@@ -293,6 +295,54 @@ static const struct field net_table[] = {
 		.offset = IN_DEVICE(net.poll),
 		.fallback = "off",
 		.help = "look at the rings instead of waiting for kicks"},
+	{.name = "rx-rate",
+		.kind = FIELD_LIMIT,
+		.offset = IN_DEVICE(net.rx_rate),
+		.least = 1,
+		.most = LIMIT_BYTES_MAX,
+		.unset = "no limit",
+		.help = "bytes a second to the guest; N[/TIME][+BURST[+ONCE]]"},
+	{.name = "rx-pps",
+		.kind = FIELD_LIMIT,
+		.offset = IN_DEVICE(net.rx_pps),
+		.least = 1,
+		.most = LIMIT_PACKETS_MAX,
+		.unset = "no limit",
+		.help = "packets a second to the guest"},
+	{.name = "tx-rate",
+		.kind = FIELD_LIMIT,
+		.offset = IN_DEVICE(net.tx_rate),
+		.least = 1,
+		.most = LIMIT_BYTES_MAX,
+		.unset = "no limit",
+		.help = "bytes a second from the guest"},
+	{.name = "tx-pps",
+		.kind = FIELD_LIMIT,
+		.offset = IN_DEVICE(net.tx_pps),
+		.least = 1,
+		.most = LIMIT_PACKETS_MAX,
+		.unset = "no limit",
+		.help = "packets a second from the guest"},
+	{.name = "mac-check",
+		.kind = FIELD_SWITCH,
+		.offset = IN_DEVICE(net.mac_check),
+		.fallback = "off",
+		.help = "the guest sends from its MAC address alone"},
+	{.name = "ip",
+		.kind = FIELD_ADDRESSES,
+		.offset = IN_DEVICE(net.ip),
+		.unset = "any",
+		.help = "the guest sends from these addresses alone"},
+	{.name = "rules",
+		.kind = FIELD_RULES,
+		.offset = IN_DEVICE(net.rules),
+		.help = "what it may send and receive: a JSON array, see man duet"},
+	{.name = "rules-default",
+		.kind = FIELD_WORD,
+		.offset = IN_DEVICE(net.rules_default),
+		.words = default_words,
+		.fallback = "allow",
+		.help = "what becomes of frames that no rule is for"},
 };
 
 static const struct field vfio_table[] = {

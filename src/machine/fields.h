@@ -13,19 +13,21 @@
 #include <stddef.h>
 
 enum field_kind {
-	FIELD_TEXT,   /* char *, owned */
-	FIELD_NUMBER, /* unsigned */
-	FIELD_LONG,   /* uint64_t */
-	FIELD_SIZE,   /* uint64_t bytes: 512M, 4G */
-	FIELD_LIMIT,  /* struct bucket_limit: 500, 50M+4M+1G, 10/100ms; 0: none */
-	FIELD_SWITCH, /* bool: on, off */
-	FIELD_WORD,   /* an enum: the index of one of @words */
-	FIELD_BITS,   /* uint64_t: hexadecimal */
-	FIELD_MAC,    /* struct mac_address */
-	FIELD_UUID,   /* struct machine_uuid */
-	FIELD_PCI,    /* char *, owned: a PCI address of the host */
-	FIELD_PV,     /* unsigned: KVM's paravirtual features */
-	FIELD_ID,     /* char[MACHINE_ID_SIZE] */
+	FIELD_TEXT,      /* char *, owned */
+	FIELD_NUMBER,    /* unsigned */
+	FIELD_LONG,      /* uint64_t */
+	FIELD_SIZE,      /* uint64_t bytes: 512M, 4G */
+	FIELD_LIMIT,     /* struct bucket_limit: 500, 50M+4M+1G, 10/100ms; 0: none */
+	FIELD_SWITCH,    /* bool: on, off */
+	FIELD_WORD,      /* an enum: the index of one of @words */
+	FIELD_BITS,      /* uint64_t: hexadecimal */
+	FIELD_MAC,       /* struct mac_address */
+	FIELD_UUID,      /* struct machine_uuid */
+	FIELD_PCI,       /* char *, owned: a PCI address of the host */
+	FIELD_ADDRESSES, /* char *, owned: 10.0.0.2+fd00::2 */
+	FIELD_RULES,     /* char *, owned: JSON; on the command line the name of a file with it */
+	FIELD_PV,        /* unsigned: KVM's paravirtual features */
+	FIELD_ID,        /* char[MACHINE_ID_SIZE] */
 };
 
 struct field {

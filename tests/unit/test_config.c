@@ -13,6 +13,7 @@
 
 #include "base/checked.h"
 #include "cli/options.h"
+#include "machine/net_policy.h"
 
 /* "--kernel k" and @words, completed. */
 static void build(struct machine_config *config, unsigned count, const char *const *words)
@@ -115,6 +116,56 @@ static void a_balloon_comes_back(void **state)
 	assert_true(balloon->deflate_on_oom && balloon->hinting && !balloon->reporting);
 	free(text);
 	machine_config_free(&config);
+	machine_config_free(&again);
+}
+
+static const char some_rules[] =
+	"[{\"name\": \"ssh\", \"action\": \"allow\", \"direction\": \"in\", \"protocol\": "
+	"\"tcp\",\n"
+	"  \"source\": \"10.0.0.0/8\", \"destination-ports\": \"22\"},\n"
+	" {\"action\": \"deny\", \"protocol\": 17, \"source-ports\": \"1024-65535\"},\n"
+	" {\"action\": \"allow\", \"protocol\": \"arp\"}]\n";
+
+/* The file's rules are in the configuration, and its name is not. */
+static void has_policies(void **state)
+{
+	char path[] = "/tmp/duet-rules-XXXXXX", option[256], *first, *second;
+	struct machine_config config, again;
+	struct net_policy *policy;
+	struct error err = {0};
+	int fd = mkstemp(path);
+
+	assert_int_equal(write(fd, some_rules, strlen(some_rules)), strlen(some_rules));
+	close(fd);
+	snprintf(option, sizeof(option),
+		"user,rx-rate=10M+1M,tx-pps=10/100ms,tx-rate=5000,mac-check=on,"
+		"ip=10.0.0.2+fd00::/64,rules-default=deny,rules=%s",
+		path);
+	BUILD(&config, "--net", option, "--net", "user");
+	unlink(path);
+	first = written(&config);
+	assert_non_null(strstr(first, "\"source\": \"10.0.0.0/8\""));
+	assert_non_null(strstr(first, "\"rx-rate\": \"10M+1M\""));
+	assert_non_null(strstr(first, "\"tx-rate\": 5000"));
+	assert_null(strstr(first, path));
+	if (read_text(&again, first, &err) < 0 || machine_config_complete(&again, &err) < 0)
+		fail_msg("%s", err.text);
+	machine_config_free(&config);
+	second = written(&again);
+	assert_string_equal(first, second);
+	assert_true(net_config_has_policy(&machine_config_find(&again, "net0")->net));
+	assert_false(net_config_has_policy(&machine_config_find(&again, "net1")->net));
+	assert_int_equal(
+		net_config_policy(&policy, &machine_config_find(&again, "net0")->net, &err), 0);
+	assert_string_equal(net_policy_rule(policy, 0, &(const struct net_counts *){0}), "ssh");
+	assert_string_equal(net_policy_rule(policy, 2, &(const struct net_counts *){0}), "2");
+	assert_null(net_policy_rule(policy, 3, &(const struct net_counts *){0}));
+	assert_int_equal(net_policy_limits(policy, NET_OUT)->operations.period, 100000000);
+	assert_int_equal(net_policy_limits(policy, NET_IN)->bytes.burst, 1 << 20);
+	assert_int_equal(net_policy_limits(policy, NET_OUT)->bytes.amount, 5000);
+	net_policy_free(policy);
+	free(first);
+	free(second);
 	machine_config_free(&again);
 }
 
@@ -258,6 +309,10 @@ static void copies_own_their_words(void **state)
 	machine_config_free(&copy);
 }
 
+#define NET_RULES(rules)                                                                           \
+	"{\"duet\": 1, \"devices\": [{\"type\": \"net\",\n\"kind\": \"user\",\n\"rules\": [" rules \
+	"]}]}"
+
 static const struct {
 	const char *text, *says;
 } refused[] = {
@@ -311,6 +366,31 @@ static const struct {
 	{"{\"duet\": 1, \"devices\": [{\"type\": \"disk\", \"id\": \"a b\"}]}", "disk: id: an id"},
 	{"{\"duet\": 1, \"devices\": [{\"type\": \"disk\", \"slot\": 32}]}", "from 1 to 31"},
 	{"{\"duet\": 1, \"devices\": [{\"type\": \"net\", \"mac\": \"1:2\"}]}", "unicast"},
+	{"{\"duet\": 1, \"devices\": [{\"type\": \"net\", \"rules\": \"x\"}]}",
+		"net: rules: must be an array of rules"},
+	{NET_RULES("3"), "vm.json:3: net: rules: rule 0: must be an object"},
+	{NET_RULES("{}"), "rule 0: says no \"action\""},
+	{NET_RULES("{\"action\": \"drop\"}"), "rule 0: \"action\" must be \"allow\" or \"deny\""},
+	{NET_RULES("{\"name\": \"a\", \"action\": \"deny\", \"port\": 1}"),
+		"rule a: \"port\": unknown"},
+	{NET_RULES("{\"name\": \"a b\", \"action\": \"deny\"}"),
+		"rule 0: \"name\" must be up to 23"},
+	{NET_RULES("{\"action\": \"deny\", \"protocol\": 256}"), "\"protocol\" must be \"tcp\""},
+	{NET_RULES("{\"action\": \"deny\", \"protocol\": \"gre\"}"), "a number from 0 to 255"},
+	{NET_RULES("{\"action\": \"deny\", \"source\": \"10.0.0.0/33\"}"), "an address or prefix"},
+	{NET_RULES("{\"action\": \"deny\", \"source\": 10}"), "an address or prefix"},
+	{NET_RULES("{\"action\": \"deny\", \"direction\": \"both\"}"), "left out: both"},
+	{NET_RULES("{\"action\": \"deny\", \"protocol\": 6, \"source-ports\": \"9-8\"}"),
+		"a port from 1 to 65535"},
+	{NET_RULES("{\"action\": \"deny\", \"source-ports\": 8}"),
+		"rule 0: ports are of a protocol; write \"protocol\": \"tcp\""},
+	{NET_RULES("{\"action\": \"deny\", \"name\": \"1\"}, {\"action\": \"deny\"}"),
+		"rule 1: there are two of the name"},
+	{"{\"duet\": 1, \"devices\": [{\"type\": \"net\", \"kind\": \"user\",\n\"rules\": "
+	 "[{\"action\": "
+	 "\"deny\", \"name\": \"cpus\"},\n{\"action\": \"allow\"}]},\n{\"type\": \"disk\",\n "
+	 "\"queues\": 0}]}",
+		"vm.json:5: disk: queues"},
 	{"{\"duet\": 1, \"devices\": [{\"type\": \"net\", \"features\": \"12\"}]}", "hexadecimal"},
 	{"{\"duet\": 1, \"devices\": [{\"type\": \"net\", \"features\": 12}]}", "a string"},
 };
@@ -515,6 +595,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(comes_back),
+		cmocka_unit_test(has_policies),
 		cmocka_unit_test(comes_back_without_features),
 		cmocka_unit_test(a_balloon_comes_back),
 		cmocka_unit_test(knows_who_it_is),
