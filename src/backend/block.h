@@ -75,6 +75,9 @@ bool block_readonly(const struct block *block);
 bool block_can_discard(const struct block *block);
 unsigned block_discard_size(const struct block *block); /* bytes: smaller discards free nothing */
 void block_attach(struct block *block, struct loop *loop);
+/* Main thread, at any time: other limits, which come into force soon on @io, the loop of
+ * block_attach(). Requests that wait for their turn wait by the new ones. -ENOMEM. */
+int block_set_limits(struct block *block, struct loop *io, const struct bucket_limits *limits);
 /* Bounds are the caller's duty and are checked again here: -EINVAL through done. */
 void block_submit(struct block *block, struct block_request *request);
 /* What waits for its turn (limits) begins at once, ahead of its time: the device is being stopped.

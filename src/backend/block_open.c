@@ -312,7 +312,7 @@ int block_open(struct block **out, const struct block_options *options, struct e
 	block->physical_size = PHYSICAL_LEAST;
 	ret = fill(block, options, err);
 	if (ret == 0 && bucket_limits_any(&options->limits)) {
-		block->throttle = block_throttle_new(block, &options->limits);
+		block->kept = block->throttle = block_throttle_new(block, &options->limits);
 		if (!block->throttle)
 			ret = error_errno(err, ENOMEM, "--disk path=%s", options->path);
 	}
@@ -336,7 +336,7 @@ void block_close(struct block *block)
 		close(block->buffered_fd);
 	if (block->zeroes)
 		munmap(block->zeroes, BLOCK_ZEROES);
-	free(block->throttle);
+	block_throttle_free(block->kept);
 	free(block->path);
 	free(block);
 }

@@ -33,6 +33,7 @@ struct block {
 	/* BLOCK_ZEROES bytes of zeroes, never written: all of it is the kernel's one zero page. */
 	void *zeroes;
 	struct block_throttle *throttle; /* null: no limit */
+	struct block_throttle *kept;     /* the same, also while there is none; main thread */
 	struct block_discard *discard;   /* of a device; else null: holes are punched */
 	int (*discard_device)(int fd, uint64_t offset, uint64_t length); /* waits; a test's own */
 };
@@ -49,8 +50,10 @@ void block_give_up(struct block_request *request, int result);
 /* The step of the request that was done elsewhere ended with 0 or a negative errno. */
 void block_step_ended(struct block_request *request, int result);
 
-/* block_throttle.c; null: no memory. Freed with free(), nothing in flight. */
+/* block_throttle.c; null: no memory. */
 struct block_throttle *block_throttle_new(struct block *block, const struct bucket_limits *limits);
+/* Null is allowed; nothing in flight. */
+void block_throttle_free(struct block_throttle *throttle);
 void block_throttle_submit(struct block_throttle *throttle, struct block_request *request);
 /* All that waits begins now. */
 void block_throttle_release(struct block_throttle *throttle);

@@ -10,6 +10,8 @@
 #include "base/clock.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 /* What was begun ahead of its time is paid for by those that follow, but nobody waits for longer.
@@ -21,6 +23,12 @@ struct block_throttle {
 	struct block *block;
 	struct bucket_pair buckets;
 	struct block_request *first, **last;
+	/* A change on its way from the main thread. */
+	struct loop_task change;
+	_Atomic bool posted;
+	pthread_mutex_t lock;
+	struct bucket_limits wanted;
+	struct loop *io; /* where it may be posted; main thread */
 };
 
 /* Zeroes are written unless they may be a hole; nothing else moves data. */
@@ -63,6 +71,23 @@ static void expired(struct loop_timer *timer)
 		loop_timer_at(throttle->block->loop, timer, now + wait);
 }
 
+/* Those that wait look again; without any limit they all go. */
+static void change(struct loop_task *task)
+{
+	struct block_throttle *throttle = container_of(task, struct block_throttle, change);
+	struct bucket_limits limits;
+
+	/* First: what comes from here on is either seen below or posted again. */
+	atomic_store(&throttle->posted, false);
+	pthread_mutex_lock(&throttle->lock);
+	limits = throttle->wanted;
+	pthread_mutex_unlock(&throttle->lock);
+	bucket_pair_change(&throttle->buckets, &limits, clock_ns());
+	loop_timer_stop(&throttle->timer);
+	expired(&throttle->timer);
+	throttle->block->throttle = bucket_limits_any(&limits) ? throttle : NULL;
+}
+
 struct block_throttle *block_throttle_new(struct block *block, const struct bucket_limits *limits)
 {
 	struct block_throttle *throttle = calloc(1, sizeof(*throttle));
@@ -72,8 +97,38 @@ struct block_throttle *block_throttle_new(struct block *block, const struct buck
 	throttle->block = block;
 	throttle->timer.expired = expired;
 	throttle->last = &throttle->first;
+	throttle->change.run = change;
+	pthread_mutex_init(&throttle->lock, NULL);
 	bucket_pair_init(&throttle->buckets, limits, clock_ns());
 	return throttle;
+}
+
+void block_throttle_free(struct block_throttle *throttle)
+{
+	if (!throttle)
+		return;
+	if (throttle->io)
+		loop_unpost(throttle->io, &throttle->change);
+	pthread_mutex_destroy(&throttle->lock);
+	free(throttle);
+}
+
+int block_set_limits(struct block *block, struct loop *io, const struct bucket_limits *limits)
+{
+	static const struct bucket_limits none;
+	struct block_throttle *throttle = block->kept;
+
+	if (!throttle)
+		throttle = block->kept = block_throttle_new(block, &none);
+	if (!throttle)
+		return -ENOMEM;
+	pthread_mutex_lock(&throttle->lock);
+	throttle->wanted = *limits;
+	pthread_mutex_unlock(&throttle->lock);
+	throttle->io = io;
+	if (!atomic_exchange(&throttle->posted, true))
+		loop_post(io, &throttle->change);
+	return 0;
 }
 
 void block_throttle_submit(struct block_throttle *throttle, struct block_request *request)

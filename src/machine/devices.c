@@ -92,15 +92,27 @@ static int create_ioapic(struct machine *machine, struct device **device, struct
 	return ret;
 }
 
-static int open_disk(struct block **block, const struct disk_config *disk, struct error *err)
+/* Where the back end of @config is known by. */
+static struct machine_backend *backend_of(
+	struct machine *machine, const struct device_config *config)
 {
+	return &machine->backends[config - machine->config.devices];
+}
+
+static int open_disk(struct machine *machine, struct block **block,
+	const struct device_config *config, struct error *err)
+{
+	const struct disk_config *disk = &config->disk;
 	struct block_options file = {.path = disk->path,
 		.readonly = disk->readonly,
 		.cache = disk->cache,
 		.limits = {.operations = disk->iops, .bytes = disk->bw},
 		.lock = true};
+	int ret = block_open(block, &file, err);
 
-	return block_open(block, &file, err);
+	if (ret == 0)
+		backend_of(machine, config)->block = *block;
+	return ret;
 }
 
 static bool packed(const struct machine *machine)
@@ -120,16 +132,16 @@ static int create_disk(struct machine *machine, const struct device_config *conf
 
 	if (disk->model == DISK_IDE)
 		return 0;
-	ret = open_disk(&options.block, disk, err);
+	ret = open_disk(machine, &options.block, config, err);
 	if (ret < 0)
 		return ret;
 	snprintf(options.serial, sizeof(options.serial), "duet-%s", config->id);
 	return virtio_block_new(device, config->id, &options, err);
 }
 
-static int open_drives(
-	const struct machine_config *config, struct ide_options *options, struct error *err)
+static int open_drives(struct machine *machine, struct ide_options *options, struct error *err)
 {
+	const struct machine_config *config = &machine->config;
 	int ret = 0;
 
 	for (unsigned i = 0; ret == 0 && i < config->device_count; i++) {
@@ -137,7 +149,8 @@ static int open_drives(
 
 		if (device->type != DEVICE_DISK || device->disk.model != DISK_IDE)
 			continue;
-		ret = open_disk(&options->drives[device->disk.drive - 1].block, &device->disk, err);
+		ret = open_disk(
+			machine, &options->drives[device->disk.drive - 1].block, device, err);
 		strcpy(options->drives[device->disk.drive - 1].name, device->id);
 	}
 	return ret;
@@ -147,7 +160,7 @@ static int create_ide(struct machine *machine, const struct device_config *confi
 	struct device **device, struct error *err)
 {
 	struct ide_options options = {0};
-	int ret = open_drives(&machine->config, &options, err);
+	int ret = open_drives(machine, &options, err);
 
 	if (ret == 0)
 		return ide_new(device, config->id, &options, err);
@@ -171,9 +184,10 @@ static int set_policy(struct net *link, const struct net_config *net, struct err
 }
 
 /* The back end of @net, up and running. */
-static int open_net(struct net **link, const struct machine *machine, const struct net_config *net,
+static int open_net(struct net **link, struct machine *machine, const struct device_config *config,
 	struct error *err)
 {
+	const struct net_config *net = &config->net;
 	struct net_options options = {.kind = net->kind,
 		.ifname = net->ifname,
 		.passt = machine->config.passt,
@@ -188,6 +202,8 @@ static int open_net(struct net **link, const struct machine *machine, const stru
 		ret = set_policy(*link, net, err);
 	if (ret < 0)
 		net_close(*link);
+	else
+		backend_of(machine, config)->net = *link;
 	return ret;
 }
 
@@ -201,7 +217,7 @@ static int create_virtio_net(struct machine *machine, const struct device_config
 		.offloads = net->offloads,
 		.poll = net->poll,
 		.vhost = net->vhost};
-	int ret = open_net(&options.net, machine, net, err);
+	int ret = open_net(&options.net, machine, config, err);
 
 	if (ret < 0)
 		return ret;
@@ -213,7 +229,7 @@ static int create_e1000(struct machine *machine, const struct device_config *con
 	struct device **device, struct error *err)
 {
 	struct e1000_options options = {0};
-	int ret = open_net(&options.net, machine, &config->net, err);
+	int ret = open_net(&options.net, machine, config, err);
 
 	if (ret < 0)
 		return ret;
@@ -369,6 +385,7 @@ void machine_free_devices(struct machine *machine)
 		device->ops->free(device);
 		device = next;
 	}
+	memset(machine->backends, 0, sizeof(machine->backends));
 	machine->devices = NULL;
 	machine->last_device = &machine->devices;
 }

@@ -24,6 +24,12 @@ struct machine_vcpu {
 	_Atomic bool started;
 };
 
+/* What a device of the configuration stands on; the device's own. */
+struct machine_backend {
+	struct net *net;
+	struct block *block;
+};
+
 struct machine {
 	struct machine_config config;
 	struct machine_owner owner;
@@ -44,6 +50,7 @@ struct machine {
 
 	struct device *devices, **last_device; /* in order of creation */
 	struct device *serial, *pm, *console, *balloon;
+	struct machine_backend backends[MACHINE_DEVICES_MAX]; /* as config.devices */
 
 	struct machine_vcpu vcpus[MACHINE_CPUS_MAX];
 	uint32_t *msrs; /* those that hold state */

@@ -123,6 +123,14 @@ struct memory *machine_memory(struct machine *machine);
 int machine_log_start(struct machine *machine, struct error *err);
 void machine_log_stop(struct machine *machine);
 int machine_log_take(struct machine *machine, unsigned region, uint64_t *bitmap, struct error *err);
+/*
+ * What may change while the guest runs: limits of disks (iops, bw), the policies of networks. They
+ * are taken from @wanted, whose id and type name the device, and are the configuration's from now
+ * on; they come into force within the I/O thread's next round. Nothing else of @wanted is looked
+ * at. Messages begin with the device's id.
+ */
+int machine_change_device(
+	struct machine *machine, const struct device_config *wanted, struct error *err);
 /* As it is configured now, with what was decided at its first start (addresses, slots, features).
  */
 const struct machine_config *machine_config(const struct machine *machine);

@@ -178,12 +178,45 @@ static json_t *own_stats(const struct machine *machine)
 		machine->entry.randomised, "uptime_us", (json_int_t)us);
 }
 
+static void add_counts(json_t *sum, json_t *counts)
+{
+	const char *name;
+	json_t *value;
+
+	json_object_foreach(counts, name, value)
+	{
+		json_int_t before = json_integer_value(json_object_get(sum, name));
+
+		json_object_set_new(sum, name, json_integer(before + json_integer_value(value)));
+	}
+}
+
+/* What the policies of all networks passed and refused; null: there are none. */
+static json_t *policy_stats(json_t *devices)
+{
+	json_t *sum = NULL, *device;
+	size_t index;
+
+	json_array_foreach(devices, index, device)
+	{
+		json_t *counts = json_object_get(device, "policy");
+
+		if (counts && !sum)
+			sum = json_object();
+		if (counts)
+			add_counts(sum, counts);
+	}
+	return sum;
+}
+
 json_t *machine_stats(struct machine *machine)
 {
 	uint64_t sum[EXIT_CAUSES] = {0};
-	json_t *vcpus = vcpus_stats(machine, sum);
+	json_t *vcpus = vcpus_stats(machine, sum), *devices = devices_stats(machine);
+	json_t *stats = json_pack("{s:s, s:o, s:o, s:o, s:o*}", "duet", DUET_VERSION, "machine",
+		own_stats(machine), "vcpus", vcpus, "exits", exits_stats(machine, sum), "policy",
+		policy_stats(devices));
 
-	return json_pack("{s:s, s:o, s:o, s:o, s:o}", "duet", DUET_VERSION, "machine",
-		own_stats(machine), "vcpus", vcpus, "exits", exits_stats(machine, sum), "devices",
-		devices_stats(machine));
+	json_object_set_new(stats, "devices", devices);
+	return stats;
 }

@@ -22,6 +22,7 @@ struct rig {
 	struct block *block;
 	unsigned order[64], done, dropped;
 	unsigned stop_at;
+	struct loop_timer timer;
 };
 
 struct read {
@@ -189,6 +190,63 @@ static void drops_what_waits(void **state)
 	rig_close(&rig);
 }
 
+/* As the main thread does while requests wait: slower, faster, none, and again. Nothing is lost. */
+static void changes_while_requests_wait(void **state)
+{
+	const struct bucket_limits limits[] = {
+		{.operations = {.amount = 1, .period = 1000000 * MS}},
+		{.bytes = {.amount = 1}},
+		{.operations = {.amount = 100000}},
+	};
+	const struct bucket_limits none = {.operations = {.amount = 0}};
+	struct read reads[60];
+	struct rig rig;
+
+	(void)state;
+	rig_open(&rig, 0);
+	for (unsigned round = 0; round < 20; round++) {
+		assert_int_equal(block_set_limits(rig.block, rig.loop, &limits[round % 3]), 0);
+		rig.done = 0;
+		submit(&rig, reads, ARRAY_SIZE(reads));
+		if (round & 1)
+			assert_int_equal(block_set_limits(rig.block, rig.loop, &limits[0]), 0);
+		assert_int_equal(block_set_limits(rig.block, rig.loop, &none), 0);
+		assert_int_equal(loop_run(rig.loop), 0);
+		assert_int_equal(rig.done, ARRAY_SIZE(reads));
+		assert_null(rig.block->throttle);
+	}
+	assert_int_equal(rig.dropped, 0);
+	/* One on its way when the disk is closed. */
+	assert_int_equal(block_set_limits(rig.block, rig.loop, &limits[0]), 0);
+	rig_close(&rig);
+}
+
+static void pass_time(struct loop_timer *timer)
+{
+	loop_stop(container_of(timer, struct rig, timer)->loop);
+}
+
+/* Those that wait for the old limit go by the new one. */
+static void wakes_who_waits(void **state)
+{
+	struct bucket_limits fast = {.operations = {.amount = 100, .burst = 1}};
+	struct read reads[10];
+	struct rig rig;
+
+	(void)state;
+	rig_open(&rig, 1);
+	submit(&rig, reads, ARRAY_SIZE(reads));
+	rig.timer.expired = pass_time;
+	loop_timer_after(rig.loop, &rig.timer, 30 * MS);
+	assert_int_equal(loop_run(rig.loop), 0);
+	assert_int_equal(rig.done, 1);
+	assert_int_equal(block_set_limits(rig.block, rig.loop, &fast), 0);
+	assert_int_equal(loop_run(rig.loop), 0);
+	assert_int_equal(rig.done, ARRAY_SIZE(reads));
+	assert_non_null(rig.block->throttle);
+	rig_close(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -197,6 +255,8 @@ int main(void)
 		cmocka_unit_test(bursts_once),
 		cmocka_unit_test(hurries_what_waits),
 		cmocka_unit_test(drops_what_waits),
+		cmocka_unit_test(changes_while_requests_wait),
+		cmocka_unit_test(wakes_who_waits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is changed of a machine that runs: its back ends are real, its guest is not there. */
+#include "backend/block_private.h"
+#include "backend/net_private.h"
+#include "base/checked.h"
+#include "machine/internal.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+struct rig {
+	struct machine *machine;
+	struct net *net;
+	struct block *block;
+	int other;
+};
+
+static void open_block(struct rig *rig)
+{
+	char path[] = "/tmp/duet-change-XXXXXX";
+	struct block_options options = {.path = path};
+	int fd = mkstemp(path);
+
+	assert_int_equal(ftruncate(fd, 65536), 0);
+	close(fd);
+	assert_int_equal(block_open(&rig->block, &options, NULL), 0);
+	unlink(path);
+}
+
+static void rig_init(struct rig *rig)
+{
+	static const enum device_type types[] = {DEVICE_DISK, DEVICE_NET, DEVICE_ENTROPY};
+	static const char *const ids[] = {"disk0", "net0", "entropy0"};
+	const struct loop_thread_options io = {.name = "duet-io", .entries = 16};
+	int pair[2];
+
+	rig->machine = calloc(1, sizeof(*rig->machine));
+	machine_config_init(&rig->machine->config);
+	for (unsigned i = 0; i < ARRAY_SIZE(types); i++)
+		strcpy(machine_config_add(&rig->machine->config, types[i])->id, ids[i]);
+	assert_int_equal(loop_thread_start(&rig->machine->io, &io, NULL), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	rig->other = pair[1];
+	assert_int_equal(passt_open_stream(&rig->net, pair[0], NULL), 0);
+	open_block(rig);
+	rig->machine->life.state = MACHINE_RUNNING;
+	rig->machine->backends[0].block = rig->block;
+	rig->machine->backends[1].net = rig->net;
+}
+
+static void rig_free(struct rig *rig)
+{
+	loop_thread_quit(rig->machine->io);
+	net_close(rig->net);
+	block_close(rig->block);
+	loop_thread_stop(rig->machine->io);
+	machine_config_free(&rig->machine->config);
+	close(rig->other);
+	free(rig->machine);
+}
+
+static struct device_config *config_of(struct rig *rig, const char *id)
+{
+	return machine_config_find(&rig->machine->config, id);
+}
+
+static void change(struct rig *rig, const struct device_config *wanted)
+{
+	struct error err = {0};
+
+	if (machine_change_device(rig->machine, wanted, &err) < 0)
+		fail_msg("%s", err.text);
+}
+
+static void nothing(struct loop_task *task)
+{
+}
+
+/* What was posted to the I/O loop before has been done. */
+static void settle(struct rig *rig)
+{
+	struct loop_task barrier = {.run = nothing};
+
+	loop_call(loop_thread_loop(rig->machine->io), &barrier);
+}
+
+static void changes_a_disk(void **state)
+{
+	struct device_config wanted;
+	struct rig rig;
+
+	rig_init(&rig);
+	wanted = *config_of(&rig, "disk0");
+	wanted.disk.iops.amount = 5;
+	wanted.disk.bw.burst = 7;
+	wanted.disk.readonly = true;
+	change(&rig, &wanted);
+	settle(&rig);
+	assert_non_null(rig.block->throttle);
+	assert_int_equal(config_of(&rig, "disk0")->disk.iops.amount, 5);
+	assert_int_equal(config_of(&rig, "disk0")->disk.bw.burst, 7);
+	assert_false(config_of(&rig, "disk0")->disk.readonly);
+	wanted.disk.iops.amount = 0;
+	change(&rig, &wanted);
+	settle(&rig);
+	assert_null(rig.block->throttle);
+	rig_free(&rig);
+}
+
+static void changes_a_network(void **state)
+{
+	char rules[] = "[{\"action\":\"deny\",\"name\":\"x\"}]", ip[] = "10.0.0.2";
+	struct device_config wanted, as_before;
+	struct rig rig;
+
+	rig_init(&rig);
+	as_before = wanted = *config_of(&rig, "net0");
+	wanted.net.rules = rules;
+	wanted.net.ip = ip;
+	wanted.net.queues = 7;
+	for (unsigned i = 0; i < 20; i++) {
+		wanted.net.tx_pps.amount = i + 1;
+		change(&rig, &wanted);
+		settle(&rig);
+		assert_true(net_policed(rig.net));
+		assert_string_equal(config_of(&rig, "net0")->net.rules, rules);
+		assert_ptr_not_equal(config_of(&rig, "net0")->net.rules, rules);
+		assert_string_equal(config_of(&rig, "net0")->net.ip, ip);
+		assert_int_equal(config_of(&rig, "net0")->net.tx_pps.amount, i + 1);
+		assert_int_equal(config_of(&rig, "net0")->net.queues, as_before.net.queues);
+		if (i & 1)
+			change(&rig, &as_before);
+	}
+	settle(&rig);
+	assert_false(net_policed(rig.net));
+	assert_null(config_of(&rig, "net0")->net.rules);
+	/* One on its way when the machine goes. */
+	change(&rig, &wanted);
+	rig_free(&rig);
+}
+
+/* Not built yet: it will be made by it. */
+static void changes_before_the_start(void **state)
+{
+	struct device_config wanted;
+	struct rig rig;
+
+	rig_init(&rig);
+	memset(rig.machine->backends, 0, sizeof(rig.machine->backends));
+	wanted = *config_of(&rig, "net0");
+	wanted.net.mac_check = true;
+	change(&rig, &wanted);
+	assert_true(config_of(&rig, "net0")->net.mac_check);
+	assert_false(net_policed(rig.net));
+	rig_free(&rig);
+}
+
+static void says_what_cannot_be(void **state)
+{
+	struct device_config wanted;
+	struct error err = {0};
+	struct rig rig;
+
+	rig_init(&rig);
+	wanted = *config_of(&rig, "entropy0");
+	assert_int_equal(machine_change_device(rig.machine, &wanted, &err), -ENOTSUP);
+	assert_non_null(strstr(err.text, "entropy0: nothing of it can be changed"));
+	wanted.type = DEVICE_NET;
+	assert_int_equal(machine_change_device(rig.machine, &wanted, &err), -ENOENT);
+	assert_string_equal(err.text, "entropy0: there is no such net");
+	strcpy(wanted.id, "net7");
+	assert_int_equal(machine_change_device(rig.machine, &wanted, &err), -ENOENT);
+	rig.machine->life.state = MACHINE_ENDED;
+	wanted = *config_of(&rig, "disk0");
+	assert_int_equal(machine_change_device(rig.machine, &wanted, &err), -EINVAL);
+	rig_free(&rig);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(changes_a_disk),
+		cmocka_unit_test(changes_a_network),
+		cmocka_unit_test(changes_before_the_start),
+		cmocka_unit_test(says_what_cannot_be),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
