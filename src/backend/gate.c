@@ -13,6 +13,7 @@
 #include "base/iov.h"
 
 #include <errno.h>
+#include <string.h>
 
 #define HEAD (NET_HEADER_SIZE + FRAME_LOOK)
 
@@ -34,8 +35,10 @@ static bool wait_for_token(struct gate_lane *lane, unsigned queue)
 
 static bool holds(struct gate_lane *lane, unsigned queue)
 {
+	if (!lane->limits)
+		return false;
 	lane->held &= ~(1U << queue);
-	return lane->limits && wait_for_token(lane, queue);
+	return wait_for_token(lane, queue);
 }
 
 static void call(struct gate_lane *lane, unsigned queue)
@@ -130,33 +133,29 @@ static void pay(struct gate_lane *lane, const uint8_t *head, int rule, uint32_t 
 
 /* ---- from the guest ---- */
 
-static uint64_t length_of(const struct iovec *segments, unsigned count)
+/* The copy, and behind it what was not copied; 0: in too many pieces. *@total: bytes of it all. */
+static unsigned take_apart(
+	struct net_gate *gate, const struct iovec *segments, unsigned count, uint64_t *total)
 {
-	uint64_t total = 0;
-
-	for (unsigned i = 0; i < count; i++)
-		total += segments[i].iov_len;
-	return total;
-}
-
-/* The copy, and behind it what was not copied; 0: in too many pieces. */
-static unsigned take_apart(struct net_gate *gate, const struct iovec *segments, unsigned count)
-{
-	size_t copied = iov_copy_from(segments, count, 0, gate->frame, HEAD), skip = copied;
+	size_t copied = 0;
 	unsigned pieces = 1;
 
-	gate->pieces[0] = (struct iovec){gate->frame, copied};
+	*total = 0;
 	for (unsigned i = 0; i < count; i++) {
-		size_t part = min_u64(skip, segments[i].iov_len);
+		size_t length = segments[i].iov_len, part = min_u64(HEAD - copied, length);
 
-		skip -= part;
-		if (segments[i].iov_len == part)
+		*total += length;
+		if (part)
+			memcpy(gate->frame + copied, segments[i].iov_base, part);
+		copied += part;
+		if (part == length)
 			continue;
 		if (pieces == GATE_PIECES)
 			return 0;
-		gate->pieces[pieces++] = (struct iovec){
-			(char *)segments[i].iov_base + part, segments[i].iov_len - part};
+		gate->pieces[pieces++] =
+			(struct iovec){(char *)segments[i].iov_base + part, length - part};
 	}
+	gate->pieces[0] = (struct iovec){gate->frame, copied};
 	return pieces;
 }
 
@@ -170,18 +169,18 @@ static int gate_send(struct net *net, unsigned queue, const struct iovec *segmen
 {
 	struct net_gate *gate = net->gate;
 	struct gate_lane *lane = &gate->lanes[NET_OUT];
-	uint64_t total = length_of(segments, count);
 	enum net_verdict verdict;
 	unsigned pieces;
+	uint64_t total;
 	uint32_t length;
 	int rule, ret;
 
-	if (total < NET_HEADER_SIZE + FRAME_HEADER || total > NET_FRAME_MAX)
-		return -EINVAL;
 	if (holds(lane, queue))
 		return -EAGAIN;
+	pieces = take_apart(gate, segments, count, &total);
+	if (total < NET_HEADER_SIZE + FRAME_HEADER || total > NET_FRAME_MAX)
+		return -EINVAL;
 	length = (uint32_t)total - NET_HEADER_SIZE;
-	pieces = take_apart(gate, segments, count);
 	if (!pieces)
 		return refuse(lane, NET_BROKEN, -1, length);
 	verdict = judge(lane, gate->frame, length, &rule);

@@ -73,11 +73,26 @@ static int check_rule(const struct net_rule *rule, struct error *err)
 	return 0;
 }
 
+static uint8_t looks_of(const struct net_rule *rule)
+{
+	unsigned looks = 0;
+
+	if (rule->source.family || rule->destination.family)
+		looks |= RULE_FAMILY;
+	if (rule->source.length)
+		looks |= RULE_SOURCE;
+	if (rule->destination.length)
+		looks |= RULE_DESTINATION;
+	if (has_ports(&rule->source_ports) || has_ports(&rule->destination_ports))
+		looks |= RULE_PORTS;
+	return (uint8_t)looks;
+}
+
 static struct policy_rule compile(const struct net_rule *rule, unsigned index)
 {
 	struct policy_rule compiled = {.index = (uint16_t)index,
 		.allow = rule->allow,
-		.ports = has_ports(&rule->source_ports) || has_ports(&rule->destination_ports),
+		.looks = looks_of(rule),
 		.family = rule->source.family ? rule->source.family : rule->destination.family,
 		.protocol =
 			rule->protocol == NET_PROTOCOL_ANY ? FRAME_ANY : (uint16_t)rule->protocol,
@@ -214,31 +229,44 @@ const struct bucket_limits *net_policy_limits(
 	return &policy->limits[direction];
 }
 
-/* What shows of a packet is what the rule is for; it may ask for more. */
+/* What an IP packet carries may not show; it is IP in any case. */
+static bool is_hidden(const struct policy_rule *rule, const struct frame_facts *facts)
+{
+	return facts->protocol == FRAME_UNKNOWN && rule->protocol != FRAME_ARP;
+}
+
+static bool is_among(uint16_t port, const struct net_ports *ports)
+{
+	return (uint16_t)(port - ports->first) <= (uint16_t)(ports->last - ports->first);
+}
+
+static bool ports_match(const struct policy_rule *rule, const struct frame_facts *facts)
+{
+	return is_among(facts->destination_port, &rule->destination_ports) &&
+	       is_among(facts->source_port, &rule->source_ports);
+}
+
+/* What shows of a packet is what the rule is for; it may ask for more. What tells most rules from
+ * each other comes first. */
 static bool may_match(const struct policy_rule *rule, const struct frame_facts *facts)
 {
-	if (rule->family && rule->family != facts->family)
+	if (rule->protocol != facts->protocol && rule->protocol != FRAME_ANY &&
+		!is_hidden(rule, facts))
 		return false;
-	/* What an IP packet carries may not show; it is IP in any case. */
-	if (rule->protocol != FRAME_ANY && rule->protocol != facts->protocol &&
-		(facts->protocol != FRAME_UNKNOWN || rule->protocol == FRAME_ARP))
+	if ((rule->looks & RULE_PORTS) && facts->ports && !ports_match(rule, facts))
 		return false;
-	return policy_matches(&rule->source, facts->source) &&
+	if ((rule->looks & RULE_FAMILY) && rule->family != facts->family)
+		return false;
+	if ((rule->looks & RULE_SOURCE) && !policy_matches(&rule->source, facts->source))
+		return false;
+	return !(rule->looks & RULE_DESTINATION) ||
 	       policy_matches(&rule->destination, facts->destination);
 }
 
 static bool shows(const struct policy_rule *rule, const struct frame_facts *facts)
 {
 	return (rule->protocol == FRAME_ANY || facts->protocol != FRAME_UNKNOWN) &&
-	       (!rule->ports || facts->ports);
-}
-
-static bool ports_match(const struct policy_rule *rule, const struct frame_facts *facts)
-{
-	return !rule->ports || (facts->source_port >= rule->source_ports.first &&
-				       facts->source_port <= rule->source_ports.last &&
-				       facts->destination_port >= rule->destination_ports.first &&
-				       facts->destination_port <= rule->destination_ports.last);
+	       (!(rule->looks & RULE_PORTS) || facts->ports);
 }
 
 static enum net_verdict apply_rules(const struct net_policy *policy, enum net_direction direction,
@@ -253,8 +281,7 @@ static enum net_verdict apply_rules(const struct net_policy *policy, enum net_di
 		*rule = at->index;
 		if (!shows(at, facts))
 			return NET_UNDECIDED;
-		if (ports_match(at, facts))
-			return at->allow ? NET_PASS : NET_DENIED;
+		return at->allow ? NET_PASS : NET_DENIED;
 	}
 	*rule = -1;
 	return policy->deny ? NET_DENIED_OTHERS : NET_PASS;

@@ -14,13 +14,19 @@ struct policy_match {
 /* In a frame's facts, or FRAME_ANY. */
 #define FRAME_ANY 0xffffU
 
+/* What of it has to be looked at: rules are gone through for each frame. */
+#define RULE_FAMILY      1U
+#define RULE_SOURCE      2U
+#define RULE_DESTINATION 4U
+#define RULE_PORTS       8U
+
 struct policy_rule {
-	uint16_t index; /* in the policy's counts and names */
-	bool allow, ports;
-	uint8_t family; /* 0: any frame */
 	uint16_t protocol;
-	struct policy_match source, destination;
+	uint8_t looks, family;
+	uint16_t index; /* in the policy's counts and names */
+	bool allow;
 	struct net_ports source_ports, destination_ports;
+	struct policy_match source, destination;
 };
 
 struct policy_counts {
