@@ -15,7 +15,8 @@ int parse_size(const char *text, uint64_t *bytes);
  * -ERANGE. */
 int parse_limit(const char *text, struct bucket_limit *limit);
 #define LIMIT_TEXT_SIZE 96
-/* What parse_limit() reads as @limit, whose amount is not 0. */
+/* What parse_limit() reads as @limit, whose amount is not 0 and whose period is of whole
+ * milliseconds. */
 const char *format_limit(const struct bucket_limit *limit, char text[LIMIT_TEXT_SIZE]);
 /* A decimal number in [@low, @high]. -EINVAL, -ERANGE. */
 int parse_number(const char *text, uint64_t low, uint64_t high, uint64_t *number);
