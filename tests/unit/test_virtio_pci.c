@@ -659,7 +659,7 @@ static void test_hands_over_anew(void **state)
 	bring_up(&rig, ALL | PACKED, 2, true);
 	await_doorbells(&rig, 2);
 	for (unsigned round = 0; round < 200; round++) {
-		unsigned before = rig.model->activations;
+		unsigned before = rig.model->activations, quiesces = rig.model->quiesces;
 
 		rig.model->hold_quiesce = round % 3 == 0;
 		request(&rig, 0);
@@ -667,8 +667,12 @@ static void test_hands_over_anew(void **state)
 		request(&rig, 1);
 		if (round % 5 == 0)
 			fake_machine_round(&rig.machine);
-		if (rig.model->hold_quiesce)
+		if (rig.model->hold_quiesce) {
+			for (unsigned i = 0; i < 1000 && rig.model->quiesces == quiesces; i++)
+				pause_briefly();
+			rig.model->hold_quiesce = 0;
 			rig_release(rig.model);
+		}
 		if (round % 7 == 0) {
 			fake_stop(rig.device);
 			rig.device->ops->start(rig.device, &err);

@@ -276,10 +276,12 @@ static enum virtio_progress kick(struct virtio_device *device, struct virtqueue 
 
 static void quiesce(struct virtio_device *device)
 {
-	model_of(device)->quiesces++;
-	model_of(device)->held = model_of(device)->hold_quiesce;
-	for (unsigned i = 0; i < model_of(device)->held; i++)
+	struct rig_model *model = model_of(device);
+
+	model->held = model->hold_quiesce;
+	for (unsigned i = 0; i < model->held; i++)
 		virtio_begin(device, &device->queues[i]);
+	model->quiesces++;
 }
 
 static void release(struct loop_task *task)
