@@ -103,6 +103,9 @@ static int next(
 	*option = (struct option){.name = arg + 2, .length = strcspn(arg + 2, "=")};
 	if (is_flag(option) && !arg[2 + option->length])
 		return 1;
+	if (is_flag(option))
+		return error_set(err, EINVAL, "%s: takes no value; write --%.*s", arg,
+			(int)option->length, option->name);
 	device = device_of(option);
 	if (!device && !field_of(options, option, &target))
 		return error_set(err, EINVAL, "%s: unknown option; see duet run --help", arg);

@@ -319,6 +319,23 @@ static void needs_a_value(void **state)
 	run_options_free(&options);
 }
 
+static void has_flags(void **state)
+{
+	struct run_options options;
+	struct error err = {0};
+
+	(void)state;
+	assert_int_equal(PARSE(&options, &err, "--print-config"), 0);
+	assert_true(options.print_config);
+	run_options_free(&options);
+	assert_int_equal(PARSE(&options, &err, "--print-config=on"), -EINVAL);
+	assert_string_equal(err.text, "--print-config=on: takes no value; write --print-config");
+	run_options_free(&options);
+	assert_int_equal(PARSE(&options, &err, "--help="), -EINVAL);
+	assert_non_null(strstr(err.text, "write --help"));
+	run_options_free(&options);
+}
+
 static void bounds_the_disks(void **state)
 {
 	const char *args[2 * (16 + 1)];
@@ -467,6 +484,7 @@ int main(void)
 		cmocka_unit_test(takes_a_bare_balloon),
 		cmocka_unit_test(needs_a_kernel),
 		cmocka_unit_test(needs_a_value),
+		cmocka_unit_test(has_flags),
 		cmocka_unit_test(bounds_the_disks),
 		cmocka_unit_test(takes_kinds_of_disks),
 		cmocka_unit_test(takes_kinds_of_nets),
