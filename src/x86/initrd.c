@@ -15,7 +15,8 @@ int initrd_open(struct initrd *initrd, const char *path, struct error *err)
 		return 0;
 	initrd->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (initrd->fd < 0 || fstat(initrd->fd, &status) < 0)
-		return error_errno(err, errno, "--initrd %s: cannot open it", path);
+		return error_errno(err, errno,
+			"--initrd %s: cannot be opened; name an initramfs that you may read", path);
 	if (!S_ISREG(status.st_mode))
 		return error_set(err, S_ISDIR(status.st_mode) ? EISDIR : EINVAL,
 			"--initrd %s: %s; give an initramfs file", path,

@@ -76,7 +76,8 @@ int kernel_file_open(struct kernel_file *file, const char *path, struct error *e
 	/* Not to block on a FIFO. */
 	file->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (file->fd < 0)
-		return error_errno(err, errno, "cannot open it");
+		return error_errno(err, errno,
+			"cannot be opened; name a bzImage or vmlinux that you may read");
 	if (fstat(file->fd, &file->status) < 0)
 		return error_errno(err, errno, "cannot look at it");
 	if (S_ISDIR(file->status.st_mode))

@@ -414,6 +414,7 @@ static void test_bad_files(void **state)
 
 	assert_int_equal(load(f), -ENOENT);
 	expect_words(f, "--kernel /tmp/");
+	expect_words(f, "name a bzImage or vmlinux that you may read");
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		write_file(f->kernel, bad[i].bytes, strlen(bad[i].bytes));
 		assert_true(load(f) < 0);
@@ -521,6 +522,7 @@ static void test_bad_initrd(void **state)
 	f->initrd_path = f->initrd;
 	assert_int_equal(load(f), -ENOENT);
 	expect_words(f, "--initrd");
+	expect_words(f, "name an initramfs that you may read");
 	write_file(f->initrd, "", 0);
 	assert_int_equal(load(f), -EINVAL);
 	expect_words(f, "empty");
