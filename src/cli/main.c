@@ -14,7 +14,7 @@ static const char usage[] =
 	"\n"
 	"  run      run a virtual machine (duet run --help)\n"
 	"  doctor   what this host can do, and what to do about what it cannot\n"
-	"  help, version\n"
+	"  help [COMMAND], version\n"
 	"\n"
 	"Example: duet run --kernel vmlinuz --initrd initrd.img --net user\n";
 
@@ -44,16 +44,8 @@ static bool is(const char *name, const char *option, const char *letter)
 	       strcmp(name, letter) == 0;
 }
 
-static int run_command(const char *name, unsigned count, const char *const *args)
+static int run_named(const char *name, unsigned count, const char *const *args)
 {
-	if (is(name, "--help", "-h")) {
-		fputs(usage, stdout);
-		return 0;
-	}
-	if (is(name, "--version", "-V")) {
-		puts("duet " DUET_VERSION);
-		return 0;
-	}
 	for (unsigned i = 0; i < ARRAY_SIZE(commands); i++)
 		if (strcmp(name, commands[i].name) == 0)
 			return commands[i].run(count, args);
@@ -62,6 +54,23 @@ static int run_command(const char *name, unsigned count, const char *const *args
 	else
 		fputs(usage, stderr);
 	return 2;
+}
+
+static int run_command(const char *name, unsigned count, const char *const *args)
+{
+	static const char *const help[] = {"--help"};
+
+	if (is(name, "--help", "-h") && count > 0)
+		return run_named(args[0], 1, help);
+	if (is(name, "--help", "-h")) {
+		fputs(usage, stdout);
+		return 0;
+	}
+	if (is(name, "--version", "-V")) {
+		puts("duet " DUET_VERSION);
+		return 0;
+	}
+	return run_named(name, count, args);
 }
 
 int main(int argc, char **argv)

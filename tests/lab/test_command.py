@@ -54,6 +54,7 @@ def complete(*words):
     (["run", "--balloon", "size", "=", "1G,rep"], ["1G,reporting="]),
     (["run", "--balloon", "hinting", "=", "o"], ["on", "off"]),
     (["doctor", "--j"], ["--json"]),
+    (["help", "d"], ["doctor"]),
     (["run", "--print-config", "--cp"], ["--cpus"]),
     (["run", "--net", "tap,vhost", "=", "o"], ["on", "off"]),
     (["run", "--device", "vfio,ho"], ["vfio,host="]),
@@ -151,6 +152,10 @@ def test_what_could_not_be_printed_is_a_failure(words):
 
 def test_words_for_options():
     assert duet("help").stdout == duet("--help").stdout != ""
+    assert duet("help", "run").stdout == duet("run", "--help").stdout != ""
+    assert duet("help", "doctor").stdout == duet("doctor", "--help").stdout != ""
+    unknown = duet("help", "bogus")
+    assert unknown.returncode == 2 and "bogus: unknown command" in unknown.stderr
     assert duet("version").stdout == duet("--version").stdout != ""
 
 
