@@ -210,3 +210,22 @@ def test_tests_run_names_what_it_does_not_know():
     result = subprocess.run([REPOSITORY / "tests" / "run", "bogus"], capture_output=True, text=True,
                             check=False, timeout=60)
     assert result.returncode == 2 and "bogus" in result.stderr
+
+
+@pytest.mark.parametrize("script", ["lab/deps", "lab/demo", "lab/stress", "lab/vf", "lab/bench", "lab/guests",
+                                    "lab/lab", "tests/run", "tests/lint/run", "fuzz/run"])
+def test_scripts_do_nothing_when_asked_for_help_or_nonsense(script):
+    def run(word):
+        return subprocess.run([REPOSITORY / script, word], capture_output=True, text=True, check=False,
+                              timeout=60)
+
+    told = run("--help")
+    assert script in told.stdout and told.returncode == 0
+    told = run("--nonsense")
+    assert script in told.stdout + told.stderr and told.returncode == 2
+
+
+def test_a_fuzz_target_that_is_not_there_is_told_before_all_are_built():
+    result = subprocess.run([REPOSITORY / "fuzz" / "run", "serial", "bogus"], capture_output=True, text=True,
+                            check=False, timeout=60)
+    assert result.returncode == 2 and "bogus: no such target; choose board" in result.stderr

@@ -19,12 +19,13 @@ SECTIONS = ("boot", "where", "memory", "idle", "balloon", "fio", "io")
 
 def _arguments(text: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="lab/bench", description=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", default=",".join(SECTIONS), metavar="PARTS")
-    parser.add_argument("--runs", type=int, default=3, help="of each monitor (3)")
-    parser.add_argument("--duet", type=Path, default=DUET)
-    parser.add_argument("--json", type=Path, default=REPOSITORY / "build" / "bench.json")
+    parser.add_argument("--only", default=",".join(SECTIONS), metavar="PARTS", help="with commas (all)")
+    parser.add_argument("--runs", type=int, default=3, metavar="N", help="of each monitor (3)")
+    parser.add_argument("--duet", type=Path, default=DUET, metavar="FILE", help="the duet to measure (build/duet)")
+    parser.add_argument("--json", type=Path, default=REPOSITORY / "build" / "bench.json", metavar="FILE",
+                        help="where the figures go (build/bench.json)")  # fmt: skip
     parser.add_argument("--keep", action="store_true", help="leave the lab host up")
     args = parser.parse_args()
     args.parts = args.only.split(",")
