@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * virtio 1.2: what a device model sees. The PCI transport (section 4.1) is below it, the rings
- * (2.7 split, 2.8 packed) beside it in virtqueue.h.
+ * (2.7 split, 2.8 packed) beside it in queue/.
  *
  * Threads: registers are written by vCPU threads under the device's lock, in the transport. The
  * model's activate, kick and quiesce run on the device's I/O loop, so a model's data path
