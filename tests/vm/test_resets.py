@@ -53,7 +53,7 @@ def test_every_way(local_disk):
 def test_kernel_deleted_and_no_proc():
     """A package's upgrade takes the files away; a jail may have no /proc."""
     script = 'echo "mac $(cat /sys/class/net/eth0/address)."; read -r line; [ "$line" = go ] && reboot -f; exit 0'
-    with vm.workspace() as directory, vm.tap() as tap:
+    with vm.workspace() as directory, vm.tap("192.168.78.1/24") as tap:
         kernel, initrd, config = (directory / name for name in ("vmlinuz", "initrd", "machine.json"))
         shutil.copy(images.kernel("6.1-cloud"), kernel)
         shutil.copy(images.initrd("6.1-cloud", "base", script), initrd)
