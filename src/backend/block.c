@@ -135,12 +135,14 @@ static void prep_step(struct io_uring_sqe *sqe, const struct block_request *requ
 	}
 }
 
-static bool goes_through_cache(const struct block_request *request)
+/* Also with direct I/O, for what it cannot take. */
+static bool goes_through_cache(const struct io_uring_sqe *sqe, const struct block_request *request)
 {
+	const struct block *block = request->block;
 	bool moves = request->step == STEP_ZEROES ||
 		     (request->step == STEP_MOVE && request->kind != BLOCK_FLUSH);
 
-	return moves && (request->block->buffered_fd < 0 || request->buffered);
+	return moves && (block->buffered_fd < 0 || sqe->fd == block->buffered_fd);
 }
 
 /* What is too much for one turn is for the kernel's own threads. */
@@ -169,7 +171,7 @@ static void issue(struct block_request *request)
 	}
 	sqe = loop_sqe(block->loop);
 	prep_step(sqe, request);
-	if (goes_through_cache(request))
+	if (goes_through_cache(sqe, request))
 		account_for_copy(sqe, request);
 	request->op.done = completed;
 	loop_submit(block->loop, sqe, &request->op);
