@@ -359,6 +359,8 @@ void block_drop(struct block *block)
 {
 	if (block->throttle)
 		block_throttle_drop(block->throttle);
+	if (block->discard)
+		block_discard_drop(block->discard);
 }
 
 /* Not on kernels before 5.19: what is under way there ends when it ends. */

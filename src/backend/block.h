@@ -83,7 +83,8 @@ void block_submit(struct block *block, struct block_request *request);
 /* What waits for its turn (limits) begins at once, ahead of its time: the device is being stopped.
  * Later requests wait so much longer, up to a second. */
 void block_hurry(struct block *block);
-/* What waits for its turn ends with -ECANCELED, unbegun: the device is being reset. */
+/* What waits for its turn (iops, or behind a discard) ends with -ECANCELED, unbegun: the device is
+ * being reset. */
 void block_drop(struct block *block);
 /* The machine ends: requests fail with -ECANCELED as far as the kernel lets go of them, those under
  * way and those to come. Nothing is promised of their data. */

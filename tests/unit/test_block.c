@@ -682,6 +682,36 @@ static void test_discard_does_not_hold_the_loop(void **state)
 	rig_close(&rig);
 }
 
+/* A reset does not wait for those that have not begun. */
+static void test_reset_drops_discards(void **state)
+{
+	struct waiter waiters[2];
+	struct rig rig;
+
+	(void)state;
+	rig_open_device(&rig);
+	pthread_mutex_lock(&slow.lock);
+	for (unsigned i = 0; i < 2; i++) {
+		waiters[i] = (struct waiter){.loop = rig.loop, .result = 1};
+		waiters[i].request =
+			(struct block_request){.kind = BLOCK_DISCARD, .length = SIZE, .done = done};
+		block_submit(rig.block, &waiters[i].request);
+	}
+	block_drop(rig.block);
+	assert_int_equal(waiters[1].result, 1);
+	assert_int_equal(block_in_flight(rig.block), 2);
+	pthread_mutex_unlock(&slow.lock);
+	while (block_in_flight(rig.block))
+		assert_int_equal(loop_run(rig.loop), 0);
+	assert_int_equal(waiters[0].result, 0);
+	assert_int_equal(waiters[1].result, -ECANCELED);
+	assert_int_equal(slow.calls, 1);
+	/* What comes later is done. */
+	assert_int_equal(range(&rig, BLOCK_DISCARD, 0, SIZE, false), 0);
+	assert_int_equal(slow.calls, 2);
+	rig_close(&rig);
+}
+
 /* The kernel's own word, on a loop device, whose discards punch holes in its file. */
 static void test_discards_a_loop_device(void **state)
 {
@@ -779,6 +809,7 @@ int main(void)
 		cmocka_unit_test(test_disk_full),
 		cmocka_unit_test(test_discards_a_device),
 		cmocka_unit_test(test_discard_does_not_hold_the_loop),
+		cmocka_unit_test(test_reset_drops_discards),
 		cmocka_unit_test(test_discards_a_loop_device),
 		cmocka_unit_test(test_cancel),
 	};
