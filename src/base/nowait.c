@@ -7,16 +7,22 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* A regular file would get a position of its own that way. */
+/* A regular file would get a position of its own that way, the master of a pseudo-terminal would be
+ * that of a new one. */
 static int open_again(int fd)
 {
 	char path[32];
+	int number;
 
+	if (ioctl(fd, TIOCGPTN, &number) == 0)
+		return -1;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	return open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 }
@@ -41,7 +47,7 @@ void nowait_open(struct nowait *to, int fd)
 	if (to->fd >= 0)
 		return;
 	to->fd = fd;
-	to->kind = NOWAIT_POLLED;
+	to->kind = isatty(fd) ? NOWAIT_TERMINAL : NOWAIT_POLLED;
 }
 
 void nowait_close(struct nowait *to)
@@ -58,14 +64,24 @@ bool nowait_room(const struct nowait *to, int milliseconds)
 	return poll(&poll_fd, 1, milliseconds) == 1;
 }
 
-/* Once there is room, this much of it is there. */
-static ssize_t write_polled(const struct nowait *to, const void *bytes, size_t length)
+/* @room: once there is some, so much of it is there. */
+static ssize_t write_polled(const struct nowait *to, const void *bytes, size_t length, size_t room)
 {
 	if (!nowait_room(to, 0)) {
 		errno = EAGAIN;
 		return -1;
 	}
-	return write(to->fd, bytes, min_u64(length, PIPE_BUF));
+	return write(to->fd, bytes, min_u64(length, room));
+}
+
+/* Of more than it has room for a terminal takes what it can, and waits with the rest. */
+static ssize_t write_bytewise(const struct nowait *to, const uint8_t *bytes, size_t length)
+{
+	size_t written = 0;
+
+	while (written < length && write_polled(to, bytes + written, 1, 1) == 1)
+		written++;
+	return written || !length ? (ssize_t)written : -1;
 }
 
 static ssize_t write_once(const struct nowait *to, const void *bytes, size_t length)
@@ -73,8 +89,10 @@ static ssize_t write_once(const struct nowait *to, const void *bytes, size_t len
 	switch (to->kind) {
 	case NOWAIT_SOCKET:
 		return send(to->fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+	case NOWAIT_TERMINAL:
+		return write_bytewise(to, bytes, length);
 	case NOWAIT_POLLED:
-		return write_polled(to, bytes, length);
+		return write_polled(to, bytes, length, PIPE_BUF);
 	default:
 		return write(to->fd, bytes, length);
 	}

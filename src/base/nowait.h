@@ -16,10 +16,11 @@
 #include <sys/types.h>
 
 enum nowait_kind {
-	NOWAIT_OWN,    /* the descriptor is our own non-blocking one */
-	NOWAIT_SOCKET, /* each write asks not to wait */
-	NOWAIT_FILE,   /* never waits for a reader */
-	NOWAIT_POLLED, /* anything else: asked before each write */
+	NOWAIT_OWN,      /* the descriptor is our own non-blocking one */
+	NOWAIT_SOCKET,   /* each write asks not to wait */
+	NOWAIT_FILE,     /* never waits for a reader */
+	NOWAIT_TERMINAL, /* one that may not be opened again: asked before each byte */
+	NOWAIT_POLLED,   /* anything else: asked before each write */
 };
 
 struct nowait {

@@ -2,13 +2,18 @@
 /* What a hostile file or guest may bring into a message. */
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/nowait.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -83,11 +88,73 @@ static void a_stalled_pipe_holds_nothing_up(void **state)
 	close(ends[1]);
 }
 
+/* A terminal that may not be opened again, as after su(1): it says that it has room when it has for
+ * one byte. */
+static void a_full_terminal_is_not_waited_for(void **state)
+{
+	static char text[4096];
+	const uid_t user = geteuid();
+	struct termios raw;
+	struct nowait to;
+	int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), slave;
+	ssize_t written, total = 0;
+
+	(void)state;
+	assert_true(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
+	slave = open(ptsname(master), O_WRONLY | O_NOCTTY | O_CLOEXEC);
+	assert_true(slave >= 0);
+	assert_int_equal(tcgetattr(slave, &raw), 0);
+	cfmakeraw(&raw);
+	assert_int_equal(tcsetattr(slave, TCSANOW, &raw), 0);
+	assert_int_equal(fchmod(slave, 0), 0);
+	assert_int_equal(user ? 0 : seteuid(65534), 0);
+	nowait_open(&to, slave);
+	assert_int_equal(seteuid(user), 0);
+	assert_int_equal(to.fd, slave);
+	memset(text, 'x', sizeof(text));
+	/* Whoever waits is never woken. */
+	alarm(10);
+	while ((written = nowait_write(&to, text, sizeof(text))) > 0)
+		total += written;
+	assert_int_equal(written, -EAGAIN);
+	assert_true(total > 1024);
+	assert_true(read(master, text, 100) == 100);
+	while ((written = nowait_write(&to, text, sizeof(text))) > 0)
+		total += written;
+	assert_int_equal(written, -EAGAIN);
+	alarm(0);
+	nowait_close(&to);
+	close(slave);
+	close(master);
+}
+
+/* What is written to a terminal's other side arrives there. */
+static void a_master_is_not_opened_again(void **state)
+{
+	int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), slave;
+	char text[4] = {0};
+	struct nowait to;
+
+	(void)state;
+	assert_true(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
+	slave = open(ptsname(master), O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+	assert_true(slave >= 0);
+	nowait_open(&to, master);
+	assert_int_equal(nowait_write(&to, "ab\n", 3), 3);
+	assert_int_equal(read(slave, text, sizeof(text)), 3);
+	assert_string_equal(text, "ab\n");
+	nowait_close(&to);
+	close(slave);
+	close(master);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_plain_line),
 		cmocka_unit_test(a_stalled_pipe_holds_nothing_up),
+		cmocka_unit_test(a_full_terminal_is_not_waited_for),
+		cmocka_unit_test(a_master_is_not_opened_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
