@@ -80,11 +80,11 @@ int net_send(struct net *net, unsigned queue, const struct iovec *segments, unsi
 void net_flush(struct net *net, unsigned queue);
 
 /* Bytes of the next frame with its header, 0 when only net_receive() can tell, -EAGAIN when there
- * is none. */
+ * is none, -EMSGSIZE: what came was no frame and was dropped, there may be more. */
 int net_next_length(struct net *net, unsigned queue);
 /* One frame into @segments; its length, or -EAGAIN, -EPIPE (gone), -EMSGSIZE: a frame was dropped,
- * because it is longer than the segments or by the policy. Where net_next_length() cannot tell the
- * segments must hold NET_FRAME_MAX bytes. */
+ * because it is longer than the segments, or none, or by the policy. Where net_next_length() cannot
+ * tell the segments must hold NET_FRAME_MAX bytes. */
 int net_receive(struct net *net, unsigned queue, const struct iovec *segments, unsigned count);
 /* Whether readable() is called: off while the guest has no buffers, so that an idle or stuck guest
  * costs nothing. After switching it on call net_receive() until -EAGAIN. */

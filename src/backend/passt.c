@@ -219,22 +219,18 @@ static int complete_frame(struct net *net)
 static int passt_next_length(struct net *net, unsigned queue)
 {
 	struct passt_buffer *in = &container_of(net, struct passt, net)->in;
-	int length;
+	int length, ret;
 
-	for (;;) {
-		int ret;
-
-		length = complete_frame(net);
-		if (length >= (int)FRAME_MIN)
-			return length + NET_HEADER_SIZE;
-		if (length >= 0) { /* shorter than its own header: nobody wants it */
-			in->start += LENGTH_SIZE + (size_t)length;
-			continue;
-		}
+	while ((length = complete_frame(net)) < 0) {
 		ret = length == -EAGAIN ? fill_buffer(net) : length;
 		if (ret < 0)
 			return -EAGAIN;
 	}
+	if (length >= (int)FRAME_MIN)
+		return length + NET_HEADER_SIZE;
+	/* Shorter than its own header: nobody wants it. */
+	in->start += LENGTH_SIZE + (size_t)length;
+	return -EMSGSIZE;
 }
 
 static int passt_receive(

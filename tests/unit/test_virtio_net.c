@@ -171,8 +171,11 @@ static void expect_tap(struct rig *rig, uint32_t length, unsigned seed)
 static void receive(struct rig *rig, uint64_t features)
 {
 	device_rig_up(&rig->rig, features, 3);
-	/* Frames before there are buffers, which come one by one. */
+	/* Frames before there are buffers, which come one by one; what is no frame between them. */
+	put_frame(rig, 0, 0);
 	put_frame(rig, 100, 1);
+	for (unsigned i = 0; i < 20; i++)
+		put_frame(rig, 13, i);
 	put_frame(rig, 1514, 2);
 	offer(rig, DATA, 2048);
 	driver_kick(&rig->rig.driver, RECEIVE);
@@ -201,7 +204,7 @@ static void test_receive(void **state)
 	receive(&rig, PLAIN | PACKED);
 	receive(&rig, PLAIN | PACKED | EVENT | BIT(F_MRG));
 	assert_int_equal(device_stat(rig.rig.device, "queue0", "frames"), 40);
-	assert_int_equal(device_stat(rig.rig.device, "queue0", "dropped"), 0);
+	assert_int_equal(device_stat(rig.rig.device, "queue0", "dropped"), 4 * 21);
 	rig_free(&rig);
 }
 

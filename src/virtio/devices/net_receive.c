@@ -204,6 +204,10 @@ static enum progress receive_one(struct nic_pair *pair)
 	if (pair->held)
 		return receive_held(pair);
 	length = net_next_length(pair->nic->net, pair->index);
+	if (length == -EMSGSIZE) {
+		counter_add(&pair->received.dropped, 1);
+		return MORE;
+	}
 	if (length < 0)
 		return IDLE;
 	return length ? receive_known(pair, (uint32_t)length) : receive_unknown(pair);
