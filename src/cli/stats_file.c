@@ -69,12 +69,19 @@ static int write_text(int fd, const char *text, size_t length)
 	return ret < 0 ? ret : write_all(fd, "\n", 1);
 }
 
+/* Its name can be foretold: what is there already, of an earlier process or somebody else's, is not
+ * opened. */
+static int create_beside(const char *beside)
+{
+	unlink(beside);
+	return open(beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+}
+
 /* The text of what becomes @path, or is only tried. */
 static int write_beside(
 	const char *beside, const char *path, const char *text, size_t length, struct error *err)
 {
-	_cleanup_close_ int fd =
-		open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
+	_cleanup_close_ int fd = create_beside(beside);
 	int ret;
 
 	if (fd < 0)

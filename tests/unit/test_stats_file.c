@@ -150,10 +150,39 @@ static void a_slow_reader_holds_nothing_up(void **state)
 	free(text);
 }
 
+/* Where others may write they know the name beside it beforehand. */
+static void what_is_beside_is_not_used(void **state)
+{
+	char beside[96];
+	struct stat status;
+	int mine;
+
+	(void)state;
+	snprintf(beside, sizeof(beside), "%s.%d.tmp", path, (int)getpid());
+	alarm(10);
+	assert_int_equal(mkfifo(beside, 0600), 0);
+	write_text("one");
+	assert_holds(path, "one\n");
+	assert_int_equal(symlink(other, beside), 0);
+	write_text("two");
+	assert_holds(path, "two\n");
+	assert_int_equal(access(other, F_OK), -1);
+	/* Whoever made the file may go on to write to it. */
+	mine = open(beside, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	assert_true(mine >= 0);
+	write_text("three");
+	assert_int_equal(fstat(mine, &status), 0);
+	assert_int_equal(status.st_size, 0);
+	assert_holds(path, "three\n");
+	alarm(0);
+	close(mine);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(a_file_is_replaced, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(what_is_beside_is_not_used, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_link_stays, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_device_stays, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
