@@ -77,7 +77,7 @@ struct vfio_function {
 	struct vfio_config config;
 	struct vfio_bar bars[PCI_BARS];
 	struct vfio_interrupts interrupts;
-	struct log_guest_limit guest_log;
+	struct log_guest_limit guest_log, reset_log; /* each with its own limit */
 };
 
 static inline struct vfio_function *vfio_function_of(struct pci_function *function)

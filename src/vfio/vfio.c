@@ -36,8 +36,9 @@ static void reset_hardware(struct vfio_function *vfio)
 		log_info("%s: the host's function %s cannot be reset", vfio->function.device.name,
 			vfio->host);
 	else if (ret < 0)
-		log_warning("%s: the reset of the host's function %s failed: %s",
-			vfio->function.device.name, vfio->host, strerror(-ret));
+		log_guest(&vfio->reset_log, vfio->function.device.name,
+			"the reset of the host's function %s failed: %s", vfio->host,
+			strerror(-ret));
 	vfio_config_command(vfio);
 }
 

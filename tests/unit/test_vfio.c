@@ -6,12 +6,14 @@
 #include "pci/registers.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -335,6 +337,31 @@ static void test_intx(void **state)
 	assert_int_equal(rig->hardware.kind, VFIO_INTERRUPT_NONE);
 }
 
+/* A guest may reset its machine as often as it likes. */
+static void test_failing_resets_are_told_a_few_times(void **state)
+{
+	struct rig *rig = *state;
+	char text[8192] = {0};
+	unsigned lines = 0;
+	int ends[2], before = dup(STDERR_FILENO);
+
+	create(rig);
+	rig->hardware.reset_result = -EIO;
+	assert_int_equal(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+	dup2(ends[1], STDERR_FILENO);
+	for (unsigned i = 0; i < 50; i++)
+		rig->device->ops->reset(rig->device);
+	dup2(before, STDERR_FILENO);
+	assert_true(read(ends[0], text, sizeof(text) - 1) > 0);
+	for (const char *at = text; (at = strchr(at, '\n')); at++)
+		lines++;
+	assert_non_null(strstr(text, "reset of the host's function 0000:01:10.0 failed"));
+	assert_int_equal(lines, LOG_GUEST_BURST);
+	close(ends[0]);
+	close(ends[1]);
+	close(before);
+}
+
 static void test_reset(void **state)
 {
 	struct rig *rig = *state;
@@ -435,6 +462,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_msi, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_intx, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_reset, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			test_failing_resets_are_told_a_few_times, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_host_without_vectors, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_host_with_few_vectors, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_odd_hardware, set_up, tear_down),

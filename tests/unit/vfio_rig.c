@@ -117,7 +117,7 @@ static int reset(struct vfio_hardware *hardware)
 	if (fake->count)
 		fail("reset with interrupts on");
 	fake->resets++;
-	return 0;
+	return fake->reset_result;
 }
 
 static void close_function(struct vfio_hardware *hardware)

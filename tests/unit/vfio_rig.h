@@ -21,6 +21,7 @@ struct fake_function {
 	unsigned count;
 	_Atomic unsigned unmasks;
 	unsigned resets;
+	int reset_result;
 	int fail; /* negative errno for set_irqs, or as many as there are */
 	bool closed;
 };
