@@ -52,12 +52,26 @@ bool log_level_parse(const char *name, enum log_level *level)
 	return false;
 }
 
+/* The second 32 of the control characters, of which one alone begins a sequence: as a byte, or as
+ * UTF-8 has it; else it is part of another character. @before: it, if any. */
+static bool is_late_control(unsigned char byte, unsigned char before)
+{
+	return byte >= 0x80 && byte < 0xa0 && (before < 0x80 || before == 0xc2);
+}
+
 /* Names come from files and peers, too; none of them speaks to the terminal. */
 static void make_plain(char *text, size_t length)
 {
-	for (size_t i = 0; i < length; i++)
-		if ((unsigned char)text[i] < ' ' || text[i] == 0x7f)
-			text[i] = '?';
+	for (size_t i = 0; i < length; i++) {
+		const unsigned char byte = (unsigned char)text[i];
+		const unsigned char before = i ? (unsigned char)text[i - 1] : 0;
+
+		if (byte >= ' ' && byte != 0x7f && !is_late_control(byte, before))
+			continue;
+		if (before == 0xc2)
+			text[i - 1] = '?';
+		text[i] = '?';
+	}
 }
 
 /* False: it is lost. What cannot be written has nowhere else to go. */

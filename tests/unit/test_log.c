@@ -26,10 +26,13 @@ static void one_plain_line(void **state)
 	(void)state;
 	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
 	dup2(ends[1], STDERR_FILENO);
-	log_warning("section %s", "\x1b[2J\nx\x7f\ty \xc3\xa4");
+	log_warning("section %s", "\x1b[2J\nx\x7f\ty \xc3\xa4 \xc2\x9b"
+				  "2J \x9b"
+				  "2J \xc3\x9b \xc2\xa0");
 	dup2(before, STDERR_FILENO);
 	assert_true(read(ends[0], line, sizeof(line) - 1) > 0);
-	assert_string_equal(line, "duet: warning: section ?[2J?x??y \xc3\xa4\n");
+	assert_string_equal(
+		line, "duet: warning: section ?[2J?x??y \xc3\xa4 ??2J ?2J \xc3\x9b \xc2\xa0\n");
 	close(before);
 	close(ends[0]);
 	close(ends[1]);
