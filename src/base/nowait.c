@@ -2,6 +2,7 @@
 #include "base/nowait.h"
 
 #include "base/checked.h"
+#include "base/clock.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -106,4 +107,21 @@ ssize_t nowait_write(const struct nowait *to, const void *bytes, size_t length)
 		written = write_once(to, bytes, length);
 	} while (written < 0 && errno == EINTR);
 	return written < 0 ? -errno : written;
+}
+
+size_t nowait_last(const struct nowait *to, const void *bytes, size_t length, int milliseconds)
+{
+	const uint64_t until = clock_ns() + NOWAIT_LAST_MS * 1000000ULL;
+	size_t taken = 0;
+
+	while (taken < length) {
+		ssize_t written = nowait_write(to, (const char *)bytes + taken, length - taken);
+
+		if (written > 0)
+			taken += (size_t)written;
+		else if (written != -EAGAIN || clock_ns() >= until ||
+			 !nowait_room(to, milliseconds))
+			break;
+	}
+	return taken;
 }

@@ -33,7 +33,11 @@ void nowait_open(struct nowait *to, int fd);
 void nowait_close(struct nowait *to);
 /* How many bytes were taken, or a negative errno; -EAGAIN: it takes nothing now. */
 ssize_t nowait_write(const struct nowait *to, const void *bytes, size_t length);
-/* Whether there is room within @milliseconds. The one function that waits. */
+/* Whether there is room within @milliseconds. This waits, and: */
 bool nowait_room(const struct nowait *to, int milliseconds);
+/* For last words: as much as is taken, with so many @milliseconds of patience each time that
+ * nothing is, and NOWAIT_LAST_MS for all of it. Returns how many bytes that was. */
+size_t nowait_last(const struct nowait *to, const void *bytes, size_t length, int milliseconds);
+#define NOWAIT_LAST_MS 2000
 
 #endif

@@ -61,9 +61,14 @@ void serial_output_flush(struct serial_output *output)
 
 void serial_output_finish(struct serial_output *output)
 {
-	while (!write_out(output))
-		if (!nowait_room(&output->to, FINISH_WAIT_MS))
-			break;
+	const size_t taken =
+		nowait_last(&output->to, output->buffer, output->length, FINISH_WAIT_MS);
+
+	output->writes += output->length > 0;
+	output->bytes += taken;
+	output->length -= (unsigned)taken;
+	output->stuck = false;
+	output->full_since = 0;
 	drop(output);
 }
 

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -131,6 +132,45 @@ static void a_full_terminal_is_not_waited_for(void **state)
 	close(master);
 }
 
+static _Atomic bool read_enough;
+
+/* A page in a fifth of a second: within the writer's patience. */
+static void *read_slowly(void *opaque)
+{
+	char bytes[400];
+
+	while (!read_enough && read(*(int *)opaque, bytes, sizeof(bytes)) > 0)
+		usleep(20000);
+	return NULL;
+}
+
+static void last_words_have_an_end(void **state)
+{
+	static char text[1 << 18];
+	int ends[2];
+	const uint64_t start = clock_ns();
+	struct nowait to;
+	pthread_t reader;
+	size_t taken;
+
+	(void)state;
+	memset(text, 'x', sizeof(text));
+	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+	fcntl(ends[1], F_SETPIPE_SZ, 4096);
+	assert_int_equal(pthread_create(&reader, NULL, read_slowly, &ends[0]), 0);
+	nowait_open(&to, ends[1]);
+	alarm(30);
+	taken = nowait_last(&to, text, sizeof(text), 1000);
+	assert_true(taken > 0 && taken < sizeof(text));
+	assert_true(clock_ns() - start < 2 * NOWAIT_LAST_MS * 1000000ULL);
+	read_enough = true;
+	pthread_join(reader, NULL);
+	close(ends[0]);
+	close(ends[1]);
+	alarm(0);
+	nowait_close(&to);
+}
+
 /* What is written to a terminal's other side arrives there. */
 static void a_master_is_not_opened_again(void **state)
 {
@@ -158,6 +198,7 @@ int main(void)
 		cmocka_unit_test(a_stalled_pipe_holds_nothing_up),
 		cmocka_unit_test(a_full_terminal_is_not_waited_for),
 		cmocka_unit_test(a_master_is_not_opened_again),
+		cmocka_unit_test(last_words_have_an_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

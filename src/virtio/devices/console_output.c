@@ -6,7 +6,7 @@
 #include <poll.h>
 
 #define PATIENCE_NS 100000000ULL
-#define FINISH_MS   200
+#define FINISH_MS   200 /* each time that the reader takes nothing */
 
 static void write_done(struct loop_op *op, int32_t res, uint32_t flags);
 static void poll_done(struct loop_op *op, int32_t res, uint32_t flags);
@@ -14,21 +14,6 @@ static void poll_done(struct loop_op *op, int32_t res, uint32_t flags);
 static struct console *console_of_output(struct console_output *output)
 {
 	return container_of(output, struct console, output);
-}
-
-/* Past the loop, with a little patience for each time that the reader takes nothing. */
-static void write_within(const struct nowait *to, const uint8_t *bytes, size_t length)
-{
-	while (length && nowait_room(to, FINISH_MS)) {
-		ssize_t sent = nowait_write(to, bytes, length);
-
-		if (sent == -EAGAIN)
-			continue;
-		if (sent <= 0)
-			return;
-		bytes += sent;
-		length -= (size_t)sent;
-	}
 }
 
 static void submit(struct console_output *output, struct io_uring_sqe *sqe, struct loop_op *op,
@@ -248,13 +233,13 @@ void console_output_stop(struct console *console)
 void console_output_finish(struct console *console)
 {
 	struct console_output *output = &console->output;
-	struct console_buffer *first = &output->buffers[!output->filling];
+	const struct console_buffer *first = &output->buffers[!output->filling];
+	const struct console_buffer *second = &output->buffers[output->filling];
+	const size_t rest = output->writing ? first->length - output->sent : 0;
 
-	if (output->writing)
-		write_within(
-			&output->now, first->bytes + output->sent, first->length - output->sent);
-	write_within(&output->now, output->buffers[output->filling].bytes,
-		output->buffers[output->filling].length);
+	/* Past the loop; the second has nothing to say that the first did not get to. */
+	if (nowait_last(&output->now, first->bytes + output->sent, rest, FINISH_MS) == rest)
+		nowait_last(&output->now, second->bytes, second->length, FINISH_MS);
 	discard(output);
 }
 
