@@ -24,7 +24,7 @@ pattern() { yes "some 32 bytes of text, all lines." | head -c $(($1 * 1048576));
 echo "ready"
 while read -r what n; do
 	case $what in
-	fill) pattern $n >/mnt/fill/file && rm /mnt/fill/file && echo "filled" ;;
+	fill) dd if=/dev/zero of=/mnt/fill/file bs=1M count=$n 2>/dev/null && rm /mnt/fill/file && echo "filled" ;;
 	keep) pattern $n >/mnt/keep/file && md5sum </mnt/keep/file >/tmp/sum && echo "kept" ;;
 	check) md5sum </mnt/keep/file | cmp - /tmp/sum && echo "same" || echo "lost" ;;
 	drop) rm /mnt/keep/file && echo "dropped" ;;

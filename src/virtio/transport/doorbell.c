@@ -108,6 +108,8 @@ int virtio_doorbell_open(struct virtio_pci *pci, unsigned index)
 		return -errno;
 	handed_over = pci->model->ops->hands_over && pci->model->ops->hands_over(pci->model, index);
 	atomic_store(&queue->handed_over, handed_over);
+	if (handed_over)
+		atomic_store(&queue->ever_handed_over, true);
 	atomic_store(&queue->vector_moved, false);
 	/* One that was watched for an earlier driver stays so until the device is stopped, at the
 	 * cost of a wake-up for each kick: only drivers that number queues differently see it. */

@@ -225,8 +225,10 @@ static void stats(struct device *device, struct stats_sink *sink)
 		char group[16];
 
 		snprintf(group, sizeof(group), "queue%u", i);
-		/* Nobody here sees what goes on in a queue that is handed over. */
-		if (!atomic_load(&pci->queues[i].handed_over))
+		/* Nobody here sees what goes on in a queue that is handed over: no zeroes for it.
+		 */
+		if (!atomic_load(&pci->queues[i].ever_handed_over) ||
+			atomic_load(&model->queues[i].stats.chains))
 			count_queue(sink, group, &model->queues[i].stats, model->polls);
 	}
 	count(sink, NULL, "needed_resets", &pci->faults);

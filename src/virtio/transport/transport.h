@@ -77,6 +77,7 @@ struct virtio_queue_registers {
 	bool doorbell_placed; /* the guest's write signals it without an exit */
 	bool watched;
 	_Atomic bool handed_over; /* see virtio_ops.hands_over; as the last activation left it */
+	_Atomic bool ever_handed_over;
 	_Atomic bool vector_moved;
 	struct loop_watch watch;
 };
