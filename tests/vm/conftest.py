@@ -26,9 +26,7 @@ def workspace():
         yield path
 
 
-@pytest.fixture
-def local_disk():
-    """Makes disk files on a local file system of the machine duet runs on (no 9p below them)."""
+def _local_disks():
     made = []
 
     def make(size: str, name: str = "disk") -> str:
@@ -43,3 +41,15 @@ def local_disk():
     yield make
     if made:
         vm.run("rm", "-f", *made)
+
+
+@pytest.fixture
+def local_disk():
+    """Makes disk files on a local file system of the machine duet runs on (no 9p below them)."""
+    yield from _local_disks()
+
+
+@pytest.fixture(scope="module")
+def module_disk():
+    """The same for a guest that serves all tests of a file."""
+    yield from _local_disks()

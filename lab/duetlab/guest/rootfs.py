@@ -7,6 +7,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from ..base import debian
@@ -74,8 +75,8 @@ def _check_mappings() -> None:
             )
 
 
-def _bootstrap(tar: Path, suite: str) -> None:
-    """All the packages, as a tar archive."""
+def bootstrap(tar: Path, suite: str, packages: tuple[str, ...], *more: str) -> None:
+    """All the packages, as a tar archive; MORE options for mmdebstrap."""
     debian.install_missing(["mmdebstrap", "e2fsprogs"])
     if os.geteuid() != 0:
         _check_mappings()
@@ -86,8 +87,7 @@ def _bootstrap(tar: Path, suite: str) -> None:
         sources.write_text(debian.sources_text(suite, "deb"))
         options = Path(name) / "apt.conf"
         options.write_text(debian.acquire_settings())
-        command = ["mmdebstrap", "--variant=minbase", f"--aptopt={options}"]
-        command.append(f"--include={','.join(PACKAGES)}")
+        command = ["mmdebstrap", f"--aptopt={options}", f"--include={','.join(packages)}", *more]
         command += [f"--dpkgopt=path-exclude=/{path}/*" for path in LEFT_OUT[:4]]
         try:
             with step(f"Debian {suite} root file system (some minutes)"):
@@ -98,10 +98,7 @@ def _bootstrap(tar: Path, suite: str) -> None:
 
 
 def _populate(tree: Path) -> None:
-    """Ours, on top of Debian's.
-
-    Removes nothing: fakeroot remembers owner and type by inode, and a new file
-    that got the inode of a removed one would inherit them."""
+    """Ours, on top of Debian's."""
     for source, target in INSTALLED.items():
         path = tree / target
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +109,11 @@ def _populate(tree: Path) -> None:
     (tree / "etc/resolv.conf").symlink_to("/run/resolv.conf")
 
 
-def _make_image(tar: Path, image: Path) -> None:
+def make_image(tar: Path, image: Path, populate: Callable[[Path], None], size: str) -> None:
+    """An ext4 image of what is in the archive and what POPULATE puts into its tree.
+
+    That must not remove anything: fakeroot remembers owner and type by inode, and a
+    new file that got the inode of a removed one would inherit them."""
     part = image.with_name(f".{image.name}.{os.getpid()}")
     # Owners other than root are kept without being root by fakeroot.
     owner = [] if os.geteuid() == 0 else ["fakeroot", "-i", "state", "-s", "state", "--"]
@@ -128,9 +129,9 @@ def _make_image(tar: Path, image: Path) -> None:
                 unpack += [f"--exclude=./{path}/*" for path in ("dev", *LEFT_OUT)]
                 unpack += ["--exclude=./etc/resolv.conf"]
                 _run([*owner, *unpack], cwd=work)
-                _populate(work / "tree")
+                populate(work / "tree")
                 flags = ["-q", "-F", "-m", "0", "-L", "duet-root", "-E", "root_owner=0:0"]
-                make = ["mke2fs", "-t", "ext4", *flags, "-d", "tree", str(part), IMAGE_SIZE]
+                make = ["mke2fs", "-t", "ext4", *flags, "-d", "tree", str(part), size]
                 environment = dict(os.environ, PATH=os.environ["PATH"] + ":/usr/sbin:/sbin")
                 _run([*owner, *make], cwd=work, env=environment)
             part.rename(image)
@@ -158,11 +159,11 @@ def rootfs() -> Path:
             return image
         tar = home / f"{suite}-{packages}.tar"
         if not tar.exists():
-            _bootstrap(tar, suite)
+            bootstrap(tar, suite, PACKAGES, "--variant=minbase")
             for old in home.glob("*.tar"):
                 if old != tar:
                     old.unlink()
         stamp.unlink(missing_ok=True)
-        _make_image(tar, image)
+        make_image(tar, image, _populate, IMAGE_SIZE)
         write_atomically(stamp, key.encode())
     return image

@@ -65,6 +65,27 @@ def run(*command: str, check: bool = True, limit: float = 300, **more) -> subpro
     return result
 
 
+def _filled(path: Path, step: int) -> list[int]:
+    """Which pieces of STEP bytes hold anything but zeroes."""
+    with open(path, "rb") as file:
+        return [number for number, piece in enumerate(iter(lambda: file.read(step), b"")) if any(piece)]
+
+
+def copy_sparse(source: Path, target: str):
+    """SOURCE, a file of this machine, into TARGET, a file where duet runs.
+
+    Only what is not zero is read there: the lab's shares know no holes."""
+    step = 1 << 20
+    script = ("import sys\n"
+              "with open(sys.argv[1], 'rb') as source, open(sys.argv[2], 'wb') as target:\n"
+              f"    for at in (int(number) * {step} for number in sys.argv[3:]):\n"
+              "        source.seek(at)\n"
+              "        target.seek(at)\n"
+              f"        target.write(source.read({step}))\n"
+              f"    target.truncate({source.stat().st_size})\n")
+    run("python3", "-c", script, str(source), target, *map(str, _filled(source, step)), limit=900)
+
+
 @contextlib.contextmanager
 def running(ready: str, *command: str):
     """COMMAND, from the line with READY on; ended on leaving. Its output goes on in `stdout`."""
@@ -106,12 +127,13 @@ def _quiet(options: tuple[str, ...]) -> list[str]:
 class Guest:
     """One `duet run`. Use as a context manager: leaving it ends whatever still runs.
 
+    KERNEL is one of images.KERNELS, or a file, which then needs an INITRD of its own.
     PEER gives another monitor's command line for a kernel and an initrd."""
 
     # What stands before duet's own command line: keeps its process id.
     KEEP_PID = 'echo $$ >"$0"; exec "$@"'
 
-    def __init__(self, *options: str, kernel: str = "6.1-cloud", script: str | None = None,
+    def __init__(self, *options: str, kernel: str | Path = "6.1-cloud", script: str | None = None,
                  image: str = "base", vmlinux: bool = False, initrd: Path | None = None,
                  files: dict[str, bytes] | None = None, memory: str = "512M",
                  program: Path | str = DUET, wrapper: tuple[str, ...] = (), direct: bool = False,
@@ -119,7 +141,8 @@ class Guest:
         self._home = contextlib.ExitStack()
         self.directory = self._home.enter_context(workspace())
         self.stats_path = self.directory / "stats.json"
-        kernel_file = images.vmlinux(kernel) if vmlinux else images.kernel(kernel)
+        kernel_file = kernel if isinstance(kernel, Path) else (
+            images.vmlinux(kernel) if vmlinux else images.kernel(kernel))
         initrd = initrd or images.initrd(kernel, image, script, files)
         self.command = [*wrapper, str(program), "run", "--kernel", str(kernel_file), "--initrd",
                         str(initrd), "--memory", memory, "--stats", str(self.stats_path), *_quiet(options)]
