@@ -33,7 +33,7 @@ while read -r what n; do
 	stop) break ;;
 	esac
 done
-dmesg | grep -iE "lockup|stall|BUG|WARNING|call trace" && echo "the log has errors"
+dmesg | grep -E "lockup|LOCKUP|detected stalls|BUG:|WARNING: CPU|Call Trace" && echo "the log has errors"
 echo "end of story"
 """
 
