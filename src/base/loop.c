@@ -304,7 +304,8 @@ void loop_stop(struct loop *loop)
 void loop_post(struct loop *loop, struct loop_task *task)
 {
 	bool own = atomic_load_explicit(&loop->running, memory_order_acquire) &&
-		   pthread_equal(loop->thread, pthread_self());
+		   pthread_equal(atomic_load_explicit(&loop->thread, memory_order_relaxed),
+			   pthread_self());
 	bool first;
 
 	task->next = NULL;

@@ -13,9 +13,9 @@ struct loop {
 	struct io_uring ring;
 	struct loop_watch wake; /* on the eventfd that loop_post() signals */
 	int wake_fd;
-	int error;        /* io_uring failed for good: a negative errno */
-	pthread_t thread; /* that runs it; valid while running */
-	bool disabled;    /* the ring is nobody's yet: loop_run() makes it its thread's */
+	int error;                /* io_uring failed for good: a negative errno */
+	_Atomic pthread_t thread; /* that runs it; valid while running */
+	bool disabled;            /* the ring is nobody's yet: loop_run() makes it its thread's */
 	_Atomic bool stop;
 	_Atomic bool running;
 	pthread_mutex_t lock; /* for the task list, which other threads append to */

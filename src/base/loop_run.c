@@ -241,7 +241,7 @@ int loop_run(struct loop *loop)
 
 	if (ret < 0)
 		return ret;
-	loop->thread = pthread_self();
+	atomic_store_explicit(&loop->thread, pthread_self(), memory_order_relaxed);
 	atomic_store(&loop->running, true);
 	loop_run_tasks(loop);
 	while (ret == 0 && !atomic_load_explicit(&loop->stop, memory_order_acquire)) {

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define LOOK_NS     5000000ULL /* at how far the guest is */
 #define REST_WITHIN 10000000000ULL
@@ -24,10 +25,23 @@ static bool is_ending(struct machine *machine)
 
 /* What was written to, by regions. */
 struct written {
-	const struct memory *memory;
+	struct memory *memory;
 	uint64_t *bitmaps[MEMORY_MAX_REGIONS];
 };
 
+/* Kernels that clear what they allocate, as Debian's do, write to each page that they then hint at.
+ * A page of zeroes is the same after it was given back. */
+static bool is_clear(struct memory *memory, gpa_t page)
+{
+	const uint64_t *words = memory_begin(memory, page, MEMORY_PAGE);
+	bool clear =
+		words && !words[0] && memcmp(words, words + 1, MEMORY_PAGE - sizeof(*words)) == 0;
+
+	memory_end(memory, words, 0);
+	return clear;
+}
+
+/* And holds something. */
 static bool was_written(void *opaque, gpa_t page)
 {
 	const struct written *written = opaque;
@@ -37,7 +51,9 @@ static bool was_written(void *opaque, gpa_t page)
 		uint64_t number = (page.value - region->base.value) / MEMORY_PAGE;
 
 		if (page.value - region->base.value < region->size)
-			return written->bitmaps[i][number / WORD_PAGES] >> number % WORD_PAGES & 1;
+			return (written->bitmaps[i][number / WORD_PAGES] >> number % WORD_PAGES &
+				       1) &&
+			       !is_clear(written->memory, page);
 	}
 	return true;
 }

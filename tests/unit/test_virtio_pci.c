@@ -587,8 +587,9 @@ static void test_turns_alternate(void **state)
 	for (unsigned i = 0; i < 16; i++)
 		request(&rig, i & 1);
 	pause.end = true;
+	/* They share a buffer, which the next answer may be written to. */
 	for (unsigned i = 0; i < 16; i++)
-		assert_answered(&rig, i & 1);
+		assert_true(driver_await(&rig.rings[i & 1], &(uint64_t){0}, &(uint32_t){0}));
 	for (unsigned i = 1; i < 16; i++)
 		assert_int_not_equal(rig.model->turns[i], rig.model->turns[i - 1]);
 	rig_free(&rig);

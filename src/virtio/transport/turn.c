@@ -26,7 +26,8 @@ void virtio_turn(struct virtio_device *device, struct virtqueue *queue)
 	struct virtio_queue_registers *registers = registers_of(device, queue);
 	struct virtio_queue_context *context = &registers->context;
 
-	if (context->turn_posted || queue->broken || !virtio_queue_is_live(registers) ||
+	/* Of a device that is not active the queues are the driver's thread's. */
+	if (context->turn_posted || !virtio_queue_is_live(registers) || queue->broken ||
 		atomic_load_explicit(&registers->pci->faulted, memory_order_relaxed))
 		return;
 	if (device->ops->kick(device, queue) == VIRTIO_MORE) {
