@@ -14,7 +14,7 @@ from matrix import SOAK, some
 
 LIFE = vm.REPOSITORY / "build" / "tests" / "life" / "life"
 # How often; the whole of it is for make soak.
-RESETS, PAUSES, MOVES = (20, 100, 10) if SOAK else (1, 10, 2)
+RESETS, PAUSES, MOVES = (20, 100, 10) if SOAK else (1, 5, 2)
 LIMIT = 600
 
 # Load on disk, network, console and entropy, all of which say so when something is lost.
@@ -27,7 +27,7 @@ mac=$(cat /sys/class/net/eth0/address); echo "mac $mac"
 	while [ ! -e /tmp/stop ]; do
 		fio --name=verify --filename=@DISK@ --direct=1 --ioengine=libaio --verify=crc32c \
 			--verify_fatal=1 --do_verify=1 --rw=randwrite --bs=4k-64k --bsrange=4k-64k \
-			--iodepth=16 --size=2M --randrepeat=0 >/tmp/fio.log 2>&1 || { cat /tmp/fio.log; echo "fio failed"; break; }
+			--iodepth=16 --size=1M --randrepeat=0 >/tmp/fio.log 2>&1 || { cat /tmp/fio.log; echo "fio failed"; break; }
 		echo "fio verified"
 	done
 	echo "fio ended"
