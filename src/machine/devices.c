@@ -274,7 +274,8 @@ static int create_balloon(struct machine *machine, const struct device_config *c
 		.packed = packed(machine)};
 	int ret = virtio_balloon_new(device, config->id, &options, err);
 
-	machine->balloon = *device;
+	if (ret == 0)
+		machine->balloon = *device;
 	return ret;
 }
 
@@ -386,6 +387,7 @@ void machine_free_devices(struct machine *machine)
 		device = next;
 	}
 	memset(machine->backends, 0, sizeof(machine->backends));
+	machine->balloon = NULL;
 	machine->devices = NULL;
 	machine->last_device = &machine->devices;
 }
