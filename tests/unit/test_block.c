@@ -646,6 +646,18 @@ static void test_discards_a_device(void **state)
 	rig_close(&rig);
 }
 
+/* Two; the first is under way until slow.lock is let go of. */
+static void submit_slow_discards(struct rig *rig, struct waiter *waiters)
+{
+	pthread_mutex_lock(&slow.lock);
+	for (unsigned i = 0; i < 2; i++) {
+		waiters[i] = (struct waiter){.loop = rig->loop, .result = 1};
+		waiters[i].request =
+			(struct block_request){.kind = BLOCK_DISCARD, .length = SIZE, .done = done};
+		block_submit(rig->block, &waiters[i].request);
+	}
+}
+
 /* Reads go on beside it; those behind it are given up at the machine's end. */
 static void test_discard_does_not_hold_the_loop(void **state)
 {
@@ -656,13 +668,7 @@ static void test_discard_does_not_hold_the_loop(void **state)
 
 	(void)state;
 	rig_open_device(&rig);
-	pthread_mutex_lock(&slow.lock);
-	for (unsigned i = 0; i < 2; i++) {
-		waiters[i] = (struct waiter){.loop = rig.loop, .result = 1};
-		waiters[i].request =
-			(struct block_request){.kind = BLOCK_DISCARD, .length = SIZE, .done = done};
-		block_submit(rig.block, &waiters[i].request);
-	}
+	submit_slow_discards(&rig, waiters);
 	waiters[2] = (struct waiter){.loop = rig.loop, .result = 1};
 	waiters[2].request = (struct block_request){
 		.kind = BLOCK_READ, .length = 512, .segments = &segment, .count = 1, .done = done};
@@ -690,13 +696,7 @@ static void test_reset_drops_discards(void **state)
 
 	(void)state;
 	rig_open_device(&rig);
-	pthread_mutex_lock(&slow.lock);
-	for (unsigned i = 0; i < 2; i++) {
-		waiters[i] = (struct waiter){.loop = rig.loop, .result = 1};
-		waiters[i].request =
-			(struct block_request){.kind = BLOCK_DISCARD, .length = SIZE, .done = done};
-		block_submit(rig.block, &waiters[i].request);
-	}
+	submit_slow_discards(&rig, waiters);
 	block_drop(rig.block);
 	assert_int_equal(waiters[1].result, 1);
 	assert_int_equal(block_in_flight(rig.block), 2);

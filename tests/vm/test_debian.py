@@ -84,7 +84,7 @@ def debian(module_disk):
                                        ("--serial-number", "Serial Number"), ("--uuid", "UUID"))
              for word in (option, NAMES[name])]
     with vm.Guest("--cpus", "2", "--disk", f"path={disk}", "--net", f"user,forward=127.0.0.1/{port}:22",
-                  *names, "--cmdline", "root=/dev/vda rw quiet", kernel=made.kernel, initrd=made.initrd,
+                  *names, "--cmdline", "root=/dev/vda rw", kernel=made.kernel, initrd=made.initrd,
                   memory="1G") as guest:
         running = Debian(guest, disk, str(made.key), port)
         running.log_in()

@@ -3,6 +3,7 @@
 
 import json
 
+from ..experiment.subject import causes
 from ..host import counter
 from . import idle
 from .lab import DUET, BenchLab
@@ -38,6 +39,7 @@ echo "bench: idle"
 exec sleep 100000
 """
 
+
 def _command(lab: BenchLab, script: str, words: str, *options: str) -> list[str]:
     command = DUET.command(lab.boot_of(KERNEL, "base", words, script))
     command[command.index("--memory") + 1] = MEMORY
@@ -71,7 +73,7 @@ def _quiet(lab: BenchLab, report: Report) -> None:
     before, after = json.loads(first), json.loads(second)
     then, now = _statistics(before), _statistics(after)
     kicks = sum(queue["kicks"] - then["queues"][name]["kicks"] for name, queue in now["queues"].items())
-    exits = idle.causes(before, after).get(now["name"], 0)
+    exits = causes(before, after).get(now["name"], 0)
     report.row(f"kicks and exits of a guest that reports, in {QUIET_SECONDS} s", kicks + exits, "", 0,
                detail=f"{now['reported_pages']} pages reported before")  # fmt: skip
 

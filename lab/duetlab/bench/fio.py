@@ -4,7 +4,7 @@
 import json
 import shlex
 
-from .idle import causes
+from ..experiment.subject import causes
 from .lab import BenchLab
 from .monitors import HOME
 from .report import Report

@@ -65,18 +65,6 @@ def outside_pss(smaps: str) -> float:
     return total / 1024
 
 
-def causes(before: dict, after: dict) -> dict[str, int]:
-    """Accesses between two statistics, by device, and exits of other causes."""
-    found = {}
-    for name, now in after["exits"]["by_device"].items():
-        then = before["exits"]["by_device"].get(name, {})
-        found[name] = sum(now[way] - then.get(way, 0) for way in ("reads", "writes"))
-    for name, now in after["exits"]["by_cause"].items():
-        if name not in ("port", "mmio", "total"):
-            found[name] = now - before["exits"]["by_cause"][name]
-    return {name: count for name, count in found.items() if count}
-
-
 def measure(lab: BenchLab, report: Report, parts: list[str]) -> None:
     text = _idle(lab, DUET, SAMPLES.format(seconds=IDLE_SECONDS if "idle" in parts else 0))
     smaps, first, second = text.split("====\n")

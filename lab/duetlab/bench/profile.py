@@ -133,7 +133,7 @@ def _printed_symbols(kernel: str, duet: str) -> str:
         disk = directory / "symbols"
         with open(disk, "wb") as file:
             file.truncate(16 << 20)
-        options = ("--disk", f"path={disk}", "--cmdline", "nokaslr quiet")
+        options = ("--disk", f"path={disk}", "--cmdline", "nokaslr")
         with vm.Guest(*options, kernel=kernel, script=_PRINT, program=Path(duet)) as guest:
             guest.succeed()
         text, end, _rest = disk.read_text(errors="replace").partition("=end=\n")

@@ -140,8 +140,8 @@ def refused(output: str) -> str | None:
     return None
 
 
-def accesses(before: dict, after: dict) -> dict[str, int]:
-    """Exits to user space between two statistics: by device for ports and memory, else by cause."""
+def causes(before: dict, after: dict) -> dict[str, int]:
+    """Accesses between two statistics by device, and exits of other causes."""
     found = {}
     for name, now in after["exits"]["by_device"].items():
         then = before["exits"]["by_device"].get(name, {})
@@ -149,9 +149,13 @@ def accesses(before: dict, after: dict) -> dict[str, int]:
     for name, now in after["exits"]["by_cause"].items():
         if name not in ("port", "mmio", "total"):
             found[name] = now - before["exits"]["by_cause"][name]
+    return {name: count for name, count in found.items() if count}
+
+
+def accesses(before: dict, after: dict) -> dict[str, int]:
+    """`causes` of the guest's own work."""
     # Each of the two signals for statistics may interrupt a vCPU.
-    ours = {name: count for name, count in found.items() if name not in (*BYSTANDERS, "interrupted")}
-    return {name: count for name, count in ours.items() if count}
+    return {name: count for name, count in causes(before, after).items() if name not in (*BYSTANDERS, "interrupted")}
 
 
 def user_exits(before: dict, after: dict) -> int:
