@@ -59,7 +59,6 @@ echo "end of story"
 """
 
 
-
 class Variant(NamedTuple):
     options: tuple[str, ...] = ()
     disk: str = ""
@@ -70,10 +69,8 @@ class Variant(NamedTuple):
 
 VARIANTS = {
     "e1000 and IDE": Variant(("--cpus", "2"), ",model=ide", ",model=e1000", "/dev/sda", "6.1-amd64"),
-    "packed, 4 vCPUs": Variant(("--ring", "packed", "--cpus", "4"), ",queues=4"),
-    "virtio": Variant(("--console", "virtio")),
-    "polled": Variant((), ",poll=on", ",poll=on"),
-    "vhost": Variant((), "", ",vhost=on"),
+    "packed, 4 vCPUs, vhost": Variant(("--ring", "packed", "--cpus", "4"), ",queues=4", ",vhost=on"),
+    "polled": Variant(("--console", "virtio"), ",poll=on", ",poll=on"),
 }
 
 
@@ -99,7 +96,6 @@ class Life(vm.Guest):
             "iperf3", "-s", "-p", str(self.port), "--forceflush", "--rcv-timeout", "600000")))
         self.type(f"{self.port}\n")
         self.wait_for(r"^ready$", LIMIT, after)
-        self.wait_for(r"^fio verified$", LIMIT, after)
         return mac
 
     def log(self) -> tuple[int, int]:
@@ -129,10 +125,16 @@ def no_more(now: tuple[int, int], before: tuple[int, int]) -> bool:
     return now[0] == before[0] and now[1] < before[1] + 1024
 
 
-def lost_ticks(console: str) -> list[int]:
-    """Numbers that are missing on the console of one start."""
-    seen = [int(n) for n in re.findall(r"tick (\d+)\.", console)]
-    return sorted(set(range(1, max(seen, default=0) + 1)) - set(seen))
+def guest_alone(console: str) -> str:
+    """Without the machine's answers, which may stand in the middle of a line of the guest's."""
+    return re.sub(r"\nlife: [^\n]*\n", "", console)
+
+
+def lost_ticks(console: str) -> dict[int, str]:
+    """Numbers that are missing on the console of one start, and what is there instead."""
+    seen = {int(found[1]): found.end() for found in re.finditer(r"tick (\d+)\.", console)}
+    lost = sorted(set(range(1, max(seen, default=0) + 1)) - seen.keys())
+    return {n: console[seen.get(n - 1, 0) :][:300] for n in lost}
 
 
 @pytest.mark.parametrize("name", some(VARIANTS, 2))
@@ -151,6 +153,7 @@ def test_reset_paused_and_moved(name, local_disk):
             guest.obey("reset", r"^duet-guest: user space")
             assert guest.boot(peers, after) == mac
             measured = measured or guest.measure()
+        guest.goes_on()
         assert no_more(guest.measure(), measured)
         start = guest.output.rindex(f"mac {mac}")
         guest.obey("pause 1")
@@ -170,8 +173,8 @@ def test_reset_paused_and_moved(name, local_disk):
         guest.type("stop\n")
         guest.wait_for(r"^end of story$", LIMIT)
         console = guest.succeed()
-    story = console[start:]
+    story = guest_alone(console[start:])
     assert "failed" not in story, story[-3000:]
     assert "the log has errors" not in story, story[-3000:]
     assert f"same mac {mac}" in story and "iperf lives" in story
-    assert lost_ticks(story) == []
+    assert not lost_ticks(story)
