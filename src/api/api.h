@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The resources of the API: Firecracker's (their names, bodies, defaults, messages and status
+ * codes) and our own under /duet/. Before the start they fill in a configuration, afterwards they
+ * call what the command line calls. docs/openapi.json describes each. Main thread.
+ */
+#ifndef DUET_API_API_H
+#define DUET_API_API_H
+
+#include "api/exchange.h"
+#include "machine/machine.h"
+
+struct api;
+
+struct api_options {
+	const char *id; /* --id, as GET / gives it */
+	struct loop *loop;
+	struct machine_config *config; /* the caller's; filled in before the start */
+	/* InstanceStart: completes @config, makes, builds and starts a machine of it, and says
+	 * api_set_machine(). Null: it runs already. */
+	int (*start)(void *opaque, struct error *err);
+	/* The places that PUT /logger and PUT /metrics name. May be null: 400 then. */
+	int (*log_to)(void *opaque, const char *path, const char *level, struct error *err);
+	int (*metrics_to)(void *opaque, const char *path, struct error *err);
+	void *opaque;
+};
+
+/* @options are copied, their texts not. */
+int api_new(struct api **api, const struct api_options *options, struct error *err);
+/* Answers what was not answered. Null is allowed. */
+void api_free(struct api *api);
+/* The machine that runs; null: it is about to be freed. */
+void api_set_machine(struct api *api, struct machine *machine);
+void api_handle(struct api *api, const struct request *request, struct exchange *exchange);
+
+/* The line that --config-file, --metadata and FlushMetrics need: what GET of it would give, as JSON
+ * of one line. Null: no memory. The caller's. */
+char *api_metrics(struct api *api);
+/* A file of --config-file: all resources in one JSON object, as GET /vm/config gives them. */
+int api_read_file(struct api *api, const char *path, struct error *err);
+
+#endif

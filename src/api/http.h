@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * HTTP/1.1 on a unix socket, by libmicrohttpd on the caller's loop: no thread of its own, nothing
+ * that waits. Limits hold whatever a client sends: HTTP_CONNECTIONS at once (one more is told so
+ * and closed), a body of at most @body_max bytes, a small head, and HTTP_PATIENCE_S for a request
+ * to come and for its answer to be taken. Main thread.
+ */
+#ifndef DUET_API_HTTP_H
+#define DUET_API_HTTP_H
+
+#include "api/exchange.h"
+#include "base/error.h"
+#include "base/loop.h"
+
+#define HTTP_CONNECTIONS 10
+#define HTTP_BODY_MAX    51200 /* unless it was said */
+#define HTTP_PATIENCE_S  60
+
+struct http_server;
+
+struct http_options {
+	const char *path; /* made by it with mode 0600; one that exists is an error */
+	size_t body_max;
+	void (*request)(void *opaque, const struct request *request, struct exchange *exchange);
+	void *opaque;
+};
+
+/* Messages name --api-sock, the path and the remedy. */
+int http_server_open(struct http_server **server, struct loop *loop,
+	const struct http_options *options, struct error *err);
+/* Ends all connections and removes the socket. What is not answered yet may still be, and goes
+ * nowhere. Null is allowed. */
+void http_server_close(struct http_server *server);
+
+#endif
