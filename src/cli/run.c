@@ -58,7 +58,9 @@ static int run_session(struct session *session, const struct machine_config *con
 	if (config->stats)
 		ret = stats_file_check(config->stats, &err);
 	if (ret == 0)
-		ret = session_open(session, config, &err);
+		ret = session_open(session, &err);
+	if (ret == 0)
+		ret = session_machine(session, config, &err);
 	if (ret == 0)
 		ret = machine_build(session->machine, &err);
 	if (ret == 0)

@@ -56,9 +56,14 @@ static void end_typed(void *opaque)
 static const struct terminal_events terminal_events = {.typed = typed, .end = end_typed};
 
 /* The first asks the guest to power off, the second ends it. */
-static void ask_to_end(struct session *session)
+static void ask_to_end(struct session *session, int number)
 {
-	if (session->asked_to_end++ > 0)
+	session->ended_by = number;
+	if (!session->machine)
+		loop_stop(session->loop);
+	else if (session->at_once)
+		machine_kill(session->machine, "ended by a signal");
+	else if (session->asked_to_end++ > 0)
 		machine_kill(session->machine, "ended by a second signal");
 	else if (machine_press_power(session->machine))
 		log_info("asked the guest to power off; a second signal ends it at once");
@@ -79,13 +84,13 @@ static void resize_console(struct session *session)
 {
 	struct winsize size;
 
-	if (terminal_size(&size) && size.ws_col && size.ws_row)
+	if (session->machine && terminal_size(&size) && size.ws_col && size.ws_row)
 		machine_resize_console(session->machine, size.ws_col, size.ws_row);
 }
 
 static void write_report(struct session *session)
 {
-	const char *path = machine_config(session->machine)->stats;
+	const char *path = session->machine ? machine_config(session->machine)->stats : NULL;
 	struct error err = {0};
 
 	if (!path)
@@ -104,7 +109,7 @@ static void take_signal(void *opaque, int number)
 	case SIGTERM:
 	case SIGINT:
 	case SIGHUP:
-		ask_to_end(session);
+		ask_to_end(session, number);
 		break;
 	case SIGUSR1:
 		write_report(session);
@@ -113,7 +118,8 @@ static void take_signal(void *opaque, int number)
 		resize_console(session);
 		break;
 	case SIGCONT:
-		machine_continued(session->machine);
+		if (session->machine)
+			machine_continued(session->machine);
 		terminal_resume(&session->terminal);
 		break;
 	default:
@@ -121,38 +127,64 @@ static void take_signal(void *opaque, int number)
 	}
 }
 
-int session_open(struct session *session, const struct machine_config *config, struct error *err)
+int session_open(struct session *session, struct error *err)
 {
-	struct machine_owner owner = {
-		.output = STDOUT_FILENO, .changed = changed, .room = room, .opaque = session};
-	int ret;
-
 	*session = (struct session){.signals.fd = -1};
-	ret = loop_new(&session->loop, LOOP_ENTRIES, err);
-	if (ret < 0)
-		return ret;
-	owner.loop = session->loop;
+	return loop_new(&session->loop, LOOP_ENTRIES, err);
+}
+
+int session_machine(
+	struct session *session, const struct machine_config *config, struct error *err)
+{
+	const struct machine_owner owner = {.loop = session->loop,
+		.output = STDOUT_FILENO,
+		.changed = changed,
+		.room = room,
+		.opaque = session};
+
 	return machine_new(&session->machine, config, &owner, err);
 }
 
-int session_run(struct session *session, struct error *err)
+int session_start(struct session *session, struct error *err)
 {
-	int ret = signals_watch(&session->signals, session->loop, take_signal, session, err);
+	int ret;
 
 	/* Each change from here on comes as a signal. */
 	resize_console(session);
-	if (ret == 0)
-		ret = machine_start(session->machine, err);
+	ret = machine_start(session->machine, err);
 	if (ret < 0)
 		return ret;
 	log_set_patience(0);
 	session->typing = true;
 	terminal_start(&session->terminal, session->loop, STDIN_FILENO, &terminal_events, session);
 	footprint_trim();
-	ret = loop_run(session->loop);
+	return 0;
+}
+
+void session_forget(struct session *session)
+{
+	machine_free(session->machine);
+	session->machine = NULL;
+}
+
+static void end_terminal(struct session *session)
+{
 	log_set_patience(SESSION_LOG_PATIENCE_MS);
+	if (session->typing)
+		terminal_stop(&session->terminal);
 	session->typing = false;
-	terminal_stop(&session->terminal);
+}
+
+int session_run(struct session *session, struct error *err)
+{
+	int ret = signals_watch(&session->signals, session->loop, take_signal, session, err);
+
+	if (ret == 0 && session->machine)
+		ret = session_start(session, err);
+	if (ret < 0)
+		return ret;
+	ret = loop_run(session->loop);
+	end_terminal(session);
 	signals_unwatch(&session->signals);
 	return ret < 0 ? error_errno(err, -ret, "main loop: io_uring") : 0;
 }

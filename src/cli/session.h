@@ -12,21 +12,30 @@
 
 struct session {
 	struct loop *loop;
-	struct machine *machine;
+	struct machine *machine; /* null: none yet */
 	struct signals signals;
 	struct terminal terminal;
 	unsigned asked_to_end; /* signals that asked the guest to power off */
 	bool typing;           /* the terminal is the guest's */
+	bool at_once;          /* the first signal that asks for the end ends it */
+	int ended_by;          /* that signal's number; 0: none */
 };
 
 /* What log_set_patience() is to be before and after: at most this for each line. None while the
  * machine runs. */
 #define SESSION_LOG_PATIENCE_MS 250
 
-/* Makes the loop and the machine, which is configured then. signals_block() was called. To be
- * closed in any case. */
-int session_open(struct session *session, const struct machine_config *config, struct error *err);
-/* Runs the machine, which is built, until it has ended, or until loop_stop(). */
+/* Makes the loop. signals_block() was called. To be closed in any case. */
+int session_open(struct session *session, struct error *err);
+/* Makes the machine, which is configured then. */
+int session_machine(
+	struct session *session, const struct machine_config *config, struct error *err);
+/* The machine is built: starts it, on this terminal. From the loop, or by session_run(). */
+int session_start(struct session *session, struct error *err);
+/* After a failure, before the machine was started: as if there had been none. */
+void session_forget(struct session *session);
+/* Starts the machine, when there is one, and runs the loop until it has ended, or until
+ * loop_stop(). */
 int session_run(struct session *session, struct error *err);
 void session_close(struct session *session);
 

@@ -236,8 +236,10 @@ static int live(const struct machine_config *config, struct transfer *transfer, 
 	struct error *err)
 {
 	struct session *session = &worker.session;
-	int ret = session_open(session, config, err);
+	int ret = session_open(session, err);
 
+	if (ret == 0)
+		ret = session_machine(session, config, err);
 	if (ret == 0)
 		ret = build(transfer, incoming, err);
 	if (ret < 0)
