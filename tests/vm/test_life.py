@@ -34,9 +34,14 @@ mac=$(cat /sys/class/net/eth0/address); echo "mac $mac"
 ) &
 fio=$!
 read -r port
+# A link that has just come up, on a busy machine: iperf3 gives up after three seconds.
+until ping -c 1 -W 10 192.168.77.1 >/tmp/ping.log; do echo "no answer yet"; done
 iperf3 -c 192.168.77.1 -p $port -b 5M -t 36000 -i 1 --forceflush >/tmp/iperf.log 2>&1 &
 iperf=$!
-until grep -q "bits/sec" /tmp/iperf.log; do sleep 0.2; done
+until grep -q "bits/sec" /tmp/iperf.log; do
+	kill -0 $iperf || { cat /tmp/iperf.log; echo "iperf failed"; exit 1; }
+	sleep 0.2
+done
 while :; do head -c 4096 /dev/hwrng | cksum >/dev/null || echo "entropy failed"; sleep 0.5; done &
 ( n=0; while [ ! -e /tmp/stop ]; do n=$((n + 1)); echo "tick $n."; sleep 0.2; done ) &
 ticks=$!
