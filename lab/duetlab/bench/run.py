@@ -10,11 +10,11 @@ from ..experiment.lab import ExperimentLab
 from ..guest.images import GuestError
 from ..guest.vm import GuestFailure
 from ..host.life import say
-from . import balloon, boot, fio, idle, io
+from . import api, balloon, boot, fio, idle, io, policy
 from .lab import BenchLab
 from .report import Report
 
-SECTIONS = ("boot", "where", "memory", "idle", "balloon", "fio", "io")
+SECTIONS = ("boot", "where", "memory", "idle", "balloon", "api", "fio", "io", "policy")
 
 
 def _arguments(text: str) -> argparse.Namespace:
@@ -51,6 +51,8 @@ def _run_parts(args: argparse.Namespace, lab: BenchLab, report: Report) -> None:
         idle.measure(lab, report, args.parts)
     if "balloon" in args.parts:
         balloon.measure(lab, report)
+    if "api" in args.parts:
+        api.measure(lab, report)
     if "fio" in args.parts:
         fio.measure(lab, report)
 
@@ -62,9 +64,11 @@ def main(text: str) -> int:
         with BenchLab(args.duet, keep=args.keep) as lab:
             report.note(lab.describe())
             _run_parts(args, lab, report)
-        if "io" in args.parts:
+        paths = [module for name, module in (("io", io), ("policy", policy)) if name in args.parts]
+        if paths:
             with ExperimentLab(args.duet, args.keep) as lab:
-                io.measure(lab, report)
+                for module in paths:
+                    module.measure(lab, report)
     except (LabError, GuestError, GuestFailure) as error:
         say(str(error))
         return 125
