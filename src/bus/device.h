@@ -85,7 +85,7 @@ struct device_rest;
 /* The first member of each device's own struct. */
 struct device {
 	const struct device_ops *ops;
-	char name[32];       /* "disk0", "net1": unique in the machine, set by whoever creates it */
+	char name[65];       /* "disk0", "net1": unique in the machine, set by whoever creates it */
 	struct device *next; /* the machine's list */
 	/* bus/rest.c's: who asked it to quiesce, and the number of the asking that awaits its
 	 * answer, 0 when none does. */

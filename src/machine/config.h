@@ -28,7 +28,7 @@
 #define MACHINE_MEMORY_MIN  (16ULL << 20)
 #define MACHINE_MEMORY_MAX  (1ULL << 40)
 #define MACHINE_SLOTS       32 /* of the PCI bus; 0 is the host bridge's */
-#define MACHINE_ID_SIZE     16 /* the null included */
+#define MACHINE_ID_SIZE     65 /* the null included; as Firecracker's clients have them */
 #define MACHINE_DEVICES_MAX 64 /* records; more than there are slots and drives */
 #define MACHINE_FIELDS_MAX  24 /* of a machine, and of a device: see machine/fields.h */
 #define DEVICE_FIELDS_MAX   32 /* bits of cli/suboptions.c's */

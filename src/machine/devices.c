@@ -135,7 +135,7 @@ static int create_disk(struct machine *machine, const struct device_config *conf
 	ret = open_disk(machine, &options.block, config, err);
 	if (ret < 0)
 		return ret;
-	snprintf(options.serial, sizeof(options.serial), "duet-%s", config->id);
+	snprintf(options.serial, sizeof(options.serial), "duet-%.15s", config->id);
 	return virtio_block_new(device, config->id, &options, err);
 }
 

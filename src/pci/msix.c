@@ -32,7 +32,7 @@ struct msix {
 	bool masked; /* the function as a whole */
 	_Atomic bool enabled;
 	struct log_guest_limit guest_log;
-	char name[48]; /* of the range, for statistics */
+	char name[80]; /* of the range, for statistics */
 	struct vector vectors[];
 };
 

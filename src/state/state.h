@@ -23,7 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define STATE_NAME_MAX    64
+#define STATE_NAME_MAX    96
 #define STATE_SECTION_MAX (16U << 20)
 
 struct state_writer {

@@ -35,7 +35,7 @@ struct vfio_bar {
 	struct vfio_function *owner;
 	unsigned index;
 	uint64_t size;
-	char name[48]; /* for statistics */
+	char name[80]; /* for statistics */
 	struct vfio_window windows[VFIO_AREAS_MAX];
 	unsigned window_count;
 	_Atomic uint64_t reads, writes; /* that came to user space */

@@ -14,7 +14,7 @@
 struct ide_options {
 	struct {
 		struct block *block; /* null: no drive; belongs to the device, even on failure */
-		char name[16]; /* "disk0": the group of its statistics, and its serial number */
+		char name[65]; /* "disk0": the group of its statistics, and its serial number */
 	} drives[IDE_DRIVES_MAX];
 };
 

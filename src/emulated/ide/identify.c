@@ -128,7 +128,7 @@ void ide_identify(const struct ide_drive *drive, uint8_t data[IDE_SECTOR])
 
 	memset(data, 0, IDE_SECTOR);
 	put(data, 0, 0x0040); /* an ATA drive that is not removable */
-	snprintf(serial, sizeof(serial), "duet-%s", drive->name);
+	snprintf(serial, sizeof(serial), "duet-%.15s", drive->name);
 	put_text(data, 10, 10, serial);
 	put_text(data, 23, 4, "1");
 	put_text(data, 27, 20, "duet IDE disk");

@@ -95,7 +95,7 @@ enum ide_count {
 
 struct ide_drive {
 	struct block *block; /* null: absent */
-	char name[16];
+	char name[65];
 	uint64_t sectors;
 	/* The CHS translation in use. */
 	uint32_t cylinders;
