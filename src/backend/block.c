@@ -34,11 +34,11 @@ static void completed(struct loop_op *op, int32_t res, uint32_t flags);
 static bool direct_can(
 	const struct block *block, const struct iovec *segments, unsigned count, uint64_t offset)
 {
-	uint64_t low = offset & (block->direct_offset - 1);
+	uint64_t low = offset & (block->file.direct_offset - 1);
 
 	for (unsigned i = 0; i < count; i++) {
-		low |= (uintptr_t)segments[i].iov_base & (block->direct_memory - 1);
-		low |= segments[i].iov_len & (block->direct_offset - 1);
+		low |= (uintptr_t)segments[i].iov_base & (block->file.direct_memory - 1);
+		low |= segments[i].iov_len & (block->file.direct_offset - 1);
 	}
 	return low == 0;
 }
@@ -48,10 +48,10 @@ static int pick_fd(const struct block_request *request, const struct iovec *segm
 {
 	const struct block *block = request->block;
 
-	if (block->buffered_fd < 0 ||
+	if (block->file.buffered_fd < 0 ||
 		(!request->buffered && direct_can(block, segments, count, offset)))
-		return block->fd;
-	return block->buffered_fd;
+		return block->file.fd;
+	return block->file.buffered_fd;
 }
 
 static void prep_one(
@@ -96,7 +96,7 @@ static void prep_move(struct io_uring_sqe *sqe, const struct block_request *requ
 
 static void prep_fallocate(struct io_uring_sqe *sqe, const struct block_request *request, int mode)
 {
-	io_uring_prep_fallocate(sqe, request->block->fd, mode | FALLOC_FL_KEEP_SIZE,
+	io_uring_prep_fallocate(sqe, request->block->file.fd, mode | FALLOC_FL_KEEP_SIZE,
 		(off_t)request->offset, (off_t)request->length);
 }
 
@@ -107,7 +107,7 @@ static void prep_step(struct io_uring_sqe *sqe, const struct block_request *requ
 	switch ((enum step)request->step) {
 	case STEP_MOVE:
 		if (request->kind == BLOCK_FLUSH) {
-			io_uring_prep_fsync(sqe, block->fd, IORING_FSYNC_DATASYNC);
+			io_uring_prep_fsync(sqe, block->file.fd, IORING_FSYNC_DATASYNC);
 			break;
 		}
 		prep_move(sqe, request);
@@ -126,7 +126,7 @@ static void prep_step(struct io_uring_sqe *sqe, const struct block_request *requ
 				min_u64(request->length - request->moved, BLOCK_ZEROES)});
 		break;
 	case STEP_SYNC:
-		io_uring_prep_fsync(sqe, block->fd, IORING_FSYNC_DATASYNC);
+		io_uring_prep_fsync(sqe, block->file.fd, IORING_FSYNC_DATASYNC);
 		break;
 	case STEP_DISCARD: /* does not come by here */
 	case STEP_REPORT:
@@ -142,7 +142,7 @@ static bool goes_through_cache(const struct io_uring_sqe *sqe, const struct bloc
 	bool moves = request->step == STEP_ZEROES ||
 		     (request->step == STEP_MOVE && request->kind != BLOCK_FLUSH);
 
-	return moves && (block->buffered_fd < 0 || sqe->fd == block->buffered_fd);
+	return moves && (block->file.buffered_fd < 0 || sqe->fd == block->file.buffered_fd);
 }
 
 /* What is too much for one turn is for the kernel's own threads. */
@@ -166,7 +166,7 @@ static void issue(struct block_request *request)
 		request->result = -ECANCELED;
 	}
 	if (request->step == STEP_DISCARD) {
-		block_discard_submit(block->discard, request);
+		block_discard_submit(block->file.discard, request);
 		return;
 	}
 	sqe = loop_sqe(block->loop);
@@ -179,7 +179,12 @@ static void issue(struct block_request *request)
 
 static void finish(struct block_request *request, int result)
 {
-	request->block->in_flight--;
+	struct block *block = request->block;
+
+	block->in_flight--;
+	/* First: after the last done() the block may be gone. */
+	if (block->exchange)
+		block_refresh_ended(block->exchange);
 	request->done(request, result);
 }
 
@@ -225,12 +230,12 @@ static bool try_buffered(struct block_request *request, int code)
 {
 	struct block *block = request->block;
 
-	if (code != EINVAL || block->buffered_fd < 0 || request->buffered ||
+	if (code != EINVAL || block->file.buffered_fd < 0 || request->buffered ||
 		(request->step != STEP_MOVE && request->step != STEP_ZEROES))
 		return false;
 	request->buffered = true;
-	if (block->direct_offset < BLOCK_DIRECT_SAFE)
-		block->direct_offset = BLOCK_DIRECT_SAFE;
+	if (block->file.direct_offset < BLOCK_DIRECT_SAFE)
+		block->file.direct_offset = BLOCK_DIRECT_SAFE;
 	issue(request);
 	return true;
 }
@@ -243,14 +248,14 @@ static bool try_otherwise(struct block_request *request, int code)
 	if (code != EOPNOTSUPP && code != ENOSYS)
 		return false;
 	if (request->step == STEP_PUNCH)
-		block->no_punch = true;
+		block->file.no_punch = true;
 	else if (request->step == STEP_ZERO_RANGE)
-		block->no_zero_range = true;
+		block->file.no_zero_range = true;
 	else
 		return false;
 	if (request->kind == BLOCK_DISCARD)
 		return false;
-	request->step = block->no_zero_range ? STEP_ZEROES : STEP_ZERO_RANGE;
+	request->step = block->file.no_zero_range ? STEP_ZEROES : STEP_ZERO_RANGE;
 	issue(request);
 	return true;
 }
@@ -285,12 +290,12 @@ static enum step first_step(const struct block_request *request)
 	const struct block *block = request->block;
 
 	if (request->kind == BLOCK_DISCARD)
-		return block->discard ? STEP_DISCARD : STEP_PUNCH;
+		return block->file.discard ? STEP_DISCARD : STEP_PUNCH;
 	if (request->kind != BLOCK_WRITE_ZEROES)
 		return STEP_MOVE;
-	if (request->unmap && !block->no_punch)
+	if (request->unmap && !block->file.no_punch)
 		return STEP_PUNCH;
-	return block->no_zero_range ? STEP_ZEROES : STEP_ZERO_RANGE;
+	return block->file.no_zero_range ? STEP_ZEROES : STEP_ZERO_RANGE;
 }
 
 static int check(const struct block_request *request)
@@ -302,10 +307,11 @@ static int check(const struct block_request *request)
 		return 0;
 	if (request->kind != BLOCK_READ && block->readonly)
 		return -EROFS;
-	if (request->length == 0 || !range_within(request->offset, request->length, block->size))
+	if (request->length == 0 ||
+		!range_within(request->offset, request->length, block->file.size))
 		return -EINVAL;
 	if (request->kind == BLOCK_DISCARD)
-		return block->no_punch && !block->discard ? -EOPNOTSUPP : 0;
+		return block->file.no_punch && !block->file.discard ? -EOPNOTSUPP : 0;
 	if (request->kind == BLOCK_WRITE_ZEROES)
 		return 0;
 	for (unsigned i = 0; i < request->count; i++)
@@ -314,22 +320,34 @@ static int check(const struct block_request *request)
 	return sum == request->length ? 0 : -EINVAL;
 }
 
-void block_submit(struct block *block, struct block_request *request)
+static void enter(struct block *block, struct block_request *request)
 {
-	int ret;
+	int ret = check(request);
 
-	block->in_flight++;
-	request->block = block;
-	request->moved = 0;
-	request->retries = 0;
-	request->buffered = false;
-	ret = check(request);
 	request->result = ret;
 	request->step = ret < 0 ? STEP_REPORT : (uint8_t)first_step(request);
 	if (block->throttle && ret == 0)
 		block_throttle_submit(block->throttle, request);
 	else
 		issue(request);
+}
+
+void block_submit(struct block *block, struct block_request *request)
+{
+	block->in_flight++;
+	request->block = block;
+	request->moved = 0;
+	request->retries = 0;
+	request->buffered = false;
+	if (block->exchange)
+		block_refresh_hold(block->exchange, request);
+	else
+		enter(block, request);
+}
+
+void block_resume(struct block_request *request)
+{
+	enter(request->block, request);
 }
 
 void block_begin(struct block_request *request)
@@ -359,8 +377,10 @@ void block_drop(struct block *block)
 {
 	if (block->throttle)
 		block_throttle_drop(block->throttle);
-	if (block->discard)
-		block_discard_drop(block->discard);
+	if (block->file.discard)
+		block_discard_drop(block->file.discard);
+	if (block->exchange)
+		block_refresh_drop(block->exchange);
 }
 
 /* Not on kernels before 5.19: what is under way there ends when it ends. */
@@ -383,10 +403,10 @@ void block_cancel(struct block *block)
 	if (!block->loop)
 		return;
 	block_hurry(block);
-	if (block->discard)
-		block_discard_drop(block->discard);
+	if (block->file.discard)
+		block_discard_drop(block->file.discard);
 	block->cancel.done = cancel_done;
-	cancel_on(block, block->fd);
-	if (block->buffered_fd >= 0)
-		cancel_on(block, block->buffered_fd);
+	cancel_on(block, block->file.fd);
+	if (block->file.buffered_fd >= 0)
+		cancel_on(block, block->file.buffered_fd);
 }

@@ -2,9 +2,9 @@
 /*
  * Block back end: a raw file or block device on io_uring.
  *
- * Threads: block_open/close on the main thread; block_submit and the done callbacks on the I/O
- * loop given to block_attach(). The caller owns the request and its segments until done is called,
- * exactly once, never from within block_submit().
+ * Threads: block_open/close/refresh on the main thread; block_submit and the done callbacks on the
+ * I/O loop given to block_attach(). The caller owns the request and its segments until done is
+ * called, exactly once, never from within block_submit().
  */
 #ifndef DUET_BACKEND_BLOCK_H
 #define DUET_BACKEND_BLOCK_H
@@ -78,6 +78,20 @@ void block_attach(struct block *block, struct loop *loop);
 /* Main thread, at any time: other limits, which come into force soon on @io, the loop of
  * block_attach(). Requests that wait for their turn wait by the new ones. -ENOMEM. */
 int block_set_limits(struct block *block, struct loop *io, const struct bucket_limits *limits);
+/*
+ * Main thread, at any time: the file's size is looked at anew, or the file at @path (not null)
+ * takes its place, opened as the first one was; @control is the loop of the calling thread. What is
+ * under way ends at the old file, what comes meanwhile waits for the new one. A new size is in
+ * force when this returns; a new file at the latest when the last request to the old one has ended,
+ * until which another call gives -EBUSY. Nothing has changed after a failure, whose message is like
+ * block_open()'s.
+ */
+int block_refresh(struct block *block, struct loop *io, struct loop *control, const char *path,
+	struct error *err);
+/* Before the first request: @resized is called on the I/O loop (or where that stands still, by
+ * block_refresh()) when a new size or a new file is in force. */
+void block_on_resize(
+	struct block *block, void (*resized)(void *opaque, uint64_t size), void *opaque);
 /* Bounds are the caller's duty and are checked again here: -EINVAL through done. */
 void block_submit(struct block *block, struct block_request *request);
 /* What waits for its turn (limits) begins at once, ahead of its time: the device is being stopped.

@@ -62,9 +62,9 @@ static void *run(void *opaque)
 	pthread_setname_np(pthread_self(), "duet-discard");
 	while (take_range(discard, &offset, &length)) {
 		/* A hint: what is no whole sector of the device stays. */
-		discard->result =
-			length ? discard->block->discard_device(discard->block->fd, offset, length)
-			       : 0;
+		discard->result = length ? discard->block->file.discard_device(
+						   discard->block->file.fd, offset, length)
+					 : 0;
 		loop_post(discard->block->loop, &discard->ended);
 	}
 	return NULL;
@@ -82,7 +82,7 @@ static int start(struct block_discard *discard)
 
 static void hand_over(struct block_discard *discard, const struct block_request *request)
 {
-	const uint64_t sector = discard->block->logical_size;
+	const uint64_t sector = discard->block->file.logical_size;
 	const uint64_t from = align_up(request->offset, sector);
 	const uint64_t to = (request->offset + request->length) & ~(sector - 1);
 
@@ -157,9 +157,15 @@ int block_discard_new(struct block *block)
 	discard->last = &discard->first;
 	pthread_mutex_init(&discard->lock, NULL);
 	pthread_cond_init(&discard->changed, NULL);
-	block->discard = discard;
-	block->discard_device = discard_device;
+	block->file.discard = discard;
+	block->file.discard_device = discard_device;
 	return 0;
+}
+
+/* The thread reads it when the next range is handed over. */
+void block_discard_move(struct block_discard *discard, struct block *block)
+{
+	discard->block = block;
 }
 
 void block_discard_free(struct block_discard *discard)

@@ -84,23 +84,25 @@ static int lock_file(const struct block *block, struct error *err)
 		.l_whence = SEEK_SET,
 	};
 
-	if (fcntl(block->fd, F_OFD_SETLK, &lock) == 0)
+	if (fcntl(block->file.fd, F_OFD_SETLK, &lock) == 0)
 		return 0;
 	if (errno == EAGAIN || errno == EACCES)
 		return error_set(err, EBUSY,
 			"--disk path=%s: busy: another process has it open; end that VM, use a "
 			"copy, or give both VMs readonly=on",
-			block->path);
-	log_info("--disk path=%s: its file system has no locks, going on without", block->path);
+			block->file.path);
+	log_info(
+		"--disk path=%s: its file system has no locks, going on without", block->file.path);
 	return 0;
 }
 
 /* Whether holes can be punched: asked of the page after the end, where there is nothing. */
 static bool file_can_punch(const struct block *block)
 {
-	off_t end = (off_t)align_up(block->size, 1 << 20);
+	off_t end = (off_t)align_up(block->file.size, 1 << 20);
 
-	return fallocate(block->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, end, 4096) == 0 ||
+	return fallocate(block->file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, end, 4096) ==
+		       0 ||
 	       (errno != EOPNOTSUPP && errno != ENOSYS);
 }
 
@@ -128,10 +130,10 @@ static int find_discard(struct block *block, dev_t device)
 {
 	uint64_t size = queue_limit(device, "discard_granularity");
 
-	block->can_discard = !block->readonly && queue_limit(device, "discard_max_bytes") > 0;
-	if (size > block->physical_size && size <= DISCARD_SIZE_MAX && size % 512 == 0)
-		block->discard_size = (unsigned)size;
-	return block->can_discard ? block_discard_new(block) : 0;
+	block->file.can_discard = !block->readonly && queue_limit(device, "discard_max_bytes") > 0;
+	if (size > block->file.physical_size && size <= DISCARD_SIZE_MAX && size % 512 == 0)
+		block->file.discard_size = (unsigned)size;
+	return block->file.can_discard ? block_discard_new(block) : 0;
 }
 
 /* A device of large physical blocks may begin in the midst of one. */
@@ -140,63 +142,96 @@ static void find_physical(struct block *block)
 	unsigned physical = 0;
 	int offset = 0;
 
-	if (ioctl(block->fd, BLKPBSZGET, &physical) < 0 || physical <= block->physical_size ||
-		physical > PHYSICAL_MAX || !is_power_of_two(physical))
-		physical = block->physical_size;
-	block->physical_size = physical;
+	if (ioctl(block->file.fd, BLKPBSZGET, &physical) < 0 ||
+		physical <= block->file.physical_size || physical > PHYSICAL_MAX ||
+		!is_power_of_two(physical))
+		physical = block->file.physical_size;
+	block->file.physical_size = physical;
 	/* -1: what it is made of does not fit together. */
-	if (ioctl(block->fd, BLKALIGNOFF, &offset) == 0 && offset > 0 &&
-		(unsigned)offset % block->logical_size == 0)
-		block->physical_offset = (unsigned)offset % physical;
+	if (ioctl(block->file.fd, BLKALIGNOFF, &offset) == 0 && offset > 0 &&
+		(unsigned)offset % block->file.logical_size == 0)
+		block->file.physical_offset = (unsigned)offset % physical;
 }
 
 static int measure_device(struct block *block, const struct stat *st, struct error *err)
 {
 	int logical = 512;
 
-	block->device = true;
-	if (ioctl(block->fd, BLKGETSIZE64, &block->size) < 0)
-		return error_errno(err, errno, "--disk path=%s: its size", block->path);
-	if (ioctl(block->fd, BLKSSZGET, &logical) == 0 && logical >= 512 && logical <= 65536 &&
+	block->file.device = true;
+	if (ioctl(block->file.fd, BLKSSZGET, &logical) == 0 && logical >= 512 && logical <= 65536 &&
 		is_power_of_two((unsigned)logical))
-		block->logical_size = block->direct_offset = (unsigned)logical;
-	if (block->physical_size < block->logical_size)
-		block->physical_size = block->logical_size;
+		block->file.logical_size = block->file.direct_offset = (unsigned)logical;
+	if (block->file.physical_size < block->file.logical_size)
+		block->file.physical_size = block->file.logical_size;
 	find_physical(block);
 	if (find_discard(block, st->st_rdev) < 0)
-		return error_errno(err, ENOMEM, "--disk path=%s", block->path);
+		return error_errno(err, ENOMEM, "--disk path=%s", block->file.path);
 	return 0;
 }
 
 /* What no sector holds could be read but never written. */
-static int whole_sectors(struct block *block, struct error *err)
+static int whole_sectors(const struct block *block, uint64_t *size, struct error *err)
 {
-	uint64_t rest = block->size % 512;
+	uint64_t rest = *size % 512;
 
 	if (rest && !block->readonly)
 		return error_set(err, EINVAL,
 			"--disk path=%s: its size of %llu bytes is not a multiple of 512; "
 			"enlarge it with `truncate -s %llu %s`",
-			block->path, (unsigned long long)block->size,
-			(unsigned long long)(block->size - rest + 512), block->path);
+			block->file.path, (unsigned long long)*size,
+			(unsigned long long)(*size - rest + 512), block->file.path);
 	if (rest)
 		log_warning("--disk path=%s: its size of %llu bytes is not a multiple of 512; the "
 			    "guest does not see the last %llu",
-			block->path, (unsigned long long)block->size, (unsigned long long)rest);
-	block->size -= rest;
+			block->file.path, (unsigned long long)*size, (unsigned long long)rest);
+	*size -= rest;
 	return 0;
 }
 
-static int measure_file(struct block *block, const struct stat *st, struct error *err)
+static int check_type(const struct block *block, const struct stat *st, struct error *err)
+{
+	if (S_ISDIR(st->st_mode))
+		return error_set(err, EISDIR,
+			"--disk path=%s: is a directory; name a raw image or a block device",
+			block->file.path);
+	if (!S_ISREG(st->st_mode) && !S_ISBLK(st->st_mode))
+		return error_set(err, EINVAL,
+			"--disk path=%s: neither a regular file nor a block device; name a raw "
+			"image or a block device",
+			block->file.path);
+	return 0;
+}
+
+static int find_size(
+	const struct block *block, const struct stat *st, uint64_t *size, struct error *err)
 {
 	int ret;
 
-	block->size = (uint64_t)st->st_size;
-	ret = whole_sectors(block, err);
+	*size = (uint64_t)st->st_size;
+	if (S_ISBLK(st->st_mode) && ioctl(block->file.fd, BLKGETSIZE64, size) < 0)
+		return error_errno(err, errno, "--disk path=%s: its size", block->file.path);
+	ret = S_ISREG(st->st_mode) ? whole_sectors(block, size, err) : 0;
 	if (ret < 0)
 		return ret;
-	block->can_discard = !block->readonly && file_can_punch(block);
+	if (*size == 0 && st->st_size > 0)
+		return error_set(err, EINVAL,
+			"--disk path=%s: is smaller than one sector of 512 bytes; name a disk "
+			"image",
+			block->file.path);
+	if (*size == 0)
+		return error_set(err, EINVAL,
+			"--disk path=%s: is empty; give it a size with `truncate -s 1G %s`",
+			block->file.path, block->file.path);
 	return 0;
+}
+
+int block_find_size(const struct block *block, uint64_t *size, struct error *err)
+{
+	struct stat st;
+
+	if (fstat(block->file.fd, &st) < 0)
+		return error_errno(err, errno, "--disk path=%s", block->file.path);
+	return find_size(block, &st, size, err);
 }
 
 static int measure(struct block *block, struct error *err)
@@ -204,29 +239,16 @@ static int measure(struct block *block, struct error *err)
 	struct stat st;
 	int ret;
 
-	if (fstat(block->fd, &st) < 0)
-		return error_errno(err, errno, "--disk path=%s", block->path);
-	if (S_ISDIR(st.st_mode))
-		return error_set(err, EISDIR,
-			"--disk path=%s: is a directory; name a raw image or a block device",
-			block->path);
-	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
-		return error_set(err, EINVAL,
-			"--disk path=%s: neither a regular file nor a block device; name a raw "
-			"image or a block device",
-			block->path);
-	ret = S_ISBLK(st.st_mode) ? measure_device(block, &st, err) : measure_file(block, &st, err);
+	if (fstat(block->file.fd, &st) < 0)
+		return error_errno(err, errno, "--disk path=%s", block->file.path);
+	ret = check_type(block, &st, err);
+	if (ret == 0)
+		ret = find_size(block, &st, &block->file.size, err);
 	if (ret < 0)
 		return ret;
-	if (block->size == 0 && st.st_size > 0)
-		return error_set(err, EINVAL,
-			"--disk path=%s: is smaller than one sector of 512 bytes; name a disk "
-			"image",
-			block->path);
-	if (block->size == 0)
-		return error_set(err, EINVAL,
-			"--disk path=%s: is empty; give it a size with `truncate -s 1G %s`",
-			block->path, block->path);
+	if (S_ISBLK(st.st_mode))
+		return measure_device(block, &st, err);
+	block->file.can_discard = !block->readonly && file_can_punch(block);
 	return 0;
 }
 
@@ -234,17 +256,17 @@ static int measure(struct block *block, struct error *err)
  * memory, and whether a sector is for offsets shows the first refusal. */
 static void find_alignment(struct block *block)
 {
-	block->direct_memory = BLOCK_DIRECT_SAFE;
+	block->file.direct_memory = BLOCK_DIRECT_SAFE;
 #ifdef STATX_DIOALIGN
 	struct statx sx;
 
-	if (statx(block->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &sx) == 0 &&
+	if (statx(block->file.fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &sx) == 0 &&
 		(sx.stx_mask & STATX_DIOALIGN) && sx.stx_dio_mem_align) {
-		block->direct_memory = sx.stx_dio_mem_align;
-		if (sx.stx_dio_offset_align > block->direct_offset)
-			block->direct_offset = sx.stx_dio_offset_align;
-		if (block->physical_size < block->direct_offset)
-			block->physical_size = block->direct_offset;
+		block->file.direct_memory = sx.stx_dio_mem_align;
+		if (sx.stx_dio_offset_align > block->file.direct_offset)
+			block->file.direct_offset = sx.stx_dio_offset_align;
+		if (block->file.physical_size < block->file.direct_offset)
+			block->file.physical_size = block->file.direct_offset;
 	}
 #endif
 }
@@ -258,17 +280,29 @@ static bool same_file(int one, int other)
 	       a.st_ino == b.st_ino && a.st_rdev == b.st_rdev;
 }
 
+bool block_is_file(const struct block *block, const char *path)
+{
+	struct stat at, open;
+
+	if (stat(path, &at) < 0 || fstat(block->file.fd, &open) < 0)
+		return false;
+	/* A device has many names. */
+	if (S_ISBLK(at.st_mode) && S_ISBLK(open.st_mode))
+		return at.st_rdev == open.st_rdev;
+	return at.st_dev == open.st_dev && at.st_ino == open.st_ino;
+}
+
 static int open_direct(struct block *block, const struct block_options *options, struct error *err)
 {
 	/* The locked one stays open and becomes the way through the page cache. */
-	block->buffered_fd = block->fd;
-	block->fd = open_file(options, O_DIRECT, err);
-	if (block->fd < 0)
-		return block->fd;
-	if (!same_file(block->fd, block->buffered_fd))
+	block->file.buffered_fd = block->file.fd;
+	block->file.fd = open_file(options, O_DIRECT, err);
+	if (block->file.fd < 0)
+		return block->file.fd;
+	if (!same_file(block->file.fd, block->file.buffered_fd))
 		return error_set(err, EAGAIN,
 			"--disk path=%s: was replaced while it was opened; start again",
-			block->path);
+			block->file.path);
 	find_alignment(block);
 	return 0;
 }
@@ -277,12 +311,12 @@ static int fill(struct block *block, const struct block_options *options, struct
 {
 	int ret;
 
-	block->path = strdup(options->path);
-	if (!block->path)
+	block->file.path = strdup(options->path);
+	if (!block->file.path)
 		return error_errno(err, ENOMEM, "--disk path=%s", options->path);
-	block->fd = open_file(options, 0, err);
-	if (block->fd < 0)
-		return block->fd;
+	block->file.fd = open_file(options, 0, err);
+	if (block->file.fd < 0)
+		return block->file.fd;
 	ret = measure(block, err);
 	if (ret == 0 && options->lock)
 		ret = lock_file(block, err);
@@ -305,11 +339,12 @@ int block_open(struct block **out, const struct block_options *options, struct e
 
 	if (!block)
 		return error_errno(err, ENOMEM, "--disk path=%s", options->path);
-	block->fd = -1;
-	block->buffered_fd = -1;
+	block->file.fd = -1;
+	block->file.buffered_fd = -1;
 	block->readonly = options->readonly;
-	block->logical_size = block->direct_offset = 512;
-	block->physical_size = PHYSICAL_LEAST;
+	block->lock = options->lock;
+	block->file.logical_size = block->file.direct_offset = 512;
+	block->file.physical_size = PHYSICAL_LEAST;
 	ret = fill(block, options, err);
 	if (ret == 0 && bucket_limits_any(&options->limits)) {
 		block->kept = block->throttle = block_throttle_new(block, &options->limits);
@@ -328,37 +363,38 @@ void block_close(struct block *block)
 {
 	if (!block)
 		return;
+	block_refresh_free(block->refresh);
 	/* Its thread uses the descriptor. */
-	block_discard_free(block->discard);
-	if (block->fd >= 0)
-		close(block->fd);
-	if (block->buffered_fd >= 0)
-		close(block->buffered_fd);
+	block_discard_free(block->file.discard);
+	if (block->file.fd >= 0)
+		close(block->file.fd);
+	if (block->file.buffered_fd >= 0)
+		close(block->file.buffered_fd);
 	if (block->zeroes)
 		munmap(block->zeroes, BLOCK_ZEROES);
 	block_throttle_free(block->kept);
-	free(block->path);
+	free(block->file.path);
 	free(block);
 }
 
 uint64_t block_size(const struct block *block)
 {
-	return block->size;
+	return block->file.size;
 }
 
 unsigned block_logical_size(const struct block *block)
 {
-	return block->logical_size;
+	return block->file.logical_size;
 }
 
 unsigned block_physical_size(const struct block *block)
 {
-	return block->physical_size;
+	return block->file.physical_size;
 }
 
 unsigned block_physical_offset(const struct block *block)
 {
-	return block->physical_offset;
+	return block->file.physical_offset;
 }
 
 bool block_readonly(const struct block *block)
@@ -368,12 +404,12 @@ bool block_readonly(const struct block *block)
 
 bool block_can_discard(const struct block *block)
 {
-	return block->can_discard;
+	return block->file.can_discard;
 }
 
 unsigned block_discard_size(const struct block *block)
 {
-	return block->discard_size ? block->discard_size : block->physical_size;
+	return block->file.discard_size ? block->file.discard_size : block->file.physical_size;
 }
 
 unsigned block_in_flight(const struct block *block)

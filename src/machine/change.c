@@ -104,3 +104,43 @@ int machine_change_device(
 			err, ENOTSUP, "%s: nothing of it can be changed while it runs", wanted->id);
 	return ret < 0 ? error_prefix(err, "%s: ", wanted->id) : 0;
 }
+
+static int refresh_disk(
+	struct machine *machine, struct device_config *device, const char *path, struct error *err)
+{
+	struct block *block = machine->backends[device - machine->config.devices].block;
+	char *kept = path ? strdup(path) : NULL;
+	int ret = 0;
+
+	if (path && !kept)
+		return error_errno(err, ENOMEM, "path");
+	if (block)
+		ret = block_refresh(block, io_of(machine), machine->owner.loop, path, err);
+	if (ret < 0) {
+		free(kept);
+		return ret;
+	}
+	if (kept) {
+		free(device->disk.path);
+		device->disk.path = kept;
+	}
+	return 0;
+}
+
+int machine_refresh_disk(
+	struct machine *machine, const char *id, const char *path, struct error *err)
+{
+	struct device_config *device = machine_config_find(&machine->config, id);
+	int ret;
+
+	if (!device || device->type != DEVICE_DISK)
+		return error_set(err, ENOENT, "%s: there is no such disk", id);
+	if (machine->life.state == MACHINE_ENDED)
+		return error_set(err, EINVAL, "%s: the machine has ended", id);
+	if (device->disk.model == DISK_IDE)
+		return error_set(err, ENOTSUP,
+			"%s: an IDE disk cannot tell its guest of another size; use model=virtio",
+			id);
+	ret = refresh_disk(machine, device, path, err);
+	return ret < 0 ? error_prefix(err, "%s: ", id) : 0;
+}

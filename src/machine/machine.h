@@ -131,6 +131,14 @@ int machine_log_take(struct machine *machine, unsigned region, uint64_t *bitmap,
  */
 int machine_change_device(
 	struct machine *machine, const struct device_config *wanted, struct error *err);
+/*
+ * The size of disk @id's file is looked at anew, or the file at @path (not null) takes its place
+ * and is the configuration's from now on; the guest is told (virtio). See block_refresh(): requests
+ * under way end at the old file. -ENOENT: no such disk; -ENOTSUP: an IDE disk; -EBUSY: the change
+ * before is not through; others as for --disk path. Messages begin with the id.
+ */
+int machine_refresh_disk(
+	struct machine *machine, const char *id, const char *path, struct error *err);
 /* As it is configured now, with what was decided at its first start (addresses, slots, features).
  */
 const struct machine_config *machine_config(const struct machine *machine);

@@ -357,9 +357,9 @@ static void test_direct_on_large_sectors(void **state)
 	write_and_read(&rig, 0);
 	write_and_read(&rig, 3);
 	/* As before Linux 6.1, which tells nothing: a refusal does. */
-	rig.block->direct_offset = 512;
+	rig.block->file.direct_offset = 512;
 	write_and_read(&rig, 0);
-	assert_int_equal(rig.block->direct_offset, 4096);
+	assert_int_equal(rig.block->file.direct_offset, 4096);
 	rig_close(&rig);
 	rig_open(&rig, "/mnt", false, BLOCK_CACHE_WRITEBACK);
 	assert_int_equal(block_logical_size(rig.block), 512);
@@ -511,8 +511,8 @@ static void read_in_turns(bool direct, size_t skew)
 	make_file(rig.path, LARGE);
 	rig_open_block(&rig, true, BLOCK_CACHE_WRITEBACK);
 	if (direct) {
-		rig.block->direct_memory = 512;
-		rig.block->buffered_fd = dup(rig.block->fd);
+		rig.block->file.direct_memory = 512;
+		rig.block->file.buffered_fd = dup(rig.block->file.fd);
 	}
 	for (unsigned i = 0; i < 1 + COUNT; i++) {
 		const struct iovec *segment = i ? &part : &whole;
@@ -614,8 +614,8 @@ static void rig_open_device(struct rig *rig)
 {
 	rig_open(rig, "/tmp", false, BLOCK_CACHE_WRITEBACK);
 	assert_int_equal(block_discard_new(rig->block), 0);
-	rig->block->discard_device = discard_slowly;
-	rig->block->logical_size = 4096;
+	rig->block->file.discard_device = discard_slowly;
+	rig->block->file.logical_size = 4096;
 	slow.calls = 0;
 }
 
@@ -626,7 +626,7 @@ static void test_discards_a_device(void **state)
 
 	(void)state;
 	rig_open_device(&rig);
-	rig.block->no_punch = true;
+	rig.block->file.no_punch = true;
 	assert_int_equal(range(&rig, BLOCK_DISCARD, 512, 65536, false), 0);
 	assert_int_equal(slow.offset, 4096);
 	assert_int_equal(slow.length, 61440);
@@ -737,7 +737,7 @@ static void test_discards_a_loop_device(void **state)
 	rig_open_block(&rig, false, BLOCK_CACHE_WRITEBACK);
 	assert_int_equal(block_logical_size(rig.block), 4096);
 	assert_true(block_can_discard(rig.block));
-	assert_non_null(rig.block->discard);
+	assert_non_null(rig.block->file.discard);
 	assert_int_equal(range(&rig, BLOCK_DISCARD, SIZE / 2, SIZE / 2, false), 0);
 	assert_int_equal(fstat(image, &after), 0);
 	assert_true(after.st_blocks <= before.st_blocks - (SIZE / 2 - 65536) / 512);

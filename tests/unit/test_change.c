@@ -163,6 +163,35 @@ static void changes_before_the_start(void **state)
 	rig_free(&rig);
 }
 
+static void refreshes_a_disk(void **state)
+{
+	char path[] = "/tmp/duet-change-XXXXXX";
+	struct error err = {0};
+	struct rig rig;
+	int fd = mkstemp(path);
+
+	rig_init(&rig);
+	assert_int_equal(ftruncate(fd, 131072), 0);
+	close(fd);
+	assert_int_equal(machine_refresh_disk(rig.machine, "disk0", path, &err), 0);
+	assert_int_equal(block_size(rig.block), 131072);
+	assert_string_equal(config_of(&rig, "disk0")->disk.path, path);
+	assert_int_equal(truncate(path, 65536), 0);
+	assert_int_equal(machine_refresh_disk(rig.machine, "disk0", NULL, &err), 0);
+	assert_int_equal(block_size(rig.block), 65536);
+	unlink(path);
+	assert_int_equal(machine_refresh_disk(rig.machine, "disk0", path, &err), -ENOENT);
+	assert_non_null(strstr(err.text, "disk0: --disk path=/tmp/duet-change-"));
+	assert_string_equal(config_of(&rig, "disk0")->disk.path, path);
+	assert_int_equal(machine_refresh_disk(rig.machine, "net0", NULL, &err), -ENOENT);
+	config_of(&rig, "disk0")->disk.model = DISK_IDE;
+	assert_int_equal(machine_refresh_disk(rig.machine, "disk0", NULL, &err), -ENOTSUP);
+	assert_non_null(strstr(err.text, "disk0: an IDE disk"));
+	rig.machine->life.state = MACHINE_ENDED;
+	assert_int_equal(machine_refresh_disk(rig.machine, "disk0", NULL, &err), -EINVAL);
+	rig_free(&rig);
+}
+
 static void says_what_cannot_be(void **state)
 {
 	struct device_config wanted;
@@ -190,6 +219,7 @@ int main(void)
 		cmocka_unit_test(changes_a_disk),
 		cmocka_unit_test(changes_a_network),
 		cmocka_unit_test(changes_before_the_start),
+		cmocka_unit_test(refreshes_a_disk),
 		cmocka_unit_test(says_what_cannot_be),
 	};
 

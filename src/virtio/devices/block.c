@@ -66,7 +66,6 @@ static void fill_config(struct disk *disk)
 {
 	uint8_t *config = disk->config;
 
-	store_le64(config + CONFIG_CAPACITY, block_size(disk->block) / SECTOR);
 	store_le32(config + CONFIG_SEG_MAX, DISK_SEGMENTS - 2);
 	store_le32(config + CONFIG_BLK_SIZE, block_logical_size(disk->block));
 	fill_topology(disk);
@@ -89,7 +88,12 @@ static bool cannot_flush(const struct virtio_device *device)
 static uint64_t config_read(struct virtio_device *device, unsigned offset, unsigned size)
 {
 	const struct disk *disk = disk_of(device);
+	uint8_t capacity[8];
 
+	if (offset < CONFIG_CAPACITY + sizeof(capacity)) {
+		store_le64(capacity, atomic_load(&disk->capacity));
+		return config_load(capacity, sizeof(capacity), offset, size);
+	}
 	if (offset == CONFIG_WRITEBACK && size == 1)
 		return !cannot_flush(device) &&
 		       atomic_load_explicit(&disk->writeback, memory_order_relaxed);
@@ -102,6 +106,15 @@ static void config_write(
 	if (offset == CONFIG_WRITEBACK && size == 1)
 		atomic_store_explicit(
 			&disk_of(device)->writeback, (value & 1) != 0, memory_order_relaxed);
+}
+
+/* A driver that reads half of the old number and half of the new one sees it by the generation. */
+static void resized(void *opaque, uint64_t size)
+{
+	struct disk *disk = opaque;
+
+	atomic_store(&disk->capacity, size / SECTOR);
+	virtio_config_changed(&disk->virtio);
 }
 
 static void release(struct disk *disk)
@@ -283,6 +296,8 @@ int virtio_block_new(struct device **device, const char *name,
 	for (unsigned i = 0; i < queues; i++)
 		disk->queues[i].disk = disk;
 	fill_config(disk);
+	atomic_store(&disk->capacity, block_size(disk->block) / SECTOR);
+	block_on_resize(disk->block, resized, disk);
 	atomic_store(&disk->writeback, true);
 	return virtio_pci_new(device, &disk->virtio, name, err);
 }

@@ -53,7 +53,8 @@ struct disk {
 	struct block *block;
 	char serial[20];
 	uint8_t config[DISK_CONFIG_SIZE];
-	_Atomic bool writeback; /* the configuration's field: a vCPU thread may change it */
+	_Atomic uint64_t capacity; /* sectors of 512 bytes: the file may change */
+	_Atomic bool writeback;    /* the configuration's field: a vCPU thread may change it */
 	/* I/O loop from here on. */
 	struct disk_queue *queues;
 	struct loop_hook hook;
