@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reads and writes of every register of the board's small devices, in any order and width, mixed
- * with lines, keys, power buttons, resets and restores of arbitrary state. */
+ * with lines, keys (half of the inputs have a keyboard), power buttons, resets and restores of
+ * arbitrary state. */
 #include "../tests/unit/board_fixture.h"
 #include "base/bytes.h"
 #include "base/log.h"
@@ -36,7 +37,7 @@ static int set_route(void *opaque, unsigned pin, uint64_t address, uint32_t data
 	return 0;
 }
 
-static void open_board(struct board *board)
+static void open_board(struct board *board, bool keys)
 {
 	const struct ioapic_host host = {
 		.send_msi = send_msi, .set_route = set_route, .opaque = board};
@@ -45,7 +46,7 @@ static void open_board(struct board *board)
 	board->output = open("/dev/null", O_WRONLY | O_CLOEXEC);
 	serial_new(&board->devices[SERIAL], board->output, NULL);
 	acpi_pm_new(&board->devices[PM], &fixture_events, &board->fixture, NULL);
-	keyboard_new(&board->devices[KEYBOARD], &fixture_events, &board->fixture, NULL);
+	keyboard_new(&board->devices[KEYBOARD], keys, &fixture_events, &board->fixture, NULL);
 	rtc_new(&board->devices[RTC], NULL);
 	ioapic_new(&board->devices[IOAPIC], &host, NULL);
 	for (unsigned i = 0; i < DEVICES; i++)
@@ -123,6 +124,9 @@ static void step(struct board *board, const uint8_t *op, size_t left)
 		access_bus(board, op, board->fixture.place.mmio,
 			LAYOUT_IOAPIC + (op[1] & 1 ? 0x10 : op[2] & 0x40));
 		break;
+	case 9:
+		keyboard_ctrl_alt_del(board->devices[KEYBOARD]);
+		break;
 	default:
 		access_bus(board, op, board->fixture.place.ports, port_of(op[1], op[2]));
 		break;
@@ -135,7 +139,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct board board = {0};
 
 	log_set_level(LOG_LEVEL_ERROR);
-	open_board(&board);
+	open_board(&board, size & 8);
 	for (size_t at = 0; size - at >= 8; at += 8)
 		step(&board, data + at, size - at);
 	close_board(&board);

@@ -31,10 +31,14 @@ int acpi_pm_new(
 /* Any thread: the power button event (SCI). False when the guest has not enabled it. */
 bool acpi_pm_power_button(struct device *device);
 
-/* Keyboard controller, as much as a reset by command 0xfe needs (and what Linux's i8042 probe takes
- * to see quickly that nothing is there). */
-int keyboard_new(
-	struct device **device, const struct power_events *events, void *opaque, struct error *err);
+/* Keyboard controller: with @keys an 8042 with a PS/2 keyboard on LAYOUT_KEYBOARD_GSI, else as much
+ * as a reset by command 0xfe needs (and what Linux's i8042 probe takes to see quickly that nothing
+ * is there). */
+int keyboard_new(struct device **device, bool keys, const struct power_events *events, void *opaque,
+	struct error *err);
+/* Main thread, one with @keys, not at rest: presses Ctrl-Alt-Del. False: the guest does not listen.
+ */
+bool keyboard_ctrl_alt_del(struct device *device);
 
 /* MC146818: time of day, alarm, update and periodic interrupts on LAYOUT_RTC_GSI, CMOS bytes. Its
  * timer is the main loop's. */

@@ -16,9 +16,8 @@
 static const char *const machine_words[] = {
 	/* A panic restarts at once. */
 	"panic=-1",
-	/* The keyboard controller here only resets the machine. */
+	/* No keyboard controller here has a mouse. */
 	"i8042.noaux",
-	"i8042.nokbd",
 	/* The timer interrupt's routing is known to work. */
 	"no_timer_check",
 	/* kvmclock and the TSC are the host's: nothing to watch them with. */
@@ -30,6 +29,9 @@ static const char *const machine_words[] = {
 	 * same. */
 	"cryptomgr.notests=1",
 };
+
+/* Without a keyboard its controller only resets the machine. */
+static const char no_keyboard_word[] = "i8042.nokbd";
 
 /*
  * A panic marks itself in the BIOS's warm-start word at 0x472, where duet tells it from a reboot
@@ -109,6 +111,8 @@ int machine_cmdline(const struct machine_config *config, unsigned tsc_khz, char 
 		if (!machine_cmdline_has(user, machine_words[i]))
 			ret = append(buffer, size, machine_words[i], err);
 	}
+	if (ret == 0 && !config->keyboard && !machine_cmdline_has(user, no_keyboard_word))
+		ret = append(buffer, size, no_keyboard_word, err);
 	if (ret == 0)
 		ret = append_tsc(config, user, tsc_khz, buffer, size, err);
 	if (ret == 0 && *user)

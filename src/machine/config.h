@@ -159,6 +159,7 @@ struct machine_config {
 	bool nested; /* the guest may run guests of its own: it sees SVM or VMX */
 	enum console_kind console;
 	bool entropy;
+	bool keyboard; /* a PS/2 keyboard, for Ctrl-Alt-Del */
 	enum ring_kind ring;
 	char *passt; /* program, null: from PATH */
 	char *stats; /* file */

@@ -41,7 +41,12 @@ static int create_pm(struct machine *machine, struct device **device, struct err
 
 static int create_keyboard(struct machine *machine, struct device **device, struct error *err)
 {
-	return keyboard_new(device, &machine_power_events, machine, err);
+	const bool keys = machine->config.keyboard;
+	int ret = keyboard_new(device, keys, &machine_power_events, machine, err);
+
+	if (ret == 0 && keys)
+		machine->keyboard = *device;
+	return ret;
 }
 
 static int create_rtc(struct machine *machine, struct device **device, struct error *err)
@@ -387,7 +392,7 @@ void machine_free_devices(struct machine *machine)
 		device = next;
 	}
 	memset(machine->backends, 0, sizeof(machine->backends));
-	machine->balloon = NULL;
+	machine->balloon = machine->keyboard = NULL;
 	machine->devices = NULL;
 	machine->last_device = &machine->devices;
 }

@@ -49,7 +49,7 @@ struct machine {
 	struct kernel_entry entry;
 
 	struct device *devices, **last_device; /* in order of creation */
-	struct device *serial, *pm, *console, *balloon;
+	struct device *serial, *pm, *keyboard, *console, *balloon;
 	struct machine_backend backends[MACHINE_DEVICES_MAX]; /* as config.devices */
 
 	struct machine_vcpu vcpus[MACHINE_CPUS_MAX];

@@ -131,6 +131,7 @@ static int write_tables(struct machine *machine, uint64_t *rsdp, struct error *e
 		.mmio64 = windows->memory64,
 		.mmio64_size = windows->memory64_size,
 		.pic = pic,
+		.keyboard = config->keyboard,
 	};
 	struct mptable_config mptable = {.cpus = config->cpus, .pic = pic, .slots = MACHINE_SLOTS};
 	int ret = acpi_build(&machine->memory, &acpi, rsdp, err);

@@ -89,6 +89,9 @@ void machine_resume(struct machine *machine);
 
 /* Presses the power button. False: the guest does not listen to it (yet). */
 bool machine_press_power(struct machine *machine);
+/* Presses Ctrl-Alt-Del. -ENOTSUP: there is no keyboard; -EAGAIN: the guest does not listen to it
+ * (yet), or does not run. */
+int machine_press_ctrl_alt_del(struct machine *machine);
 /* As the reset button. Any thread. */
 void machine_ask_reset(struct machine *machine);
 /* Ends it within a second, whatever storage does; what the guest was not told of need not be done.

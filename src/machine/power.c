@@ -65,6 +65,16 @@ bool machine_press_power(struct machine *machine)
 	return machine->life.state >= MACHINE_BUILT && acpi_pm_power_button(machine->pm);
 }
 
+int machine_press_ctrl_alt_del(struct machine *machine)
+{
+	if (!machine->config.keyboard)
+		return -ENOTSUP;
+	/* What rests may be about to be saved. */
+	if (machine->life.state != MACHINE_RUNNING)
+		return -EAGAIN;
+	return keyboard_ctrl_alt_del(machine->keyboard) ? 0 : -EAGAIN;
+}
+
 enum machine_end machine_outcome(const struct machine *machine, const char **why)
 {
 	*why = machine->life.end_text;

@@ -4,6 +4,7 @@
 #include "base/bytes.h"
 #include "base/checked.h"
 #include "dsdt.h"
+#include "keyboard.h"
 #include "x86/layout.h"
 
 #include <errno.h>
@@ -117,14 +118,20 @@ static uint64_t build_facs(struct builder *builder)
 	return LAYOUT_ACPI + (uint64_t)(facs - builder->bytes);
 }
 
-static uint64_t build_dsdt(struct builder *builder)
+/* A table of iasl's, with its header and checksum. */
+static uint64_t put_compiled(struct builder *builder, const uint8_t *table, size_t length)
 {
 	uint64_t address;
 
 	align(builder, 64);
 	address = LAYOUT_ACPI + builder->used;
-	memcpy(reserve(builder, sizeof(dsdt_aml)), dsdt_aml, sizeof(dsdt_aml));
+	memcpy(reserve(builder, length), table, length);
 	return address;
+}
+
+static void list_compiled(struct builder *builder, const uint8_t *table, size_t length)
+{
+	builder->tables[builder->count++] = put_compiled(builder, table, length);
 }
 
 /* Offsets in the FADT, ACPI 6.5 table 5.9. */
@@ -155,13 +162,16 @@ enum {
 #define FADT_NO_RTC_WAKE (1U << 6)
 #define FADT_RESET       (1U << 10)
 #define FADT_HEADLESS    (1U << 12)
-/* Neither legacy devices nor an 8042: Linux leaves its slow probing of them out. */
+/* No legacy devices, and an 8042 only where there is a keyboard: Linux leaves its slow probing of
+ * them out. */
+#define BOOT_8042    (1U << 1)
 #define BOOT_NO_VGA  (1U << 2)
 #define BOOT_NO_ASPM (1U << 4)
 
-static void build_fadt(struct builder *builder)
+static void build_fadt(struct builder *builder, const struct acpi_config *config)
 {
-	uint64_t facs = build_facs(builder), dsdt = build_dsdt(builder);
+	uint64_t facs = build_facs(builder);
+	uint64_t dsdt = put_compiled(builder, dsdt_aml, sizeof(dsdt_aml));
 	uint8_t *fadt;
 
 	open_table(builder, "FACP", 6);
@@ -182,7 +192,8 @@ static void build_fadt(struct builder *builder)
 	fadt[FADT_PM_TMR_LEN] = 4;
 	store_le16(fadt + FADT_C2_LATENCY, 0xfff); /* no C2, no C3 */
 	store_le16(fadt + FADT_C3_LATENCY, 0xfff);
-	store_le16(fadt + FADT_BOOT_ARCH, BOOT_NO_VGA | BOOT_NO_ASPM);
+	store_le16(fadt + FADT_BOOT_ARCH,
+		BOOT_NO_VGA | BOOT_NO_ASPM | (config->keyboard ? BOOT_8042 : 0));
 	store_le32(fadt + FADT_FLAGS, FADT_WBINVD | FADT_C1 | FADT_NO_SLEEP | FADT_NO_RTC_WAKE |
 					      FADT_RESET | FADT_HEADLESS);
 	fadt[FADT_RESET_REG] = 1;     /* I/O port */
@@ -292,10 +303,12 @@ int acpi_build(
 {
 	struct builder builder = {.used = 64};
 
-	build_fadt(&builder);
+	build_fadt(&builder, config);
 	build_madt(&builder, config);
 	build_mcfg(&builder, config);
 	build_ssdt(&builder, config);
+	if (config->keyboard)
+		list_compiled(&builder, keyboard_aml, sizeof(keyboard_aml));
 	build_rsdp(&builder);
 	if (builder.full)
 		return error_set(err, ENOSPC, "the ACPI tables do not fit (%u CPUs)", config->cpus);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ACPI 6.5 tables for the machine, written at LAYOUT_ACPI: RSDP, XSDT, FADT (not hardware-reduced:
  * PM1 event and control for power-off and the power button, reset register), FACS, MADT, MCFG,
- * DSDT (dsdt.asl) and an SSDT with the windows of this machine. */
+ * DSDT (dsdt.asl), an SSDT with the windows of this machine, and one with the keyboard. */
 #ifndef DUET_X86_ACPI_H
 #define DUET_X86_ACPI_H
 
@@ -12,7 +12,8 @@ struct acpi_config {
 	unsigned cpus;                                     /* 1 to 64, APIC ids 0 to cpus - 1 */
 	uint64_t ecam;                                     /* base, one bus */
 	uint64_t mmio32, mmio32_size, mmio64, mmio64_size; /* windows of the host bridge (_CRS) */
-	bool pic; /* there are 8259s (in-kernel irqchip); else Linux need not look */
+	bool pic;      /* there are 8259s (in-kernel irqchip); else Linux need not look */
+	bool keyboard; /* there is one behind an 8042 */
 };
 
 /* @rsdp: GPA of the RSDP. -ENOSPC when the tables do not fit. */

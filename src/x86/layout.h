@@ -40,6 +40,7 @@
 #define LAYOUT_PIT            0x40
 #define LAYOUT_KEYBOARD_DATA  0x60
 #define LAYOUT_KEYBOARD_CMD   0x64
+#define LAYOUT_KEYBOARD_GSI   1
 #define LAYOUT_ACPI_SCI       9
 #define LAYOUT_PM_PORT        0x600 /* PM1a event (4), PM1a control (2) at +4, PM timer (4) at +8 */
 #define LAYOUT_PM_EVENT       0x600

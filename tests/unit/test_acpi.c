@@ -81,6 +81,22 @@ static void test_fadt(void **state)
 	assert_memory_equal(table_at(memory, load_le32(fadt + 40)), "DSDT", 4);
 }
 
+static void test_keyboard(void **state)
+{
+	struct memory *memory = *state;
+	struct acpi_config config = config_for(1);
+	static const uint8_t pnp0303[] = {0x41, 0xd0, 0x03, 0x03};
+	unsigned found = 0;
+	uint64_t rsdp;
+
+	config.keyboard = true;
+	assert_int_equal(acpi_build(memory, &config, &rsdp, NULL), 0);
+	assert_int_equal(load_le16(find(memory, rsdp, "FACP") + 109) & 3, 2);
+	for (uint64_t at = LAYOUT_ACPI; at < LAYOUT_ACPI + 8192 - 4; at++)
+		found += !memcmp(memory_begin(memory, GPA(at), 4), pnp0303, 4);
+	assert_int_equal(found, 1);
+}
+
 /* Counts the entries of @type, whose lengths must add up; the last one goes to @last. */
 static unsigned count(const uint8_t *madt, uint8_t type, const uint8_t **last)
 {
@@ -180,6 +196,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_fadt, table_set_up, table_tear_down),
+		cmocka_unit_test_setup_teardown(test_keyboard, table_set_up, table_tear_down),
 		cmocka_unit_test_setup_teardown(test_madt, table_set_up, table_tear_down),
 		cmocka_unit_test_setup_teardown(test_mcfg, table_set_up, table_tear_down),
 		cmocka_unit_test_setup_teardown(test_ssdt, table_set_up, table_tear_down),

@@ -130,7 +130,7 @@ static void test_keyboard_resets(void **state)
 	struct pm *pm = *state;
 	struct device *keyboard;
 
-	assert_int_equal(keyboard_new(&keyboard, &fixture_events, &pm->fixture, NULL), 0);
+	assert_int_equal(keyboard_new(&keyboard, false, &fixture_events, &pm->fixture, NULL), 0);
 	assert_int_equal(keyboard->ops->realize(keyboard, &pm->fixture.place, NULL), 0);
 	assert_int_equal(fixture_in(&pm->fixture, LAYOUT_PIT + 2, 1), 0); /* no timer chip */
 	/* Who waits for an empty input buffer goes on; who drains the output buffer gives up. */

@@ -432,6 +432,7 @@ static void user_words_win(void **state)
 	assert_int_equal(machine_cmdline(&config, 3000000, line, sizeof(line), &err), 0);
 	assert_non_null(strstr(line, "console=ttyS0 "));
 	assert_null(strstr(line, "panic=-1"));
+	assert_non_null(strstr(line, " i8042.nokbd "));
 	assert_non_null(strstr(line, " tsc_early_khz=3000000 "));
 	assert_non_null(strstr(line, " pmtmr=0 "));
 	assert_non_null(strstr(line, "panic=5 quiet reboot=k"));
@@ -446,6 +447,9 @@ static void user_words_win(void **state)
 	assert_null(strstr(line, "pmtmr"));
 	assert_int_equal(machine_cmdline(&config, 0, line, sizeof(line), &err), 0);
 	assert_null(strstr(line, "tsc_early_khz"));
+	config.keyboard = true;
+	assert_int_equal(machine_cmdline(&config, 0, line, sizeof(line), &err), 0);
+	assert_null(strstr(line, "i8042.nokbd"));
 	assert_int_equal(machine_cmdline(&config, 0, short_line, sizeof(short_line), &err), -E2BIG);
 	machine_config_free(&config);
 }
