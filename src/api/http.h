@@ -21,6 +21,8 @@ struct http_server;
 struct http_options {
 	const char *path; /* made by it with mode 0600; one that exists is an error */
 	size_t body_max;
+	unsigned patience_ms; /* 0: HTTP_PATIENCE_S, which a test need not wait for */
+	/* May answer at once; must not close the server. */
 	void (*request)(void *opaque, const struct request *request, struct exchange *exchange);
 	void *opaque;
 };
@@ -29,7 +31,7 @@ struct http_options {
 int http_server_open(struct http_server **server, struct loop *loop,
 	const struct http_options *options, struct error *err);
 /* Ends all connections and removes the socket. What is not answered yet may still be, and goes
- * nowhere. Null is allowed. */
+ * nowhere. The loop gives its memory back in its next round. Null is allowed. */
 void http_server_close(struct http_server *server);
 
 #endif
