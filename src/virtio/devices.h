@@ -6,6 +6,7 @@
 
 #include "backend/block.h"
 #include "backend/net.h"
+#include "backend/vsock.h"
 #include "bus/device.h"
 
 struct virtio_block_options {
@@ -98,5 +99,15 @@ void virtio_balloon_hint_stop(struct device *device);
 void virtio_balloon_hint_status(struct device *device, struct virtio_balloon_hints *status);
 uint64_t virtio_balloon_hints_give_back(
 	struct device *device, bool (*written)(void *opaque, gpa_t page), void *opaque);
+
+/* Streams between programs of the guest and of the host (virtio 1.2, 5.10). */
+struct virtio_vsock_options {
+	struct vsock_host *host;
+	uint32_t cid;      /* the guest's: 3 to 2^32 - 1; the host's is 2 */
+	uint64_t patience; /* nanoseconds for one side to answer; 0: eight seconds */
+	bool packed;
+};
+int virtio_vsock_new(struct device **device, const char *name,
+	const struct virtio_vsock_options *options, struct error *err);
 
 #endif
