@@ -5,8 +5,8 @@
 
 #include "machine/config.h"
 
-/* Adds the device that --@name @value describes; @name, of @length bytes, is disk, net, balloon or
- * device; the value may be empty where a type's option needs none.
+/* Adds the device that --@name @value describes; @name, of @length bytes, is disk, net, balloon,
+ * vsock or device; the value may be empty where a type's option needs none.
  */
 int suboptions_add(struct machine_config *config, const char *name, size_t length,
 	const char *value, struct error *err);

@@ -96,6 +96,11 @@ struct balloon_config {
 	bool reporting, hinting;
 };
 
+struct vsock_config {
+	char *path;   /* the unix socket that the host's programs connect to */
+	unsigned cid; /* the guest's */
+};
+
 /* In the order in which slots are given to those that have none. */
 enum device_type {
 	DEVICE_DISK,
@@ -105,6 +110,7 @@ enum device_type {
 	DEVICE_ENTROPY,
 	DEVICE_VFIO,
 	DEVICE_BALLOON,
+	DEVICE_VSOCK,
 	DEVICE_TYPES,
 };
 
@@ -121,6 +127,7 @@ struct device_config {
 		struct net_config net;
 		struct vfio_config vfio;
 		struct balloon_config balloon;
+		struct vsock_config vsock;
 	};
 };
 

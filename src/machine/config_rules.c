@@ -279,12 +279,21 @@ static int check_balloon(
 	return 0;
 }
 
+static int check_vsock(
+	const struct machine_config *config, const struct device_config *device, struct error *err)
+{
+	if (device->vsock.path)
+		return 0;
+	return REFUSE(NULL, "names no socket; write {path=FILE}");
+}
+
 static int (*const checks[DEVICE_TYPES])(const struct machine_config *config,
 	const struct device_config *device, struct error *err) = {
 	[DEVICE_DISK] = check_disk,
 	[DEVICE_NET] = check_net,
 	[DEVICE_VFIO] = check_vfio,
 	[DEVICE_BALLOON] = check_balloon,
+	[DEVICE_VSOCK] = check_vsock,
 };
 
 bool device_is_virtio(const struct device_config *device)

@@ -284,6 +284,15 @@ static int create_balloon(struct machine *machine, const struct device_config *c
 	return ret;
 }
 
+static int create_vsock(struct machine *machine, const struct device_config *config,
+	struct device **device, struct error *err)
+{
+	struct virtio_vsock_options options = {.cid = config->vsock.cid, .packed = packed(machine)};
+	int ret = vsock_host_open(&options.host, config->vsock.path, err);
+
+	return ret < 0 ? ret : virtio_vsock_new(device, config->id, &options, err);
+}
+
 /* On the list before realize, so that a failure frees it with the rest. */
 static int install(struct machine *machine, struct device *device, struct error *err)
 {
@@ -324,6 +333,7 @@ static int (*const creators[DEVICE_TYPES])(struct machine *machine,
 	[DEVICE_CONSOLE] = create_console,
 	[DEVICE_VFIO] = create_passed,
 	[DEVICE_BALLOON] = create_balloon,
+	[DEVICE_VSOCK] = create_vsock,
 };
 
 static int make_device(struct machine *machine, const struct device_config *config,

@@ -388,8 +388,25 @@ static const struct field balloon_table[] = {
 		.help = "the guest can be asked for all of its free memory"},
 };
 
+static const struct field vsock_table[] = {
+	{.name = "path",
+		.kind = FIELD_TEXT,
+		.offset = IN_DEVICE(vsock.path),
+		.value = "FILE",
+		.most = VSOCK_PATH_MAX,
+		.help = "the unix socket to make; the guest reaches FILE_PORT"},
+	{.name = "cid",
+		.kind = FIELD_NUMBER,
+		.offset = IN_DEVICE(vsock.cid),
+		.least = 3,
+		.most = UINT32_MAX,
+		.fallback = "3",
+		.help = "the guest's address"},
+};
+
 #define FITS(table) (ARRAY_SIZE(device_table) + ARRAY_SIZE(table) <= DEVICE_FIELDS_MAX)
-_Static_assert(FITS(disk_table) && FITS(net_table) && FITS(vfio_table) && FITS(balloon_table),
+_Static_assert(FITS(disk_table) && FITS(net_table) && FITS(vfio_table) && FITS(balloon_table) &&
+		       FITS(vsock_table),
 	"each has its line");
 
 #define SET(table)                                                                                 \
@@ -440,6 +457,14 @@ const struct device_type_info device_types[DEVICE_TYPES] = {
 		.prefix = "balloon",
 		.most = 1,
 		.may_be_bare = true,
+		.is_virtio = true},
+	[DEVICE_VSOCK] = {.name = "vsock",
+		.option = "--vsock",
+		.usage = "--vsock path=FILE[,NAME=VALUE]...",
+		.fields = SET(vsock_table),
+		.help = "streams to and from the host (once)",
+		.prefix = "vsock",
+		.most = 1,
 		.is_virtio = true},
 };
 

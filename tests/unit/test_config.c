@@ -96,6 +96,24 @@ static void comes_back(void **state)
 	machine_config_free(&again);
 }
 
+static void a_vsock_comes_back(void **state)
+{
+	struct machine_config config, again;
+	struct error err = {0};
+	char *text;
+
+	(void)state;
+	BUILD(&config, "--vsock", "path=/run/v,cid=4294967295");
+	text = written(&config);
+	if (read_text(&again, text, &err) < 0 || machine_config_complete(&again, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_string_equal(machine_config_find(&again, "vsock0")->vsock.path, "/run/v");
+	assert_int_equal(machine_config_find(&again, "vsock0")->vsock.cid, UINT32_MAX);
+	free(text);
+	machine_config_free(&config);
+	machine_config_free(&again);
+}
+
 static void a_balloon_comes_back(void **state)
 {
 	struct machine_config config, again;
@@ -597,6 +615,7 @@ int main(void)
 		cmocka_unit_test(comes_back),
 		cmocka_unit_test(has_policies),
 		cmocka_unit_test(comes_back_without_features),
+		cmocka_unit_test(a_vsock_comes_back),
 		cmocka_unit_test(a_balloon_comes_back),
 		cmocka_unit_test(knows_who_it_is),
 		cmocka_unit_test(leaves_defaults_out),

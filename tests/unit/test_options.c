@@ -185,6 +185,14 @@ static const struct refusal refusals[] = {
 	{"--balloon", "size=512M", "all of the guest's memory"},
 	{"--balloon", "size=1000", "multiple of 1M"},
 	{"--balloon", "stats=86401", "from 0 to 86400"},
+	{"--vsock", "", "--vsock: the value is empty"},
+	{"--vsock", "cid=4", "names no socket; write path=FILE"},
+	{"--vsock", "path=v,cid=2", "from 3 to 4294967295"},
+	{"--vsock", "path=v,cid=4294967296", "from 3 to 4294967295"},
+	{"--vsock",
+		"path=0123456789012345678901234567890123456789012345678901234567890123456789"
+		"012345678901234567890123456",
+		"96 characters"},
 	{"--pv", "clock,warp", "--pv clock,warp: warp: no such feature"},
 	{"--config", "", "--config: the value is empty"},
 	{"--log", "loud", "choose"},
@@ -227,6 +235,7 @@ static void refuses_pairs(void **state)
 		{"--device", "vfio,host=1:0.0", "vfio,host=0000:01:00.0",
 			"--device vfio vfio1: host= is also vfio0's"},
 		{"--balloon", "size=1M", "stats=1", "--balloon balloon1: one too many"},
+		{"--vsock", "path=a", "path=b", "--vsock vsock1: one too many"},
 		{"--disk", "path=a,slot=3", "path=b,slot=3", "--disk disk1: slot=3 is another"},
 	};
 
