@@ -10,26 +10,36 @@
 #include "api/exchange.h"
 #include "machine/machine.h"
 
+/* The one whose API this is, as GET /version tells it. */
+#define API_FIRECRACKER_VERSION "1.12.0"
+#define API_ID                  "anonymous-instance" /* unless --id says otherwise */
+
 struct api;
 
 struct api_options {
-	const char *id; /* --id, as GET / gives it */
+	const char *id; /* --id, as GET / gives it; null: API_ID */
 	struct loop *loop;
 	struct machine_config *config; /* the caller's; filled in before the start */
 	/* InstanceStart: completes @config, makes, builds and starts a machine of it, and says
 	 * api_set_machine(). Null: it runs already. */
 	int (*start)(void *opaque, struct error *err);
-	/* The places that PUT /logger and PUT /metrics name. May be null: 400 then. */
+	/* The places that PUT /logger and PUT /metrics name. May be null: 400 then. @path and
+	 * @level ("error" to "debug", as log_level_parse() has them): null when not said. */
 	int (*log_to)(void *opaque, const char *path, const char *level, struct error *err);
 	int (*metrics_to)(void *opaque, const char *path, struct error *err);
+	/* Where PUT /serial sends the guest's console. May be null: 400 then. */
+	int (*serial_to)(void *opaque, const char *path, struct error *err);
+	/* FlushMetrics: a line of api_metrics() to where PUT /metrics has said. May be null. */
+	int (*flush_metrics)(void *opaque, struct error *err);
 	void *opaque;
 };
 
-/* @options are copied, their texts not. */
+/* @options are copied, their texts not. Where there is a start(), the configuration becomes what
+ * Firecracker's defaults are: 1 vCPU, 128 MiB, no devices, and a guest that resets ends it. */
 int api_new(struct api **api, const struct api_options *options, struct error *err);
-/* Answers what was not answered. Null is allowed. */
+/* The machine has ended, or never began. Answers what was not answered. Null is allowed. */
 void api_free(struct api *api);
-/* The machine that runs; null: it is about to be freed. */
+/* The machine that runs; null: it is about to be freed, having ended. */
 void api_set_machine(struct api *api, struct machine *machine);
 void api_handle(struct api *api, const struct request *request, struct exchange *exchange);
 

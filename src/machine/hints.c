@@ -168,3 +168,8 @@ int machine_take_hints(
 	ret = machine_pause(machine, &hints->pause, REST_WITHIN);
 	return ret < 0 ? error_errno(err, -ret, "balloon: the machine cannot be paused now") : 0;
 }
+
+void machine_cut_hints(struct machine_hints *hints)
+{
+	hints->until = 0;
+}

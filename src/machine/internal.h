@@ -22,6 +22,7 @@ struct machine_vcpu {
 	unsigned index;
 	pthread_t thread;
 	_Atomic bool started;
+	_Atomic int tid; /* the thread's; 0: there is none */
 };
 
 /* What a device of the configuration stands on; the device's own. */

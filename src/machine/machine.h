@@ -168,6 +168,12 @@ struct machine_hints {
  * writes are logged already. */
 int machine_take_hints(
 	struct machine *machine, struct machine_hints *hints, uint64_t limit, struct error *err);
+/* Its guest's time is up now: what was hinted at so far goes, and @done is called soon, with
+ * -ETIMEDOUT unless the guest was done. */
+void machine_cut_hints(struct machine_hints *hints);
+
+/* The host's id of the thread that runs vCPU @index, for taskset and the like; 0: none does. */
+int machine_vcpu_thread(const struct machine *machine, unsigned index);
 
 /* What happened, by vCPU and cause, by device and queue. Null: no memory. The caller's. */
 struct json_t *machine_stats(struct machine *machine);

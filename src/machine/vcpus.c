@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define CPUID_ENTRIES 128
 #define MSR_ENTRIES   32
@@ -169,11 +170,13 @@ static void *run_vcpu(void *opaque)
 
 	snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
 	pthread_setname_np(pthread_self(), name);
+	atomic_store(&vcpu->tid, gettid());
 	kvm_vcpu_thread_init(vcpu->kvm);
 	while (gate_pass(&machine->gate, gate_emptied, machine)) {
 		kvm_vcpu_was_paused(vcpu->kvm);
 		run_until_kicked(vcpu);
 	}
+	atomic_store(&vcpu->tid, 0);
 	return NULL;
 }
 
@@ -202,6 +205,11 @@ int machine_run_vcpus(struct machine *machine, struct error *err)
 			return error_errno(err, ret, "--cpus: thread of vCPU %u", i);
 	}
 	return 0;
+}
+
+int machine_vcpu_thread(const struct machine *machine, unsigned index)
+{
+	return index < machine->config.cpus ? atomic_load(&machine->vcpus[index].tid) : 0;
 }
 
 void machine_kick_vcpus(struct machine *machine)

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where log, metrics and the guest's console go; and the random number device. */
+#include "api/private.h"
+#include "base/checked.h"
+
+#include <errno.h>
+#include <string.h>
+#include <strings.h>
+
+struct fields {
+	const char *path, *level, *module;
+	struct given_switch show_level, show_origin;
+	const json_t *limiter;
+};
+
+#define IN(member) offsetof(struct fields, member)
+static const struct member logger_members[] = {
+	{.name = "log_path", .kind = MEMBER_TEXT, .offset = IN(path)},
+	{.name = "level", .kind = MEMBER_TEXT, .offset = IN(level)},
+	{.name = "show_level", .kind = MEMBER_SWITCH, .offset = IN(show_level)},
+	{.name = "show_log_origin", .kind = MEMBER_SWITCH, .offset = IN(show_origin)},
+	{.name = "module", .kind = MEMBER_TEXT, .offset = IN(module)},
+};
+static const struct member metrics_members[] = {
+	{.name = "metrics_path", .kind = MEMBER_TEXT, .needed = true, .offset = IN(path)},
+};
+static const struct member serial_members[] = {
+	{.name = "serial_out_path", .kind = MEMBER_TEXT, .offset = IN(path)},
+};
+static const struct member entropy_members[] = {
+	{.name = "rate_limiter", .kind = MEMBER_ANY, .offset = IN(limiter)},
+};
+#define BODY(name, members)                                                                        \
+	{                                                                                          \
+		name, members, ARRAY_SIZE(members), .size = sizeof(struct fields)                  \
+	}
+static const struct body logger_body = BODY("LoggerConfig", logger_members);
+static const struct body metrics_body = BODY("MetricsConfig", metrics_members);
+static const struct body serial_body = BODY("SerialConfig", serial_members);
+static const struct body entropy_body = BODY("EntropyDeviceConfig", entropy_members);
+
+/* Firecracker's levels and what they are here, where there is no silence and nothing below debug.
+ */
+static const struct {
+	const char *name, *level;
+} levels[] = {{"Off", "error"}, {"Error", "error"}, {"Warning", "warning"}, {"Warn", "warning"},
+	{"Info", "info"}, {"Debug", "debug"}, {"Trace", "debug"}};
+
+static int find_level(const char *name, const char **level, struct error *err)
+{
+	*level = NULL;
+	if (!name)
+		return 0;
+	for (unsigned i = 0; i < ARRAY_SIZE(levels); i++)
+		if (strcasecmp(levels[i].name, name) == 0) {
+			*level = levels[i].level;
+			return 0;
+		}
+	return error_set(err, EINVAL,
+		"An error occurred when deserializing the json body of a request: unknown variant "
+		"`%.64s`, expected one of `Off`, `Trace`, `Debug`, `Info`, `Warn`, `Error`.",
+		name);
+}
+
+/* A level is wrong before the state is. */
+static int check_logger(struct call *call)
+{
+	const struct fields *fields = call->fields;
+	const char *level;
+
+	return find_level(fields->level, &level, &call->err);
+}
+
+static int put_logger(struct call *call)
+{
+	const struct api_options *options = &call->api->options;
+	const struct fields *fields = call->fields;
+	const char *level;
+	int ret = find_level(fields->level, &level, &call->err);
+
+	if (ret < 0)
+		return ret;
+	if (!options->log_to)
+		return error_set(&call->err, ENOTSUP, "Logger error: the log stays where it is.");
+	return options->log_to(options->opaque, fields->path, level, &call->err) < 0
+		       ? error_prefix(&call->err, "Logger error: ")
+		       : 0;
+}
+
+static int put_metrics(struct call *call)
+{
+	const struct api_options *options = &call->api->options;
+	const struct fields *fields = call->fields;
+
+	if (!options->metrics_to)
+		return error_set(
+			&call->err, ENOTSUP, "Metrics error: they cannot be written here.");
+	return options->metrics_to(options->opaque, fields->path, &call->err) < 0
+		       ? error_prefix(&call->err, "Metrics error: ")
+		       : 0;
+}
+
+static int put_serial(struct call *call)
+{
+	const struct api_options *options = &call->api->options;
+	const struct fields *fields = call->fields;
+
+	if (!fields->path)
+		return 0;
+	if (!options->serial_to)
+		return error_set(
+			&call->err, ENOTSUP, "Serial error: the console stays where it is.");
+	return options->serial_to(options->opaque, fields->path, &call->err) < 0
+		       ? error_prefix(&call->err, "Serial error: ")
+		       : 0;
+}
+
+static int put_entropy(struct call *call)
+{
+	const struct fields *fields = call->fields;
+
+	if (fields->limiter)
+		return error_set(&call->err, ENOTSUP,
+			"Entropy device error: it has no rate limiter; leave that out.");
+	call->api->options.config->entropy = true;
+	return 0;
+}
+
+static const struct route routes[] = {
+	{"PUT", "logger", WHEN_BEFORE, .body = &logger_body, .check = check_logger,
+		.function = put_logger},
+	{"PUT", "metrics", WHEN_BEFORE, .body = &metrics_body, .function = put_metrics},
+	{"PUT", "serial", WHEN_BEFORE, .body = &serial_body, .function = put_serial},
+	{"PUT", "entropy", WHEN_BEFORE, .body = &entropy_body, .function = put_entropy},
+};
+const struct route_set output_routes = {routes, ARRAY_SIZE(routes)};

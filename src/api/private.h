@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The API's parts, shared by the files of this folder only. Main thread. */
+#ifndef DUET_API_PRIVATE_H
+#define DUET_API_PRIVATE_H
+
+#include "api/api.h"
+#include "api/body.h"
+#include "machine/fields.h"
+
+#include <jansson.h>
+
+#define API_DRIVES_MAX  16
+#define API_WAITERS_MAX 16
+
+/* What Firecracker's drives have and a disk's configuration has not. */
+struct api_drive {
+	char id[MACHINE_ID_SIZE];
+	bool root, writeback, async;
+	char *partuuid;
+};
+
+struct job;
+
+struct api {
+	struct api_options options;
+	struct machine *machine; /* null: not started, or ended */
+	bool started;
+	struct api_drive drives[API_DRIVES_MAX];
+	unsigned drive_count;
+	char *boot_args; /* as they came; null: none did */
+	bool smt, track_dirty_pages, has_template;
+	unsigned cpu_template; /* of machine-config's words */
+	/* Those who have asked for the one pause that is on its way. */
+	struct machine_pause pause;
+	bool pausing;
+	struct exchange *waiters[API_WAITERS_MAX];
+	unsigned waiter_count;
+	struct job *jobs; /* the newest first */
+	unsigned last_job;
+};
+
+/* A request that is being answered. */
+struct call {
+	struct api *api;
+	struct exchange *exchange; /* null: a section of a file */
+	const char *id;            /* what {} of the pattern stands for; else "" */
+	const void *fields;        /* as the route's body reads them; null: it has none */
+	const json_t *json;        /* the body itself; null: there is none */
+	json_t *reply;             /* of status 200, the function's to set; null: 204 */
+	struct error err;          /* 400 */
+};
+
+/* Answers later, by call->exchange: api_answer(). */
+#define CALL_LATER 1
+
+enum route_when {
+	WHEN_ALWAYS,
+	WHEN_BEFORE, /* before the start alone */
+	WHEN_AFTER,  /* while there is a machine */
+};
+
+struct route {
+	const char *method;
+	const char *pattern; /* "drives/{}" */
+	enum route_when when;
+	bool exact;              /* nothing may follow; else it is no matter, as in Firecracker */
+	bool resource;           /* {} is an id by Firecracker's rules */
+	bool bare;               /* needs no body */
+	const struct body *body; /* null: any JSON, or none */
+	/* What is refused before the state is looked at; may be null. */
+	int (*check)(struct call *call);
+	/* 0, CALL_LATER, or negative with call->err. */
+	int (*function)(struct call *call);
+};
+
+struct route_set {
+	const struct route *routes;
+	unsigned count;
+};
+
+extern const struct route_set instance_routes, machine_config_routes, boot_routes, drive_routes,
+	net_routes, balloon_routes, output_routes, vsock_routes, absent_routes, duet_routes,
+	job_routes;
+
+/* @body as in exchange.h. */
+void api_answer_json(struct exchange *exchange, unsigned status, json_t *body);
+void api_answer_fault(struct exchange *exchange, const char *message);
+/* What holds now: the machine's configuration, or the one that is being filled in. */
+const struct machine_config *api_config(const struct api *api);
+
+/* file.c, and GET /vm/config */
+json_t *machine_config_json(const struct api *api);
+json_t *boot_json(const struct api *api);
+json_t *drives_json(const struct api *api);
+json_t *nets_json(const struct api *api);
+/* Null: there is none. */
+json_t *balloon_json(const struct api *api);
+
+/* boot.c: the kernel's command line follows from the arguments and the root drive. -ENOMEM. */
+int boot_update(struct api *api);
+
+/* instance.c */
+void instance_ended(struct api *api);
+
+/* limiter.c */
+struct given_bucket {
+	bool given;
+	struct given_number size, refill_time, one_time_burst;
+};
+struct given_limiter {
+	bool given;
+	struct given_bucket bandwidth, ops;
+};
+extern const struct body limiter_body;
+/* What is not given stays as it is. @bandwidth and @ops: fields of a @type, which say how much
+ * there may be at most. */
+int limiter_take(const struct given_limiter *limiter, enum device_type type, const char *bandwidth,
+	const char *ops, void *device, struct error *err);
+json_t *limiter_json(const struct bucket_limit *bytes, const struct bucket_limit *operations);
+
+/* The record of @id, a new one if there was none; one of another type is refused. */
+int api_device(struct device_config **device, struct machine_config *config, enum device_type type,
+	const char *id, struct error *err);
+/* Sets a field of @device by its name, from the words of a command line. */
+int api_set(struct device_config *device, const char *field, const char *text, struct error *err);
+
+/* What is refused in the middle shall leave no trace: a copy is changed, which then becomes the
+ * record (keep), or is dropped. */
+int api_copy(struct device_config *copy, const struct device_config *device, struct error *err);
+void api_keep(struct device_config *device, struct device_config *copy);
+void api_drop(struct device_config *copy);
+
+/* refresh.c, keys.c */
+int refresh_drive(struct call *call, const char *id, const char *path);
+int press_ctrl_alt_del(struct call *call);
+
+/* jobs.c */
+/* @seconds: of the guest's round. */
+int hints_begin(struct api *api, unsigned seconds, struct job **job, struct error *err);
+/* The round that is on its way, if there is one, ends soon. */
+void hints_cut(struct api *api);
+void jobs_ended(struct api *api);
+void jobs_free(struct api *api);
+
+#endif

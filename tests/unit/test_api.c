@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Requests and answers of the API, without HTTP and without a machine. */
+#include "api/api.h"
+#include "base/checked.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+struct rig {
+	struct exchange exchange;
+	struct machine_config config;
+	struct api *api;
+	unsigned status, answers, starts;
+	char *body;
+};
+
+static void answered(struct exchange *exchange, unsigned status, const char *type, char *body)
+{
+	struct rig *rig = container_of(exchange, struct rig, exchange);
+
+	rig->status = status;
+	rig->answers++;
+	free(rig->body);
+	rig->body = body;
+}
+
+static int start(void *opaque, struct error *err)
+{
+	struct rig *rig = opaque;
+
+	rig->starts++;
+	return error_set(err, ENOENT, "/dev/kvm: No such file");
+}
+
+static int make(void **state)
+{
+	struct rig *rig = calloc(1, sizeof(*rig));
+	struct api_options options = {.config = &rig->config, .start = start, .opaque = rig};
+
+	log_set_level(LOG_LEVEL_ERROR);
+	rig->exchange.answer = answered;
+	machine_config_init(&rig->config);
+	assert_int_equal(api_new(&rig->api, &options, NULL), 0);
+	*state = rig;
+	return 0;
+}
+
+static int drop(void **state)
+{
+	struct rig *rig = *state;
+
+	api_free(rig->api);
+	machine_config_free(&rig->config);
+	free(rig->body);
+	free(rig);
+	return 0;
+}
+
+static void ask(struct rig *rig, const char *method, const char *path, const char *body)
+{
+	struct request request = {
+		.method = method, .path = path, .body = body, .length = strlen(body)};
+	unsigned before = rig->answers;
+
+	api_handle(rig->api, &request, &rig->exchange);
+	assert_int_equal(rig->answers, before + 1);
+}
+
+static void done(struct rig *rig, const char *method, const char *path, const char *body)
+{
+	ask(rig, method, path, body);
+	if (rig->status != 204)
+		fail_msg("%s %s: %u %s", method, path, rig->status, rig->body);
+	assert_null(rig->body);
+}
+
+static void gives(struct rig *rig, const char *path, const char *expected)
+{
+	ask(rig, "GET", path, "");
+	assert_int_equal(rig->status, 200);
+	assert_string_equal(rig->body, expected);
+}
+
+static void refused(struct rig *rig, const char *method, const char *path, const char *body,
+	const char *message)
+{
+	char expected[1024];
+
+	ask(rig, method, path, body);
+	snprintf(expected, sizeof(expected), "{\"fault_message\":\"%s\"}", message);
+	assert_int_equal(rig->status, 400);
+	assert_string_equal(rig->body, expected);
+}
+
+#define AFTER  "The requested operation is not supported after starting the microVM."
+#define BEFORE "The requested operation is not supported before starting the microVM."
+#define JSON   "An error occurred when deserializing the json body of a request: "
+
+static void tells_defaults(void **state)
+{
+	gives(*state, "/",
+		"{\"id\":\"anonymous-instance\",\"state\":\"Not started\","
+		"\"vmm_version\":\"1.12.0\",\"app_name\":\"Firecracker\"}");
+	gives(*state, "/version", "{\"firecracker_version\":\"1.12.0\"}");
+	gives(*state, "/machine-config",
+		"{\"vcpu_count\":1,\"mem_size_mib\":128,\"smt\":false,"
+		"\"track_dirty_pages\":false,\"huge_pages\":\"None\"}");
+}
+
+static void refuses_requests(void **state)
+{
+	struct rig *rig = *state;
+	char deep[300];
+
+	refused(rig, "PUT", "/x/y", "{}", "Invalid request method and/or path: PUT x.");
+	refused(rig, "GET", "/vm", "", "Invalid request method and/or path: GET vm.");
+	refused(rig, "PUT", "/x", "", "Empty PUT request.");
+	refused(rig, "PATCH", "/vm", "", "Empty PATCH request.");
+	refused(rig, "GET", "/version", "{}", "GET request cannot have a body.");
+	refused(rig, "PUT", "/drives", "{}", "The ID cannot be empty.");
+	refused(rig, "PUT", "/drives/a-b", "{}",
+		"API Resource IDs can only contain alphanumeric characters and underscores.");
+	refused(rig, "PUT", "/machine-config", "{\"vcpu_count\": 1}",
+		JSON "missing field `mem_size_mib` at line 1 column 17.");
+	refused(rig, "PATCH", "/machine-config", "{\"x\": 1}",
+		JSON "unknown field `x`, expected one of `vcpu_count`, `mem_size_mib`, `smt`, "
+		     "`cpu_template`, `track_dirty_pages`, `huge_pages`.");
+	refused(rig, "PATCH", "/machine-config", "{\"vcpu_count\": \"2\"}",
+		JSON "invalid type: string \\\"2\\\", expected u8.");
+	refused(rig, "PATCH", "/machine-config", "{\"vcpu_count\": 256}",
+		JSON "invalid value: integer `256`, expected u8.");
+	refused(rig, "PATCH", "/machine-config", "{}", "Empty PATCH request.");
+	refused(rig, "PATCH", "/balloon/x", "[]",
+		JSON "invalid type: sequence, expected struct BalloonUpdateConfig.");
+	ask(rig, "PUT", "/actions", "{");
+	assert_non_null(strstr(rig->body, JSON));
+	memset(deep, '[', sizeof(deep) - 1);
+	deep[sizeof(deep) - 1] = 0;
+	refused(rig, "PUT", "/actions", deep, JSON "recursion limit exceeded.");
+	ask(rig, "GET", "/\xff\xfe", "");
+	assert_int_equal(rig->status, 400);
+}
+
+static void refuses_what_needs_a_machine(void **state)
+{
+	struct rig *rig = *state;
+
+	refused(rig, "PATCH", "/vm", "{\"state\": \"Paused\"}", BEFORE);
+	refused(rig, "PATCH", "/balloon", "{\"amount_mib\": 1}", BEFORE);
+	refused(rig, "GET", "/balloon/statistics", "", BEFORE);
+	refused(rig, "PATCH", "/balloon/hinting/start", "", BEFORE);
+	refused(rig, "GET", "/balloon", "", "Balloon config error: No balloon device found.");
+	refused(rig, "PUT", "/actions", "{\"action_type\": \"FlushMetrics\"}", BEFORE);
+	refused(rig, "POST", "/duet/hints", "", BEFORE);
+	refused(rig, "GET", "/duet/jobs/1", "", "There is no job 1.");
+	refused(rig, "PUT", "/actions", "{\"action_type\": \"InstanceStart\"}",
+		"Start microvm error: Cannot start microvm without kernel configuration.");
+	assert_int_equal(rig->starts, 0);
+}
+
+static void sets_the_machine(void **state)
+{
+	struct rig *rig = *state;
+
+	done(rig, "PUT", "/machine-config",
+		"{\"vcpu_count\": 2, \"mem_size_mib\": 256, "
+		"\"smt\": true, \"cpu_template\": null}");
+	done(rig, "PATCH", "/machine-config/", "{\"mem_size_mib\": 512}");
+	assert_int_equal(rig->config.cpus, 2);
+	assert_int_equal(rig->config.memory, 512 << 20);
+	refused(rig, "PATCH", "/machine-config", "{\"vcpu_count\": 3}",
+		"Machine config error: The number of vCPUs must be greater than 0, less than 32 "
+		"and "
+		"must be 1 or an even number if SMT is enabled.");
+	refused(rig, "PATCH", "/machine-config", "{\"mem_size_mib\": 0}",
+		"Machine config error: The memory size (MiB) is either 0, or not a multiple of the "
+		"configured page size.");
+	done(rig, "PUT", "/cpu-config", "{\"cpuid_modifiers\": []}");
+	done(rig, "PUT", "/balloon", "{\"amount_mib\": 100, \"deflate_on_oom\": true}");
+	gives(rig, "/balloon",
+		"{\"amount_mib\":100,\"deflate_on_oom\":true,\"stats_polling_interval_s\":0,"
+		"\"free_page_hinting\":false,\"free_page_reporting\":false}");
+	done(rig, "PUT", "/entropy", "{}");
+	assert_true(rig->config.entropy);
+}
+
+static void boots_from_a_drive(void **state)
+{
+	struct rig *rig = *state;
+
+	done(rig, "PUT", "/boot-source",
+		"{\"kernel_image_path\": \"/dev/null\", \"boot_args\": "
+		"\"console=ttyS0 pci=off noapic quiet\"}");
+	assert_string_equal(rig->config.cmdline, "console=ttyS0 quiet");
+	done(rig, "PUT", "/drives/data",
+		"{\"drive_id\": \"data\", \"path_on_host\": \"/dev/null\", \"is_root_device\": "
+		"false, \"is_read_only\": false}");
+	done(rig, "PUT", "/drives/root",
+		"{\"drive_id\": \"root\", \"path_on_host\": \"/dev/null\", \"is_root_device\": "
+		"true, \"is_read_only\": true, \"rate_limiter\": {\"ops\": {\"size\": 10, "
+		"\"refill_time\": 100, \"one_time_burst\": 5}}}");
+	assert_string_equal(rig->config.cmdline, "console=ttyS0 quiet root=/dev/vda ro");
+	assert_string_equal(rig->config.devices[0].id, "root");
+	assert_int_equal(rig->config.devices[0].disk.iops.amount, 10);
+	assert_int_equal(rig->config.devices[0].disk.iops.period, 100000000);
+	assert_int_equal(rig->config.devices[0].disk.iops.once, 5);
+	refused(rig, "PUT", "/drives/two",
+		"{\"drive_id\": \"two\", \"path_on_host\": \"/dev/null\", \"is_root_device\": "
+		"true}",
+		"Drive config error: A root block device already exists!");
+	refused(rig, "PUT", "/drives/a", "{\"drive_id\": \"b\", \"is_root_device\": true}",
+		"The id from the path does not match the id from the body!");
+	done(rig, "PUT", "/drives/root",
+		"{\"drive_id\": \"root\", \"path_on_host\": \"/dev/zero\", \"is_root_device\": "
+		"true, \"partuuid\": \"0eaa91a0-01\"}");
+	assert_string_equal(
+		rig->config.cmdline, "console=ttyS0 quiet root=PARTUUID=0eaa91a0-01 rw");
+	refused(rig, "PUT", "/actions", "{\"action_type\": \"InstanceStart\"}",
+		"Start microvm error: /dev/kvm: No such file");
+	assert_int_equal(rig->starts, 1);
+}
+
+static void has_interfaces(void **state)
+{
+	struct rig *rig = *state;
+
+	done(rig, "PUT", "/network-interfaces/eth0",
+		"{\"iface_id\": \"eth0\", \"host_dev_name\": \"tap0\", \"guest_mac\": "
+		"\"06:00:AC:10:00:02\", \"tx_rate_limiter\": {\"bandwidth\": {\"size\": 1000, "
+		"\"refill_time\": 1000}}}");
+	assert_int_equal(rig->config.devices[0].net.tx_rate.amount, 1000);
+	assert_int_equal(rig->config.devices[0].net.tx_rate.period, 0);
+	refused(rig, "PUT", "/network-interfaces/a",
+		"{\"iface_id\": \"b\", \"host_dev_name\": \"tap1\"}",
+		"The id from the path [a] does not match the id from the body [b]!");
+	refused(rig, "PUT", "/network-interfaces/a",
+		"{\"iface_id\": \"a\", \"host_dev_name\": \"tap1\", \"guest_mac\": "
+		"\"06:00:ac:10:00:02\"}",
+		"Network config error: The MAC address is already in use: 06:00:ac:10:00:02");
+	assert_int_equal(rig->config.device_count, 1);
+	done(rig, "PATCH", "/duet/devices/eth0", "{\"rx-pps\": 50, \"tx-rate\": null}");
+	assert_int_equal(rig->config.devices[0].net.rx_pps.amount, 50);
+	assert_int_equal(rig->config.devices[0].net.tx_rate.amount, 0);
+	refused(rig, "PATCH", "/duet/devices/x", "{}", "There is no device x.");
+	ask(rig, "GET", "/duet/devices/eth0", "");
+	assert_int_equal(rig->status, 200);
+	assert_non_null(strstr(rig->body, "\"rx-pps\":50"));
+}
+
+static void says_what_is_not_there(void **state)
+{
+	struct rig *rig = *state;
+
+	ask(rig, "PUT", "/snapshot/create", "{}");
+	assert_int_equal(rig->status, 400);
+	ask(rig, "GET", "/mmds", "");
+	assert_int_equal(rig->status, 400);
+	ask(rig, "PUT", "/vsock", "{\"guest_cid\": 3, \"uds_path\": \"v\"}");
+	assert_int_equal(rig->status, 400);
+	refused(rig, "PUT", "/logger", "{\"level\": \"Loud\"}",
+		JSON "unknown variant `Loud`, expected one of `Off`, `Trace`, `Debug`, `Info`, "
+		     "`Warn`, `Error`.");
+}
+
+/* What GET gives a file may hold. */
+static void reads_a_file(void **state)
+{
+	char path[] = "/tmp/duet-api-XXXXXX";
+	struct error err = {0};
+	void *other;
+	int fd = mkstemp(path);
+
+	boots_from_a_drive(state);
+	ask(*state, "GET", "/vm/config", "");
+	assert_int_equal(
+		write(fd, ((struct rig *)*state)->body, strlen(((struct rig *)*state)->body)),
+		strlen(((struct rig *)*state)->body));
+	close(fd);
+	make(&other);
+	if (api_read_file(((struct rig *)other)->api, path, &err) < 0)
+		fail_msg("%s", err.text);
+	gives(other, "/vm/config", ((struct rig *)*state)->body);
+	assert_string_equal(
+		((struct rig *)other)->config.cmdline, ((struct rig *)*state)->config.cmdline);
+	drop(&other);
+	unlink(path);
+	assert_true(api_read_file(((struct rig *)*state)->api, path, &err) < 0);
+	assert_non_null(strstr(err.text, "--config-file"));
+}
+
+#define TEST(function) cmocka_unit_test_setup_teardown(function, make, drop)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(tells_defaults),
+		TEST(refuses_requests),
+		TEST(refuses_what_needs_a_machine),
+		TEST(sets_the_machine),
+		TEST(boots_from_a_drive),
+		TEST(has_interfaces),
+		TEST(says_what_is_not_there),
+		TEST(reads_a_file),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
