@@ -5,5 +5,6 @@
 
 int command_run(unsigned count, const char *const *args);
 int command_doctor(unsigned count, const char *const *args);
+int command_ctl(unsigned count, const char *const *args);
 
 #endif

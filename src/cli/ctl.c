@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* duet ctl: a small client of the API for people. One request, one answer, blocking. */
+#include "api/exchange.h"
+#include "base/checked.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "cli/commands.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+
+#define ANSWER_MAX (16U << 20)
+/* A pause may take as long as a disk's slowest request. */
+#define PATIENCE_S 120
+
+static const char help[] =
+	"Usage: duet ctl SOCK COMMAND [ARGUMENT]...\n"
+	"Asks the machine whose API listens at SOCK (duet --api-sock SOCK).\n"
+	"\n"
+	"  status                  its id, state and version\n"
+	"  pause, resume\n"
+	"  stats                   statistics, as --stats has them\n"
+	"  metrics                 the same in Prometheus' text format\n"
+	"  balloon SIZE            what the balloon shall take from the guest: 256M\n"
+	"  limit DEVICE NAME=RATE...\n"
+	"                          iops, bw of a disk; rx-rate, tx-pps and so on of a\n"
+	"                          network; 0: no limit\n"
+	"  get PATH                any other request of the API\n"
+	"  put PATH JSON, patch PATH JSON\n"
+	"\n"
+	"Exit status: 0 done; 1 refused, or nobody listens; 2 wrong command line.\n"
+	"\n"
+	"Examples\n"
+	"  duet ctl vm.sock status\n"
+	"  duet ctl vm.sock balloon 512M\n"
+	"  duet ctl vm.sock limit disk0 iops=500 bw=50M+4M\n"
+	"  duet ctl vm.sock patch /vm '{\"state\": \"Paused\"}'\n";
+
+struct ctl_request {
+	const char *method, *path;
+	char *made; /* of a path, when it was put together */
+	char *body; /* null: none */
+};
+
+struct ctl_answer {
+	char *text; /* head and body */
+	size_t length;
+	const char *body;
+	unsigned status;
+};
+
+struct command {
+	const char *name;
+	unsigned least, most; /* arguments */
+	const char *method, *path;
+	const char *body;
+	/* False: it has said why not. Null: nothing to be made. */
+	bool (*make)(struct ctl_request *request, unsigned count, const char *const *args);
+};
+
+static bool take_path(struct ctl_request *request, unsigned count, const char *const *args)
+{
+	if (args[0][0] != '/' || strpbrk(args[0], " \r\n")) {
+		log_error("%s: no path; it begins with / and has no blanks, as /machine-config",
+			args[0]);
+		return false;
+	}
+	request->path = args[0];
+	if (count > 1)
+		request->body = strdup(args[1]);
+	return true;
+}
+
+static bool make_balloon(struct ctl_request *request, unsigned count, const char *const *args)
+{
+	char *end;
+	double size = strtod(args[0], &end);
+	const char *units = "KMGT",
+		   *unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
+	double mib = size;
+
+	if (unit) {
+		for (mib = size / 1024; unit > units; unit--)
+			mib *= 1024;
+		end++;
+	}
+	if (end == args[0] || *end || !(mib >= 0 && mib <= UINT32_MAX) ||
+		mib != (double)(uint64_t)mib) {
+		log_error("balloon %s: no size; it is in whole MiB, as 512 or 512M or 2G", args[0]);
+		return false;
+	}
+	return asprintf(&request->body, "{\"amount_mib\": %.0f}", mib) >= 0;
+}
+
+/* A number where it is one, so that what takes a size or a number takes it. */
+static json_t *value_of(const char *text)
+{
+	json_t *number = json_loads(text, JSON_DECODE_ANY, NULL);
+
+	if (json_is_integer(number))
+		return number;
+	json_decref(number);
+	return json_string(text);
+}
+
+static bool make_limit(struct ctl_request *request, unsigned count, const char *const *args)
+{
+	json_t *fields = json_object();
+
+	for (unsigned i = 1; i < count; i++) {
+		const char *equals = strchr(args[i], '=');
+		_cleanup_free_ char *name = NULL;
+
+		if (!equals || equals == args[i]) {
+			log_error("limit %s: no NAME=RATE, as iops=500 or bw=50M", args[i]);
+			json_decref(fields);
+			return false;
+		}
+		name = strndup(args[i], (size_t)(equals - args[i]));
+		if (name)
+			json_object_set_new(fields, name, value_of(equals + 1));
+	}
+	request->body = json_dumps(fields, JSON_COMPACT);
+	json_decref(fields);
+	if (asprintf(&request->made, "/duet/devices/%s", args[0]) < 0)
+		request->made = NULL;
+	request->path = request->made;
+	if (!request->path || !request->body || strpbrk(args[0], " /?\r\n")) {
+		log_error("limit %s: no id of a device, as disk0", args[0]);
+		return false;
+	}
+	return true;
+}
+
+static const struct command commands[] = {
+	{.name = "status", .method = "GET", .path = "/"},
+	{.name = "pause", .method = "PATCH", .path = "/vm", .body = "{\"state\": \"Paused\"}"},
+	{.name = "resume", .method = "PATCH", .path = "/vm", .body = "{\"state\": \"Resumed\"}"},
+	{.name = "stats", .method = "GET", .path = "/duet/stats"},
+	{.name = "metrics", .method = "GET", .path = "/duet/metrics"},
+	{"balloon", 1, 1, "PATCH", "/balloon", NULL, make_balloon},
+	{"limit", 2, 32, "PATCH", NULL, NULL, make_limit},
+	{"get", 1, 1, "GET", NULL, NULL, take_path},
+	{"put", 2, 2, "PUT", NULL, NULL, take_path},
+	{"patch", 2, 2, "PATCH", NULL, NULL, take_path},
+};
+
+static int connect_to(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	const struct timeval patience = {.tv_sec = PATIENCE_S};
+	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (strlen(path) >= sizeof(address.sun_path)) {
+		log_error("%s: longer than a socket's path may be; use a shorter one", path);
+		return -1;
+	}
+	memcpy(address.sun_path, path, strlen(path));
+	if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 &&
+		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) == 0 &&
+		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) == 0)
+		return steal_fd(&fd);
+	log_error("%s: no machine answers there: %s; name the socket of a running one, which was "
+		  "started with --api-sock %s",
+		path, strerror(errno), path);
+	return -1;
+}
+
+/* A server that has refused may have closed already; what it said can be read yet. */
+static bool send_request(int fd, const struct ctl_request *request)
+{
+	_cleanup_free_ char *text = NULL;
+	const char *body = request->body ? request->body : "";
+	char size[64] = "";
+	size_t sent = 0, length;
+
+	if (request->body)
+		snprintf(size, sizeof(size), "Content-Length: %zu\r\n", strlen(body));
+	if (asprintf(&text, "%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n%s\r\n%s",
+		    request->method, request->path, size, body) < 0) {
+		text = NULL;
+		return false;
+	}
+	length = strlen(text);
+	while (sent < length) {
+		ssize_t count = send(fd, text + sent, length - sent, MSG_NOSIGNAL);
+
+		if (count < 0 && errno != EINTR)
+			return errno == EPIPE || errno == ECONNRESET;
+		sent += count > 0 ? (size_t)count : 0;
+	}
+	return true;
+}
+
+/* Up to the end of the connection. */
+static bool read_all(int fd, struct ctl_answer *answer)
+{
+	size_t room = 0;
+
+	for (;;) {
+		ssize_t count;
+
+		if (room - answer->length < 2) {
+			char *text = realloc(answer->text, room + 65536);
+
+			if (!text || room > ANSWER_MAX) {
+				answer->text = text ? text : answer->text;
+				return false;
+			}
+			answer->text = text;
+			room += 65536;
+		}
+		count = recv(fd, answer->text + answer->length, room - answer->length - 1, 0);
+		if (count < 0 && errno == EINTR)
+			continue;
+		if (count <= 0) {
+			answer->text[answer->length] = 0;
+			return count == 0 || answer->length > 0;
+		}
+		answer->length += (size_t)count;
+	}
+}
+
+/* Its body must be whole. */
+static bool parse(struct ctl_answer *answer)
+{
+	const char *end, *length;
+	size_t body;
+
+	if (sscanf(answer->text, "HTTP/1.1 %3u", &answer->status) != 1)
+		return false;
+	end = strstr(answer->text, "\r\n\r\n");
+	if (!end)
+		return false;
+	answer->body = end + 4;
+	length = strcasestr(answer->text, "\r\nContent-Length:");
+	body = answer->length - (size_t)(answer->body - answer->text);
+	return !length || length > end || strtoull(length + 17, NULL, 10) <= body;
+}
+
+static int print_refusal(const struct ctl_answer *answer)
+{
+	json_t *json = json_loads(answer->body, 0, NULL);
+	const char *why = json_string_value(json_object_get(json, "fault_message"));
+
+	if (!why)
+		why = json_string_value(json_object_get(json, "error"));
+	if (!why)
+		why = *answer->body && !strchr(answer->body, '<') ? answer->body
+								  : "the request is not understood";
+	log_error("refused (%u): %.*s", answer->status, (int)strcspn(why, "\r\n"), why);
+	json_decref(json);
+	return 1;
+}
+
+static int print_answer(const struct ctl_answer *answer)
+{
+	json_t *json;
+
+	if (answer->status >= 300 || answer->status < 200)
+		return print_refusal(answer);
+	json = json_loads(answer->body, JSON_DECODE_ANY, NULL);
+	if (json) {
+		json_dumpf(json, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY);
+		putchar('\n');
+	} else {
+		fputs(answer->body, stdout);
+	}
+	json_decref(json);
+	return 0;
+}
+
+static int ask(const char *path, const struct ctl_request *request)
+{
+	_cleanup_close_ int fd = connect_to(path);
+	struct ctl_answer answer = {0};
+	int status = 1;
+
+	if (fd < 0)
+		return 1;
+	if (send_request(fd, request) && read_all(fd, &answer) && parse(&answer))
+		status = print_answer(&answer);
+	else
+		log_error("%s: no answer that is one; see whether duet still runs, and whether it "
+			  "is its --api-sock",
+			path);
+	free(answer.text);
+	return status;
+}
+
+static int run(
+	const struct command *command, const char *path, unsigned count, const char *const *args)
+{
+	struct ctl_request request = {.method = command->method, .path = command->path};
+	int status = 2;
+
+	if (count < command->least || count > command->most) {
+		log_error("%s: wrong number of arguments; see duet ctl --help", command->name);
+		return 2;
+	}
+	if (command->body)
+		request.body = strdup(command->body);
+	if (!command->make || command->make(&request, count, args))
+		status = ask(path, &request);
+	free(request.made);
+	free(request.body);
+	return status;
+}
+
+int command_ctl(unsigned count, const char *const *args)
+{
+	if (count > 0 && (strcmp(args[0], "--help") == 0 || strcmp(args[0], "-h") == 0)) {
+		fputs(help, stdout);
+		return 0;
+	}
+	if (count < 2) {
+		log_error("ctl: name a socket and a command; see duet ctl --help");
+		return 2;
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(commands); i++)
+		if (strcmp(args[1], commands[i].name) == 0)
+			return run(&commands[i], args[0], count - 2, args + 2);
+	log_error("ctl %s: unknown command; see duet ctl --help", args[1]);
+	return 2;
+}

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* duet ctl against the API's own HTTP server, which runs in a child and repeats what it was asked.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "api/http.h"
+#include "base/checked.h"
+#include "cli/commands.h"
+
+#include <fcntl.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char directory[] = "/tmp/duet-ctl-XXXXXX", path[64], output[64];
+static pid_t child;
+
+static void repeat(void *opaque, const struct request *request, struct exchange *exchange)
+{
+	json_t *json = json_pack("{s:s, s:s, s:s}", "method", request->method, "path",
+		request->path, "body", request->body);
+
+	if (strcmp(request->path, "/no") == 0)
+		exchange->answer(
+			exchange, 400, EXCHANGE_JSON, strdup("{\"fault_message\": \"Not so.\"}"));
+	else if (strcmp(request->path, "/duet/metrics") == 0)
+		exchange->answer(exchange, 200, EXCHANGE_TEXT, strdup("duet_vcpus 1\n"));
+	else if (strcmp(request->path, "/vm") == 0)
+		exchange->answer(exchange, 204, EXCHANGE_JSON, NULL);
+	else
+		exchange->answer(exchange, 200, EXCHANGE_JSON, json_dumps(json, JSON_COMPACT));
+	json_decref(json);
+}
+
+static int serve(int ready)
+{
+	const struct http_options options = {
+		.path = path, .body_max = HTTP_BODY_MAX, .request = repeat};
+	struct http_server *server;
+	struct loop *loop;
+
+	if (loop_new(&loop, 16, NULL) < 0 || http_server_open(&server, loop, &options, NULL) < 0 ||
+		write(ready, "y", 1) != 1)
+		return 1;
+	return loop_run(loop) < 0;
+}
+
+static int set_up(void **state)
+{
+	int ready[2];
+	char byte;
+
+	if (!mkdtemp(directory) || pipe(ready) < 0)
+		return -1;
+	snprintf(path, sizeof(path), "%s/api.sock", directory);
+	snprintf(output, sizeof(output), "%s/output", directory);
+	child = fork();
+	if (child == 0)
+		_exit(serve(ready[1]));
+	close(ready[1]);
+	return read(ready[0], &byte, 1) == 1 ? close(ready[0]) : -1;
+}
+
+static int tear_down(void **state)
+{
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	unlink(path);
+	unlink(output);
+	return rmdir(directory);
+}
+
+/* What it prints on @stream (STDOUT_FILENO, STDERR_FILENO), and its exit status. */
+static int ctl(char got[1024], int stream, unsigned count, const char *const *args)
+{
+	int kept = dup(stream), fd = open(output, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	ssize_t length;
+	int status;
+
+	fflush(NULL);
+	assert_true(kept >= 0 && fd >= 0 && dup2(fd, stream) >= 0);
+	status = command_ctl(count, args);
+	fflush(NULL);
+	dup2(kept, stream);
+	close(kept);
+	length = pread(fd, got, 1023, 0);
+	close(fd);
+	assert_true(length >= 0);
+	got[length] = 0;
+	return status;
+}
+
+#define CTL(got, stream, ...)                                                                      \
+	ctl(got, stream, ARRAY_SIZE(((const char *const[]){path, __VA_ARGS__})),                   \
+		(const char *const[]){path, __VA_ARGS__})
+
+static void assert_asked(const char *got, const char *method, const char *target, const char *body)
+{
+	json_t *json = json_loads(got, 0, NULL);
+
+	assert_non_null(json);
+	assert_string_equal(json_string_value(json_object_get(json, "method")), method);
+	assert_string_equal(json_string_value(json_object_get(json, "path")), target);
+	assert_string_equal(json_string_value(json_object_get(json, "body")), body);
+	json_decref(json);
+}
+
+static void asks_and_prints(void **state)
+{
+	char got[1024];
+
+	assert_int_equal(CTL(got, STDOUT_FILENO, "status"), 0);
+	assert_asked(got, "GET", "/", "");
+	assert_non_null(strstr(got, "{\n  \"method\": \"GET\""));
+	assert_int_equal(CTL(got, STDOUT_FILENO, "stats"), 0);
+	assert_asked(got, "GET", "/duet/stats", "");
+	assert_int_equal(CTL(got, STDOUT_FILENO, "metrics"), 0);
+	assert_string_equal(got, "duet_vcpus 1\n");
+	assert_int_equal(CTL(got, STDOUT_FILENO, "pause"), 0);
+	assert_string_equal(got, "");
+	assert_int_equal(CTL(got, STDOUT_FILENO, "get", "/x"), 0);
+	assert_asked(got, "GET", "/x", "");
+	assert_int_equal(CTL(got, STDOUT_FILENO, "put", "/x", "{}"), 0);
+	assert_asked(got, "PUT", "/x", "{}");
+}
+
+static void changes(void **state)
+{
+	char got[1024];
+
+	assert_int_equal(CTL(got, STDOUT_FILENO, "balloon", "2G"), 0);
+	assert_asked(got, "PATCH", "/balloon", "{\"amount_mib\": 2048}");
+	assert_int_equal(CTL(got, STDOUT_FILENO, "balloon", "512"), 0);
+	assert_asked(got, "PATCH", "/balloon", "{\"amount_mib\": 512}");
+	assert_int_equal(CTL(got, STDOUT_FILENO, "balloon", "1024K"), 0);
+	assert_asked(got, "PATCH", "/balloon", "{\"amount_mib\": 1}");
+	assert_int_equal(CTL(got, STDOUT_FILENO, "limit", "disk0", "iops=500", "bw=50M+4M"), 0);
+	assert_asked(got, "PATCH", "/duet/devices/disk0", "{\"iops\":500,\"bw\":\"50M+4M\"}");
+}
+
+static void tells_a_refusal_in_one_line(void **state)
+{
+	char got[1024];
+
+	assert_int_equal(CTL(got, STDERR_FILENO, "get", "/no"), 1);
+	assert_non_null(strstr(got, "refused (400): Not so.\n"));
+	assert_ptr_equal(strchr(got, '\n'), got + strlen(got) - 1);
+}
+
+static void refuses_wrong_words(void **state)
+{
+	static const char *const wrong[][3] = {{"balloon", "1.5"}, {"balloon", "much"},
+		{"balloon", "-1"}, {"balloon", "1500K"}, {"limit", "disk0", "iops"},
+		{"limit", "a/b", "iops=1"}, {"get", "x"}, {"get", "/a b"}, {"put", "/x"},
+		{"status", "x"}, {"dance"}};
+	char got[1024];
+
+	for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
+		const char *args[4] = {path, wrong[i][0], wrong[i][1], wrong[i][2]};
+		unsigned count = wrong[i][2] ? 4 : wrong[i][1] ? 3 : 2;
+
+		assert_int_equal(ctl(got, STDERR_FILENO, count, args), 2);
+		assert_non_null(strstr(got, "duet: error: "));
+	}
+}
+
+static void says_that_nobody_listens(void **state)
+{
+	const char *const args[] = {"/tmp/duet-ctl-none", "status"};
+	char got[1024];
+
+	assert_int_equal(ctl(got, STDERR_FILENO, 2, args), 1);
+	assert_non_null(strstr(got, "/tmp/duet-ctl-none: no machine answers there"));
+	assert_non_null(strstr(got, "--api-sock"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(asks_and_prints),
+		cmocka_unit_test(changes),
+		cmocka_unit_test(tells_a_refusal_in_one_line),
+		cmocka_unit_test(refuses_wrong_words),
+		cmocka_unit_test(says_that_nobody_listens),
+	};
+
+	return cmocka_run_group_tests(tests, set_up, tear_down);
+}
