@@ -73,6 +73,8 @@ BASE_MODULES = MINIMAL_MODULES + (
     "crct10dif_generic",
     "ptp_kvm",
     "button",
+    "i8042",
+    "atkbd",
     "evdev",
     "msr",
     "cpuid",
