@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Our own resources: what Firecracker's names have no room for. */
 #include "api/private.h"
+#include "api/prometheus.h"
 #include "base/checked.h"
 #include "virtio/devices.h"
 
@@ -35,6 +36,18 @@ static int get_stats(struct call *call)
 {
 	call->reply = machine_stats(call->api->machine);
 	return call->reply ? 0 : error_errno(&call->err, ENOMEM, "statistics");
+}
+
+static int get_metrics(struct call *call)
+{
+	json_t *stats = machine_stats(call->api->machine);
+	char *text = stats ? prometheus_of(stats) : NULL;
+
+	json_decref(stats);
+	if (!text)
+		return error_errno(&call->err, ENOMEM, "metrics");
+	call->exchange->answer(call->exchange, 200, EXCHANGE_TEXT, text);
+	return CALL_LATER;
 }
 
 static json_t *by_name(json_t *array, const char *key, const char *name)
@@ -273,6 +286,7 @@ char *api_metrics(struct api *api)
 static const struct route routes[] = {
 	{"GET", "duet/config", .exact = true, .function = get_config},
 	{"GET", "duet/stats", WHEN_AFTER, .exact = true, .function = get_stats},
+	{"GET", "duet/metrics", WHEN_AFTER, .exact = true, .function = get_metrics},
 	{"GET", "duet/vcpus", WHEN_AFTER, .exact = true, .function = get_vcpus},
 	{"GET", "duet/devices", .exact = true, .function = get_devices},
 	{"GET", "duet/devices/{}", .exact = true, .function = get_device},

@@ -95,6 +95,7 @@ json_t *drives_json(const struct api *api);
 json_t *nets_json(const struct api *api);
 /* Null: there is none. */
 json_t *balloon_json(const struct api *api);
+json_t *vsock_json(const struct api *api);
 
 /* boot.c: the kernel's command line follows from the arguments and the root drive. -ENOMEM. */
 int boot_update(struct api *api);

@@ -12,6 +12,7 @@
 
 static _Atomic int current_level = LOG_LEVEL_WARNING;
 static _Atomic int patience = -1;
+static int output = STDERR_FILENO;
 static struct nowait stream; /* open when there is a limit to the patience */
 static _Atomic uint64_t dropped, untold;
 
@@ -30,10 +31,19 @@ void log_set_level(enum log_level level)
 void log_set_patience(int milliseconds)
 {
 	if (patience < 0 && milliseconds >= 0)
-		nowait_open(&stream, STDERR_FILENO);
+		nowait_open(&stream, output);
 	else if (patience >= 0 && milliseconds < 0)
 		nowait_close(&stream);
 	patience = milliseconds;
+}
+
+void log_set_output(int fd)
+{
+	if (patience >= 0) {
+		nowait_close(&stream);
+		nowait_open(&stream, fd);
+	}
+	output = fd;
 }
 
 uint64_t log_dropped(void)
@@ -80,7 +90,7 @@ static bool emit(const char *text, size_t length)
 	ssize_t written;
 
 	if (patience < 0)
-		return write(STDERR_FILENO, text, length) >= 0;
+		return write(output, text, length) >= 0;
 	written = nowait_write(&stream, text, length);
 	if (written == -EAGAIN && patience && nowait_room(&stream, patience))
 		written = nowait_write(&stream, text, length);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Log lines on standard error: "duet: warning: ...". Any thread; each line is one write.
+ * Log lines on standard error, or where log_set_output() says: "duet: warning: ...". Any thread;
+ * each line is one write.
  *
  * The level and the patience are the process-wide settings of the program: they concern the
  * process's own standard error, not a machine, and passing them to every call would say nothing
@@ -36,6 +37,9 @@ bool log_level_parse(const char *name, enum log_level *level);
  * 0 again) while no other thread logs.
  */
 void log_set_patience(int milliseconds);
+/* Where lines go from now on: standard error at first. @fd stays open, and the caller's. While no
+ * other thread logs. */
+void log_set_output(int fd);
 /* Lines dropped so far. */
 uint64_t log_dropped(void);
 /* @text as it is, for the user at the terminal; likewise. */

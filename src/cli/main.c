@@ -16,6 +16,8 @@ static const char usage[] =
 	"  ctl      ask or change a running one through its API\n"
 	"  doctor   what this host can do, and what to do about what it cannot\n"
 	"  help [COMMAND], version\n"
+	"  --api-sock PATH [OPTION]...\n"
+	"           a virtual machine by its API, as firecracker does (duet --api-sock=x --help)\n"
 	"\n"
 	"Example: duet run --kernel vmlinuz --initrd initrd.img --net user\n";
 
@@ -75,10 +77,20 @@ static int run_command(const char *name, unsigned count, const char *const *args
 	return run_named(name, count, args);
 }
 
+/* Called as firecracker, or with its options and no command. */
+static bool is_firecracker(unsigned count, const char *const *args)
+{
+	return strcmp(program_invocation_short_name, "firecracker") == 0 ||
+	       (count > 1 && strncmp(args[1], "--api-sock", strlen("--api-sock")) == 0);
+}
+
 int main(int argc, char **argv)
 {
 	unsigned count = argc > 2 ? (unsigned)argc - 2 : 0;
 
+	if (is_firecracker((unsigned)argc, (const char *const *)(void *)argv))
+		return checked(command_firecracker(
+			(unsigned)argc - 1, (const char *const *)(void *)(argv + 1)));
 	return checked(run_command(argc > 1 ? argv[1] : "", count,
 		(const char *const *)(void *)(argv + argc - count)));
 }

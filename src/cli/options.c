@@ -25,6 +25,13 @@ static const struct field run_table[] = {
 		.words = log_words,
 		.fallback = "warning",
 		.help = "what is told on standard error"},
+	{.name = "api-sock",
+		.kind = FIELD_TEXT,
+		.offset = offsetof(struct run_options, api_sock),
+		.value = "PATH",
+		.unset = "none",
+		.help = "a unix socket on which the machine can be looked at and changed: see "
+			"duet ctl"},
 };
 
 const struct field_set run_fields = {run_table, ARRAY_SIZE(run_table)};

@@ -12,6 +12,7 @@ struct run_options {
 	struct machine_config config; /* complete */
 	enum log_level log;
 	char *from;        /* --config */
+	char *api_sock;    /* null: no API */
 	bool print_config; /* ... as JSON instead of running it */
 	bool help;
 };

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "cli/api_session.h"
+#include "cli/cache.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/report.h"
@@ -9,23 +11,6 @@
 
 #include <malloc.h>
 #include <stdio.h>
-
-/* Unless it was said: ~/.cache/duet/kernels, or none when there is no home. */
-static void choose_cache(struct machine_config *config)
-{
-	const char *cache = getenv("XDG_CACHE_HOME");
-	const char *home = getenv("HOME");
-	int ret = 0;
-
-	if (config->cache)
-		return;
-	if (cache && *cache == '/')
-		ret = asprintf(&config->cache, "%s/duet/kernels", cache);
-	else if (home && *home == '/')
-		ret = asprintf(&config->cache, "%s/.cache/duet/kernels", home);
-	if (ret < 0)
-		config->cache = NULL;
-}
 
 static int print_config(const struct machine_config *config)
 {
@@ -49,20 +34,41 @@ static int print_help(void)
 	return text ? 0 : 1;
 }
 
-/* Tells what there is to tell; the exit status. */
-static int run_session(struct session *session, const struct machine_config *config)
+static int open_api(struct api_session *api, struct session *session, struct run_options *options,
+	struct error *err)
 {
-	struct error err = {0};
-	int status = 1, ret = 0;
+	const struct api_session_options of_api = {.path = options->api_sock,
+		.id = "duet",
+		.body_max = HTTP_BODY_MAX,
+		.config = &options->config,
+		.running = true};
 
-	if (config->stats)
-		ret = stats_file_check(config->stats, &err);
+	return options->api_sock ? api_session_open(api, session, &of_api, err) : 0;
+}
+
+static int build(struct session *session, struct api_session *api, struct run_options *options,
+	struct error *err)
+{
+	const struct machine_config *config = &options->config;
+	int ret = config->stats ? stats_file_check(config->stats, err) : 0;
+
 	if (ret == 0)
-		ret = session_open(session, &err);
+		ret = session_open(session, err);
 	if (ret == 0)
-		ret = session_machine(session, config, &err);
+		ret = session_machine(session, config, err);
 	if (ret == 0)
-		ret = machine_build(session->machine, &err);
+		ret = machine_build(session->machine, err);
+	return ret < 0 ? ret : open_api(api, session, options, err);
+}
+
+/* Tells what there is to tell; the exit status. */
+static int run_session(
+	struct session *session, struct api_session *api, struct run_options *options)
+{
+	const struct machine_config *config = &options->config;
+	struct error err = {0};
+	int status = 1, ret = build(session, api, options, &err);
+
 	if (ret == 0)
 		ret = session_run(session, &err);
 	if (ret == 0)
@@ -79,6 +85,7 @@ static int run_session(struct session *session, const struct machine_config *con
 static int run(struct run_options *options)
 {
 	struct session session = {.signals.fd = -1};
+	struct api_session api = {.log = -1, .metrics = -1, .serial = -1};
 	int status;
 
 	if (options->help)
@@ -87,9 +94,10 @@ static int run(struct run_options *options)
 		return print_config(&options->config);
 	log_set_level(options->log);
 	log_set_patience(SESSION_LOG_PATIENCE_MS);
-	choose_cache(&options->config);
+	cache_choose(&options->config);
 	signals_block();
-	status = run_session(&session, &options->config);
+	status = run_session(&session, &api, options);
+	api_session_close(&api);
 	session_close(&session);
 	return status;
 }

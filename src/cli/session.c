@@ -129,15 +129,14 @@ static void take_signal(void *opaque, int number)
 
 int session_open(struct session *session, struct error *err)
 {
-	*session = (struct session){.signals.fd = -1};
+	*session = (struct session){.signals.fd = -1, .output = STDOUT_FILENO};
 	return loop_new(&session->loop, LOOP_ENTRIES, err);
 }
 
-int session_machine(
-	struct session *session, const struct machine_config *config, struct error *err)
+int session_machine(struct session *session, const struct machine_config *config, struct error *err)
 {
 	const struct machine_owner owner = {.loop = session->loop,
-		.output = STDOUT_FILENO,
+		.output = session->output,
 		.changed = changed,
 		.room = room,
 		.opaque = session};

@@ -16,6 +16,7 @@ struct session {
 	struct signals signals;
 	struct terminal terminal;
 	unsigned asked_to_end; /* signals that asked the guest to power off */
+	int output;            /* where the guest's console goes */
 	bool typing;           /* the terminal is the guest's */
 	bool at_once;          /* the first signal that asks for the end ends it */
 	int ended_by;          /* that signal's number; 0: none */

@@ -257,6 +257,23 @@ static void has_interfaces(void **state)
 	assert_non_null(strstr(rig->body, "\"rx-pps\":50"));
 }
 
+static void takes_a_vsock(void **state)
+{
+	struct rig *rig = *state;
+
+	refused(rig, "PUT", "/vsock", "{\"guest_cid\": 2, \"uds_path\": \"v\"}",
+		"Vsock config error: guest_cid is 3 at least");
+	refused(rig, "PUT", "/vsock", "{\"guest_cid\": 3, \"uds_path\": \"\"}",
+		"Vsock config error: uds_path is empty");
+	done(rig, "PUT", "/vsock", "{\"guest_cid\": 3, \"uds_path\": \"v\"}");
+	done(rig, "PUT", "/vsock", "{\"vsock_id\": \"a\", \"guest_cid\": 7, \"uds_path\": \"w\"}");
+	assert_int_equal(rig->config.device_count, 1);
+	assert_int_equal(rig->config.devices[0].vsock.cid, 7);
+	assert_string_equal(rig->config.devices[0].vsock.path, "w");
+	ask(rig, "GET", "/vm/config", "");
+	assert_non_null(strstr(rig->body, "\"guest_cid\":7"));
+}
+
 static void says_what_is_not_there(void **state)
 {
 	struct rig *rig = *state;
@@ -264,8 +281,6 @@ static void says_what_is_not_there(void **state)
 	ask(rig, "PUT", "/snapshot/create", "{}");
 	assert_int_equal(rig->status, 400);
 	ask(rig, "GET", "/mmds", "");
-	assert_int_equal(rig->status, 400);
-	ask(rig, "PUT", "/vsock", "{\"guest_cid\": 3, \"uds_path\": \"v\"}");
 	assert_int_equal(rig->status, 400);
 	refused(rig, "PUT", "/logger", "{\"level\": \"Loud\"}",
 		JSON "unknown variant `Loud`, expected one of `Off`, `Trace`, `Debug`, `Info`, "
@@ -309,6 +324,7 @@ int main(void)
 		TEST(sets_the_machine),
 		TEST(boots_from_a_drive),
 		TEST(has_interfaces),
+		TEST(takes_a_vsock),
 		TEST(says_what_is_not_there),
 		TEST(reads_a_file),
 	};

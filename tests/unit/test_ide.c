@@ -113,7 +113,7 @@ static void identifies_itself(void **state)
 /* The disk begins with the last sector of a physical block of 8 KiB. */
 static void tells_how_blocks_lie(void **state)
 {
-	struct block block = {.physical_size = 8192, .physical_offset = 512};
+	struct block block = {.file = {.physical_size = 8192, .physical_offset = 512}};
 	const struct ide_drive drive = {.block = &block, .sectors = SECTORS, .name = "disk0"};
 	uint8_t data[SECTOR];
 

@@ -39,6 +39,27 @@ static void one_plain_line(void **state)
 	close(ends[1]);
 }
 
+static void lines_go_where_they_are_told(void **state)
+{
+	char line[256] = {0};
+	int ends[2];
+
+	(void)state;
+	assert_int_equal(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+	for (int patience = -1; patience <= 0; patience++) {
+		log_set_patience(patience);
+		log_set_output(ends[1]);
+		log_warning("elsewhere");
+		log_set_output(STDERR_FILENO);
+		memset(line, 0, sizeof(line));
+		assert_true(read(ends[0], line, sizeof(line) - 1) > 0);
+		assert_string_equal(line, "duet: warning: elsewhere\n");
+	}
+	log_set_patience(-1);
+	close(ends[0]);
+	close(ends[1]);
+}
+
 static void log_much(unsigned lines)
 {
 	while (lines--)
@@ -195,6 +216,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_plain_line),
+		cmocka_unit_test(lines_go_where_they_are_told),
 		cmocka_unit_test(a_stalled_pipe_holds_nothing_up),
 		cmocka_unit_test(a_full_terminal_is_not_waited_for),
 		cmocka_unit_test(a_master_is_not_opened_again),

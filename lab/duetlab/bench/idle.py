@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 
+from ..experiment.subject import causes
 from .lab import DUET, BenchLab
 from .monitors import HOME, MEMORY_MIB, Monitor
 from .report import Report

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/api_session.h"
+
+#include "base/checked.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#define MINUTE_NS (60 * 1000000000ULL)
+
+int api_session_start(void *opaque, struct error *err)
+{
+	struct api_session *self = opaque;
+	struct session *session = self->session;
+	int ret = machine_config_complete(self->config, err);
+
+	if (ret == 0)
+		ret = session_machine(session, self->config, err);
+	if (ret == 0)
+		ret = machine_build(session->machine, err);
+	if (ret == 0)
+		ret = session_start(session, err);
+	if (ret < 0) {
+		session_forget(session);
+		return ret;
+	}
+	api_set_machine(self->api, session->machine);
+	return 0;
+}
+
+/* A FIFO need not have a reader yet. */
+static int open_place(const char *path, struct error *err)
+{
+	int fd = open(path, O_RDWR | O_APPEND | O_CREAT | O_NONBLOCK | O_CLOEXEC, 0640);
+
+	return fd < 0 ? error_errno(err, errno, "%s", path) : fd;
+}
+
+static void replace(int *fd, int with)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = with;
+}
+
+/* Firecracker's words for how much is told, in any case of letters. */
+static int set_level(const char *name, struct error *err)
+{
+	static const struct {
+		const char *name;
+		enum log_level level;
+	} levels[] = {
+		{"Off", LOG_LEVEL_ERROR},
+		{"Error", LOG_LEVEL_ERROR},
+		{"Warning", LOG_LEVEL_WARNING},
+		{"Warn", LOG_LEVEL_WARNING},
+		{"Info", LOG_LEVEL_INFO},
+		{"Debug", LOG_LEVEL_DEBUG},
+		{"Trace", LOG_LEVEL_DEBUG},
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(levels); i++) {
+		if (strcasecmp(name, levels[i].name) == 0) {
+			log_set_level(levels[i].level);
+			return 0;
+		}
+	}
+	return error_set(err, EINVAL,
+		"%.32s: no level of the log; it is Off, Error, Warning, Info, Debug or Trace",
+		name);
+}
+
+int api_session_log_to(void *opaque, const char *path, const char *level, struct error *err)
+{
+	struct api_session *self = opaque;
+	int fd = path ? open_place(path, err) : 0;
+
+	if (fd < 0)
+		return fd;
+	if (path) {
+		log_set_output(fd);
+		replace(&self->log, fd);
+	}
+	return level ? set_level(level, err) : 0;
+}
+
+/* Who does not read them does without. */
+static int write_metrics(void *opaque, struct error *err)
+{
+	struct api_session *self = opaque;
+	_cleanup_free_ char *line = api_metrics(self->api);
+
+	if (!line)
+		return error_errno(err, ENOMEM, "metrics");
+	if (dprintf(self->metrics, "%s\n", line) < 0 && errno != EAGAIN)
+		return error_errno(err, errno, "metrics");
+	return 0;
+}
+
+static void minute_over(struct loop_timer *timer)
+{
+	struct api_session *self = container_of(timer, struct api_session, minute);
+	struct error err = {0};
+
+	if (write_metrics(self, &err) < 0)
+		log_warning("%s", err.text);
+	loop_timer_after(self->session->loop, timer, MINUTE_NS);
+}
+
+int api_session_metrics_to(void *opaque, const char *path, struct error *err)
+{
+	struct api_session *self = opaque;
+	int fd = open_place(path, err);
+
+	if (fd < 0)
+		return fd;
+	replace(&self->metrics, fd);
+	loop_timer_after(self->session->loop, &self->minute, MINUTE_NS);
+	return 0;
+}
+
+static int serial_to(void *opaque, const char *path, struct error *err)
+{
+	struct api_session *self = opaque;
+	int fd = open_place(path, err);
+
+	if (fd < 0)
+		return fd;
+	replace(&self->serial, fd);
+	self->session->output = fd;
+	return 0;
+}
+
+static void handle(void *opaque, const struct request *request, struct exchange *exchange)
+{
+	const struct api_session *self = opaque;
+
+	api_handle(self->api, request, exchange);
+}
+
+int api_session_open(struct api_session *self, struct session *session,
+	const struct api_session_options *options, struct error *err)
+{
+	const struct api_options api = {.id = options->id,
+		.loop = session->loop,
+		.config = options->config,
+		.start = options->running ? NULL : api_session_start,
+		.log_to = api_session_log_to,
+		.metrics_to = api_session_metrics_to,
+		.serial_to = serial_to,
+		.flush_metrics = write_metrics,
+		.opaque = self};
+	const struct http_options http = {.path = options->path,
+		.body_max = options->body_max,
+		.request = handle,
+		.opaque = self};
+	int ret;
+
+	*self = (struct api_session){.session = session,
+		.config = options->config,
+		.minute.expired = minute_over,
+		.log = -1,
+		.metrics = -1,
+		.serial = -1};
+	ret = api_new(&self->api, &api, err);
+	if (ret == 0 && options->path)
+		ret = http_server_open(&self->server, session->loop, &http, err);
+	if (ret == 0 && options->running)
+		api_set_machine(self->api, session->machine);
+	return ret;
+}
+
+void api_session_close(struct api_session *self)
+{
+	loop_timer_stop(&self->minute);
+	http_server_close(self->server);
+	api_free(self->api);
+	if (self->log >= 0)
+		log_set_output(STDERR_FILENO);
+	replace(&self->log, -1);
+	replace(&self->serial, -1);
+	replace(&self->metrics, -1);
+}
