@@ -167,7 +167,8 @@ static void add_members(struct families *families, const char *name, const struc
 	const char *key;
 	json_t *value;
 
-	memcpy(all, labels, count * sizeof(*labels));
+	for (unsigned i = 0; i < count; i++)
+		all[i] = labels[i];
 	json_object_foreach(object, key, value)
 	{
 		all[count] = (struct label){label, key};
