@@ -322,25 +322,24 @@ def reap(_signal: int, _frame: object) -> None:
 KVM_CREATE_VM, KVM_CREATE_IRQCHIP, KVM_CREATE_VCPU = 0xAE01, 0xAE60, 0xAE41
 
 
-def hold_a_machine() -> list[int]:
+def hold_a_machine() -> None:
     """A VM with an in-kernel LAPIC and a vCPU that never runs, for the lab host's life.
 
     The first and the last VM of a host turn its processors' virtualization on and off and flip
     static keys, which patches the kernel's running code, four times in each VM's life. With this
-    one held no VM is the first or the last."""
+    one held no VM is the first or the last. Its descriptors stay open."""
     try:
         kvm = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
         machine = fcntl.ioctl(kvm, KVM_CREATE_VM, 0)
         fcntl.ioctl(machine, KVM_CREATE_IRQCHIP, 0)
-        return [kvm, machine, fcntl.ioctl(machine, KVM_CREATE_VCPU, 0)]
+        fcntl.ioctl(machine, KVM_CREATE_VCPU, 0)
     except OSError as error:
         print(f"agent: no virtual machine to hold: {error}", file=sys.stderr, flush=True)
-        return []
 
 
 def main() -> None:
     state = sys.argv[1]
-    held = hold_a_machine()  # noqa: F841 (its descriptors stay open)
+    hold_a_machine()
     with open(os.path.join(state, "token")) as file:
         token = file.read()
     listener = socket.create_server(("", PORT), backlog=64)

@@ -186,7 +186,8 @@ static int change(struct call *call, const struct device_config *disk, const str
 	struct device_config wanted = *disk;
 	int ret = 0;
 
-	if (fields->path)
+	/* Nothing but its name: the file has grown. */
+	if (fields->path || !fields->limiter.given)
 		ret = refresh_drive(call, fields->id, fields->path);
 	if (ret == 0)
 		ret = limiter_take(

@@ -178,7 +178,7 @@ int session_run(struct session *session, struct error *err)
 {
 	int ret = signals_watch(&session->signals, session->loop, take_signal, session, err);
 
-	if (ret == 0 && session->machine)
+	if (ret == 0 && session->machine && machine_state(session->machine) == MACHINE_BUILT)
 		ret = session_start(session, err);
 	if (ret < 0)
 		return ret;

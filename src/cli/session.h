@@ -35,8 +35,8 @@ int session_machine(
 int session_start(struct session *session, struct error *err);
 /* After a failure, before the machine was started: as if there had been none. */
 void session_forget(struct session *session);
-/* Starts the machine, when there is one, and runs the loop until it has ended, or until
- * loop_stop(). */
+/* Starts the machine, when there is one that does not run yet, and runs the loop until it has
+ * ended, or until loop_stop(). */
 int session_run(struct session *session, struct error *err);
 void session_close(struct session *session);
 

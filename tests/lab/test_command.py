@@ -2,7 +2,6 @@
 """The command line as its users see it, without a machine: help, completion, configurations."""
 
 import json
-import os
 import subprocess
 from pathlib import Path
 

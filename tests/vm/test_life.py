@@ -142,7 +142,7 @@ def lost_ticks(console: str) -> dict[int, str]:
     return {n: console[seen.get(n - 1, 0) :][:300] for n in lost}
 
 
-@pytest.mark.parametrize("name", some(VARIANTS, 2))
+@pytest.mark.parametrize("name", some(VARIANTS))
 def test_reset_paused_and_moved(name, local_disk):
     variant = VARIANTS[name]
     disk = local_disk("8M", "life")

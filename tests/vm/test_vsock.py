@@ -106,10 +106,11 @@ def test_both_directions(kernel, ring):
         host = vm.run("python3", "-c", HOST, path, limit=LIMIT).stdout
         console = guest.succeed(LIMIT)
         assert vm.run("test", "-e", path, check=False).returncode != 0, "the socket is left"
+        stats = guest.stats
     assert received("host", host) == [("1048576", digest(b"guest"))] * 2
     assert received("guest", console) == [("1048576", digest(b"host"))] * 2
     assert re.search(r"^refused .*[Rr]eset", console, re.M)
-    vsock = next(device for device in guest.stats["devices"] if device["type"] == "virtio-vsock")
+    vsock = next(device for device in stats["devices"] if device["type"] == "virtio-vsock")
     assert vsock["bytes_in"] == vsock["bytes_out"] == 2 << 20
     assert (vsock["from_guest"], vsock["from_host"], vsock["refused"]) == (1, 1, 1)
     assert vsock["violations"] == 0
