@@ -88,7 +88,7 @@ static int pause_machine(struct call *call)
 {
 	struct api *api = call->api;
 
-	if (machine_state(api->machine) == MACHINE_PAUSED)
+	if (machine_is_paused(api->machine))
 		return 0;
 	if (api->waiter_count == API_WAITERS_MAX)
 		return error_set(&call->err, EBUSY, "Too many wait for the pause already.");

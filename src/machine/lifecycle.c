@@ -258,9 +258,16 @@ int lifecycle_start(struct lifecycle *life, struct error *err)
 	return 0;
 }
 
+bool lifecycle_is_paused(const struct lifecycle *life)
+{
+	return life->state == MACHINE_PAUSED && life->paused && !life->pause;
+}
+
+/* One that was told to go on may not have done so yet: it stays then. */
 int lifecycle_pause(struct lifecycle *life, struct machine_pause *pause, uint64_t limit)
 {
-	if (life->state != MACHINE_RUNNING || ending(life))
+	if ((life->state != MACHINE_RUNNING && life->state != MACHINE_PAUSED) ||
+		lifecycle_is_paused(life) || ending(life))
 		return -EINVAL;
 	if (life->pause)
 		return -EALREADY;

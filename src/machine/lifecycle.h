@@ -70,6 +70,8 @@ void lifecycle_destroy(struct lifecycle *life);
 void lifecycle_poke(struct lifecycle *life);
 
 int lifecycle_start(struct lifecycle *life, struct error *err);
+/* And was not told to go on. */
+bool lifecycle_is_paused(const struct lifecycle *life);
 int lifecycle_pause(struct lifecycle *life, struct machine_pause *pause, uint64_t limit);
 void lifecycle_resume(struct lifecycle *life);
 void lifecycle_ask_reset(struct lifecycle *life);

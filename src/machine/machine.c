@@ -308,6 +308,11 @@ enum machine_state machine_state(const struct machine *machine)
 	return machine->life.state;
 }
 
+bool machine_is_paused(const struct machine *machine)
+{
+	return lifecycle_is_paused(&machine->life);
+}
+
 int machine_pause(struct machine *machine, struct machine_pause *pause, uint64_t limit)
 {
 	return lifecycle_pause(&machine->life, pause, limit);

@@ -74,6 +74,8 @@ int machine_start(struct machine *machine, struct error *err);
 void machine_free(struct machine *machine);
 
 enum machine_state machine_state(const struct machine *machine);
+/* In MACHINE_PAUSED, and not about to leave it. */
+bool machine_is_paused(const struct machine *machine);
 
 /* Asked for a pause, which comes later or not at all. Embedded, until @done was called. */
 struct machine_pause {
@@ -82,7 +84,7 @@ struct machine_pause {
 	void (*done)(struct machine_pause *pause, int result, const char *why);
 };
 /* @limit: nanoseconds for everything to come to rest; 0: as long as it takes. One at a time.
- * -EINVAL in another state than running, -EALREADY when a pause is on its way. */
+ * -EINVAL when it neither runs nor is about to, -EALREADY when a pause is on its way. */
 int machine_pause(struct machine *machine, struct machine_pause *pause, uint64_t limit);
 /* Also takes back a pause that is on its way. Nothing happens to a machine that runs. */
 void machine_resume(struct machine *machine);

@@ -321,6 +321,32 @@ static void a_resume_takes_a_pause_back(void **state)
 	world_free(&world);
 }
 
+/* Two wishes before there was time for the first: it is the second that holds. */
+static void a_pause_takes_a_resume_back(void **state)
+{
+	struct world world;
+	unsigned gos;
+
+	(void)state;
+	run(&world);
+	assert_int_equal(lifecycle_pause(&world.life, &world.pause, 0), 0);
+	settle(&world);
+	assert_true(lifecycle_is_paused(&world.life));
+	gos = world.gos;
+	lifecycle_resume(&world.life);
+	assert_false(lifecycle_is_paused(&world.life));
+	assert_int_equal(lifecycle_pause(&world.life, &world.pause, 0), 0);
+	assert_int_equal(lifecycle_pause(&world.life, &world.pause, 0), -EALREADY);
+	settle(&world);
+	assert_true(lifecycle_is_paused(&world.life));
+	assert_int_equal(world.pauses, 2);
+	assert_int_equal(world.gos, gos);
+	lifecycle_resume(&world.life);
+	settle(&world);
+	assert_int_equal(world.life.state, MACHINE_RUNNING);
+	world_free(&world);
+}
+
 static void resets_in_place(void **state)
 {
 	struct world world;
@@ -592,6 +618,7 @@ int main(void)
 		cmocka_unit_test(pauses_and_goes_on),
 		cmocka_unit_test(gives_up_a_pause),
 		cmocka_unit_test(a_resume_takes_a_pause_back),
+		cmocka_unit_test(a_pause_takes_a_resume_back),
 		cmocka_unit_test(resets_in_place),
 		cmocka_unit_test(says_what_follows),
 		cmocka_unit_test(a_pause_keeps_its_limit_in_a_reset),
