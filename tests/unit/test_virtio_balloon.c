@@ -584,6 +584,25 @@ static void test_bad_hints(void **state)
 	device_rig_free(&rig);
 }
 
+/* As much in all as the guest has: the main thread looks at each page while no vCPU runs. */
+static void test_repeated_hints(void **state)
+{
+	const struct ring_buffer block = {DATA, 0x400000, true};
+	struct device_rig rig;
+	uint64_t most;
+
+	rig_init(&rig);
+	device_rig_up(&rig, F_HINT, 3);
+	most = memory_size(&rig.machine.memory) / 0x400000 * 0x400000;
+	for (unsigned round = 0; round < 2; round++) {
+		send_command(&rig, start_round(&rig));
+		for (unsigned i = 0; i < 50; i++)
+			device_rig_request(&rig, 2, &block, 1, false);
+		assert_int_equal(hinted(&rig), most);
+	}
+	device_rig_free(&rig);
+}
+
 static void test_logs_writes(void **state)
 {
 	struct device_rig rig;
@@ -655,6 +674,7 @@ int main(void)
 		cmocka_unit_test(test_hints_of_no_round),
 		cmocka_unit_test(test_hints),
 		cmocka_unit_test(test_bad_hints),
+		cmocka_unit_test(test_repeated_hints),
 		cmocka_unit_test(test_logs_writes),
 		cmocka_unit_test(test_save_restore),
 	};

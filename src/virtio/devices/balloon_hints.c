@@ -21,6 +21,9 @@ static void add_run(struct balloon_hints *hints, struct balloon_run run)
 
 	if (!hints->runs)
 		return; /* no memory for them: nothing is given back in this round */
+	/* The same pages again and again: each would be looked at while no vCPU runs. */
+	if (run.count > hints->most - counter_read(&hints->pages))
+		return;
 	last = hints->count ? &hints->runs[hints->count - 1] : NULL;
 	if (last && run.first == last->first + last->count)
 		last->count += run.count;
@@ -78,9 +81,11 @@ static void forget(struct balloon_hints *hints)
 void balloon_hints_begin(struct balloon *balloon)
 {
 	struct balloon_hints *hints = &balloon->hints;
-	unsigned room = (unsigned)(memory_size(balloon->virtio.memory) / BLOCK) + ROOM_LEAST;
+	uint64_t size = memory_size(balloon->virtio.memory);
+	unsigned room = (unsigned)(size / BLOCK) + ROOM_LEAST;
 
 	forget(hints);
+	hints->most = size / MEMORY_PAGE;
 	hints->runs = calloc(room, sizeof(*hints->runs));
 	hints->room = hints->runs ? room : 0;
 	atomic_store(&hints->pages, 0);

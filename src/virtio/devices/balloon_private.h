@@ -81,6 +81,7 @@ struct balloon_hints {
 	uint32_t last_round;      /* the id of it */
 	struct balloon_run *runs; /* of the present round */
 	unsigned count, room;
+	uint64_t most;          /* pages, in all of them */
 	_Atomic uint64_t pages; /* in them */
 	_Atomic bool complete;  /* the driver has no more */
 };
