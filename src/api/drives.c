@@ -181,17 +181,15 @@ static int put(struct call *call)
 	return ret < 0 ? error_prefix(&call->err, "Drive config error: ") : 0;
 }
 
+/* What can be refused without an attempt comes first: of a request that is, nothing is done. */
 static int change(struct call *call, const struct device_config *disk, const struct fields *fields)
 {
 	struct device_config wanted = *disk;
-	int ret = 0;
+	int ret = limiter_take(&fields->limiter, DEVICE_DISK, "bw", "iops", &wanted, &call->err);
 
 	/* Nothing but its name: the file has grown. */
-	if (fields->path || !fields->limiter.given)
+	if (ret == 0 && (fields->path || !fields->limiter.given))
 		ret = refresh_drive(call, fields->id, fields->path);
-	if (ret == 0)
-		ret = limiter_take(
-			&fields->limiter, DEVICE_DISK, "bw", "iops", &wanted, &call->err);
 	if (ret == 0 && fields->limiter.given)
 		ret = machine_change_device(call->api->machine, &wanted, &call->err);
 	return ret;

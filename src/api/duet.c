@@ -221,7 +221,8 @@ static int change_balloon(struct call *call, const struct device_config *device)
 	struct device_config wanted = *device;
 	int ret = 0;
 
-	if (!balloon || json_object_size(call->json) != (size_t)(!!size + !!stats))
+	if (!balloon || !json_is_object(call->json) ||
+		json_object_size(call->json) != (size_t)(!!size + !!stats))
 		return error_set(&call->err, EINVAL,
 			"only size and stats can be changed while the machine runs");
 	if (size)

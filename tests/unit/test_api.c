@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Requests and answers of the API, without HTTP and without a machine. */
+/* Requests and answers of the API, without HTTP and without a machine but for one that is none. */
 #include "api/api.h"
 #include "base/checked.h"
 #include "base/log.h"
@@ -40,6 +40,49 @@ static int start(void *opaque, struct error *err)
 
 	rig->starts++;
 	return error_set(err, ENOENT, "/dev/kvm: No such file");
+}
+
+/* ---- a machine that is none, by the linker's --wrap ---- */
+
+static struct rig *running;
+static unsigned refreshes, changes;
+
+struct device *__wrap_machine_balloon(const struct machine *machine);
+const struct machine_config *__wrap_machine_config(const struct machine *machine);
+int __wrap_machine_change_device(
+	struct machine *machine, const struct device_config *wanted, struct error *err);
+int __wrap_machine_refresh_disk(
+	struct machine *machine, const char *id, const char *path, struct error *err);
+
+struct device *__wrap_machine_balloon(const struct machine *machine)
+{
+	return (struct device *)running;
+}
+
+const struct machine_config *__wrap_machine_config(const struct machine *machine)
+{
+	return &running->config;
+}
+
+int __wrap_machine_change_device(
+	struct machine *machine, const struct device_config *wanted, struct error *err)
+{
+	changes++;
+	return 0;
+}
+
+int __wrap_machine_refresh_disk(
+	struct machine *machine, const char *id, const char *path, struct error *err)
+{
+	refreshes++;
+	return 0;
+}
+
+static void runs(struct rig *rig)
+{
+	running = rig;
+	refreshes = changes = 0;
+	api_set_machine(rig->api, (struct machine *)rig);
 }
 
 static int make(void **state)
@@ -313,6 +356,41 @@ static void reads_a_file(void **state)
 	assert_non_null(strstr(err.text, "--config-file"));
 }
 
+#define LIMITER "\"rate_limiter\": {\"ops\": {\"size\": 10, \"refill_time\": "
+
+/* Neither half of a change whose other half is refused. */
+static void changes_a_drive_or_not(void **state)
+{
+	struct rig *rig = *state;
+
+	done(rig, "PUT", "/drives/a",
+		"{\"drive_id\": \"a\", \"path_on_host\": \"/dev/null\", \"is_root_device\": "
+		"false}");
+	runs(rig);
+	ask(rig, "PATCH", "/drives/a",
+		"{\"drive_id\": \"a\", \"path_on_host\": \"/dev/zero\", " LIMITER
+		"9000000000000000000}}}");
+	assert_int_equal(rig->status, 400);
+	assert_int_equal(refreshes, 0);
+	assert_int_equal(changes, 0);
+	done(rig, "PATCH", "/drives/a",
+		"{\"drive_id\": \"a\", \"path_on_host\": \"/dev/zero\", " LIMITER "100}}}");
+	assert_int_equal(refreshes, 1);
+	assert_int_equal(changes, 1);
+}
+
+static void changes_a_balloon_by_an_object(void **state)
+{
+	struct rig *rig = *state;
+
+	done(rig, "PUT", "/balloon", "{\"amount_mib\": 1, \"deflate_on_oom\": true}");
+	runs(rig);
+	refused(rig, "PATCH", "/duet/devices/balloon0", "5",
+		"only size and stats can be changed while the machine runs");
+	refused(rig, "PATCH", "/duet/devices/balloon0", "[]",
+		"only size and stats can be changed while the machine runs");
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, make, drop)
 
 int main(void)
@@ -323,6 +401,8 @@ int main(void)
 		TEST(refuses_what_needs_a_machine),
 		TEST(sets_the_machine),
 		TEST(boots_from_a_drive),
+		TEST(changes_a_drive_or_not),
+		TEST(changes_a_balloon_by_an_object),
 		TEST(has_interfaces),
 		TEST(takes_a_vsock),
 		TEST(says_what_is_not_there),
