@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A session around a machine that is not there: what is started when, and how often. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/checked.h"
+#include "cli/session.h"
+
+struct rig {
+	struct session session;
+	struct loop_task stop;
+	char machine; /* stands for one, by its address */
+};
+
+static unsigned machine_starts, terminal_starts, terminal_stops;
+
+/* By the linker's --wrap. */
+int __wrap_machine_start(struct machine *machine, struct error *err);
+void __wrap_machine_resize_console(struct machine *machine, uint16_t columns, uint16_t rows);
+void __wrap_terminal_start(struct terminal *terminal, struct loop *loop, int fd,
+	const struct terminal_events *events, void *opaque);
+void __wrap_terminal_stop(struct terminal *terminal);
+
+int __wrap_machine_start(struct machine *machine, struct error *err)
+{
+	machine_starts++;
+	return 0;
+}
+
+void __wrap_machine_resize_console(struct machine *machine, uint16_t columns, uint16_t rows)
+{
+}
+
+void __wrap_terminal_start(struct terminal *terminal, struct loop *loop, int fd,
+	const struct terminal_events *events, void *opaque)
+{
+	terminal_starts++;
+}
+
+void __wrap_terminal_stop(struct terminal *terminal)
+{
+	terminal_stops++;
+}
+
+static void stop(struct loop_task *task)
+{
+	loop_stop(container_of(task, struct rig, stop)->session.loop);
+}
+
+static void open_session(struct rig *rig)
+{
+	struct error err = {0};
+
+	machine_starts = terminal_starts = terminal_stops = 0;
+	*rig = (struct rig){.stop.run = stop};
+	signals_block();
+	assert_int_equal(session_open(&rig->session, &err), 0);
+	rig->session.machine = (struct machine *)&rig->machine;
+	loop_post(rig->session.loop, &rig->stop);
+}
+
+static void run_and_close(struct rig *rig)
+{
+	struct error err = {0};
+
+	assert_int_equal(session_run(&rig->session, &err), 0);
+	assert_int_equal(machine_starts, 1);
+	assert_int_equal(terminal_starts, 1);
+	assert_int_equal(terminal_stops, 1);
+	rig->session.machine = NULL;
+	session_close(&rig->session);
+}
+
+static void starts_what_is_built(void **state)
+{
+	struct rig rig;
+
+	open_session(&rig);
+	run_and_close(&rig);
+}
+
+/* As --config-file does, before the loop runs. */
+static void leaves_what_runs(void **state)
+{
+	struct error err = {0};
+	struct rig rig;
+
+	open_session(&rig);
+	assert_int_equal(session_start(&rig.session, &err), 0);
+	run_and_close(&rig);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(starts_what_is_built),
+		cmocka_unit_test(leaves_what_runs),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
