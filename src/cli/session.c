@@ -178,7 +178,7 @@ int session_run(struct session *session, struct error *err)
 {
 	int ret = signals_watch(&session->signals, session->loop, take_signal, session, err);
 
-	if (ret == 0 && session->machine && machine_state(session->machine) == MACHINE_BUILT)
+	if (ret == 0 && session->machine && !session->typing)
 		ret = session_start(session, err);
 	if (ret < 0)
 		return ret;

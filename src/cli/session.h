@@ -17,7 +17,7 @@ struct session {
 	struct terminal terminal;
 	unsigned asked_to_end; /* signals that asked the guest to power off */
 	int output;            /* where the guest's console goes */
-	bool typing;           /* the terminal is the guest's */
+	bool typing;           /* the machine was started: the terminal is the guest's */
 	bool at_once;          /* the first signal that asks for the end ends it */
 	int ended_by;          /* that signal's number; 0: none */
 };
@@ -35,8 +35,8 @@ int session_machine(
 int session_start(struct session *session, struct error *err);
 /* After a failure, before the machine was started: as if there had been none. */
 void session_forget(struct session *session);
-/* Starts the machine, when there is one that does not run yet, and runs the loop until it has
- * ended, or until loop_stop(). */
+/* Starts the machine, when there is one that session_start() has not, and runs the loop until it
+ * has ended, or until loop_stop(). */
 int session_run(struct session *session, struct error *err);
 void session_close(struct session *session);
 
