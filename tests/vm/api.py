@@ -26,6 +26,8 @@ def resolve(schema: dict) -> dict:
 def faults(schema: dict, value, where: str = "body") -> list[str]:
     """What of VALUE is not as SCHEMA has it."""
     schema = resolve(schema)
+    if value is None and schema.get("nullable"):
+        return []
     if choices := schema.get("oneOf") or schema.get("anyOf"):
         tried = [faults(choice, value, where) for choice in choices]
         return [] if [] in tried else tried[0]
@@ -50,16 +52,20 @@ def faults(schema: dict, value, where: str = "body") -> list[str]:
     return found
 
 
-def operation(method: str, path: str) -> dict:
+def operation(method: str, path: str) -> dict | None:
     """What the document has for METHOD of PATH."""
     for pattern, item in DOCUMENT["paths"].items():
         if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", pattern), path) and method.lower() in item:
             return item[method.lower()]
-    raise AssertionError(f"docs/openapi.json has no {method} {path}")
+    return None
 
 
 def check_answer(method: str, path: str, status: int, kind: str, body: str):
-    answers = operation(method, path)["responses"]
+    described = operation(method, path)
+    if not described:
+        assert "Invalid request method" in body, f"docs/openapi.json has no {method} {path}"
+        return
+    answers = described["responses"]
     answer = answers.get(str(status)) or answers.get("default")
     assert answer, f"{method} {path}: the document has no status {status}: {body}"
     content = resolve(answer).get("content", {})
@@ -69,7 +75,8 @@ def check_answer(method: str, path: str, status: int, kind: str, body: str):
     kind = kind.split(";")[0]
     assert kind in content, f"{method} {path}: answered with {kind}"
     if kind == "application/json":
-        assert faults(content[kind].get("schema", {}), json.loads(body)) == []
+        found = faults(content[kind].get("schema", {}), json.loads(body))
+        assert not found, f"{method} {path}: {found}"
 
 
 class Api:
