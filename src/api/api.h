@@ -20,8 +20,8 @@ struct api_options {
 	const char *id; /* --id, as GET / gives it; null: API_ID */
 	struct loop *loop;
 	struct machine_config *config; /* the caller's; filled in before the start */
-	/* InstanceStart: completes @config, makes, builds and starts a machine of it, and says
-	 * api_set_machine(). Null: it runs already. */
+	/* InstanceStart: makes, builds and starts a machine of @config, which stays as it is should
+	 * that fail, and says api_set_machine(). Null: it runs already. */
 	int (*start)(void *opaque, struct error *err);
 	/* The places that PUT /logger and PUT /metrics name. May be null: 400 then. @path and
 	 * @level ("error" to "debug", as log_level_parse() has them): null when not said. */

@@ -133,17 +133,9 @@ static const struct body action_body = {.name = "ActionBody",
 	.count = ARRAY_SIZE(action_members),
 	.size = sizeof(struct action_fields)};
 
-/* What a start that failed has decided is open again, but for addresses. */
-static void forget_slots(struct machine_config *config)
-{
-	for (unsigned i = 0; i < config->device_count; i++)
-		config->devices[i].slot = 0;
-}
-
 static int start(struct call *call)
 {
 	const struct api_options *options = &call->api->options;
-	int ret;
 
 	if (call->api->started)
 		return error_set(&call->err, EINVAL,
@@ -151,11 +143,9 @@ static int start(struct call *call)
 	if (!options->config->kernel)
 		return error_set(&call->err, EINVAL,
 			"Start microvm error: Cannot start microvm without kernel configuration.");
-	ret = options->start(options->opaque, &call->err);
-	if (ret == 0)
-		return 0;
-	forget_slots(options->config);
-	return error_prefix(&call->err, "Start microvm error: ");
+	return options->start(options->opaque, &call->err) < 0
+		       ? error_prefix(&call->err, "Start microvm error: ")
+		       : 0;
 }
 
 static int flush(struct call *call)

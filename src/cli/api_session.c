@@ -18,10 +18,8 @@ int api_session_start(void *opaque, struct error *err)
 {
 	struct api_session *self = opaque;
 	struct session *session = self->session;
-	int ret = machine_config_complete(self->config, err);
+	int ret = session_machine(session, self->config, err);
 
-	if (ret == 0)
-		ret = session_machine(session, self->config, err);
 	if (ret == 0)
 		ret = machine_build(session->machine, err);
 	if (ret == 0)

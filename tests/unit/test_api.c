@@ -356,6 +356,21 @@ static void reads_a_file(void **state)
 	assert_non_null(strstr(err.text, "--config-file"));
 }
 
+/* What a client has said outlives a start that failed. */
+static void keeps_what_was_said(void **state)
+{
+	struct rig *rig = *state;
+
+	done(rig, "PUT", "/boot-source", "{\"kernel_image_path\": \"/dev/null\"}");
+	done(rig, "PUT", "/drives/a",
+		"{\"drive_id\": \"a\", \"path_on_host\": \"/dev/null\", \"is_root_device\": "
+		"false}");
+	done(rig, "PATCH", "/duet/devices/a", "{\"slot\": 5}");
+	refused(rig, "PUT", "/actions", "{\"action_type\": \"InstanceStart\"}",
+		"Start microvm error: /dev/kvm: No such file");
+	assert_int_equal(rig->config.devices[0].slot, 5);
+}
+
 #define LIMITER "\"rate_limiter\": {\"ops\": {\"size\": 10, \"refill_time\": "
 
 /* Neither half of a change whose other half is refused. */
@@ -401,6 +416,7 @@ int main(void)
 		TEST(refuses_what_needs_a_machine),
 		TEST(sets_the_machine),
 		TEST(boots_from_a_drive),
+		TEST(keeps_what_was_said),
 		TEST(changes_a_drive_or_not),
 		TEST(changes_a_balloon_by_an_object),
 		TEST(has_interfaces),
