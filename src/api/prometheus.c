@@ -103,8 +103,10 @@ static void add(struct families *families, const char *name, const struct label 
 		return;
 	if (!lines) {
 		lines = json_array();
-		if (json_object_set_new(families->texts, name, lines) < 0)
+		if (json_object_set_new(families->texts, name, lines) < 0) {
 			families->failed = true;
+			return;
+		}
 	}
 	if (json_array_append_new(lines, sample(name, labels, value)) < 0)
 		families->failed = true;

@@ -22,7 +22,8 @@ static json_t *member_of(json_t *parent, const char *name)
 
 	if (!found) {
 		found = json_object();
-		json_object_set_new(parent, name, found);
+		if (json_object_set_new(parent, name, found) < 0)
+			return NULL;
 	}
 	return found;
 }

@@ -141,6 +141,39 @@ static void leaves_out_what_is_not_there(void **state)
 		"");
 }
 
+static unsigned allocations, refused;
+
+/* Memory ends once, and is there again. */
+static void *scarce(size_t size)
+{
+	return ++allocations == refused ? NULL : malloc(size);
+}
+
+/* Nothing, when one that is needed was refused, or all of it. */
+static void ends_where_memory_does(void **state)
+{
+	json_t *stats = json_loads(
+		"{\"duet\": \"1\", \"machine\": {\"cpus\": 2}, \"devices\": [{\"name\": \"a\", "
+		"\"kicks\": 1, \"resets\": 2}]}",
+		0, NULL);
+	unsigned missing = 0;
+
+	assert_non_null(stats);
+	do {
+		char *text;
+
+		allocations = 0;
+		refused++;
+		json_set_alloc_funcs(scarce, free);
+		text = prometheus_of(stats);
+		json_set_alloc_funcs(malloc, free);
+		missing += !text;
+		free(text);
+	} while (allocations >= refused);
+	assert_true(missing > 5);
+	json_decref(stats);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -149,6 +182,7 @@ int main(void)
 		cmocka_unit_test(tells_of_devices_and_queues),
 		cmocka_unit_test(makes_names_of_anything),
 		cmocka_unit_test(leaves_out_what_is_not_there),
+		cmocka_unit_test(ends_where_memory_does),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
