@@ -8,8 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TOKENS_MAX     5
-#define REQUEST_FIELDS 1024 /* bytes: of the largest body */
+#define TOKENS_MAX 5
 
 /* The parts of a path between slashes; what is beyond TOKENS_MAX is only counted. */
 struct path {

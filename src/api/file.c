@@ -7,8 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define FILE_MAX    (1U << 20)
-#define FIELDS_SIZE 1024 /* as for a request */
+#define FILE_MAX (1U << 20)
 
 /* In the order in which they depend on each other. What is not listed is no section. */
 static const struct section {
@@ -54,7 +53,7 @@ static const struct route *route_of(const struct section *section)
 static int put(
 	struct api *api, const struct section *section, const json_t *value, struct error *err)
 {
-	_Alignas(8) char fields[FIELDS_SIZE] = "";
+	_Alignas(8) char fields[REQUEST_FIELDS] = "";
 	const struct route *route = route_of(section);
 	struct call call = {.api = api, .id = "", .fields = fields, .json = value};
 	int ret = route->body ? body_read(route->body, fields, value, &call.err) : 0;

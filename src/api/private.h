@@ -11,6 +11,7 @@
 
 #define API_DRIVES_MAX  16
 #define API_WAITERS_MAX 16
+#define REQUEST_FIELDS  1024 /* bytes: room for the fields of any body; test_api looks */
 
 /* What Firecracker's drives have and a disk's configuration has not. */
 struct api_drive {

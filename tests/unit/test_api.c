@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Requests and answers of the API, without HTTP and without a machine but for one that is none. */
-#include "api/api.h"
+#include "api/private.h"
 #include "base/checked.h"
 #include "base/log.h"
 
@@ -356,6 +356,19 @@ static void reads_a_file(void **state)
 	assert_non_null(strstr(err.text, "--config-file"));
 }
 
+/* The buffer that they are read into knows nothing of them. */
+static void has_room_for_each_body(void **state)
+{
+	const struct route_set *const sets[] = {&instance_routes, &machine_config_routes,
+		&boot_routes, &drive_routes, &net_routes, &balloon_routes, &output_routes,
+		&vsock_routes, &absent_routes, &duet_routes, &job_routes};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(sets); i++)
+		for (unsigned n = 0; n < sets[i]->count; n++)
+			if (sets[i]->routes[n].body)
+				assert_in_range(sets[i]->routes[n].body->size, 1, REQUEST_FIELDS);
+}
+
 /* What a client has said outlives a start that failed. */
 static void keeps_what_was_said(void **state)
 {
@@ -416,6 +429,7 @@ int main(void)
 		TEST(refuses_what_needs_a_machine),
 		TEST(sets_the_machine),
 		TEST(boots_from_a_drive),
+		TEST(has_room_for_each_body),
 		TEST(keeps_what_was_said),
 		TEST(changes_a_drive_or_not),
 		TEST(changes_a_balloon_by_an_object),
