@@ -174,14 +174,12 @@ int api_session_open(struct api_session *self, struct session *session,
 	return ret;
 }
 
+/* The files of log and console stay until the process ends: a machine that is stuck may still write
+ * there. */
 void api_session_close(struct api_session *self)
 {
 	loop_timer_stop(&self->minute);
 	http_server_close(self->server);
 	api_free(self->api);
-	if (self->log >= 0)
-		log_set_output(STDERR_FILENO);
-	replace(&self->log, -1);
-	replace(&self->serial, -1);
 	replace(&self->metrics, -1);
 }

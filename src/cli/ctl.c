@@ -162,9 +162,10 @@ static int connect_to(const char *path)
 		return -1;
 	}
 	memcpy(address.sun_path, path, strlen(path));
-	if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 &&
-		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) == 0 &&
-		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) == 0)
+	/* The one for sending is connect()'s too. */
+	if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) == 0 &&
+		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) == 0 &&
+		connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
 		return steal_fd(&fd);
 	log_error("%s: no machine answers there: %s; name the socket of a running one, which was "
 		  "started with --api-sock %s",
