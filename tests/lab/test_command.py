@@ -227,4 +227,4 @@ def test_scripts_do_nothing_when_asked_for_help_or_nonsense(script):
 def test_a_fuzz_target_that_is_not_there_is_told_before_all_are_built():
     result = subprocess.run([REPOSITORY / "fuzz" / "run", "serial", "bogus"], capture_output=True, text=True,
                             check=False, timeout=60)
-    assert result.returncode == 2 and "bogus: no such target; choose board" in result.stderr
+    assert result.returncode == 2 and "bogus: no such target; choose " in result.stderr
