@@ -118,7 +118,8 @@ static int get_devices(struct call *call)
 
 static int no_device(struct call *call)
 {
-	return error_set(&call->err, ENOENT, "There is no device %.64s.", call->id);
+	return error_set(&call->err, ENOENT,
+		"There is no device %.64s; GET /duet/devices lists them.", call->id);
 }
 
 static int get_device(struct call *call)

@@ -101,7 +101,8 @@ static void put_value(FILE *file, const char *option, const char *dot, const str
 	if (field->kind != FIELD_WORD && field->kind != FIELD_SWITCH && !named)
 		return;
 	if (named && !rules && strcmp(field->value, "FILE") != 0 &&
-		strcmp(field->value, "PROGRAM") != 0 && strncmp(field->value, "DIR", 3) != 0)
+		strcmp(field->value, "PROGRAM") != 0 && strcmp(field->value, "PATH") != 0 &&
+		strncmp(field->value, "DIR", 3) != 0)
 		return;
 	fprintf(file, "\t%s%s%s) ", option, dot, field->name);
 	if (named) {

@@ -31,8 +31,8 @@ static const char help[] =
 	"  limit DEVICE NAME=RATE...  (get /duet/devices lists them)\n"
 	"                          iops, bw of a disk; rx-rate, tx-pps and so on of a\n"
 	"                          network; 0: no limit\n"
-	"  get PATH                any GET, PUT or PATCH of the API\n"
-	"  put PATH JSON, patch PATH JSON\n"
+	"  get PATH                any request of the API (docs/openapi.json)\n"
+	"  put PATH JSON, patch PATH JSON, post PATH [JSON], delete PATH\n"
 	"\n"
 	"Exit status: 0 done; 1 refused, or nobody listens; 2 wrong command line.\n"
 	"\n"
@@ -98,15 +98,19 @@ static bool make_balloon(struct ctl_request *request, unsigned count, const char
 	return asprintf(&request->body, "{\"amount_mib\": %.0f}", mib) >= 0;
 }
 
-/* A number where it is one, so that what takes a size or a number takes it. */
+/* A number where it is one, so that what takes a size or a number takes it; 0 is no limit. */
 static json_t *value_of(const char *text)
 {
 	json_t *number = json_loads(text, JSON_DECODE_ANY, NULL);
 
-	if (json_is_integer(number))
+	if (json_is_integer(number) && json_integer_value(number))
 		return number;
+	if (!json_is_integer(number)) {
+		json_decref(number);
+		return json_string(text);
+	}
 	json_decref(number);
-	return json_string(text);
+	return json_null();
 }
 
 static bool make_limit(struct ctl_request *request, unsigned count, const char *const *args)
@@ -149,6 +153,8 @@ static const struct command commands[] = {
 	{"get", 1, 1, "GET", NULL, NULL, take_path},
 	{"put", 2, 2, "PUT", NULL, NULL, take_path},
 	{"patch", 2, 2, "PATCH", NULL, NULL, take_path},
+	{"post", 1, 2, "POST", NULL, NULL, take_path},
+	{"delete", 1, 1, "DELETE", NULL, NULL, take_path},
 };
 
 static int connect_to(const char *path)
@@ -316,9 +322,11 @@ static int run(
 
 int command_ctl(unsigned count, const char *const *args)
 {
-	if (count > 0 && (strcmp(args[0], "--help") == 0 || strcmp(args[0], "-h") == 0)) {
-		fputs(help, stdout);
-		return 0;
+	for (unsigned i = 0; i < count && i < 2; i++) {
+		if (strcmp(args[i], "--help") == 0 || strcmp(args[i], "-h") == 0) {
+			fputs(help, stdout);
+			return 0;
+		}
 	}
 	if (count < 2) {
 		log_error("ctl: name a socket and a command; see duet ctl --help");

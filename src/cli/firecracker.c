@@ -94,16 +94,19 @@ static int parse(
 		const int flag = flag_of(arg, length);
 
 		if (flag < 0)
-			return error_set(err, EINVAL,
-				"%s: unknown option; see duet --api-sock=x --help", arg);
+			return error_set(
+				err, EINVAL, "%s: unknown option; see duet --api-sock --help", arg);
 		if (flag > IGNORED_VALUE)
 			self->values[flag] = "";
 		else if (arg[length])
 			self->values[flag] = arg + length + 1;
-		else if (++i < count)
-			self->values[flag] = args[i];
+		else if (i + 1 < count && strncmp(args[i + 1], "--", 2) != 0)
+			self->values[flag] = args[++i];
+		else if (i + 1 < count && strcmp(args[i + 1], "--help") == 0)
+			self->values[HELP] = "";
 		else
-			return error_set(err, EINVAL, "%s: needs a value", arg);
+			return error_set(
+				err, EINVAL, "%s: needs a value; see duet --api-sock --help", arg);
 	}
 	return 0;
 }

@@ -17,7 +17,7 @@ static const char usage[] =
 	"  doctor   what this host can do, and what to do about what it cannot\n"
 	"  help [COMMAND], version\n"
 	"  --api-sock PATH [OPTION]...\n"
-	"           a virtual machine by its API, as firecracker does (duet --api-sock=x --help)\n"
+	"           a virtual machine by its API, as firecracker does (duet --api-sock --help)\n"
 	"\n"
 	"Example: duet run --kernel vmlinuz --initrd initrd.img --net user\n";
 

@@ -294,7 +294,8 @@ static void has_interfaces(void **state)
 	done(rig, "PATCH", "/duet/devices/eth0", "{\"rx-pps\": 50, \"tx-rate\": null}");
 	assert_int_equal(rig->config.devices[0].net.rx_pps.amount, 50);
 	assert_int_equal(rig->config.devices[0].net.tx_rate.amount, 0);
-	refused(rig, "PATCH", "/duet/devices/x", "{}", "There is no device x.");
+	refused(rig, "PATCH", "/duet/devices/x", "{}",
+		"There is no device x; GET /duet/devices lists them.");
 	ask(rig, "GET", "/duet/devices/eth0", "");
 	assert_int_equal(rig->status, 200);
 	assert_non_null(strstr(rig->body, "\"rx-pps\":50"));

@@ -131,6 +131,10 @@ static void asks_and_prints(void **state)
 	assert_asked(got, "GET", "/x", "");
 	assert_int_equal(CTL(got, STDOUT_FILENO, "put", "/x", "{}"), 0);
 	assert_asked(got, "PUT", "/x", "{}");
+	assert_int_equal(CTL(got, STDOUT_FILENO, "post", "/x"), 0);
+	assert_asked(got, "POST", "/x", "");
+	assert_int_equal(CTL(got, STDOUT_FILENO, "delete", "/x"), 0);
+	assert_asked(got, "DELETE", "/x", "");
 }
 
 static void changes(void **state)
@@ -145,6 +149,8 @@ static void changes(void **state)
 	assert_asked(got, "PATCH", "/balloon", "{\"amount_mib\": 1}");
 	assert_int_equal(CTL(got, STDOUT_FILENO, "limit", "disk0", "iops=500", "bw=50M+4M"), 0);
 	assert_asked(got, "PATCH", "/duet/devices/disk0", "{\"iops\":500,\"bw\":\"50M+4M\"}");
+	assert_int_equal(CTL(got, STDOUT_FILENO, "limit", "disk0", "iops=0"), 0);
+	assert_asked(got, "PATCH", "/duet/devices/disk0", "{\"iops\":null}");
 }
 
 static void tells_a_refusal_in_one_line(void **state)
