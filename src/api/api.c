@@ -233,6 +233,8 @@ static int call_route(const struct route *route, const struct request *request, 
 	if (ret == 0)
 		ret = run(route, call);
 	json_decref(json);
+	call->fields = NULL;
+	call->json = NULL;
 	return ret;
 }
 

@@ -201,14 +201,14 @@ static int post_hints(struct call *call)
 {
 	const struct fields *fields = call->fields;
 	unsigned seconds = fields->seconds.given ? (unsigned)fields->seconds.value : SECONDS_GIVEN;
-	struct job *job;
+	struct job *job = NULL;
 	int ret;
 
 	if (!seconds || seconds > SECONDS_MAX)
 		return error_set(
 			&call->err, EINVAL, "seconds: give a number from 1 to %d", SECONDS_MAX);
 	ret = hints_begin(call->api, seconds, &job, &call->err);
-	if (ret == 0)
+	if (job)
 		call->reply = job_json(job);
 	return ret;
 }

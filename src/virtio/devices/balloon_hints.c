@@ -17,18 +17,18 @@
 
 static void add_run(struct balloon_hints *hints, struct balloon_run run)
 {
-	struct balloon_run *last;
+	struct balloon_run *runs = hints->runs, *last;
 
-	if (!hints->runs)
+	if (!runs)
 		return; /* no memory for them: nothing is given back in this round */
 	/* The same pages again and again: each would be looked at while no vCPU runs. */
 	if (run.count > hints->most - counter_read(&hints->pages))
 		return;
-	last = hints->count ? &hints->runs[hints->count - 1] : NULL;
+	last = hints->count ? &runs[hints->count - 1] : NULL;
 	if (last && run.first == last->first + last->count)
 		last->count += run.count;
 	else if (hints->count < hints->room)
-		hints->runs[hints->count++] = run;
+		runs[hints->count++] = run;
 	else
 		return; /* smaller pieces than anybody hints: the rest of them stays */
 	counter_add(&hints->pages, run.count);
