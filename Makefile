@@ -17,7 +17,7 @@ help:
 	@echo "make experiments  measure what the textbook claims of the I/O spectrum"
 	@echo "make report  $(BUILD)/report/index.html: what the experiments found, with plots"
 	@echo "make shell   an interactive guest"
-	@echo "make lint    formatting, clang-tidy, layers"
+	@echo "make lint    formatting, layers, names, clang-tidy"
 	@echo "make fuzz    each fuzz target for a minute (SECONDS_EACH=60)"
 	@echo "make build   build/duet alone"
 	@echo "make install the program, its manual page, bash's completion (PREFIX=/usr/local, DESTDIR=)"

@@ -43,6 +43,10 @@ void api_free(struct api *api);
 void api_set_machine(struct api *api, struct machine *machine);
 void api_handle(struct api *api, const struct request *request, struct exchange *exchange);
 
+/* Firecracker's word for a level of the log, in any case of letters, as log_level_parse() has it:
+ * there is no silence here, and nothing below debug. Null: it is none. Any thread. */
+const char *api_log_level(const char *name);
+
 /* The line that --config-file, --metadata and FlushMetrics need: what GET of it would give, as JSON
  * of one line. Null: no memory. The caller's. */
 char *api_metrics(struct api *api);

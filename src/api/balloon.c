@@ -101,8 +101,10 @@ json_t *balloon_json(const struct api *api)
 	if (!balloon)
 		return NULL;
 	if (api->machine && machine_balloon(api->machine)) {
-		size = statistics_of(api).target;
-		interval = statistics_of(api).interval;
+		const struct virtio_balloon_statistics now = statistics_of(api);
+
+		size = now.target;
+		interval = now.interval;
 	}
 	return json_pack("{s:I, s:b, s:i, s:b, s:b}", "amount_mib", (json_int_t)(size >> 20),
 		"deflate_on_oom", balloon->deflate_on_oom, "stats_polling_interval_s",

@@ -39,23 +39,24 @@ static const struct body metrics_body = BODY("MetricsConfig", metrics_members);
 static const struct body serial_body = BODY("SerialConfig", serial_members);
 static const struct body entropy_body = BODY("EntropyDeviceConfig", entropy_members);
 
-/* Firecracker's levels and what they are here, where there is no silence and nothing below debug.
- */
-static const struct {
-	const char *name, *level;
-} levels[] = {{"Off", "error"}, {"Error", "error"}, {"Warning", "warning"}, {"Warn", "warning"},
-	{"Info", "info"}, {"Debug", "debug"}, {"Trace", "debug"}};
+const char *api_log_level(const char *name)
+{
+	static const struct {
+		const char *name, *level;
+	} levels[] = {{"Off", "error"}, {"Error", "error"}, {"Warning", "warning"},
+		{"Warn", "warning"}, {"Info", "info"}, {"Debug", "debug"}, {"Trace", "debug"}};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(levels); i++)
+		if (strcasecmp(levels[i].name, name) == 0)
+			return levels[i].level;
+	return NULL;
+}
 
 static int find_level(const char *name, const char **level, struct error *err)
 {
-	*level = NULL;
-	if (!name)
+	*level = name ? api_log_level(name) : NULL;
+	if (!name || *level)
 		return 0;
-	for (unsigned i = 0; i < ARRAY_SIZE(levels); i++)
-		if (strcasecmp(levels[i].name, name) == 0) {
-			*level = levels[i].level;
-			return 0;
-		}
 	return error_set(err, EINVAL,
 		"An error occurred when deserializing the json body of a request: unknown variant "
 		"`%.64s`, expected one of `Off`, `Trace`, `Debug`, `Info`, `Warn`, `Error`.",

@@ -8,8 +8,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <string.h>
-#include <strings.h>
 #include <unistd.h>
 
 #define MINUTE_NS (60 * 1000000000ULL)
@@ -47,36 +45,10 @@ static void replace(int *fd, int with)
 	*fd = with;
 }
 
-/* Firecracker's words for how much is told, in any case of letters. */
-static int set_level(const char *name, struct error *err)
-{
-	static const struct {
-		const char *name;
-		enum log_level level;
-	} levels[] = {
-		{"Off", LOG_LEVEL_ERROR},
-		{"Error", LOG_LEVEL_ERROR},
-		{"Warning", LOG_LEVEL_WARNING},
-		{"Warn", LOG_LEVEL_WARNING},
-		{"Info", LOG_LEVEL_INFO},
-		{"Debug", LOG_LEVEL_DEBUG},
-		{"Trace", LOG_LEVEL_DEBUG},
-	};
-
-	for (unsigned i = 0; i < ARRAY_SIZE(levels); i++) {
-		if (strcasecmp(name, levels[i].name) == 0) {
-			log_set_level(levels[i].level);
-			return 0;
-		}
-	}
-	return error_set(err, EINVAL,
-		"%.32s: no level of the log; it is Off, Error, Warning, Info, Debug or Trace",
-		name);
-}
-
 int api_session_log_to(void *opaque, const char *path, const char *level, struct error *err)
 {
 	struct api_session *self = opaque;
+	enum log_level wanted;
 	int fd = path ? open_place(path, err) : 0;
 
 	if (fd < 0)
@@ -85,15 +57,22 @@ int api_session_log_to(void *opaque, const char *path, const char *level, struct
 		log_set_output(fd);
 		replace(&self->log, fd);
 	}
-	return level ? set_level(level, err) : 0;
+	if (level && log_level_parse(level, &wanted))
+		log_set_level(wanted);
+	return 0;
 }
 
 /* Who does not read them does without. */
 static int write_metrics(void *opaque, struct error *err)
 {
 	struct api_session *self = opaque;
-	_cleanup_free_ char *line = api_metrics(self->api);
+	_cleanup_free_ char *line = NULL;
 
+	if (self->metrics < 0)
+		return error_set(err, ENOTSUP,
+			"there is nowhere to write them to; name a place by PUT /metrics before "
+			"the start");
+	line = api_metrics(self->api);
 	if (!line)
 		return error_errno(err, ENOMEM, "metrics");
 	if (dprintf(self->metrics, "%s\n", line) < 0 && errno != EAGAIN)

@@ -102,15 +102,12 @@ static bool make_balloon(struct ctl_request *request, unsigned count, const char
 static json_t *value_of(const char *text)
 {
 	json_t *number = json_loads(text, JSON_DECODE_ANY, NULL);
+	const bool is_number = json_is_integer(number);
 
-	if (json_is_integer(number) && json_integer_value(number))
+	if (is_number && json_integer_value(number))
 		return number;
-	if (!json_is_integer(number)) {
-		json_decref(number);
-		return json_string(text);
-	}
 	json_decref(number);
-	return json_null();
+	return is_number ? json_null() : json_string(text);
 }
 
 static bool make_limit(struct ctl_request *request, unsigned count, const char *const *args)

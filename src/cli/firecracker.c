@@ -156,6 +156,17 @@ static void print_help(void)
 	     "         duet ctl /tmp/vm.sock status");
 }
 
+/* In the words of Firecracker's clients. */
+static int set_log(struct firecracker *self, struct error *err)
+{
+	const char *word = self->values[LEVEL], *level = word ? api_log_level(word) : NULL;
+
+	if (word && !level)
+		return error_set(err, EINVAL,
+			"--level %.32s: it is Off, Error, Warning, Info, Debug or Trace", word);
+	return api_session_log_to(&self->api, self->values[LOG_PATH], level, err);
+}
+
 static int open_session(struct firecracker *self, struct error *err)
 {
 	const struct api_session_options options = {
@@ -170,9 +181,8 @@ static int open_session(struct firecracker *self, struct error *err)
 		ret = api_session_open(&self->api, &self->session, &options, err);
 	/* Which SendCtrlAltDel presses. */
 	self->config.keyboard = true;
-	if (ret == 0 && (self->values[LOG_PATH] || self->values[LEVEL]))
-		ret = api_session_log_to(
-			&self->api, self->values[LOG_PATH], self->values[LEVEL], err);
+	if (ret == 0)
+		ret = set_log(self, err);
 	if (ret == 0 && self->values[METRICS_PATH])
 		ret = api_session_metrics_to(&self->api, self->values[METRICS_PATH], err);
 	return ret;

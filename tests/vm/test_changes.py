@@ -5,6 +5,7 @@ import re
 
 from api import Api, socket
 from test_disk import debian
+from test_life import VERIFYING
 from test_policy import HOST, NET, device
 
 from duetlab.guest import vm
@@ -12,16 +13,7 @@ from duetlab.guest import vm
 CHANGES = 20
 SCRIPT = f"""
 {NET}
-(
-	while [ ! -e /tmp/stop ]; do
-		fio --name=verify --filename=/dev/vdb --direct=1 --ioengine=libaio --verify=crc32c \\
-			--verify_fatal=1 --do_verify=1 --rw=randwrite --bs=4k-64k --bsrange=4k-64k \\
-			--iodepth=16 --size=1M --randrepeat=0 >/tmp/fio.log 2>&1 || {{ cat /tmp/fio.log; echo "fio failed"; exit; }}
-		echo "fio verified"
-	done
-) &
-fio=$!
-iperf3 -c {HOST} --bidir -b 5M -t 36000 -i 1 --forceflush >/tmp/iperf.log 2>&1 &
+{VERIFYING.replace("@DISK@", "/dev/vdb")}iperf3 -c {HOST} --bidir -b 5M -t 36000 -i 1 --forceflush >/tmp/iperf.log 2>&1 &
 until grep -q "bits/sec" /tmp/iperf.log; do sleep 0.2; done
 echo "ready"
 while read -r line; do

@@ -17,12 +17,8 @@ LIFE = vm.REPOSITORY / "build" / "tests" / "life" / "life"
 RESETS, PAUSES, MOVES = (20, 100, 10) if SOAK else (1, 5, 2)
 LIMIT = 600
 
-# Load on disk, network, console and entropy, all of which say so when something is lost.
-LOAD = """
-[ -c /dev/hvc0 ] && exec </dev/hvc0 >/dev/hvc0 2>&1
-modprobe -q sd_mod; until [ -b @DISK@ ]; do sleep 0.1; done
-ip addr add 192.168.77.2/24 dev eth0; ip link set eth0 up
-mac=$(cat /sys/class/net/eth0/address); echo "mac $mac"
+# A disk (@DISK@) written and read back until /tmp/stop is there; in $fio.
+VERIFYING = """\
 (
 	while [ ! -e /tmp/stop ]; do
 		fio --name=verify --filename=@DISK@ --direct=1 --ioengine=libaio --verify=crc32c \
@@ -33,7 +29,15 @@ mac=$(cat /sys/class/net/eth0/address); echo "mac $mac"
 	echo "fio ended"
 ) &
 fio=$!
-read -r port
+"""
+
+# Load on disk, network, console and entropy, all of which say so when something is lost.
+LOAD = """
+[ -c /dev/hvc0 ] && exec </dev/hvc0 >/dev/hvc0 2>&1
+modprobe -q sd_mod; until [ -b @DISK@ ]; do sleep 0.1; done
+ip addr add 192.168.77.2/24 dev eth0; ip link set eth0 up
+mac=$(cat /sys/class/net/eth0/address); echo "mac $mac"
+@VERIFYING@read -r port
 # A link that has just come up, on a busy machine: iperf3 gives up after three seconds.
 until ping -c 1 -W 10 192.168.77.1 >/tmp/ping.log; do echo "no answer yet"; done
 iperf3 -c 192.168.77.1 -p $port -b 5M -t 36000 -i 1 --forceflush >/tmp/iperf.log 2>&1 &
@@ -61,7 +65,7 @@ dmesg >/tmp/dmesg
 grep -iE "error|lockup|stall|BUG|WARN|timed out|timeout|hung|reset (failed|link)|call trace" /tmp/dmesg |
 	grep -vE "ACPI|RAS:|MSR|warn_on|mce:|AMD-Vi" && echo "the log has errors"
 echo "end of story"
-"""
+""".replace("@VERIFYING@", VERIFYING)
 
 
 class Variant(NamedTuple):
