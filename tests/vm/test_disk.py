@@ -6,7 +6,7 @@ import shlex
 import pytest
 
 from duetlab.guest import rootfs, vm
-from matrix import some
+from matrix import SOAK, some
 
 VERIFY = "fio --name=verify --filename=/dev/vdb --direct=1 --ioengine=libaio --verify=crc32c " \
          "--verify_fatal=1 --do_verify=1 --randrepeat=0"
@@ -21,11 +21,12 @@ def debian(*options, script, **more):
 @pytest.mark.parametrize("ring", some(["packed", "split"]))
 def test_fio_verifies(ring, local_disk):
     disk = local_disk("64M")
+    size = 64 if SOAK else 24
     script = f"""
 set -e
-{VERIFY} --rw=randwrite --bs=4k --iodepth=1 --size=16M
-{VERIFY} --rw=randwrite --bs=64k --iodepth=32 --size=64M
-{VERIFY} --rw=randwrite --bs=512-128k --iodepth=32 --size=64M --bsrange=4k-128k
+{VERIFY} --rw=randwrite --bs=4k --iodepth=1 --size={size // 8}M
+{VERIFY} --rw=randwrite --bs=64k --iodepth=32 --size={size}M
+{VERIFY} --rw=randwrite --bs=512-128k --iodepth=32 --size={size}M --bsrange=4k-128k
 """
     with debian("--disk", f"path={disk},queues=2", "--ring", ring, "--cpus", "2", script=script) as guest:
         guest.succeed(limit=900)
