@@ -22,7 +22,7 @@ import pytest
 from calls import LAB, REPOSITORY, SECONDS, in_lab, lab, one_more, script, started
 from duetlab.base.cache import cache_dir
 from duetlab.base.errors import LabError
-from duetlab.host import counter, mends, plugin, wire
+from duetlab.host import counter, life, mends, plugin, wire
 from duetlab.host.life import LabHost
 
 
@@ -441,3 +441,39 @@ def test_frames_survive_any_cutting():
         assert seen == frames
     with pytest.raises(ValueError):
         wire.Parser().feed(wire.HEADER.pack(b"o", wire.MAX_FRAME + 1))
+
+
+class Stalling(LabHost):
+    """Its QEMU is a sleep, that boots or stalls as BOOTS says."""
+
+    def __init__(self, state: Path, boots: list[bool]):
+        self.state, self.boots, self.launched = state, boots, []
+        self.console = state / "console.log"
+
+    def _prepare(self, _kernel):
+        for name in ("ready", "console.log"):
+            (self.state / name).unlink(missing_ok=True)
+
+    def _launch(self, _wanted):
+        if self.boots[len(self.launched)]:
+            (self.state / "ready").touch()
+        else:
+            self.console.write_text(f"[   23.6] rcu: rcu_preempt {life.STALLED} for 5249 jiffies!\n")
+        self.launched.append(subprocess.Popen(["sleep", "600"]))
+        return self.launched[-1]
+
+    def _agent_port(self):
+        return 7
+
+
+def test_a_start_that_stalls_is_tried_once_more(tmp_path):
+    host = Stalling(tmp_path, [False, True])
+    process, port = host._boot(None, None)
+    assert port == 7 and process is host.launched[1] and process.poll() is None
+    assert host.launched[0].poll() == -signal.SIGKILL
+    process.kill()
+    process.wait()
+    host = Stalling(tmp_path, [False, False])
+    with pytest.raises(life.Stalled, match="console.log"):
+        host._boot(None, None)
+    assert all(process.poll() == -signal.SIGKILL for process in host.launched)
