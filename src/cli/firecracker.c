@@ -122,6 +122,15 @@ static int check_id(const char *id, struct error *err)
 	return 0;
 }
 
+/* In the words of Firecracker's clients. */
+static int check_level(const char *word, struct error *err)
+{
+	if (word && !api_log_level(word))
+		return error_set(err, EINVAL,
+			"--level %.32s: it is Off, Error, Warning, Info, Debug or Trace", word);
+	return 0;
+}
+
 static int check(struct firecracker *self, struct error *err)
 {
 	const char *size = self->values[BODY_MAX];
@@ -138,7 +147,8 @@ static int check(struct firecracker *self, struct error *err)
 		self->values[API_SOCK] = SOCKET;
 	if (!self->values[ID])
 		self->values[ID] = API_ID;
-	return check_id(self->values[ID], err);
+	return check_level(self->values[LEVEL], err) < 0 ? -err->code
+							 : check_id(self->values[ID], err);
 }
 
 static void print_help(void)
@@ -156,15 +166,12 @@ static void print_help(void)
 	     "         duet ctl /tmp/vm.sock status");
 }
 
-/* In the words of Firecracker's clients. */
 static int set_log(struct firecracker *self, struct error *err)
 {
-	const char *word = self->values[LEVEL], *level = word ? api_log_level(word) : NULL;
+	const char *word = self->values[LEVEL];
 
-	if (word && !level)
-		return error_set(err, EINVAL,
-			"--level %.32s: it is Off, Error, Warning, Info, Debug or Trace", word);
-	return api_session_log_to(&self->api, self->values[LOG_PATH], level, err);
+	return api_session_log_to(
+		&self->api, self->values[LOG_PATH], word ? api_log_level(word) : NULL, err);
 }
 
 static int open_session(struct firecracker *self, struct error *err)

@@ -228,3 +228,16 @@ def test_a_fuzz_target_that_is_not_there_is_told_before_all_are_built():
     result = subprocess.run([REPOSITORY / "fuzz" / "run", "serial", "bogus"], capture_output=True, text=True,
                             check=False, timeout=60)
     assert result.returncode == 2 and "bogus: no such target; choose " in result.stderr
+
+
+@pytest.mark.parametrize("words, status", [
+    (["--level", "Loud"], 153),
+    (["--id", "a/b"], 153),
+    (["--http-api-max-payload-size", "much"], 153),
+    (["--no-api"], 153),
+    (["--no-api", "--config-file", "/absent.json"], 152),
+])
+def test_exit_status_that_clients_of_firecracker_know(words, status, tmp_path):
+    result = duet("--api-sock", str(tmp_path / "api.sock"), *words)
+    assert (result.returncode, result.stdout) == (status, "")
+    assert words[0] in result.stderr or words[-1] in result.stderr
