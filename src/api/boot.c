@@ -2,12 +2,14 @@
 /* The kernel and its command line. */
 #include "api/private.h"
 #include "base/checked.h"
+#include "base/cleanup.h"
 #include "base/log.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Firecracker's, without "pci=off" and "nomodule": duet's devices are on PCI, and stock kernels
@@ -139,18 +141,46 @@ static int check_files(const struct fields *fields, struct error *err)
 	return 0;
 }
 
-static int put(struct call *call)
+/* @found: to be freed; null when there is none. */
+static int initrd_beside(const char *kernel, char **found)
 {
-	const struct fields *fields = call->fields;
+	struct stat file;
+
+	if (asprintf(found, "%s.initrd", kernel) < 0) {
+		*found = NULL;
+		return -ENOMEM;
+	}
+	if (stat(*found, &file) < 0 || !S_ISREG(file.st_mode)) {
+		free(*found);
+		*found = NULL;
+	}
+	return 0;
+}
+
+/* Clients that know of no initrd start distributions' kernels, too, which have the drivers of
+ * their root disk in one. Also beside what a link leads to: a client that looks for its kernel by
+ * the beginning of a name would take the initrd for a newer one. */
+static int find_initrd(const char *kernel, char **found)
+{
+	_cleanup_free_ char *target = NULL;
+	int ret = initrd_beside(kernel, found);
+
+	if (ret < 0 || *found)
+		return ret;
+	target = realpath(kernel, NULL);
+	return target ? initrd_beside(target, found) : 0;
+}
+
+static int take(struct call *call, const struct fields *fields)
+{
 	struct machine_config *config = call->api->options.config;
 	const struct {
 		char **to;
 		const char *from;
 	} texts[] = {{&config->kernel, fields->kernel}, {&config->initrd, fields->initrd},
 		{&call->api->boot_args, fields->args}};
-	int ret = check_files(fields, &call->err);
 
-	for (unsigned i = 0; ret == 0 && i < ARRAY_SIZE(texts); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(texts); i++) {
 		char *copy = texts[i].from ? strdup(texts[i].from) : NULL;
 
 		if (texts[i].from && !copy)
@@ -158,8 +188,27 @@ static int put(struct call *call)
 		free(*texts[i].to);
 		*texts[i].to = copy;
 	}
-	if (ret == 0 && update(call->api, true) < 0)
+	if (update(call->api, true) < 0)
 		return error_errno(&call->err, ENOMEM, "Boot source error");
+	return 0;
+}
+
+static int put(struct call *call)
+{
+	struct fields fields = *(const struct fields *)call->fields;
+	_cleanup_free_ char *found = NULL;
+	int ret;
+
+	if (!fields.initrd && find_initrd(fields.kernel, &found) < 0)
+		return error_errno(&call->err, ENOMEM, "Boot source error");
+	if (found)
+		fields.initrd = found;
+	ret = check_files(&fields, &call->err);
+	if (ret == 0)
+		ret = take(call, &fields);
+	if (ret == 0 && found)
+		log_info("boot source: no initrd_path is given; %s beside the kernel is the initrd",
+			found);
 	return ret;
 }
 

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -357,6 +358,56 @@ static void reads_a_file(void **state)
 	assert_non_null(strstr(err.text, "--config-file"));
 }
 
+static void touch(const char *path)
+{
+	FILE *file = fopen(path, "w");
+
+	assert_non_null(file);
+	fclose(file);
+}
+
+static const char *initrd_of(struct rig *rig, const char *kernel, const char *more)
+{
+	char body[256];
+
+	snprintf(body, sizeof(body), "{\"kernel_image_path\": \"%s\"%s}", kernel, more);
+	done(rig, "PUT", "/boot-source", body);
+	assert_string_equal(rig->config.kernel, kernel);
+	return rig->config.initrd;
+}
+
+/* Beside the kernel, or beside the file that it is a link to; what is given goes first. */
+static void finds_the_initrd(void **state)
+{
+	char here[] = "/tmp/duet-boot-XXXXXX", kernel[64], link[64], initrd[64], mine[64];
+
+	assert_non_null(mkdtemp(here));
+	snprintf(kernel, sizeof(kernel), "%s/kernel", here);
+	snprintf(link, sizeof(link), "%s/link", here);
+	snprintf(initrd, sizeof(initrd), "%s/kernel.initrd", here);
+	snprintf(mine, sizeof(mine), "%s/link.initrd", here);
+	touch(kernel);
+	assert_int_equal(symlink("kernel", link), 0);
+	assert_null(initrd_of(*state, kernel, ""));
+	assert_null(initrd_of(*state, link, ""));
+	assert_int_equal(mkdir(initrd, 0700), 0);
+	assert_null(initrd_of(*state, kernel, ""));
+	rmdir(initrd);
+	touch(initrd);
+	assert_string_equal(initrd_of(*state, kernel, ""), initrd);
+	assert_string_equal(initrd_of(*state, link, ", \"initrd_path\": null"), initrd);
+	assert_string_equal(
+		initrd_of(*state, kernel, ", \"initrd_path\": \"/dev/null\""), "/dev/null");
+	touch(mine);
+	assert_string_equal(initrd_of(*state, link, ""), mine);
+	unlink(mine);
+	unlink(initrd);
+	assert_null(initrd_of(*state, kernel, ""));
+	unlink(link);
+	unlink(kernel);
+	rmdir(here);
+}
+
 /* The buffer that they are read into knows nothing of them. */
 static void has_room_for_each_body(void **state)
 {
@@ -430,6 +481,7 @@ int main(void)
 		TEST(refuses_what_needs_a_machine),
 		TEST(sets_the_machine),
 		TEST(boots_from_a_drive),
+		TEST(finds_the_initrd),
 		TEST(has_room_for_each_body),
 		TEST(keeps_what_was_said),
 		TEST(changes_a_drive_or_not),
