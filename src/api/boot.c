@@ -141,16 +141,18 @@ static int check_files(const struct fields *fields, struct error *err)
 	return 0;
 }
 
-/* @found: to be freed; null when there is none. */
+/* @found: to be freed; null when there is none. One of another owner's than the kernel could have
+ * been put there by anybody. */
 static int initrd_beside(const char *kernel, char **found)
 {
-	struct stat file;
+	struct stat file, image;
 
 	if (asprintf(found, "%s.initrd", kernel) < 0) {
 		*found = NULL;
 		return -ENOMEM;
 	}
-	if (stat(*found, &file) < 0 || !S_ISREG(file.st_mode)) {
+	if (stat(*found, &file) < 0 || stat(kernel, &image) < 0 || !S_ISREG(file.st_mode) ||
+		file.st_uid != image.st_uid) {
 		free(*found);
 		*found = NULL;
 	}
