@@ -145,9 +145,11 @@ static void scribble(struct device_fuzz *fuzz, struct input *input)
 
 /* ---- the owner ---- */
 
+/* The model's part alone: where its BARs are is the transport's, and fuzz_virtio_pci's. */
 static void save_and_restore(struct device_fuzz *fuzz, struct input *input)
 {
 	size_t hurt = input_number(input, 2), cut = input_number(input, 1);
+	struct virtio_device *model = virtio_pci_model(fuzz->device);
 	struct state_writer writer;
 	struct state_reader reader;
 	struct error err;
@@ -155,7 +157,7 @@ static void save_and_restore(struct device_fuzz *fuzz, struct input *input)
 	fake_machine_stop(&fuzz->machine, fuzz->device);
 	state_writer_init(&writer);
 	state_section_begin(&writer, "coop", 1);
-	fuzz->device->ops->save(fuzz->device, &writer);
+	model->ops->save(model, &writer);
 	state_section_close(&writer);
 	state_writer_finish(&writer);
 	device_fuzz_must(state_reader_init(&reader, writer.bytes, writer.length, &err) == 0 &&
@@ -165,8 +167,10 @@ static void save_and_restore(struct device_fuzz *fuzz, struct input *input)
 	if (hurt)
 		writer.bytes[reader.at + hurt % (reader.section_end - reader.at)] ^= 0x11;
 	reader.section_end -= cut & 0x80 ? cut : 0;
-	if (fuzz->device->ops->restore(fuzz->device, &reader, &err) < 0)
+	if (model->ops->restore(model, &reader, &err) < 0 || reader.failed) {
 		device_fuzz_must(hurt || (cut & 0x80), "its own state is refused");
+		model->ops->reset(model);
+	}
 	state_writer_free(&writer);
 	fuzz->device->ops->start(fuzz->device, &err);
 }
