@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "machine/internal.h"
 #include "virtio/devices.h"
+#include "virtio/virtio.h"
 #include "x86/acpi.h"
 #include "x86/cpu.h"
 #include "x86/layout.h"
@@ -30,6 +31,10 @@ static int add_memory(struct machine *machine, struct error *err)
 		ret = kvm_vm_map_memory(machine->vm, &machine->memory, err);
 	return ret;
 }
+
+/* Doorbells of as many virtio devices as there are slots, and the calls of one. */
+_Static_assert(LAYOUT_PCI_PORTS_SIZE >= (MACHINE_SLOTS - 1) * 256 + VIRTIO_CALL_PORTS,
+	"each device has its ports");
 
 static struct pci_windows place_windows(const struct machine_config *config)
 {
@@ -230,11 +235,13 @@ static bool halted(struct lifecycle *life)
 	if (!gate_is_empty(&machine->gate))
 		return false;
 	drain_serial(machine);
+	machine_coop_stopped(machine);
 	return true;
 }
 
 static int go(struct lifecycle *life, struct error *err)
 {
+	machine_coop_goes_on(machine_of(life));
 	return machine_run_vcpus(machine_of(life), err);
 }
 
@@ -355,6 +362,11 @@ struct memory *machine_memory(struct machine *machine)
 struct device *machine_balloon(const struct machine *machine)
 {
 	return machine->balloon;
+}
+
+struct device *machine_coop(const struct machine *machine)
+{
+	return machine->coop;
 }
 
 const struct machine_config *machine_config(const struct machine *machine)
