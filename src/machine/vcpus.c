@@ -172,6 +172,7 @@ static void *run_vcpu(void *opaque)
 	snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
 	pthread_setname_np(pthread_self(), name);
 	atomic_store(&vcpu->tid, gettid());
+	atomic_store(&vcpu->self, pthread_self());
 	kvm_vcpu_thread_init(vcpu->kvm);
 	if (machine->counters)
 		counters_begin(machine->counters, vcpu->index);
@@ -180,6 +181,7 @@ static void *run_vcpu(void *opaque)
 		run_until_kicked(vcpu);
 	}
 	atomic_store(&vcpu->tid, 0);
+	atomic_store(&vcpu->self, 0);
 	return NULL;
 }
 
