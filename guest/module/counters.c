@@ -150,19 +150,23 @@ static void take(struct perf_event *event)
 
 /* ---- what perf calls: interrupts off, on the event's CPU ---- */
 
-static void counters_read(struct perf_event *event)
-{
-	/* A fast call may be under way below an NMI; what was read last will do there. */
-	if (!in_nmi() && !(event->hw.state & PERF_HES_STOPPED))
-		take(event);
-}
-
 static void counters_start(struct perf_event *event, int flags)
 {
 	const u64 kind = event->attr.config;
 	int ret = first_sample(source_of(kind), kind, event->pmu_private);
 
 	event->hw.state = ret ? PERF_HES_STOPPED : 0;
+}
+
+static void counters_read(struct perf_event *event)
+{
+	/* A fast call may be under way below an NMI; what was read last will do there. */
+	if (in_nmi())
+		return;
+	if (!(event->hw.state & PERF_HES_STOPPED))
+		take(event);
+	else if (!(event->hw.state & PERF_HES_UPTODATE))
+		counters_start(event, 0); /* the device has been away */
 }
 
 static void counters_stop(struct perf_event *event, int flags)

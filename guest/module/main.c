@@ -23,6 +23,7 @@ MODULE_PARM_DESC(selftest, "test the device and all parts at load; a failure fai
 static const struct duet_part *const parts[] = {
 	&duet_hints,
 	&duet_wishes,
+	&duet_counters,
 };
 
 /* Of the machine's one device. */
