@@ -93,8 +93,9 @@ static const struct field machine_table[] = {
 		.offset = IN_MACHINE(pmu),
 		.words = pmu_words,
 		.fallback = "off",
-		.help = "performance counters: pv: the host counts for the guest's duet module;\n"
-			"pass: KVM's PMU; filter: of the guest's own work alone"},
+		.help = "performance counters: pv: the host counts,\n"
+			"the guest's module duet shows them; pass: KVM's PMU;\n"
+			"filter: that, of the guest's own work alone"},
 	{.name = "on-reset",
 		.kind = FIELD_WORD,
 		.offset = IN_MACHINE(on_reset),
