@@ -569,6 +569,24 @@ static void tells_what_it_cannot_write(void **state)
 	machine_config_free(&config);
 }
 
+/* Counters come by the cooperation device. */
+static void counters_need_coop(void **state)
+{
+	struct machine_config config = {0};
+	struct error err = {0};
+
+	(void)state;
+	BUILD(&config, "--pmu", "pv", "--coop", "yield=off");
+	assert_int_equal(config.pmu, PMU_PV);
+	machine_config_find(&config, "coop0")->coop.counters = false;
+	assert_int_equal(machine_config_complete(&config, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "counters=off"));
+	machine_config_remove(&config, machine_config_find(&config, "coop0"));
+	assert_int_equal(machine_config_complete(&config, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "add --coop"));
+	machine_config_free(&config);
+}
+
 static void file_and_options_together(void **state)
 {
 	static const char text[] = "{\"duet\": 1, \"kernel\": \"k\", \"cpus\": 2,\n"
@@ -615,6 +633,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(comes_back),
+		cmocka_unit_test(counters_need_coop),
 		cmocka_unit_test(has_policies),
 		cmocka_unit_test(comes_back_without_features),
 		cmocka_unit_test(a_vsock_comes_back),
