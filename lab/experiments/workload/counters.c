@@ -140,17 +140,30 @@ int counters(char **args)
 	return 0;
 }
 
-/* Says that it has begun, and goes on until it is ended. */
+/* Says that it has begun; then busy or at rest for a while, with what the CPU counted in it. */
 int noise(char **args)
 {
+	const int cpu = (int)number(args[0]);
+	const uint64_t end = now_ns() + number(args[1]) * 1000000000U;
+	const struct timespec nap = {.tv_nsec = NAP_NS * 100};
+	struct sample before, after;
 	cpu_set_t one;
+	int fd;
 
 	CPU_ZERO(&one);
-	CPU_SET(number(args[0]), &one);
+	CPU_SET(cpu, &one);
 	if (sched_setaffinity(0, sizeof(one), &one) < 0)
 		fail("sched_setaffinity");
+	fd = open_event("cpu", "instructions", cpu);
+	take(fd, &before);
 	puts("noise");
 	fflush(stdout);
-	for (;;)
-		spin(1000000);
+	while (now_ns() < end)
+		if (strcmp(args[2], "spin") == 0)
+			spin(1000000);
+		else
+			nanosleep(&nap, NULL);
+	take(fd, &after);
+	printf("%" PRIu64 "\n", after.count - before.count);
+	return 0;
 }

@@ -20,7 +20,7 @@ static const struct {
 	{"disk", disk, 5},
 	{"rings", rings, 4},
 	{"counters", counters, 5},
-	{"noise", noise, 1},
+	{"noise", noise, 3},
 };
 
 uint64_t now_ns(void)
