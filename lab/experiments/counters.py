@@ -26,6 +26,7 @@ NAP_ROUNDS = 3_000_000
 REPEATS = 3
 RATES = (100, 1_000, 10_000)  # switches a second
 CHAPTER = 0.0005              # of the run time
+INSTRUCTIONS = 2.5e9          # a second: one a cycle, at 2.5 GHz
 TRUE_WITHIN = 0.001
 SCOPES = {"none": "no counter", "cpu": "counters of the vCPU", "thread": "counters of the thread"}
 
@@ -61,7 +62,7 @@ def truth(lab: ExperimentLab) -> dict:
 def beside(lab: ExperimentLab, subject: Subject, way: str) -> dict:
     """The vCPU's count and the whole CPU's while a neighbour spins or rests on the same CPU."""
     with lab.background(f"{HOME}/workload", "noise", str(VCPU_CPU), str(NOISE_SECONDS), way, ready="noise") as neighbour:
-        found = counted(subject, ROUNDS[1])
+        found = counted(subject, ROUNDS[-1])
         found["cpu"] = int(json.loads(neighbour.stdout.readline()))
     return found
 
@@ -119,9 +120,10 @@ def accuracy(record, points: list[dict]) -> None:
 
 
 def leaks(found: dict) -> tuple[float, float]:
-    """What the neighbour adds to the PV counter (beyond the truth), and to the CPU's, of the guest's own work."""
+    """What the neighbour adds to the PV counter's error, and to the CPU's counter, as shares of the guest's own work."""
     spin, rest = found["spin"], found["rest"]
-    return abs(spin["count"] - spin["truth"]) / spin["truth"], (spin["cpu"] - rest["cpu"]) / spin["truth"]
+    off = (spin["count"] - spin["truth"]) - (rest["count"] - rest["truth"])
+    return abs(off) / spin["truth"], (spin["cpu"] - rest["cpu"]) / spin["truth"]
 
 
 def leak(record, found: dict) -> None:
@@ -130,12 +132,12 @@ def leak(record, found: dict) -> None:
 
 
 def shares(found: dict, scope: str) -> dict[int, float]:
-    """Of the run time at each rate, at one instruction a nanosecond; a nap is two switches."""
-    return {rate: max(0.0, found[scope] - found["none"]) / 2 * rate / 1e9 for rate in RATES}
+    """Of the run time at each rate, at one instruction a cycle; a nap is two switches."""
+    return {rate: max(0.0, found[scope] - found["none"]) / 2 * rate / INSTRUCTIONS for rate in RATES}
 
 
 def costs(record, found: dict) -> None:
-    record.table("What a counter costs, of the run time at one instruction a nanosecond",
+    record.table("What a counter costs, of the run time at one instruction a cycle and 2.5 GHz",
                  ["counting", "instructions a switch", *(f"{si(rate)} switches a second" for rate in RATES)],
                  [[name, si(max(0.0, found[scope] - found["none"]) / 2), *(f"{100 * share:.4f} %" for share in shares(found, scope).values())]
                   for scope, name in SCOPES.items() if scope != "none"])
