@@ -350,8 +350,7 @@ static int check_pmu(const struct machine_config *config, struct error *err)
 
 	if (config->pmu != PMU_PV || (coop && coop->coop.counters))
 		return 0;
-	return error_set(err, EINVAL,
-		"--pmu pv: the counters come by the cooperation device%s",
+	return error_set(err, EINVAL, "--pmu pv: the counters come by the cooperation device%s",
 		coop ? ", whose counters are off; leave counters=off out"
 		     : "; add --coop, and the module duet in the guest");
 }
