@@ -29,7 +29,8 @@ perf stat -x, -e duet/task-clock/,duet/page-faults/ true 2>&1 | sed 's/^/perf: /
 perf stat -a -x, -e duet/task-clock/ sleep 0.2 2>&1 | sed 's/^/all: /'
 perf stat -e duet/task-clock/ sh -c 'for i in 1 2 3 4 5; do (:) & done; wait' 2>&1 | grep -q msec || exit 1
 perf record -e duet/task-clock/ true 2>/dev/null && { echo "it samples"; exit 1; }
-perf stat -e duet/task-clock/ sleep 100 & sleep 1
+perf stat -e duet/task-clock/ sleep 100 &
+until [ "$(cat /sys/module/duet/refcnt)" != 0 ]; do sleep 0.2; done
 rmmod duet 2>/dev/null && { echo "unloaded while in use"; exit 1; }
 kill %%1; wait
 rmmod duet || exit 1
