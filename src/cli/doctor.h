@@ -8,7 +8,7 @@
 #include <stdbool.h>
 
 #define DOCTOR_MECHANISMS 16
-#define DOCTOR_FEATURES   3
+#define DOCTOR_FEATURES   4
 
 struct doctor_finding {
 	const char *name; /* "M1", "lab" */

@@ -3,8 +3,10 @@
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "cli/doctor.h"
+#include "machine/counters.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <linux/kvm_para.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -153,16 +155,25 @@ static void need_unhalt(const struct doctor *doctor, struct doctor_finding *find
 		lacks(finding, "KVM offers no PV unhalt or no directed yield");
 }
 
-/* Software events anywhere. */
 static bool has_counters(void)
 {
 	return access("/sys/bus/event_source/devices/cpu", F_OK) == 0;
 }
 
+/* What --pmu pv counts with. */
+static void need_events(struct doctor_finding *finding)
+{
+	if (counters_probe(DUET_COOP_TASK_CLOCK) == -EPERM)
+		lacks(finding, "the host lets duet open no perf events: %s", counters_remedy);
+	if (counters_probe(DUET_COOP_TASK_CLOCK) < 0)
+		lacks(finding, "the host's kernel has no perf events");
+}
+
 static void need_counters(const struct doctor *doctor, struct doctor_finding *finding)
 {
 	(void)doctor;
-	if (!has_counters())
+	need_events(finding);
+	if (!has_counters() || counters_probe(DUET_COOP_INSTRUCTIONS) < 0)
 		lacks(finding, "this CPU shows no performance counters; software events only");
 }
 
@@ -188,7 +199,7 @@ static const struct {
 	{"M13", "clock across migration", need_clock, "kvmclock; no command moves a machine"},
 	{"M14", "hypervisor-assisted fork", need_nothing, ""},
 	{"M15", "PV spinlock, directed yield", need_unhalt, "KVM's own unhalt and yield"},
-	{"M16", "virtual PMU", need_counters, ""},
+	{"M16", "virtual PMU", need_counters, NULL},
 };
 
 void doctor_mechanisms(struct doctor *doctor)
@@ -239,6 +250,14 @@ static void find_counters(const struct doctor *doctor, struct doctor_finding *fi
 				     : "this CPU shows none");
 }
 
+static void find_vpmu(const struct doctor *doctor, struct doctor_finding *finding)
+{
+	if (!doctor->host.vpmu)
+		lacks(finding, "KVM gives guests no counters; --pmu pv counts for them");
+	if (!doctor->host.pmu_filter)
+		lacks(finding, "there, but KVM cannot filter it; --pmu pass alone");
+}
+
 void doctor_features(struct doctor *doctor)
 {
 	static const struct {
@@ -248,6 +267,7 @@ void doctor_features(struct doctor *doctor)
 		{"tsc_scaling", "TSC scaling", find_scaling},
 		{"stable_clock", "KVM's master clock", find_stable_clock},
 		{"counters", "Performance counters", find_counters},
+		{"vpmu", "KVM's PMU for guests, filtered", find_vpmu},
 	};
 
 	for (unsigned i = 0; i < DOCTOR_FEATURES; i++) {

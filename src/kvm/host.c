@@ -82,6 +82,8 @@ static void read_capabilities(struct kvm_host *host)
 		{&host->binary_stats, KVM_CAP_BINARY_STATS_FD},
 		{&host->readonly_memory, KVM_CAP_READONLY_MEM},
 		{&host->signal_msi, KVM_CAP_SIGNAL_MSI},
+		{&host->vpmu, KVM_CAP_PMU_CAPABILITY},
+		{&host->pmu_filter, KVM_CAP_PMU_EVENT_FILTER},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(caps); i++)

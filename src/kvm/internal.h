@@ -121,6 +121,8 @@ int kvm_vm_restore_fresh(struct kvm_vm *vm, struct state_reader *reader, struct 
 int kvm_vcpu_restore_fresh(struct kvm_vcpu *vcpu, const uint32_t *msrs, unsigned msr_count,
 	struct state_reader *reader, struct error *err);
 
+/* pmu.c: before any vCPU. */
+int pmu_set_up(struct kvm_vm *vm, struct error *err);
 int routing_init(struct kvm_vm *vm);
 extern const struct bus_host_ops kvm_bus_host_ops;
 void doorbell_remove(struct bus_host *host, bool port, uint64_t address, unsigned length,

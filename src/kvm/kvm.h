@@ -24,6 +24,12 @@ enum kvm_vm_irqchip {
 	KVM_VM_IRQCHIP_NONE,   /* no interrupts at all, HLT comes back: probes and tests */
 };
 
+enum kvm_vm_pmu {
+	KVM_VM_PMU_NONE,   /* KVM's vPMU is taken away, where that can be done */
+	KVM_VM_PMU_PASS,   /* as the host has it */
+	KVM_VM_PMU_FILTER, /* the same, for events of the guest's own work alone */
+};
+
 /* More than any kernel's KVM_GET_SUPPORTED_CPUID gives. */
 #define KVM_CPUID_ENTRIES 256
 
@@ -39,6 +45,8 @@ struct kvm_host {
 	bool irqfd, ioeventfd, ioeventfd_any_length, split_irqchip, immediate_exit, x2apic_api;
 	bool enforce_pv, coalesced_pio, dirty_ring, manual_dirty, tsc_control, tsc_deadline;
 	bool binary_stats, steal_time, readonly_memory, signal_msi;
+	bool vpmu; /* there is one for guests, and it can be taken away */
+	bool pmu_filter;
 	bool stable_clock; /* KVM_GET_CLOCK tells the host's TSC and time of day with it */
 };
 
@@ -57,7 +65,8 @@ struct kvm_vm;
 struct kvm_vm_options {
 	enum kvm_vm_irqchip irqchip;
 	unsigned cpus;
-	bool pit; /* in-kernel PIT, only with KVM_VM_IRQCHIP_KERNEL */
+	bool pit;            /* in-kernel PIT, only with KVM_VM_IRQCHIP_KERNEL */
+	enum kvm_vm_pmu pmu; /* -ENOTSUP when this host has none of the kind */
 	/* Four pages below 4 GiB that nobody else uses, for KVM on Intel (LAYOUT_KVM_RESERVED); 0:
 	 * KVM's default. */
 	uint64_t reserved_gpa;

@@ -109,6 +109,8 @@ static int set_up(struct kvm_vm *vm, struct error *err)
 	if (ret == 0)
 		ret = reserve_pages(vm, err);
 	if (ret == 0)
+		ret = pmu_set_up(vm, err);
+	if (ret == 0)
 		ret = create_irqchip(vm, err);
 	if (ret == 0)
 		ret = enable_x2apic(vm, err);

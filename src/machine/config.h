@@ -153,6 +153,13 @@ enum reset_kind {
 	RESET_EXIT,    /* ... ends its machine */
 };
 
+enum pmu_kind {
+	PMU_OFF,
+	PMU_PV,     /* the host counts for each vCPU (machine/counters.h) */
+	PMU_PASS,   /* KVM's vPMU */
+	PMU_FILTER, /* ... for events of the guest's own work alone */
+};
+
 struct machine_uuid {
 	uint8_t bytes[16]; /* in the order in which it is written */
 	bool given;        /* else a random one at the first start */
@@ -170,6 +177,7 @@ struct machine_config {
 	/* What the guest finds in its SMBIOS table. */
 	char *manufacturer, *product, *serial_number;
 	struct machine_uuid uuid;
+	enum pmu_kind pmu;
 	bool nested; /* the guest may run guests of its own: it sees SVM or VMX */
 	enum console_kind console;
 	bool entropy;

@@ -343,9 +343,21 @@ static int check_device(
 	return checks[device->type] ? checks[device->type](config, device, err) : 0;
 }
 
+/* The guest reaches its counters by the cooperation device alone. */
+static int check_pmu(const struct machine_config *config, struct error *err)
+{
+	const struct device_config *coop = machine_config_device(config, DEVICE_COOP, 0);
+
+	if (config->pmu != PMU_PV || (coop && coop->coop.counters))
+		return 0;
+	return error_set(err, EINVAL, "--pmu pv: the counters come by the cooperation device%s",
+		coop ? ", whose counters are off; leave counters=off out"
+		     : "; add --coop, and the module duet in the guest");
+}
+
 int config_check(const struct machine_config *config, struct error *err)
 {
-	int ret = 0;
+	int ret = check_pmu(config, err);
 
 	for (unsigned i = 0; ret == 0 && i < config->device_count; i++)
 		ret = check_device(config, &config->devices[i], err);

@@ -13,6 +13,7 @@
 
 static const char *const unpack_words[] = {"host", "guest", NULL};
 static const char *const irqchip_words[] = {"kernel", "split", NULL};
+static const char *const pmu_words[] = {"off", "pv", "pass", "filter", NULL};
 static const char *const reset_words[] = {"restart", "exit", NULL};
 static const char *const console_words[] = {"serial", "virtio", NULL};
 static const char *const ring_words[] = {"split", "packed", NULL};
@@ -87,6 +88,14 @@ static const struct field machine_table[] = {
 		.offset = IN_MACHINE(nested),
 		.fallback = "off",
 		.help = "whether the guest sees SVM or VMX, to run guests of its own"},
+	{.name = "pmu",
+		.kind = FIELD_WORD,
+		.offset = IN_MACHINE(pmu),
+		.words = pmu_words,
+		.fallback = "off",
+		.help = "performance counters: pv: the host counts,\n"
+			"the guest's module duet shows them; pass: KVM's PMU;\n"
+			"filter: that, of the guest's own work alone"},
 	{.name = "on-reset",
 		.kind = FIELD_WORD,
 		.offset = IN_MACHINE(on_reset),

@@ -6,6 +6,7 @@
 #include "bus/device.h"
 #include "emulated/board.h"
 #include "kvm/kvm.h"
+#include "machine/counters.h"
 #include "machine/gate.h"
 #include "machine/lifecycle.h"
 #include "machine/machine.h"
@@ -57,7 +58,8 @@ struct machine {
 	struct machine_backend backends[MACHINE_DEVICES_MAX]; /* as config.devices */
 
 	struct machine_vcpu vcpus[MACHINE_CPUS_MAX];
-	uint32_t *msrs; /* those that hold state */
+	struct counters *counters; /* null: without --pmu pv */
+	uint32_t *msrs;            /* those that hold state */
 	unsigned msr_count;
 	uint64_t created; /* clock_ns() */
 };

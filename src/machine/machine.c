@@ -52,11 +52,24 @@ static struct pci_windows place_windows(const struct machine_config *config)
 	};
 }
 
+static enum kvm_vm_pmu pmu_of(const struct machine_config *config)
+{
+	switch (config->pmu) {
+	case PMU_PASS:
+		return KVM_VM_PMU_PASS;
+	case PMU_FILTER:
+		return KVM_VM_PMU_FILTER;
+	default:
+		return KVM_VM_PMU_NONE;
+	}
+}
+
 static int create_vm(struct machine *machine, struct error *err)
 {
 	struct kvm_vm_options options = {.irqchip = machine->config.irqchip,
 		.cpus = machine->config.cpus,
 		.pit = machine->config.irqchip == KVM_VM_IRQCHIP_KERNEL,
+		.pmu = pmu_of(&machine->config),
 		.reserved_gpa = LAYOUT_KVM_RESERVED};
 	int ret = kvm_host_open(&machine->kvm_host, err);
 
@@ -177,6 +190,8 @@ static int build(struct machine *machine, struct error *err)
 
 	if (ret == 0)
 		ret = create_buses(machine, err);
+	if (ret == 0 && machine->config.pmu == PMU_PV)
+		ret = counters_new(&machine->counters, machine->config.cpus, err);
 	if (ret == 0)
 		ret = machine_create_devices(machine, err);
 	if (ret == 0)
@@ -388,6 +403,7 @@ void machine_free(struct machine *machine)
 	if (machine->pci)
 		pci_bus_free(machine->pci);
 	machine_free_vcpus(machine);
+	counters_free(machine->counters);
 	if (machine->vm)
 		kvm_vm_free(machine->vm);
 	if (machine->kvm_host.fd >= 0)

@@ -14,6 +14,8 @@ static void reset_devices(struct machine *machine)
 		if (device->ops->reset)
 			device->ops->reset(device);
 	pci_bus_reset(machine->pci);
+	if (machine->counters)
+		counters_reset(machine->counters);
 }
 
 /* KVM writes to guest memory as the guest told each vCPU: no longer, from here on. */

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The whole machine as sections, below any format of files: "machine" and "vm", "vcpu/N" for each
- * vCPU, "pci" for the bus, and TYPE/ID for each device, of its model's version. Memory is not among
- * them.
+ * vCPU, "counters" with --pmu pv, "pci" for the bus, and TYPE/ID for each device, of its model's
+ * version. Memory is not among them.
  */
+#include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "machine/internal.h"
@@ -12,7 +13,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define MACHINE_VERSION 2
+#define MACHINE_VERSION 3
 #define VM_VERSION      1
 #define VCPU_VERSION    1
 #define PCI_VERSION     1
@@ -47,6 +48,7 @@ static void save_own(const struct machine *machine, struct state_writer *writer)
 	state_put_u32(writer, machine->config.cpus);
 	state_put_u32(writer, machine->config.pv);
 	state_put_bool(writer, machine->config.nested);
+	state_put_u8(writer, machine->config.pmu);
 	state_section_close(writer);
 }
 
@@ -71,6 +73,15 @@ static int save_vcpu(
 	ret = kvm_vcpu_save(machine->vcpus[index].kvm, machine->msrs, machine->msr_count, writer);
 	state_section_close(writer);
 	return ret < 0 ? error_errno(err, -ret, "state of vCPU %u", index) : 0;
+}
+
+static void save_counters(struct machine *machine, struct state_writer *writer)
+{
+	if (!machine->counters)
+		return;
+	state_section_begin(writer, "counters", COUNTERS_STATE_VERSION);
+	counters_save(machine->counters, writer);
+	state_section_close(writer);
 }
 
 static void save_devices(const struct machine *machine, struct state_writer *writer)
@@ -100,11 +111,21 @@ int machine_save(struct machine *machine, struct state_writer *writer, struct er
 		ret = save_vcpu(machine, i, writer, err);
 	if (ret < 0)
 		return ret;
+	save_counters(machine, writer);
 	save_devices(machine, writer);
 	return writer->failed ? error_errno(err, ENOMEM, "state of the machine") : 0;
 }
 
 /* ---- restored ---- */
+
+static int refuse_pmu(uint8_t pmu, struct error *err)
+{
+	static const char *const words[] = {"off", "pv", "pass", "filter"};
+
+	return error_set(err, EINVAL,
+		"saved state: it is of a machine with --pmu %s; give this one the same",
+		pmu < ARRAY_SIZE(words) ? words[pmu] : "of another kind");
+}
 
 static int restore_own(
 	const struct machine *machine, struct state_reader *reader, struct error *err)
@@ -113,6 +134,8 @@ static int restore_own(
 	uint32_t cpus = state_get_u32(reader), pv = state_get_u32(reader);
 	/* Version 1 showed every guest what the host had. */
 	bool nested = reader->version < 2 || state_get_bool(reader);
+	/* ... and until 3 KVM's PMU. */
+	uint8_t pmu = reader->version < 3 ? PMU_PASS : state_get_u8(reader);
 
 	if (!reader->failed && (memory != machine->config.memory || cpus != machine->config.cpus ||
 				       pv != machine->config.pv))
@@ -125,6 +148,8 @@ static int restore_own(
 		return error_set(err, EINVAL,
 			"saved state: it is of a machine with --nested %s; give this one the same",
 			nested ? "on" : "off");
+	if (!reader->failed && pmu != machine->config.pmu)
+		return refuse_pmu(pmu, err);
 	return 0;
 }
 
@@ -164,6 +189,19 @@ static int restore_vm(struct machine *machine, struct sections *sections, struct
 	return ret;
 }
 
+static int restore_counters(struct machine *machine, struct sections *sections, struct error *err)
+{
+	struct state_reader *reader;
+	int ret;
+
+	if (!machine->counters)
+		return 0;
+	ret = sections_open(sections, "counters", COUNTERS_STATE_VERSION, &reader, err);
+	if (ret == 0)
+		ret = counters_restore(machine->counters, reader, err);
+	return ret < 0 ? ret : state_section_end(reader, err);
+}
+
 static int restore_device(struct device *device, struct sections *sections, struct error *err)
 {
 	char name[STATE_NAME_MAX + 1];
@@ -199,6 +237,8 @@ int machine_restore(struct machine *machine, struct state_reader *reader, struct
 	/* vCPUs, and with them the LAPICs, before devices, which may interrupt them at once. */
 	if (ret == 0)
 		ret = restore_vm(machine, &sections, err);
+	if (ret == 0)
+		ret = restore_counters(machine, &sections, err);
 	if (ret == 0)
 		ret = restore_devices(machine, &sections, err);
 	if (ret == 0)

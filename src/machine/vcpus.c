@@ -32,7 +32,8 @@ static int set_cpuid(struct machine *machine, const union cpuid_table *host,
 	struct cpu_topology topology = {.cpus = machine->config.cpus, .index = vcpu->index};
 	struct cpu_traits traits = {.pv = machine->config.pv,
 		.tsc_khz = kvm_vm_tsc_khz(machine->vm),
-		.nested = machine->config.nested};
+		.nested = machine->config.nested,
+		.pmu = machine->config.pmu == PMU_PASS || machine->config.pmu == PMU_FILTER};
 	union cpuid_table table = *host;
 	int ret = cpu_cpuid(&table.header, CPUID_ENTRIES, &topology, &traits, err);
 
@@ -173,6 +174,8 @@ static void *run_vcpu(void *opaque)
 	atomic_store(&vcpu->tid, gettid());
 	atomic_store(&vcpu->self, pthread_self());
 	kvm_vcpu_thread_init(vcpu->kvm);
+	if (machine->counters)
+		counters_begin(machine->counters, vcpu->index);
 	while (gate_pass(&machine->gate, gate_emptied, machine)) {
 		kvm_vcpu_was_paused(vcpu->kvm);
 		run_until_kicked(vcpu);

@@ -44,11 +44,12 @@ struct cpu_traits {
 	unsigned pv;      /* enum pv_feature bits */
 	unsigned tsc_khz; /* of the guest's TSC; 0: unknown */
 	bool nested;      /* SVM and VMX are shown, where the host has them for guests */
+	bool pmu;         /* performance counters are, likewise */
 };
 
 /* Turns what KVM_GET_SUPPORTED_CPUID gave into this vCPU's table: topology, APIC id, hypervisor
  * bit, x2APIC, TSC deadline, the KVM leaves with exactly @traits->pv, the leaves of the TSC's
- * frequency, nested virtualization or none.
+ * frequency, nested virtualization and performance counters or none.
  * @cpuid has room for @capacity entries. */
 int cpu_cpuid(struct kvm_cpuid2 *cpuid, unsigned capacity, const struct cpu_topology *topology,
 	const struct cpu_traits *traits, struct error *err);

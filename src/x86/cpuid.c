@@ -25,6 +25,16 @@
 #define ECX7_OSPKE         (1U << 4)
 #define ECX81_SVM          (1U << 2)
 #define ECX81_CMP_LEGACY   (1U << 1)
+#define LEAF_AMD_PMU       0x80000022U
+#define LEAF_INTEL_PMU     0xaU
+#define LEAF_INTEL_PMU_EXT 0x23U
+#define LEAF_LBR           0x1cU
+#define ECX1_DTES64        (1U << 2)
+#define ECX1_PDCM          (1U << 15)
+#define EDX1_DS            (1U << 21)
+#define EDX7_ARCH_LBR      (1U << 19)
+/* Core, northbridge and last-level cache counters, and a counter of time beside them. */
+#define ECX81_COUNTERS     (1U << 23 | 1U << 24 | 1U << 27 | 1U << 28)
 #define LEVEL_SMT          0x100U
 #define LEVEL_CORE         0x200U
 #define CACHE_LEVEL_SHARED 3 /* caches below are a core's own */
@@ -206,6 +216,29 @@ static void hide_virtualization(struct table *table)
 	drop(table, LEAF_SVM);
 }
 
+static void hide_counters(struct table *table)
+{
+	static const uint32_t leaves[] = {LEAF_INTEL_PMU, LEAF_INTEL_PMU_EXT, LEAF_LBR};
+	struct kvm_cpuid_entry2 *basic = find(table, 1), *features = find(table, 7),
+				*amd = find(table, 0x80000001);
+
+	if (basic) {
+		basic->ecx &= ~(ECX1_DTES64 | ECX1_PDCM);
+		basic->edx &= ~EDX1_DS;
+	}
+	if (features)
+		features->edx &= ~EDX7_ARCH_LBR;
+	if (amd)
+		amd->ecx &= ~ECX81_COUNTERS;
+	drop(table, LEAF_AMD_PMU);
+	/* Zeroes: an Intel CPU would show its highest leaf in place of one that is not there. */
+	for (unsigned i = 0; i < ARRAY_SIZE(leaves); i++) {
+		drop(table, leaves[i]);
+		if (table->vendor == GENUINE_INTEL_EBX && table->max >= leaves[i])
+			add(table, (struct kvm_cpuid_entry2){.function = leaves[i]});
+	}
+}
+
 /* Processor frequencies, in MHz: base and highest are the TSC's, the bus is as on hardware. */
 static void set_leaf_16(struct table *table, unsigned tsc_khz)
 {
@@ -244,6 +277,8 @@ int cpu_cpuid(struct kvm_cpuid2 *cpuid, unsigned capacity, const struct cpu_topo
 	set_leaf_16(&table, traits->tsc_khz);
 	if (!traits->nested)
 		hide_virtualization(&table);
+	if (!traits->pmu)
+		hide_counters(&table);
 	if (table.error)
 		return error_set(
 			err, E2BIG, "the host's CPUID table has more than %u entries", capacity);

@@ -62,7 +62,8 @@ static void comes_back(void **state)
 	BUILD(&config, "--cmdline", "a \"b\" c", "--cpus", "3", "--memory", "768M", "--pv",
 		"-clock,-eoi", "--irqchip", "kernel", "--ring", "packed", "--console", "virtio",
 		"--serial-number", "SN 1", "--product", "Box", "--entropy", "off", "--nested", "on",
-		"--on-reset", "exit", "--disk", "path=/x,,y,model=ide,iops=7,drive=3", "--disk",
+		"--pmu", "filter", "--on-reset", "exit", "--disk",
+		"path=/x,,y,model=ide,iops=7,drive=3", "--disk",
 		"path=z,queues=2,id=root,slot=9,bw=50M+4M,iops=10/100ms", "--net",
 		"tap,ifname=t,mtu=1400,vhost=on,features=0x100000020", "--net", "user,forward=22",
 		"--device", "vfio,host=01:10.0");
@@ -76,6 +77,7 @@ static void comes_back(void **state)
 	assert_int_equal(again.memory, 768ULL << 20);
 	assert_int_equal(again.pv, config.pv);
 	assert_true(again.nested);
+	assert_int_equal(again.pmu, PMU_FILTER);
 	assert_string_equal(again.serial_number, "SN 1");
 	assert_string_equal(again.product, "Box");
 	assert_string_equal(again.manufacturer, "duet");
@@ -587,6 +589,24 @@ static void tells_what_it_cannot_write(void **state)
 	machine_config_free(&config);
 }
 
+/* Counters come by the cooperation device. */
+static void counters_need_coop(void **state)
+{
+	struct machine_config config = {0};
+	struct error err = {0};
+
+	(void)state;
+	BUILD(&config, "--pmu", "pv", "--coop", "yield=off");
+	assert_int_equal(config.pmu, PMU_PV);
+	machine_config_find(&config, "coop0")->coop.counters = false;
+	assert_int_equal(machine_config_complete(&config, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "counters=off"));
+	machine_config_remove(&config, machine_config_find(&config, "coop0"));
+	assert_int_equal(machine_config_complete(&config, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "add --coop"));
+	machine_config_free(&config);
+}
+
 static void file_and_options_together(void **state)
 {
 	static const char text[] = "{\"duet\": 1, \"kernel\": \"k\", \"cpus\": 2,\n"
@@ -633,6 +653,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(comes_back),
+		cmocka_unit_test(counters_need_coop),
 		cmocka_unit_test(has_policies),
 		cmocka_unit_test(comes_back_without_features),
 		cmocka_unit_test(a_vsock_comes_back),

@@ -190,6 +190,14 @@ static void test_amd(void **state)
 	free(cpuid);
 }
 
+static bool has_leaf(const struct kvm_cpuid2 *cpuid, uint32_t function)
+{
+	for (unsigned i = 0; i < cpuid->nent; i++)
+		if (cpuid->entries[i].function == function)
+			return true;
+	return false;
+}
+
 /* Nested virtualization is for those who ask for it. */
 static void test_nested(void **state)
 {
@@ -203,16 +211,47 @@ static void test_nested(void **state)
 
 	for (unsigned nested = 0; nested < 2; nested++) {
 		struct kvm_cpuid2 *cpuid = table(both, 4);
-		bool svm_leaf = false;
 
 		assert_int_equal(
 			cpu_cpuid(cpuid, CAPACITY, &topology, TRAITS(.nested = nested), NULL), 0);
 		assert_int_equal(leaf(cpuid, 1, 0).ecx >> 5 & 1, nested);
 		assert_int_equal(leaf(cpuid, 0x80000001, 0).ecx, nested << 2 | 1);
-		for (unsigned i = 0; i < cpuid->nent; i++)
-			svm_leaf |= cpuid->entries[i].function == 0x8000000a;
-		assert_int_equal(svm_leaf, nested);
+		assert_int_equal(has_leaf(cpuid, 0x8000000a), nested);
 		free(cpuid);
+	}
+}
+
+/* Counters likewise: of AMD and of Intel. */
+static void test_pmu(void **state)
+{
+	static const struct kvm_cpuid_entry2 amd[] = {
+		{.function = 0, .eax = 0x10, .ebx = 0x68747541},
+		{.function = 0x80000001, .ecx = 1 << 23 | 1 << 24 | 1 << 28 | 1},
+		{.function = 0x80000022, .eax = 1, .ebx = 6},
+	};
+	static const struct kvm_cpuid_entry2 of_intel[] = {
+		{.function = 0, .eax = 0x23, .ebx = 0x756e6547},
+		{.function = 1, .ecx = 1 << 15 | 1 << 2, .edx = 1 << 21},
+		{.function = 7, .edx = 1 << 19},
+		{.function = 0xa, .eax = 0x07300802},
+	};
+	struct cpu_topology topology = {.cpus = 1};
+
+	(void)state;
+	for (unsigned pmu = 0; pmu < 2; pmu++) {
+		struct kvm_cpuid2 *one = table(amd, 3), *other = table(of_intel, 4);
+
+		assert_int_equal(cpu_cpuid(one, CAPACITY, &topology, TRAITS(.pmu = pmu), NULL), 0);
+		assert_int_equal(leaf(one, 0x80000001, 0).ecx >> 23, pmu ? 0x23 : 0);
+		assert_int_equal(has_leaf(one, 0x80000022), pmu);
+		assert_int_equal(
+			cpu_cpuid(other, CAPACITY, &topology, TRAITS(.pmu = pmu), NULL), 0);
+		assert_int_equal(leaf(other, 0xa, 0).eax, pmu ? 0x07300802 : 0);
+		assert_int_equal(leaf(other, 1, 0).ecx >> 15 & 1, pmu);
+		assert_int_equal(leaf(other, 1, 0).edx >> 21 & 1, pmu);
+		assert_int_equal(leaf(other, 7, 0).edx >> 19 & 1, pmu);
+		free(one);
+		free(other);
 	}
 }
 
@@ -327,6 +366,7 @@ int main(void)
 		cmocka_unit_test(test_kvm_leaves),
 		cmocka_unit_test(test_amd),
 		cmocka_unit_test(test_nested),
+		cmocka_unit_test(test_pmu),
 		cmocka_unit_test(test_cpuid_full),
 		cmocka_unit_test(test_long_entry),
 		cmocka_unit_test(test_pvh_entry),

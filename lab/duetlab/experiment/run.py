@@ -2,6 +2,7 @@
 """Runs the experiments of lab/experiments and keeps what they found as JSON; docs/experiments.md."""
 
 import datetime
+import itertools
 import json
 import os
 import sys
@@ -55,8 +56,22 @@ def run(chosen: str, duet: Path, direct: bool, keep: bool) -> int:
     if not duet.exists():
         raise LabError(f"{duet}: not there; make build")
     failed = 0
-    with ExperimentLab(duet, keep, direct) as lab:
-        for name in known if chosen == "all" else [chosen]:
+    wanted = itertools.groupby(known if chosen == "all" else [chosen], key=lab_options)
+    for options, group in wanted:
+        failed += _run_group(list(group), ExperimentLab(duet, keep, direct, **options))
+    return 1 if failed else 0
+
+
+def lab_options(name: str) -> dict:
+    """What the experiment's lab host has to be started with: its LAB, as lab/lab up has the names."""
+    return getattr(load(name), "LAB", {})
+
+
+def _run_group(names_of: list[str], place: ExperimentLab) -> int:
+    """How many of them failed."""
+    failed = 0
+    with place as lab:
+        for name in names_of:
             try:
                 print(summary(run_one(name, lab)), flush=True)
             except Exception as error:  # whatever broke one, the others are measured
@@ -66,4 +81,4 @@ def run(chosen: str, duet: Path, direct: bool, keep: bool) -> int:
                 first, *rest = (str(error) if expected else f"{type(error).__name__}: {error}").splitlines()
                 print(f"{name}: FAILED: {first}", flush=True)
                 print("\n".join(rest) if expected else traceback.format_exc(), file=sys.stderr, flush=True)
-    return 1 if failed else 0
+    return failed

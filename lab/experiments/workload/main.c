@@ -19,6 +19,8 @@ static const struct {
 	{"offloads", offloads, 2},
 	{"disk", disk, 5},
 	{"rings", rings, 4},
+	{"counters", counters, 5},
+	{"noise", noise, 3},
 };
 
 uint64_t now_ns(void)
