@@ -24,6 +24,7 @@
 #define INFLATE   0
 #define DEFLATE   1
 
+#define F_MUST_TELL VIRTIO_FEATURE(0)
 #define F_STATS     VIRTIO_FEATURE(1)
 #define F_OOM       VIRTIO_FEATURE(2)
 #define F_HINT      VIRTIO_FEATURE(3)
@@ -179,6 +180,62 @@ static void test_runs(void **state)
 		assert_int_equal(page_of(&rig, DATA_PAGE + 0x401 + 2 * i), 0xaa);
 	}
 	assert_int_equal(counted(&rig, "discarded_pages"), 4 * COUNT);
+	device_rig_free(&rig);
+}
+
+/* A driver that tells before it uses a page again: pages wait for their neighbours. */
+static void test_held_pages(void **state)
+{
+	enum {
+		COUNT = 200,
+	};
+	struct device_rig rig;
+
+	rig_init(&rig);
+	device_rig_up(&rig, F_MUST_TELL, 2);
+	fill_data(&rig);
+	for (unsigned i = 0; i < COUNT; i++)
+		REQUEST(&rig, INFLATE, DATA_PAGE + (i & 1 ? COUNT - i : i));
+	/* None of them goes once its end is told. */
+	REQUEST(&rig, DEFLATE, DATA_PAGE + 7);
+	assert_int_equal(counted(&rig, "discarded_pages"), COUNT);
+	memset(device_rig_at(&rig, (DATA_PAGE + 7) * MEMORY_PAGE), 0x55, MEMORY_PAGE);
+	assert_true(counted(&rig, "discards") < COUNT / 2);
+	/* One that nothing follows, and one that is there when the device comes to rest. */
+	REQUEST(&rig, INFLATE, DATA_PAGE + COUNT);
+	while (counted(&rig, "discarded_pages") < COUNT + 1)
+		barrier(&rig);
+	REQUEST(&rig, INFLATE, DATA_PAGE + COUNT + 1);
+	assert_true(driver_reset(&rig.driver));
+	assert_int_equal(counted(&rig, "discarded_pages"), COUNT + 2);
+	for (unsigned i = 0; i < COUNT + 2; i++)
+		assert_int_equal(page_of(&rig, DATA_PAGE + i), i == 7 ? 0x55 : 0);
+	assert_int_equal(page_of(&rig, DATA_PAGE + COUNT + 2), 0xaa);
+	device_rig_free(&rig);
+}
+
+/* More than may wait, none beside another. */
+static void test_many_held_pages(void **state)
+{
+	enum {
+		COUNT = 256,
+		CHAINS = 4,
+	};
+	uint32_t pages[COUNT];
+	struct device_rig rig;
+
+	rig_init(&rig);
+	device_rig_up(&rig, F_MUST_TELL, 2);
+	fill_data(&rig);
+	for (unsigned chain = 0; chain < CHAINS; chain++) {
+		for (unsigned i = 0; i < COUNT; i++)
+			pages[i] = DATA_PAGE + 2 * (i * CHAINS + chain);
+		request_pages(&rig, INFLATE, pages, COUNT, 0);
+	}
+	REQUEST(&rig, DEFLATE, DATA_PAGE);
+	assert_int_equal(counted(&rig, "discarded_pages"), COUNT * CHAINS);
+	for (unsigned i = 0; i < COUNT * CHAINS; i++)
+		assert_int_equal(page_of(&rig, DATA_PAGE + i), i & 1 ? 0xaa : 0);
 	device_rig_free(&rig);
 }
 
@@ -663,6 +720,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_inflates),
 		cmocka_unit_test(test_runs),
+		cmocka_unit_test(test_held_pages),
+		cmocka_unit_test(test_many_held_pages),
 		cmocka_unit_test(test_bad_pages),
 		cmocka_unit_test(test_snapshot_memory),
 		cmocka_unit_test(test_long_chains),

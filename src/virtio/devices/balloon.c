@@ -112,7 +112,10 @@ static bool serve(
 		balloon_hint(balloon, chain);
 		return true;
 	default:
-		/* Deflated pages come back by themselves, when they are written to. */
+		/* Deflated pages come back by themselves, when they are written to: none of them
+		 * may be given back after this. */
+		if (!balloon_release(balloon))
+			return false;
 		balloon_add(balloon, BALLOON_DEFLATED, chain->readable_bytes / sizeof(uint32_t));
 		return true;
 	}
@@ -153,6 +156,15 @@ static enum virtio_progress kick(struct virtio_device *device, struct virtqueue 
 static void ask(struct loop_timer *timer)
 {
 	balloon_statistics_ask(container_of(timer, struct balloon, timer));
+}
+
+/* A turn of the loop at a time. */
+static void release(struct loop_timer *timer)
+{
+	struct balloon *balloon = container_of(timer, struct balloon, release);
+
+	if (!balloon_release(balloon))
+		loop_timer_after(balloon->virtio.io, timer, 0);
 }
 
 /* The driver hears of what it did not ask for: a round, or the end of one. */
@@ -199,6 +211,8 @@ static void quiesce(struct virtio_device *device)
 
 	balloon->active = false;
 	loop_timer_stop(&balloon->timer);
+	loop_timer_stop(&balloon->release);
+	balloon_release_all(balloon);
 }
 
 /* The driver starts with an empty balloon; what the owner wants of it stays. */
@@ -212,10 +226,7 @@ static void reset(struct virtio_device *device)
 	atomic_store(&balloon->hints.guest_command, 0);
 	atomic_store(&balloon->hint_wish, BALLOON_WISH_NONE);
 	balloon_hints_end(balloon, BALLOON_STOP);
-	balloon->inflating.count = balloon->inflating.next = 0;
-	balloon->inflating.offset = balloon->inflating.pages = 0;
-	balloon->reporting.count = balloon->reporting.next = 0;
-	balloon->reporting.offset = balloon->reporting.pages = 0;
+	balloon->inflating = balloon->reporting = (struct balloon_batch){0};
 }
 
 static void save(struct virtio_device *device, struct state_writer *writer)
@@ -321,7 +332,8 @@ int virtio_balloon_new(struct device **device, const char *name,
 		return error_errno(err, ENOMEM, "%s", name);
 	/* With poison the driver says what its free pages hold, without it none of them are
 	 * reported where that matters. */
-	balloon->offered = VIRTIO_FEATURE(VIRTIO_BALLOON_F_STATS_VQ) |
+	balloon->offered = VIRTIO_FEATURE(VIRTIO_BALLOON_F_MUST_TELL_HOST) |
+			   VIRTIO_FEATURE(VIRTIO_BALLOON_F_STATS_VQ) |
 			   VIRTIO_FEATURE(VIRTIO_BALLOON_F_PAGE_POISON) |
 			   feature_if(options->deflate_on_oom, VIRTIO_BALLOON_F_DEFLATE_ON_OOM) |
 			   feature_if(options->reporting, VIRTIO_BALLOON_F_PAGE_REPORTING) |
@@ -330,6 +342,7 @@ int virtio_balloon_new(struct device **device, const char *name,
 	atomic_store(&balloon->interval, options->interval);
 	balloon->wishes.run = fulfil;
 	balloon->timer.expired = ask;
+	balloon->release.expired = release;
 	balloon->virtio.ops = &balloon_ops;
 	balloon->virtio.queue_count = BALLOON_QUEUES;
 	balloon->virtio.queue_size_max = QUEUE_SIZE;

@@ -2,53 +2,63 @@
 /* Pages that the guest does without go back to the host, in runs as long as they come. */
 #include "virtio/devices/balloon_private.h"
 
-#define PFN_SIZE  4U                        /* a page number, whatever the guest's pages are */
-#define PFN_BYTES (BALLOON_RUNS * PFN_SIZE) /* looked at together */
-#define PIECE     1024U                     /* pages that the host takes in a fraction of a turn */
+#define PFN_SIZE   4U                        /* a page number, whatever the guest's pages are */
+#define PFN_BYTES  (BALLOON_PART * PFN_SIZE) /* looked at together */
+#define PIECE      1024U                     /* pages that the host takes in a fraction of a turn */
+#define HUGE_PAGE  512U                      /* pages: pieces end where one does */
+#define RELEASE_NS 20000000ULL               /* no more has come for so long */
 
 /* ---- collecting ---- */
 
-static bool is_memory(const struct balloon *balloon, uint32_t first, uint32_t count)
+/* Neighbouring pages come from one region, nearly always. */
+static bool is_memory(const struct balloon *balloon, struct balloon_batch *batch, uint32_t page)
 {
-	return memory_begin(balloon->virtio.memory, GPA(first * MEMORY_PAGE),
-		       count * MEMORY_PAGE) != NULL;
+	const struct memory_region *region;
+
+	if (page >= batch->from && page < batch->to)
+		return true;
+	for (unsigned i = 0; (region = memory_region(balloon->virtio.memory, i)); i++) {
+		uint64_t first = region->base.value / MEMORY_PAGE;
+
+		if (page < first || page - first >= region->size / MEMORY_PAGE)
+			continue;
+		batch->from = (uint32_t)first;
+		batch->to = (uint32_t)(first + region->size / MEMORY_PAGE);
+		return true;
+	}
+	return false;
 }
 
-/* Upwards or downwards: allocators give pages out in both directions. A run lies in one region. */
-static bool extends(
-	const struct balloon *balloon, const struct balloon_run *run, struct balloon_run *longer)
+/* Upwards or downwards: allocators give pages out in both directions. A run lies in one region,
+ * that of @page. */
+static bool extend(const struct balloon_batch *batch, struct balloon_run *run, uint32_t page)
 {
-	uint32_t page = longer->first;
-
-	if (page == run->first + run->count)
-		*longer = (struct balloon_run){run->first, run->count + 1};
-	else if (page + 1 == run->first)
-		*longer = (struct balloon_run){page, run->count + 1};
-	else
+	if (run->first < batch->from || run->first >= batch->to)
 		return false;
-	return is_memory(balloon, longer->first, longer->count);
+	if (page + 1 == run->first)
+		run->first = page;
+	else if (page != run->first + run->count)
+		return false;
+	run->count++;
+	return true;
 }
 
 static void add_page(struct balloon *balloon, struct balloon_batch *batch, uint32_t page)
 {
-	struct balloon_run *last = batch->count ? &batch->runs[batch->count - 1] : NULL;
-	struct balloon_run run = {page, 1};
-
-	if (last && extends(balloon, last, &run)) {
-		*last = run;
-	} else if (is_memory(balloon, page, 1)) {
-		batch->runs[batch->count++] = (struct balloon_run){page, 1};
-	} else {
+	if (!is_memory(balloon, batch, page)) {
 		balloon_add(balloon, BALLOON_REFUSED, 1);
 		return;
 	}
+	if (!batch->count || !extend(batch, &batch->runs[batch->count - 1], page))
+		batch->runs[batch->count++] = (struct balloon_run){page, 1};
 	batch->pages++;
+	batch->held++;
 }
 
 /* Shell's: in place, bounded whatever the guest brings, and next to nothing for a few runs. */
 static void sort(struct balloon_run *runs, unsigned count)
 {
-	static const unsigned gaps[] = {132, 57, 23, 10, 4, 1};
+	static const unsigned gaps[] = {301, 132, 57, 23, 10, 4, 1};
 
 	for (unsigned g = 0; g < ARRAY_SIZE(gaps); g++)
 		for (unsigned i = gaps[g]; i < count; i++) {
@@ -62,7 +72,7 @@ static void sort(struct balloon_run *runs, unsigned count)
 }
 
 /* Those that touch or overlap become one, unless two regions meet there. */
-static void join(const struct balloon *balloon, struct balloon_batch *batch)
+static void join(struct balloon *balloon, struct balloon_batch *batch)
 {
 	unsigned kept = 0;
 
@@ -73,7 +83,8 @@ static void join(const struct balloon *balloon, struct balloon_batch *batch)
 		uint64_t run_end = (uint64_t)run->first + run->count;
 		uint32_t count = (uint32_t)((run_end > end ? run_end : end) - last->first);
 
-		if (run->first <= end && is_memory(balloon, last->first, count))
+		if (run->first <= end && is_memory(balloon, batch, last->first) &&
+			run->first < batch->to)
 			last->count = count;
 		else
 			batch->runs[++kept] = *run;
@@ -95,7 +106,6 @@ static bool take_numbers(
 	if (got % PFN_SIZE)
 		balloon_add(balloon, BALLOON_REFUSED, 1);
 	batch->offset += got;
-	join(balloon, batch);
 	return got != 0;
 }
 
@@ -134,7 +144,6 @@ static bool take_buffers(
 		batch->pages += run.count;
 	}
 	batch->offset = 1;
-	join(balloon, batch);
 	return true;
 }
 
@@ -149,23 +158,42 @@ void balloon_give_back(struct balloon *balloon, uint32_t first, uint32_t count)
 	balloon_add(balloon, BALLOON_RUNS_GONE, 1);
 }
 
-/* False: the turn is over, and runs are left. */
-static bool give_back_batch(struct balloon *balloon, struct balloon_batch *batch)
+/* Up to the end of a huge page, where there is one in it. */
+static uint32_t piece_of(const struct balloon_run *run)
 {
+	uint32_t count = PIECE - run->first % HUGE_PAGE;
+
+	return run->count < count ? run->count : count;
+}
+
+/* False: the turn is over, and runs are left. */
+static bool give_back_batch(struct balloon *balloon, struct balloon_batch *batch, bool in_turn)
+{
+	if (!batch->going)
+		join(balloon, batch);
+	batch->going = true;
 	while (batch->next < batch->count) {
 		struct balloon_run *run = &batch->runs[batch->next];
-		uint32_t count = (uint32_t)min_u64(run->count, PIECE);
+		uint32_t count = piece_of(run);
 
 		balloon_give_back(balloon, run->first, count);
 		run->first += count;
 		run->count -= count;
 		if (run->count == 0)
 			batch->next++;
-		if (batch->next < batch->count && loop_turn_over(balloon->virtio.io))
+		if (batch->next < batch->count && in_turn && loop_turn_over(balloon->virtio.io))
 			return false;
 	}
-	batch->next = batch->count = 0;
+	batch->next = batch->count = batch->held = 0;
+	batch->going = false;
 	return true;
+}
+
+static bool must_go(const struct balloon *balloon, const struct balloon_batch *batch)
+{
+	return batch->going || batch->held >= BALLOON_HELD ||
+	       batch->count > BALLOON_RUNS - BALLOON_PART || batch == &balloon->reporting ||
+	       !virtio_has(&balloon->virtio, VIRTIO_BALLOON_F_MUST_TELL_HOST);
 }
 
 static bool serve(struct balloon *balloon, struct balloon_batch *batch,
@@ -173,7 +201,7 @@ static bool serve(struct balloon *balloon, struct balloon_batch *batch,
 	bool (*take)(struct balloon *balloon, struct balloon_batch *batch,
 		const struct virtqueue_chain *chain))
 {
-	while (give_back_batch(balloon, batch)) {
+	while (!must_go(balloon, batch) || give_back_batch(balloon, batch, true)) {
 		if (!take(balloon, batch, chain)) {
 			balloon_add(balloon, count, batch->pages);
 			batch->offset = batch->pages = 0;
@@ -188,7 +216,21 @@ static bool serve(struct balloon *balloon, struct balloon_batch *batch,
 
 bool balloon_inflate(struct balloon *balloon, const struct virtqueue_chain *chain)
 {
-	return serve(balloon, &balloon->inflating, chain, BALLOON_INFLATED, take_numbers);
+	bool done = serve(balloon, &balloon->inflating, chain, BALLOON_INFLATED, take_numbers);
+
+	if (done && balloon->inflating.count)
+		loop_timer_after(balloon->virtio.io, &balloon->release, RELEASE_NS);
+	return done;
+}
+
+bool balloon_release(struct balloon *balloon)
+{
+	return give_back_batch(balloon, &balloon->inflating, true);
+}
+
+void balloon_release_all(struct balloon *balloon)
+{
+	give_back_batch(balloon, &balloon->inflating, false);
 }
 
 bool balloon_report(struct balloon *balloon, const struct virtqueue_chain *chain)

@@ -13,6 +13,7 @@
 #include "virtio/devices.h"
 #include "virtio/devices/common.h"
 
+#define VIRTIO_BALLOON_F_MUST_TELL_HOST 0
 #define VIRTIO_BALLOON_F_STATS_VQ       1
 #define VIRTIO_BALLOON_F_DEFLATE_ON_OOM 2
 #define VIRTIO_BALLOON_F_FREE_PAGE_HINT 3
@@ -20,7 +21,9 @@
 #define VIRTIO_BALLOON_F_PAGE_REPORTING 5
 
 #define BALLOON_SEGMENTS 128 /* of a chain: as many as the queue has entries */
-#define BALLOON_RUNS     256 /* what Linux brings in one request, should no two be neighbours */
+#define BALLOON_PART     256 /* pages: what Linux brings in one request */
+#define BALLOON_RUNS     1024
+#define BALLOON_HELD     16384 /* pages that wait for their neighbours */
 
 /* What a queue is for. Its number may be another: see balloon_find_queues(). */
 enum balloon_role {
@@ -45,16 +48,22 @@ struct balloon_run {
 };
 
 /*
- * A chain on its way to the host, as far as its pages fit: neighbours become one run, runs are
- * sorted and those that touch joined, then given back one after the other. Between two of them the
- * turn of the loop may be over; the chain is put back into its ring then, and met again with what
- * is here.
+ * Pages on their way to the host: neighbours become one run, runs are sorted and those that touch
+ * joined, then given back one after the other. Between two of them the turn of the loop may be
+ * over; the chain is put back into its ring then, and met again with what is here.
+ *
+ * Inflated pages of a driver that must tell before it uses them again (5.5.6.1) wait here for their
+ * neighbours, over chains: a part of a huge page given back splits it, for the host and for the
+ * guest's page tables, and each page of what is left faults anew.
  */
 struct balloon_batch {
 	struct balloon_run runs[BALLOON_RUNS];
 	unsigned count, next; /* runs; the next one to go */
+	bool going;           /* joined, and on their way */
+	uint32_t held;        /* pages in @runs */
 	uint64_t offset;      /* of the chain: bytes of page numbers, or buffers, taken from it */
 	uint64_t pages;       /* of the chain so far that are memory */
+	uint32_t from, to;    /* the region that a page was last found in */
 };
 
 enum balloon_count {
@@ -106,7 +115,8 @@ struct balloon {
 
 	int queue_of[BALLOON_QUEUES]; /* -1: none */
 	bool active;
-	struct loop_timer timer; /* of the statistics */
+	struct loop_timer timer;   /* of the statistics */
+	struct loop_timer release; /* of what is held */
 	struct balloon_batch inflating, reporting;
 	struct balloon_guest guest;
 	struct balloon_hints hints;
@@ -129,6 +139,9 @@ static inline struct virtqueue *balloon_queue(struct balloon *balloon, enum ball
 /* balloon_pages.c: serve a chain. False: the turn is over, it is to be put back and brought
  * again. */
 bool balloon_inflate(struct balloon *balloon, const struct virtqueue_chain *chain);
+/* What is held goes now: in a turn, and it is the false of above; or all of it. */
+bool balloon_release(struct balloon *balloon);
+void balloon_release_all(struct balloon *balloon);
 bool balloon_report(struct balloon *balloon, const struct virtqueue_chain *chain);
 /* The pages of a buffer of the guest's that are wholly in it. False: not one is. */
 bool balloon_run_of(
