@@ -6,6 +6,7 @@
 #include "bus/device.h"
 #include "emulated/board.h"
 #include "kvm/kvm.h"
+#include "machine/boost.h"
 #include "machine/gate.h"
 #include "machine/lifecycle.h"
 #include "machine/machine.h"
@@ -22,7 +23,9 @@ struct machine_vcpu {
 	unsigned index;
 	pthread_t thread;
 	_Atomic bool started;
-	_Atomic int tid; /* the thread's; 0: there is none */
+	_Atomic int tid;    /* the thread's; 0: there is none */
+	struct boost boost; /* what other vCPUs lend to it */
+	bool prompt;        /* its thread's sleeps end in time; the thread's own */
 };
 
 /* What a device of the configuration stands on; the device's own. */
@@ -56,6 +59,9 @@ struct machine {
 	struct machine_vcpu vcpus[MACHINE_CPUS_MAX];
 	uint32_t *msrs; /* those that hold state */
 	unsigned msr_count;
+	pthread_mutex_t boost_lock; /* of finding out: */
+	struct boost_means boost_means;
+	_Atomic bool boost_known;
 	uint64_t created; /* clock_ns() */
 };
 
