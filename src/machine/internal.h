@@ -13,6 +13,7 @@
 #include "memory/memory.h"
 #include "pci/pci.h"
 #include "vfio/vfio.h"
+#include "virtio/devices.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -23,9 +24,10 @@ struct machine_vcpu {
 	unsigned index;
 	pthread_t thread;
 	_Atomic bool started;
-	_Atomic int tid;    /* the thread's; 0: there is none */
-	struct boost boost; /* what other vCPUs lend to it */
-	bool prompt;        /* its thread's sleeps end in time; the thread's own */
+	_Atomic int tid;        /* the thread's; 0: there is none */
+	_Atomic pthread_t self; /* the same, for who asks whether it is on it; 0: there is none */
+	struct boost boost;     /* what other vCPUs lend to it */
+	bool prompt;            /* its thread's sleeps end in time; the thread's own */
 };
 
 /* What a device of the configuration stands on; the device's own. */
@@ -53,7 +55,8 @@ struct machine {
 	struct kernel_entry entry;
 
 	struct device *devices, **last_device; /* in order of creation */
-	struct device *serial, *pm, *keyboard, *console, *balloon;
+	struct device *serial, *pm, *keyboard, *console, *balloon, *coop;
+	struct virtio_coop_host coop_host;
 	struct machine_backend backends[MACHINE_DEVICES_MAX]; /* as config.devices */
 
 	struct machine_vcpu vcpus[MACHINE_CPUS_MAX];
@@ -94,6 +97,12 @@ void machine_triple_fault(struct machine *machine, unsigned vcpu);
 int machine_prepare_restart(struct machine *machine, struct error *err);
 void machine_end(struct machine *machine, enum machine_end end, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+
+/* coop.c: the host as the cooperation device sees it; and what the device is told, if there is one:
+ * no vCPU runs any more, the vCPUs are about to run. At rest. */
+struct virtio_coop_host *machine_coop_host(struct machine *machine);
+void machine_coop_stopped(struct machine *machine);
+void machine_coop_goes_on(struct machine *machine);
 
 /* reset.c: as at power-on; at rest. */
 int machine_reset(struct machine *machine, struct error *err);
