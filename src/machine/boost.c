@@ -218,8 +218,8 @@ static void sleep_for(struct machine_vcpu *waiter, uint64_t ns)
 
 	if (!waiter->prompt)
 		waiter->prompt = prctl(PR_SET_TIMERSLACK, BOOST_SLACK, 0, 0, 0) == 0;
-	/* A kick ends it. One that came just before is seen when the vCPU runs again, a
-	 * millisecond later at most. */
+	/* A kick ends it. One that came just before is seen when the vCPU runs again, after
+	 * BOOST_PATIENCE_MAX at most. */
 	nanosleep(&time, NULL);
 }
 

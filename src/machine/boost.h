@@ -4,7 +4,7 @@
  * thread lends its weight to the holder's and sleeps meanwhile:
  *
  *   waiter:  runs ---+ lends                              takes back +--- runs
- *                    |   (sleeps: the patience, 1 ms at most)        |
+ *                    |   (sleeps: the patience, 4 ms at most)        |
  *   holder:  waits --+------- runs sooner, with the weight of both --+-------
  *
  * Why a hostile guest cannot get more than its share so: a thread that lends is asleep, and the
@@ -28,7 +28,7 @@
 #include <stdint.h>
 
 /* The most that a waiter sleeps, in nanoseconds: meanwhile its vCPU takes no interrupt. */
-#define BOOST_PATIENCE_MAX 1000000U
+#define BOOST_PATIENCE_MAX 4000000U
 /* Less than this is not worth the system calls. */
 #define BOOST_PATIENCE_MIN 10000U
 

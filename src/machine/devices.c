@@ -303,7 +303,7 @@ static int create_coop(struct machine *machine, const struct device_config *conf
 		.time = coop->time,
 		.yield = coop->yield,
 		.copy = coop->copy,
-		.counters = coop->counters,
+		.counters = coop->counters && machine_coop_counts(machine),
 		.packed = packed(machine)};
 	int ret = virtio_coop_new(device, config->id, &options, err);
 

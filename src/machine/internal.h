@@ -101,6 +101,7 @@ void machine_end(struct machine *machine, enum machine_end end, const char *form
 /* coop.c: the host as the cooperation device sees it; and what the device is told, if there is one:
  * no vCPU runs any more, the vCPUs are about to run. At rest. */
 struct virtio_coop_host *machine_coop_host(struct machine *machine);
+bool machine_coop_counts(const struct machine *machine); /* it has counters to offer */
 void machine_coop_stopped(struct machine *machine);
 void machine_coop_goes_on(struct machine *machine);
 

@@ -124,9 +124,11 @@ struct virtio_coop_host_ops {
 	/* DUET_COOP_YIELD: vCPU @holder is to run soon; @waiter need not for @patience_ns. */
 	int (*yield)(struct virtio_coop_host *host, unsigned waiter, unsigned holder,
 		uint64_t patience_ns);
-	/* DUET_COOP_COUNTER_*: a duet_coop_counter of this vCPU. @values: the count, and the
-	 * nanoseconds for which it was wanted and counted. close: also when no vCPU runs, from any
-	 * thread. All three or none. */
+	/* DUET_COOP_COUNTER_*: a duet_coop_counter of this vCPU, by a name that is never 0 and
+	 * never used again; saved and restored with the host. @values: the count, and the
+	 * nanoseconds for which it was wanted and counted; may be written when it fails. close:
+	 * also from another thread, when no vCPU runs; of a name that is none: nothing. All three
+	 * or none. */
 	int (*counter_open)(
 		struct virtio_coop_host *host, unsigned vcpu, unsigned counter, uint64_t *name);
 	int (*counter_read)(

@@ -232,7 +232,7 @@ static void test_what_a_guest_may_ask(void **state)
 	assert_int_equal(machine_boost(machine, 1, 0, 1000000), -EAGAIN);
 	assert_int_equal(machine_boost(machine, 0, 1, 0), -EAGAIN);
 	assert_int_equal(machine->vcpus[1].boost.loans, 0);
-	/* Forever is a millisecond. */
+	/* Forever has an end. */
 	for (unsigned i = 0; i < 10; i++)
 		assert_int_equal(machine_boost(machine, 0, 1, UINT64_MAX), 0);
 	assert_true(clock_ns() - start >= 10ULL * BOOST_PATIENCE_MAX);

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where experiments run: duet and the workload copied in, tap interfaces, peers and disks."""
 
+import os
 import platform
 import subprocess
 from pathlib import Path
 
-from ..base.paths import LAB
+from ..base.paths import LAB, REPOSITORY
 from ..guest import images, vm
 from ..host import plugin
 from ..host.place import Place
 
 HOME = "/tmp/duet-experiments"
 WORKLOAD = LAB / "experiments" / "workload"
+TIMER = os.path.relpath(REPOSITORY / "guest" / "lib" / "timer.c", WORKLOAD)  # libduet's
 FLAGS = f"-std=gnu11 -O2 -static -Wall -I {plugin.SOURCES} -lm".split()
 KERNEL = "6.1-amd64"
 IO_CPU, VCPU_CPU = 0, 1  # host CPUs: of I/O threads and peers, of the guest's vCPU
@@ -20,7 +22,7 @@ PORT = 7777
 
 def workload() -> Path:
     """The static program that guests and peers run."""
-    sources = tuple(sorted(path.name for path in WORKLOAD.glob("*.c")))
+    sources = (*sorted(path.name for path in WORKLOAD.glob("*.c")), TIMER)
     return plugin.compiled("workload", sources, FLAGS, WORKLOAD)
 
 

@@ -19,6 +19,7 @@ static const struct {
 	{"offloads", offloads, 2},
 	{"disk", disk, 5},
 	{"rings", rings, 4},
+	{"await", await_service, 4},
 };
 
 uint64_t now_ns(void)

@@ -50,86 +50,50 @@ static int copy(struct call *call)
 }
 #endif
 
-static struct coop_counter *counters_of(struct call *call)
+/* The place of a counter in the list of those that this vCPU has open; name 0: a free one. Null:
+ * there is none. */
+static uint64_t *place_of(struct call *call, uint64_t name)
 {
-	return call->coop->vcpus[call->vcpu].counters;
+	uint64_t *names = call->coop->vcpus[call->vcpu].counters;
+
+	for (unsigned i = 0; i < COOP_COUNTERS_MAX; i++)
+		if (names[i] == name)
+			return &names[i];
+	return NULL;
 }
 
 static int counter_open(struct call *call)
 {
 	struct virtio_coop_host *host = call->coop->host;
-	struct coop_counter *counters = counters_of(call);
-	uint64_t kind = call->arguments[0];
-	unsigned at = 0;
+	uint64_t kind = call->arguments[0], *place = place_of(call, 0), name = 0;
 	int ret;
 
 	if (kind >= DUET_COOP_COUNTERS)
 		return -EINVAL;
-	while (at < COOP_COUNTERS_MAX && counters[at].used)
-		at++;
-	if (at == COOP_COUNTERS_MAX)
+	if (!place)
 		return -ENOSPC;
-	counters[at] = (struct coop_counter){.kind = (uint8_t)kind};
-	ret = host->ops->counter_open(host, call->vcpu, (unsigned)kind, &counters[at].name);
-	if (ret < 0)
-		return ret;
-	counters[at].used = counters[at].open = true;
-	call->values[0] = at;
-	return 0;
-}
-
-/* Null: the guest has no such counter. */
-static struct coop_counter *named(struct call *call)
-{
-	uint64_t name = call->arguments[0];
-	struct coop_counter *counters = counters_of(call);
-
-	return name < COOP_COUNTERS_MAX && counters[name].used ? &counters[name] : NULL;
-}
-
-/* One that came with saved state goes on here, from when its vCPU first calls. */
-static int open_again(struct call *call, struct coop_counter *counter)
-{
-	struct virtio_coop_host *host = call->coop->host;
-	int ret = 0;
-
-	if (!counter->open)
-		ret = host->ops->counter_open(host, call->vcpu, counter->kind, &counter->name);
-	counter->open = ret == 0;
-	return ret;
-}
-
-static int counter_read_values(struct call *call)
-{
-	struct virtio_coop_host *host = call->coop->host;
-	struct coop_counter *counter = named(call);
-	uint64_t values[3] = {0};
-	int ret;
-
-	if (!counter)
-		return -EINVAL;
-	ret = open_again(call, counter);
+	ret = host->ops->counter_open(host, call->vcpu, (unsigned)kind, &name);
 	if (ret == 0)
-		ret = host->ops->counter_read(host, call->vcpu, counter->name, values);
-	for (unsigned i = 0; ret == 0 && i < ARRAY_SIZE(values); i++)
-		call->values[i] = counter->base[i] + values[i];
+		*place = call->values[0] = name;
 	return ret;
 }
 
-static void close_counter(struct coop *coop, unsigned vcpu, struct coop_counter *counter)
+static int read_counter(struct call *call)
 {
-	if (counter->used && counter->open)
-		coop->host->ops->counter_close(coop->host, vcpu, counter->name);
-	counter->used = counter->open = false;
+	struct virtio_coop_host *host = call->coop->host;
+
+	return host->ops->counter_read(host, call->vcpu, call->arguments[0], call->values);
 }
 
 static int counter_close(struct call *call)
 {
-	struct coop_counter *counter = named(call);
+	struct virtio_coop_host *host = call->coop->host;
+	uint64_t *place = call->arguments[0] ? place_of(call, call->arguments[0]) : NULL;
 
-	if (!counter)
+	if (!place)
 		return -EINVAL;
-	close_counter(call->coop, call->vcpu, counter);
+	host->ops->counter_close(host, call->vcpu, *place);
+	*place = 0;
 	return 0;
 }
 
@@ -146,14 +110,19 @@ static const struct {
 	[DUET_COOP_COPY] = {copy, DUET_COOP_F_COPY},
 #endif
 	[DUET_COOP_COUNTER_OPEN] = {counter_open, DUET_COOP_F_COUNTERS},
-	[DUET_COOP_COUNTER_READ] = {counter_read_values, DUET_COOP_F_COUNTERS},
+	[DUET_COOP_COUNTER_READ] = {read_counter, DUET_COOP_F_COUNTERS},
 	[DUET_COOP_COUNTER_CLOSE] = {counter_close, DUET_COOP_F_COUNTERS},
 };
 
 static void drop_counters(struct coop *coop, unsigned vcpu)
 {
-	for (unsigned i = 0; i < COOP_COUNTERS_MAX; i++)
-		close_counter(coop, vcpu, &coop->vcpus[vcpu].counters[i]);
+	uint64_t *names = coop->vcpus[vcpu].counters;
+
+	for (unsigned i = 0; i < COOP_COUNTERS_MAX; i++) {
+		if (names[i])
+			coop->host->ops->counter_close(coop->host, vcpu, names[i]);
+		names[i] = 0;
+	}
 }
 
 /* The device was reset since the last call: what was open is nobody's any more. */
@@ -223,55 +192,26 @@ void coop_counters_drop(struct coop *coop)
 		drop_counters(coop, i);
 }
 
-/* What it has counted so far; what cannot be read any more goes on from where it was. */
-static void save_counter(struct coop *coop, unsigned vcpu, const struct coop_counter *counter,
-	struct state_writer *writer)
-{
-	uint64_t values[3] = {0};
-
-	if (counter->open &&
-		coop->host->ops->counter_read(coop->host, vcpu, counter->name, values) < 0)
-		memset(values, 0, sizeof(values));
-	state_put_u8(writer, counter->kind);
-	for (unsigned i = 0; i < ARRAY_SIZE(values); i++)
-		state_put_u64(writer, counter->base[i] + values[i]);
-}
-
+/* Their names: what they have counted is the host's to save. */
 void coop_counters_save(struct coop *coop, struct state_writer *writer)
 {
 	for (unsigned i = 0; i < coop->vcpu_count; i++) {
 		bool stale = coop->vcpus[i].epoch != atomic_load(&coop->epoch);
 
-		for (unsigned j = 0; j < COOP_COUNTERS_MAX; j++) {
-			const struct coop_counter *counter = &coop->vcpus[i].counters[j];
-
-			state_put_bool(writer, counter->used && !stale);
-			if (counter->used && !stale)
-				save_counter(coop, i, counter, writer);
-		}
+		state_put_bool(writer, stale);
+		for (unsigned j = 0; j < COOP_COUNTERS_MAX; j++)
+			state_put_u64(writer, coop->vcpus[i].counters[j]);
 	}
 }
 
-static bool restore_counter(struct coop_counter *counter, struct state_reader *reader)
+void coop_counters_restore(struct coop *coop, struct state_reader *reader)
 {
-	*counter = (struct coop_counter){.used = state_get_bool(reader)};
-	if (!counter->used)
-		return true;
-	counter->kind = state_get_u8(reader);
-	for (unsigned i = 0; i < ARRAY_SIZE(counter->base); i++)
-		counter->base[i] = state_get_u64(reader);
-	return counter->kind < DUET_COOP_COUNTERS;
-}
-
-bool coop_counters_restore(struct coop *coop, struct state_reader *reader)
-{
-	bool good = true;
-
 	coop_counters_drop(coop);
 	for (unsigned i = 0; i < coop->vcpu_count; i++) {
-		coop->vcpus[i].epoch = atomic_load(&coop->epoch);
+		unsigned epoch = atomic_load(&coop->epoch);
+
+		coop->vcpus[i].epoch = state_get_bool(reader) ? epoch - 1 : epoch;
 		for (unsigned j = 0; j < COOP_COUNTERS_MAX; j++)
-			good &= restore_counter(&coop->vcpus[i].counters[j], reader);
+			coop->vcpus[i].counters[j] = state_get_u64(reader);
 	}
-	return good;
 }

@@ -32,26 +32,18 @@
 
 #define COOP_VCPUS_MAX    256 /* as many as there are ports in a BAR */
 #define COOP_FUNCTIONS    (DUET_COOP_LOCALITY + 1)
-#define COOP_COUNTERS_MAX 64 /* open at a time, of a vCPU */
+#define COOP_COUNTERS_MAX 16 /* open at a time, of a vCPU */
 #define COOP_QUEUE_SIZE   128
 
 /* In coop.usable, beside the features: a version that both speak was agreed on. */
 #define COOP_AGREED 63
 
-struct coop_counter {
-	bool used;
-	bool open; /* on this host, as @name; else it came with saved state */
-	uint8_t kind;
-	uint64_t name;
-	uint64_t base[3]; /* counted before it was opened here */
-};
-
 /* Its own thread's, but at rest; cache lines of its own. */
 struct coop_vcpu {
 	_Alignas(64) _Atomic uint64_t calls[COOP_FUNCTIONS];
 	_Atomic uint64_t refused;
-	unsigned epoch; /* of the device, when it last called */
-	struct coop_counter counters[COOP_COUNTERS_MAX];
+	unsigned epoch;                       /* of the device, when it last called */
+	uint64_t counters[COOP_COUNTERS_MAX]; /* names of those that are open; 0: a free place */
 };
 
 struct coop_runs {
@@ -119,7 +111,7 @@ void coop_call(struct virtio_device *device, unsigned index);
 /* At rest, as all three: closes what the guest has left open, and forgets it. */
 void coop_counters_drop(struct coop *coop);
 void coop_counters_save(struct coop *coop, struct state_writer *writer);
-bool coop_counters_restore(struct coop *coop, struct state_reader *reader);
+void coop_counters_restore(struct coop *coop, struct state_reader *reader);
 
 /* coop_requests.c; I/O loop. */
 enum virtio_progress coop_requests(struct coop *coop, struct virtqueue *queue);
