@@ -10,10 +10,13 @@
 #include "../../include/duet/coop.h"
 
 #include <linux/percpu.h>
+#include <linux/spinlock.h>
 #include <linux/types.h>
 #include <linux/virtio.h>
+#include <linux/wait.h>
 
 struct duet;
+struct pci_dev;
 
 struct duet_part {
 	const char *name;
@@ -31,6 +34,8 @@ struct duet_part {
 
 extern const struct duet_part duet_hints, duet_counters, duet_heap, duet_timers, duet_locks;
 
+#define DUET_WISHES 8
+
 struct duet {
 	struct virtio_device *vdev;
 	u32 version;
@@ -40,6 +45,15 @@ struct duet {
 	u16 call_port;
 	struct virtqueue *requests, *events;
 	/* requests.c's and main.c's own parts follow here */
+	struct pci_dev *pci;
+	unsigned int call_bar;
+	bool gone;              /* reset, or about to be: nothing new is asked of it */
+	spinlock_t lock;        /* of the request queue, and of @gone for those who add to it */
+	wait_queue_head_t room; /* in the request queue */
+	unsigned int users;     /* of duet_get() */
+	wait_queue_head_t idle; /* @users is 0 */
+	u64 started;            /* bits of the parts that run */
+	struct duet_coop_wish wishes[DUET_WISHES]; /* the event queue's buffers */
 };
 
 static inline bool duet_has(const struct duet *duet, unsigned int feature)

@@ -66,12 +66,14 @@ static const char tail[] =
 	";;\n"
 	"\t*:*:--net | *:*:--device) first=.first ;;&\n"
 	"\t*,*:--disk:* | *,*:--net:* | *,*:--device:* | *,*:--balloon:* | *,*:--vsock:* | "
-	"*:*:--disk | *:*:--net | *:*:--device | *:*:--balloon | *:*:--vsock)\n"
+	"*,*:--coop:* | *:*:--disk | *:*:--net | *:*:--device | *:*:--balloon | *:*:--vsock | "
+	"*:*:--coop)\n"
 	"\t\tlocal done=${word%\"${word##*,}\"}\n"
 	"\t\t[ -n \"$done\" ] && first=\n"
 	"\t\tcompopt -o nospace\n"
 	"\t\t_duet_words \"$(_duet_parts \"$option$first\")\" \"$done\" \"${word##*,}\" ;;\n"
-	"\t*:--disk:= | *:--net:= | *:--device:= | *:--balloon:= | *:--vsock:=)\n"
+	"\t*:--disk:= | *:--net:= | *:--device:= | *:--balloon:= | *:--vsock:= | "
+	"*:--coop:=)\n"
 	"\t\tat=${COMP_WORDS[COMP_CWORD - 1]}\n"
 	"\t\t[ \"$at\" = = ] && at=${COMP_WORDS[COMP_CWORD - 2]}\n"
 	"\t\t_duet_value \"$option.${at##*,}\" \"$word\" ;;\n"
@@ -186,7 +188,7 @@ void completion_write(FILE *file)
 		if (!device_types[i].automatic)
 			put_parts(file, &device_types[i]);
 	fputs("\tesac\n}\n_duet_options=\"--help --print-config --disk --net --device --balloon "
-	      "--vsock",
+	      "--vsock --coop",
 		file);
 	put_names(file, &machine_fields);
 	put_names(file, &run_fields);

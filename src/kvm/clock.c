@@ -66,6 +66,15 @@ static int moment_now(struct kvm_vm *vm, struct kvm_moment *moment)
 	return 0;
 }
 
+int kvm_vm_clock(struct kvm_vm *vm, uint64_t *clock_ns)
+{
+	struct kvm_moment moment = {0};
+	int ret = moment_now(vm, &moment);
+
+	*clock_ns = moment.clock;
+	return ret;
+}
+
 int kvm_clock_save(struct kvm_vm *vm, struct state_writer *writer)
 {
 	struct kvm_moment moment;

@@ -204,6 +204,8 @@ int64_t kvm_vcpu_map_ahead(struct kvm_vcpu *vcpu, uint64_t gpa, uint64_t length)
 /* The guest did not run for a while and could not know (KVM_KVMCLOCK_CTRL): its watchdogs are not
  * to bark. On the vCPU's thread, or paused. */
 void kvm_vcpu_was_paused(struct kvm_vcpu *vcpu);
+/* The VM's kvmclock, in nanoseconds. Any thread. */
+int kvm_vm_clock(struct kvm_vm *vm, uint64_t *clock_ns);
 /* The guest's TSC less the host's (scaled) one: -ENOTSUP before Linux 5.16. Paused. */
 int kvm_vcpu_tsc_offset(struct kvm_vcpu *vcpu, int64_t *offset);
 int kvm_vcpu_set_tsc_offset(struct kvm_vcpu *vcpu, int64_t offset);

@@ -101,6 +101,11 @@ struct vsock_config {
 	unsigned cid; /* the guest's */
 };
 
+/* What the cooperation device offers. */
+struct coop_config {
+	bool hints, time, yield, copy, counters;
+};
+
 /* In the order in which slots are given to those that have none. */
 enum device_type {
 	DEVICE_DISK,
@@ -111,6 +116,7 @@ enum device_type {
 	DEVICE_VFIO,
 	DEVICE_BALLOON,
 	DEVICE_VSOCK,
+	DEVICE_COOP,
 	DEVICE_TYPES,
 };
 
@@ -128,6 +134,7 @@ struct device_config {
 		struct vfio_config vfio;
 		struct balloon_config balloon;
 		struct vsock_config vsock;
+		struct coop_config coop;
 	};
 };
 

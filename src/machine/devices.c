@@ -293,6 +293,25 @@ static int create_vsock(struct machine *machine, const struct device_config *con
 	return ret < 0 ? ret : virtio_vsock_new(device, config->id, &options, err);
 }
 
+static int create_coop(struct machine *machine, const struct device_config *config,
+	struct device **device, struct error *err)
+{
+	const struct coop_config *coop = &config->coop;
+	struct virtio_coop_options options = {.host = machine_coop_host(machine),
+		.vcpus = machine->config.cpus,
+		.hints = coop->hints,
+		.time = coop->time,
+		.yield = coop->yield,
+		.copy = coop->copy,
+		.counters = coop->counters && machine_coop_counts(machine),
+		.packed = packed(machine)};
+	int ret = virtio_coop_new(device, config->id, &options, err);
+
+	if (ret == 0)
+		machine->coop = *device;
+	return ret;
+}
+
 /* On the list before realize, so that a failure frees it with the rest. */
 static int install(struct machine *machine, struct device *device, struct error *err)
 {
@@ -334,6 +353,7 @@ static int (*const creators[DEVICE_TYPES])(struct machine *machine,
 	[DEVICE_VFIO] = create_passed,
 	[DEVICE_BALLOON] = create_balloon,
 	[DEVICE_VSOCK] = create_vsock,
+	[DEVICE_COOP] = create_coop,
 };
 
 static int make_device(struct machine *machine, const struct device_config *config,
@@ -402,7 +422,7 @@ void machine_free_devices(struct machine *machine)
 		device = next;
 	}
 	memset(machine->backends, 0, sizeof(machine->backends));
-	machine->balloon = machine->keyboard = NULL;
+	machine->balloon = machine->keyboard = machine->coop = NULL;
 	machine->devices = NULL;
 	machine->last_device = &machine->devices;
 }

@@ -404,9 +404,37 @@ static const struct field vsock_table[] = {
 		.help = "the guest's address"},
 };
 
+static const struct field coop_table[] = {
+	{.name = "hints",
+		.kind = FIELD_SWITCH,
+		.offset = IN_DEVICE(coop.hints),
+		.fallback = "on",
+		.help = "the guest tells what its CPUs do and its memory is used for"},
+	{.name = "time",
+		.kind = FIELD_SWITCH,
+		.offset = IN_DEVICE(coop.time),
+		.fallback = "on",
+		.help = "it learns for how long it was paused or moved"},
+	{.name = "yield",
+		.kind = FIELD_SWITCH,
+		.offset = IN_DEVICE(coop.yield),
+		.fallback = "on",
+		.help = "a vCPU that waits for another one lets it run"},
+	{.name = "copy",
+		.kind = FIELD_SWITCH,
+		.offset = IN_DEVICE(coop.copy),
+		.fallback = "on",
+		.help = "the host copies the guest's pages when it forks"},
+	{.name = "counters",
+		.kind = FIELD_SWITCH,
+		.offset = IN_DEVICE(coop.counters),
+		.fallback = "on",
+		.help = "performance counters of its vCPUs"},
+};
+
 #define FITS(table) (ARRAY_SIZE(device_table) + ARRAY_SIZE(table) <= DEVICE_FIELDS_MAX)
 _Static_assert(FITS(disk_table) && FITS(net_table) && FITS(vfio_table) && FITS(balloon_table) &&
-		       FITS(vsock_table),
+		       FITS(vsock_table) && FITS(coop_table),
 	"each has its line");
 
 #define SET(table)                                                                                 \
@@ -465,6 +493,15 @@ const struct device_type_info device_types[DEVICE_TYPES] = {
 		.help = "streams to and from the host (once)",
 		.prefix = "vsock",
 		.most = 1,
+		.is_virtio = true},
+	[DEVICE_COOP] = {.name = "coop",
+		.option = "--coop",
+		.usage = "--coop [NAME=VALUE]...",
+		.fields = SET(coop_table),
+		.help = "the guest's kit, duet.ko, and the host work together (once)",
+		.prefix = "coop",
+		.most = 1,
+		.may_be_bare = true,
 		.is_virtio = true},
 };
 

@@ -12,6 +12,7 @@
 #include "memory/memory.h"
 #include "pci/pci.h"
 #include "vfio/vfio.h"
+#include "virtio/devices.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -22,7 +23,8 @@ struct machine_vcpu {
 	unsigned index;
 	pthread_t thread;
 	_Atomic bool started;
-	_Atomic int tid; /* the thread's; 0: there is none */
+	_Atomic int tid;        /* the thread's; 0: there is none */
+	_Atomic pthread_t self; /* the same, for who asks whether it is on it; 0: there is none */
 };
 
 /* What a device of the configuration stands on; the device's own. */
@@ -50,7 +52,8 @@ struct machine {
 	struct kernel_entry entry;
 
 	struct device *devices, **last_device; /* in order of creation */
-	struct device *serial, *pm, *keyboard, *console, *balloon;
+	struct device *serial, *pm, *keyboard, *console, *balloon, *coop;
+	struct virtio_coop_host coop_host;
 	struct machine_backend backends[MACHINE_DEVICES_MAX]; /* as config.devices */
 
 	struct machine_vcpu vcpus[MACHINE_CPUS_MAX];
@@ -88,6 +91,13 @@ void machine_triple_fault(struct machine *machine, unsigned vcpu);
 int machine_prepare_restart(struct machine *machine, struct error *err);
 void machine_end(struct machine *machine, enum machine_end end, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+
+/* coop.c: the host as the cooperation device sees it; and what the device is told, if there is one:
+ * no vCPU runs any more, the vCPUs are about to run. At rest. */
+struct virtio_coop_host *machine_coop_host(struct machine *machine);
+bool machine_coop_counts(const struct machine *machine); /* it has counters to offer */
+void machine_coop_stopped(struct machine *machine);
+void machine_coop_goes_on(struct machine *machine);
 
 /* reset.c: as at power-on; at rest. */
 int machine_reset(struct machine *machine, struct error *err);

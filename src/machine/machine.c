@@ -230,11 +230,13 @@ static bool halted(struct lifecycle *life)
 	if (!gate_is_empty(&machine->gate))
 		return false;
 	drain_serial(machine);
+	machine_coop_stopped(machine);
 	return true;
 }
 
 static int go(struct lifecycle *life, struct error *err)
 {
+	machine_coop_goes_on(machine_of(life));
 	return machine_run_vcpus(machine_of(life), err);
 }
 
@@ -355,6 +357,11 @@ struct memory *machine_memory(struct machine *machine)
 struct device *machine_balloon(const struct machine *machine)
 {
 	return machine->balloon;
+}
+
+struct device *machine_coop(const struct machine *machine)
+{
+	return machine->coop;
 }
 
 const struct machine_config *machine_config(const struct machine *machine)

@@ -150,6 +150,8 @@ const struct machine_config *machine_config(const struct machine *machine);
 
 /* The balloon, for the functions of virtio/devices.h; null: the machine has none. */
 struct device *machine_balloon(const struct machine *machine);
+/* The cooperation device, for the functions of virtio/devices.h; null: the machine has none. */
+struct device *machine_coop(const struct machine *machine);
 /*
  * All memory that is free in the guest, taken from it by a round of free page hints: the machine is
  * paused for a moment before and after it, and writes are logged meanwhile. Embedded, until @done

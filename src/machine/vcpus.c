@@ -171,12 +171,14 @@ static void *run_vcpu(void *opaque)
 	snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
 	pthread_setname_np(pthread_self(), name);
 	atomic_store(&vcpu->tid, gettid());
+	atomic_store(&vcpu->self, pthread_self());
 	kvm_vcpu_thread_init(vcpu->kvm);
 	while (gate_pass(&machine->gate, gate_emptied, machine)) {
 		kvm_vcpu_was_paused(vcpu->kvm);
 		run_until_kicked(vcpu);
 	}
 	atomic_store(&vcpu->tid, 0);
+	atomic_store(&vcpu->self, 0);
 	return NULL;
 }
 

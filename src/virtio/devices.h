@@ -110,4 +110,103 @@ struct virtio_vsock_options {
 int virtio_vsock_new(struct device **device, const char *name,
 	const struct virtio_vsock_options *options, struct error *err);
 
+/*
+ * The cooperation device (duet/coop.h, docs/coop-abi.md): what guest and host have to say to each
+ * other. What it needs of the host is a table of functions; for one that is null the device does
+ * not offer the feature. They are called on the thread of vCPU @vcpu, which is out of the guest for
+ * as long, and return 0 or a negative errno, of which the guest sees those that the contract has.
+ */
+struct virtio_coop_host;
+struct virtio_coop_host_ops {
+	/* Whether the calling thread is that vCPU's: a guest may ring for another vCPU than the one
+	 * that it runs on, and must not get at what is that one's. Null: it is. */
+	bool (*is_current)(struct virtio_coop_host *host, unsigned vcpu);
+	/* DUET_COOP_YIELD: vCPU @holder is to run soon; @waiter need not for @patience_ns. */
+	int (*yield)(struct virtio_coop_host *host, unsigned waiter, unsigned holder,
+		uint64_t patience_ns);
+	/* DUET_COOP_COUNTER_*: a duet_coop_counter of this vCPU, by a name that is never 0 and
+	 * never used again; saved and restored with the host. @values: the count, and the
+	 * nanoseconds for which it was wanted and counted; may be written when it fails. close:
+	 * also from another thread, when no vCPU runs; of a name that is none: nothing. All three
+	 * or none. */
+	int (*counter_open)(
+		struct virtio_coop_host *host, unsigned vcpu, unsigned counter, uint64_t *name);
+	int (*counter_read)(
+		struct virtio_coop_host *host, unsigned vcpu, uint64_t name, uint64_t values[3]);
+	void (*counter_close)(struct virtio_coop_host *host, unsigned vcpu, uint64_t name);
+	/* The guest is about to use @length bytes (whole pages) of its memory at @gpa: they are
+	 * mapped for it, as far as that can be. Null: it faults them in. */
+	void (*map_ahead)(
+		struct virtio_coop_host *host, unsigned vcpu, uint64_t gpa, uint64_t length);
+};
+struct virtio_coop_host {
+	const struct virtio_coop_host_ops *ops;
+};
+
+struct virtio_coop_options {
+	struct virtio_coop_host *host; /* outlives the device */
+	unsigned vcpus;                /* 1 to 256 */
+	bool hints, time, yield, copy, counters;
+	bool packed;
+};
+int virtio_coop_new(struct device **device, const char *name,
+	const struct virtio_coop_options *options, struct error *err);
+
+/* What follows is for the main thread, realized. */
+
+/* The machine has come to rest, and goes on, at @clock_ns of the guest's own clock (kvmclock). At
+ * rest. Of several stops without going on the first one counts; saved state remembers it. */
+void virtio_coop_stopped(struct device *device, uint64_t clock_ns);
+void virtio_coop_goes_on(struct device *device, uint64_t clock_ns);
+
+/* What the guest says of a vCPU. */
+struct virtio_coop_vcpu_hints {
+	bool valid; /* else the guest was writing, or never did */
+	uint32_t runnable;
+	uint64_t burst_ns, switches, updated_ns;
+};
+#define VIRTIO_COOP_PRESSURES 5
+struct virtio_coop_machine_hints {
+	bool valid;
+	uint64_t working_set, refaults, heartbeat;
+	/* Hundredths of a percent: memory some and full, CPU some, I/O some and full. */
+	uint32_t pressure[VIRTIO_COOP_PRESSURES];
+};
+/* Copies, as the guest wrote them: nothing of it is to be believed. False: no driver that gives
+ * hints is there. @vcpu: up to the device's number of them. */
+bool virtio_coop_vcpu_hints(
+	struct device *device, unsigned vcpu, struct virtio_coop_vcpu_hints *hints);
+bool virtio_coop_machine_hints(struct device *device, struct virtio_coop_machine_hints *hints);
+/* How long the machine stood still altogether, as the guest reads it. */
+uint64_t virtio_coop_away(struct device *device);
+
+/* Runs of the guest's pages, which it tells of when it is asked. */
+enum virtio_coop_kind {
+	VIRTIO_COOP_SHARE,    /* worth sharing with other guests */
+	VIRTIO_COOP_LOCALITY, /* used by the threads of a vCPU */
+	VIRTIO_COOP_KINDS,
+};
+/* Of both kinds together. */
+#define VIRTIO_COOP_RUNS_MAX 65536U
+struct virtio_coop_run {
+	uint64_t gpa, pages; /* within one region of memory */
+	uint32_t vcpu;       /* locality: below the device's number; else 0 */
+	uint64_t used;       /* locality: how often it was seen used; else 0 */
+};
+struct virtio_coop_runs {
+	uint32_t wished;  /* number of the last wish; 0: there was none */
+	uint32_t told;    /* of the one that the runs answer */
+	bool complete;    /* the guest has no more for it */
+	unsigned count;   /* of runs */
+	uint64_t pages;   /* in all of them; those told twice count twice */
+	uint64_t refused; /* since the start: runs that were not taken */
+};
+/* The guest is to tell anew. -ENOTSUP: no driver that takes wishes is there. */
+int virtio_coop_wish(struct device *device, enum virtio_coop_kind kind, struct error *err);
+void virtio_coop_runs(
+	struct device *device, enum virtio_coop_kind kind, struct virtio_coop_runs *runs);
+/* Each run, in the guest's order; @visit must not call the device. */
+void virtio_coop_each_run(struct device *device, enum virtio_coop_kind kind,
+	void (*visit)(void *opaque, const struct virtio_coop_run *run), void *opaque);
+
 #endif

@@ -28,6 +28,9 @@
 
 #define VIRTIO_QUEUES_MAX 65
 
+#define VIRTIO_CALL_BAR   3 /* of virtio_ops.call */
+#define VIRTIO_CALL_PORTS 256
+
 struct virtio_device;
 
 /* How a turn of a queue ended. */
@@ -78,6 +81,11 @@ struct virtio_ops {
 	int (*restore)(
 		struct virtio_device *device, struct state_reader *reader, struct error *err);
 	void (*stats)(struct virtio_device *device, struct stats_sink *sink); /* may be null */
+	/* A byte of whatever value was written to port @index of the model's own ports, which are
+	 * in BAR VIRTIO_CALL_BAR. On the thread of the vCPU that wrote it, without any lock, in
+	 * every state of the device but while it is at rest by the machine's wish: vCPUs have
+	 * stopped then. Null: there are no such ports. */
+	void (*call)(struct virtio_device *device, unsigned index);
 	/* Frees the model's parts and the struct itself. */
 	void (*free)(struct virtio_device *device);
 };
@@ -91,6 +99,12 @@ struct virtio_device {
 	unsigned queue_count;
 	uint16_t queue_size_max; /* power of two */
 	unsigned config_size;
+	/* Host memory that driver and model share without exits (2.10): whole pages, there for the
+	 * device's life, the model's to free and to save: it is in no log of writes. Length 0:
+	 * there is none. */
+	void *shared;
+	uint64_t shared_length;
+	uint8_t shared_id;
 	uint64_t negotiated;      /* from FEATURES_OK on; 0 before */
 	uint64_t ring_features;   /* VIRTIO_F_RING_PACKED or 0; the core offers the others always */
 	bool polls;               /* the transport looks at the rings and calls kick() */

@@ -265,6 +265,14 @@ def resolve(metapackage: str, suite: str) -> str:
     return match.group(1)
 
 
+def depends(package: str, suite: str) -> list[str]:
+    """The names of the packages that the package depends on, versions and alternatives left out."""
+    shown = _ask(suite, ["apt-cache", "show", "--no-all-versions", package])
+    match = re.search(r"^Depends: (.+)", shown, re.MULTILINE)
+    listed = match.group(1).split(",") if match else []
+    return [re.split(r"[ :(|]", entry.strip())[0] for entry in listed]
+
+
 def download(package: str, suite: str, dest: Path) -> Path:
     """Download the package's newest version in the suite; the .deb in directory DEST."""
     dest = Path(dest)

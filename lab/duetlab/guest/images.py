@@ -261,11 +261,12 @@ def _stage_modules(name: str, wanted: tuple[str, ...], stage: Path) -> None:
 # Initramfs images
 
 
-def _hash(parts: list[bytes]) -> str:
-    digest = hashlib.sha256()
+def digest(parts: list[bytes]) -> str:
+    """A name for all of PARTS together."""
+    total = hashlib.sha256()
     for part in parts:
-        digest.update(len(part).to_bytes(8, "little") + part)
-    return digest.hexdigest()[:16]
+        total.update(len(part).to_bytes(8, "little") + part)
+    return total.hexdigest()[:16]
 
 
 def _sources() -> list[bytes]:
@@ -306,18 +307,18 @@ def _base(name: str, image: str) -> Path:
     if image not in IMAGES:
         raise GuestError(f"no image {image!r}; there are: {', '.join(IMAGES)}")
     package = (kernel_dir(name) / "package").read_bytes()
-    key = _hash([*_sources(), packages.busybox().read_bytes(), package, image.encode()])
+    key = digest([*_sources(), packages.busybox().read_bytes(), package, image.encode()])
     home = _guests_dir("initrd")
     path = home / f"{name}-{image}-{key}.cpio"
     if not path.exists():
         with lock(f"initrd-{name}-{image}"), step(f"initramfs {name} {image}"):
             if not path.exists():
                 write_atomically(path, _base_archive(name, image))
-                _drop_old(home, f"{name}-{image}-*.cpio")
+                drop_old(home, f"{name}-{image}-*.cpio")
     return path
 
 
-def _drop_old(directory: Path, pattern: str) -> None:
+def drop_old(directory: Path, pattern: str) -> None:
     """Remove images that nothing has used for long."""
     for file in directory.glob(pattern):
         if time.time() - file.stat().st_mtime > OVERLAY_MAX_AGE:
@@ -351,10 +352,10 @@ def initrd(
         return base
     overlay = _overlay_archive(script, files or {})
     home = _guests_dir("overlays")
-    path = home / f"{name}-{_hash([base.name.encode(), overlay])}.cpio"
+    path = home / f"{name}-{digest([base.name.encode(), overlay])}.cpio"
     if path.exists():
         os.utime(path)
         return path
     write_atomically(path, base.read_bytes() + overlay)
-    _drop_old(home, "*.cpio")
+    drop_old(home, "*.cpio")
     return path

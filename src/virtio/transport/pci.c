@@ -15,18 +15,23 @@
 #define CAPABILITY_VENDOR   0x09
 #define CAPABILITY_LENGTH   16
 #define CAPABILITY_NOTIFY   20
+#define CAPABILITY_64       24
 #define CFG_COMMON          1
 #define CFG_NOTIFY          2
 #define CFG_ISR             3
 #define CFG_DEVICE          4
 #define CFG_WINDOW          5
+#define CFG_SHARED_MEMORY   8
 #define CAP_CFG_LENGTH      2 /* fields of struct virtio_pci_cap (4.1.4) */
 #define CAP_CFG_TYPE        3
 #define CAP_BAR             4
+#define CAP_ID              5
 #define CAP_OFFSET          8
 #define CAP_LENGTH          12
 #define CAP_WINDOW_DATA     16
 #define CAP_NOTIFY_STRIDE   16
+#define CAP_OFFSET_HIGH     16 /* of struct virtio_pci_cap64 */
+#define CAP_LENGTH_HIGH     20
 #define MSIX_BAR_SIZE       0x1000
 #define MSIX_VECTORS_IN_BAR 240
 
@@ -87,6 +92,26 @@ static int add_doorbells(struct virtio_pci *pci, struct error *err)
 	return add_notify(pci, VIRTIO_PORT_BAR, 0, VIRTIO_PORT_STRIDE, err);
 }
 
+/* 4.1.4.7: a region's number is in the capability, its offset and length have 64 bits. */
+static int add_shared_memory(struct virtio_pci *pci, struct error *err)
+{
+	uint64_t length = pci->model->shared_length;
+	uint8_t *config;
+	int at;
+
+	if (!length)
+		return 0;
+	at = add_capability(&pci->function, CFG_SHARED_MEMORY, CAPABILITY_64, VIRTIO_SHARED_BAR, 0,
+		(uint32_t)length, err);
+	if (at < 0)
+		return at;
+	config = pci->function.config + at;
+	config[CAP_ID] = pci->model->shared_id;
+	store_le32(config + CAP_OFFSET_HIGH, 0);
+	store_le32(config + CAP_LENGTH_HIGH, (uint32_t)(length >> 32));
+	return 0;
+}
+
 /* Each one goes to the head of the list, and a driver walks the list from there for each structure
  * it looks for: what is looked for first is added last. */
 static int add_capabilities(struct virtio_pci *pci, struct error *err)
@@ -98,6 +123,8 @@ static int add_capabilities(struct virtio_pci *pci, struct error *err)
 	if (ret >= 0)
 		ret = msix_add(function, (unsigned)min_u64(vectors, MSIX_VECTORS_IN_BAR),
 			VIRTIO_MSIX_BAR, MSIX_BAR_SIZE, err);
+	if (ret >= 0)
+		ret = add_shared_memory(pci, err);
 	if (ret >= 0 && pci->model->config_size)
 		ret = add_capability(function, CFG_DEVICE, CAPABILITY_LENGTH, VIRTIO_BAR,
 			VIRTIO_CONFIG, pci->model->config_size, err);
@@ -188,6 +215,7 @@ static int realize(struct device *device, const struct device_place *place, stru
 	pci_describe_bar(&pci->function, VIRTIO_PORT_BAR, PCI_BAR_PORT, VIRTIO_PORT_BAR_SIZE,
 		&virtio_port_ops, pci, pci->name);
 	pci->function.bars[VIRTIO_PORT_BAR].moved = virtio_doorbell_moved;
+	virtio_describe_shared(pci);
 	ret = pci_add(place->pci, &pci->function, err);
 	if (ret < 0)
 		return ret;

@@ -46,6 +46,9 @@
 #define VIRTIO_PORT_BAR      2
 #define VIRTIO_PORT_BAR_SIZE 256 /* the most that PCI allows */
 #define VIRTIO_PORT_STRIDE   2
+/* BARs 4 and 5: the memory that driver and model share, of models that have some. Their own ports,
+ * of those that have calls, are VIRTIO_CALL_BAR. */
+#define VIRTIO_SHARED_BAR    4
 #define VIRTIO_WINDOW_LENGTH 20 /* of the VIRTIO_PCI_CAP_PCI_CFG capability */
 
 enum virtio_phase {
@@ -108,6 +111,8 @@ struct virtio_pci {
 	unsigned removing;  /* of them, those that it has been asked to let go of */
 	bool notify_mapped; /* BAR 2 is mapped at: */
 	uint64_t notify_port;
+	bool shared_mapped; /* the shared memory is in the guest, as: */
+	unsigned shared_window;
 	_Atomic uint16_t config_vector;
 	_Atomic uint8_t generation;
 	_Atomic bool faulted; /* needs a reset */
@@ -151,6 +156,9 @@ void virtio_doorbell_remove_all(struct virtio_pci *pci);
 void virtio_doorbell_ring(struct virtio_pci *pci, unsigned index);
 void virtio_doorbell_moved_vectors(struct virtio_pci *pci); /* I/O loop, ACTIVE, unlocked */
 void virtio_doorbell_close(struct virtio_pci *pci);         /* at the end */
+
+/* shared.c; at realize: describes the BARs of the model's shared memory and ports. */
+void virtio_describe_shared(struct virtio_pci *pci);
 
 /* turn.c; I/O loop. The model serves the queue: the device is ACTIVE, and nobody else has it. */
 bool virtio_queue_is_live(const struct virtio_queue_registers *registers);

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "guestd.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+int pagemap_open(pid_t pid)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
+	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+size_t pagemap_read(int pagemap, uint64_t address, uint64_t *entries, size_t count)
+{
+	ssize_t length = pread(pagemap, entries, count * sizeof(*entries),
+		(off_t)(address / PAGE * sizeof(*entries)));
+
+	return length > 0 ? (size_t)length / sizeof(*entries) : 0;
+}
+
+static bool take_end(void *context, uint64_t start, uint64_t end)
+{
+	size_t *count = context;
+
+	(void)start;
+	if (end / PAGE > *count)
+		*count = end / PAGE;
+	return true;
+}
+
+size_t frames(void)
+{
+	size_t count = 0;
+
+	each_region("System RAM", take_end, &count);
+	return count;
+}

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Batches: k requests in the readable part of a chain, k answers in its writable part. */
+#include "virtio/devices/coop_private.h"
+
+static int32_t nop(struct coop *coop, const struct duet_coop_request *request, uint64_t *values)
+{
+	(void)coop;
+	values[0] = request->arguments[0];
+	return 0;
+}
+
+static int32_t share(struct coop *coop, const struct duet_coop_request *request, uint64_t *values)
+{
+	(void)values;
+	return coop_take_run(coop, VIRTIO_COOP_SHARE, request->arguments);
+}
+
+static int32_t locality(
+	struct coop *coop, const struct duet_coop_request *request, uint64_t *values)
+{
+	(void)values;
+	return coop_take_run(coop, VIRTIO_COOP_LOCALITY, request->arguments);
+}
+
+static const struct {
+	int32_t (*serve)(
+		struct coop *coop, const struct duet_coop_request *request, uint64_t *values);
+	unsigned feature;
+} functions[COOP_FUNCTIONS] = {
+	[DUET_COOP_NOP] = {nop, COOP_AGREED},
+	[DUET_COOP_SHARE] = {share, DUET_COOP_F_HINTS},
+	[DUET_COOP_LOCALITY] = {locality, DUET_COOP_F_HINTS},
+};
+
+static int32_t serve(struct coop *coop, const struct duet_coop_request *request, uint64_t *values)
+{
+	if (!coop_may(coop, COOP_AGREED))
+		return -DUET_COOP_EPERM;
+	if (request->function >= COOP_FUNCTIONS || !functions[request->function].serve)
+		return -DUET_COOP_ENOSYS;
+	if (!coop_may(coop, functions[request->function].feature))
+		return -DUET_COOP_EPERM;
+	counter_add(&coop->requests[request->function], 1);
+	return functions[request->function].serve(coop, request, values);
+}
+
+/* How many requests; 0: the chain is none of the contract's. */
+static unsigned batch_of(const struct virtqueue_chain *chain)
+{
+	uint64_t count = chain->readable_bytes / sizeof(struct duet_coop_request);
+
+	if (chain->readable_bytes % sizeof(struct duet_coop_request) ||
+		count > DUET_COOP_BATCH_MAX ||
+		chain->writable_bytes < count * sizeof(struct duet_coop_answer))
+		return 0;
+	return (unsigned)count;
+}
+
+/* Bytes of answers. */
+static uint32_t answer(struct coop *coop, const struct virtqueue_chain *chain)
+{
+	const struct iovec *out = &chain->segments[chain->readable];
+	unsigned count = batch_of(chain);
+
+	for (unsigned i = 0; i < count; i++) {
+		struct duet_coop_request request;
+		struct duet_coop_answer answer = {0};
+
+		iov_copy_from(chain->segments, chain->readable, i * sizeof(request), &request,
+			sizeof(request));
+		answer.status = serve(coop, &request, answer.values);
+		iov_copy_to(out, chain->writable, i * sizeof(answer), &answer, sizeof(answer));
+	}
+	counter_add(count ? &coop->batches : &coop->malformed, 1);
+	return (uint32_t)(count * sizeof(struct duet_coop_answer));
+}
+
+enum virtio_progress coop_requests(struct coop *coop, struct virtqueue *queue)
+{
+	struct iovec segments[COOP_QUEUE_SIZE];
+	struct virtqueue_chain chain = {.segments = segments, .capacity = COOP_QUEUE_SIZE};
+
+	for (unsigned chains = 0; virtqueue_pop(queue, &chain) > 0; chains++) {
+		virtqueue_push(queue, &chain, answer(coop, &chain));
+		/* One batch alone does not look at the clock. */
+		if (chains && loop_turn_over(coop->virtio.io))
+			return VIRTIO_MORE;
+	}
+	return VIRTIO_DONE;
+}
