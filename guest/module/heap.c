@@ -295,8 +295,10 @@ static struct heap *fork_heap(struct heap *parent, struct mm_struct *mm)
 	if (!ret)
 		return child;
 	atomic64_inc(&heap_counts.failed);
-	pr_warn_ratelimited("duet: %s (%d): its heap is not copied (%d); the child gets SIGBUS there\n",
-			    current->comm, task_pid_nr(current), ret);
+	/* Who is being killed has no child. */
+	if (ret != -EINTR)
+		pr_warn_ratelimited("duet: %s (%d): its heap is not copied (%d); the child gets SIGBUS there\n",
+				    current->comm, task_pid_nr(current), ret);
 	if (!child) {
 		kref_get(&nowhere.mappings);
 		return &nowhere;
