@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "duet/timer.h"
+#include "include/duet/timer.h"
 
-#include "../module/timer_abi.h"
+#include "../../include/duet/timer_device.h"
 
 #include <fcntl.h>
 #include <sys/ioctl.h>

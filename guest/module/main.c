@@ -26,6 +26,7 @@ static const struct duet_part *const parts[] = {
 	&duet_timers,
 	&duet_locks,
 	&duet_tcp,
+	&duet_heap,
 };
 
 /* Of the machine's one device. */

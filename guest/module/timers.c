@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* /dev/duet-timer, see timer_abi.h; and the time that was stolen, for whoever asks. */
+/* /dev/duet-timer, see timer_device.h; and the time that was stolen, for whoever asks. */
+#include "../../include/duet/timer_device.h"
 #include "duet.h"
 #include "stolen.h"
-#include "timer_abi.h"
 
 #include <linux/delay.h>
 #include <linux/fs.h>

@@ -82,6 +82,7 @@ static void read_capabilities(struct kvm_host *host)
 		{&host->binary_stats, KVM_CAP_BINARY_STATS_FD},
 		{&host->readonly_memory, KVM_CAP_READONLY_MEM},
 		{&host->signal_msi, KVM_CAP_SIGNAL_MSI},
+		{&host->map_ahead, KVM_CAP_PRE_FAULT_MEMORY},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(caps); i++)

@@ -80,8 +80,8 @@ class ExperimentLab(Place):
 
     def crowd(self, others: int):
         """OTHERS programs that never rest on the CPU of the guest's vCPUs."""
-        script = ("trap 'kill $(jobs -p)' TERM; "
-                  f"for i in $(seq {others}); do taskset -c {VCPU_CPU} sh -c 'while :; do :; done' & done; "
+        script = ("trap 'kill $pids' TERM; "
+                  f"for i in $(seq {others}); do taskset -c {VCPU_CPU} sh -c 'while :; do :; done' & pids=\"$pids $!\"; done; "
                   "echo crowded; wait")
         return vm.running("crowded", *vm.lab_command("sh", "-c", script, direct=not self.counts))
 

@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include "workload.h"
 
-#include "../../../guest/lib/duet/timer.h"
+#include "../../../guest/lib/include/duet/timer.h"
 
 #include <poll.h>
 #include <sched.h>

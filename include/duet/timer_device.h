@@ -8,8 +8,8 @@
  * A time-out ends in bounded time whatever is stolen: at the latest after the module's parameter
  * `stretch` (16) times its length on the wall.
  */
-#ifndef DUET_TIMER_ABI_H
-#define DUET_TIMER_ABI_H
+#ifndef DUET_TIMER_DEVICE_H
+#define DUET_TIMER_DEVICE_H
 
 #include <linux/ioctl.h>
 #include <linux/types.h>

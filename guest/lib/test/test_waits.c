@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a program relies on in poll() and its kin, whoever implements them: run bare, and under
- * libduet-time.so. `check timers`: a timer must have been used.
+ * libduet-time.so. With an argument a
+ * timer must have been used.
  */
 #include <errno.h>
 #include <poll.h>
@@ -29,7 +30,7 @@ static void check(bool right, const char *what, int line)
 {
 	if (right)
 		return;
-	fprintf(stderr, "check.c:%d: %s (errno: %s)\n", line, what, strerror(errno));
+	fprintf(stderr, "test_waits.c:%d: %s (errno: %s)\n", line, what, strerror(errno));
 	exit(1);
 }
 

@@ -9,7 +9,7 @@
  * Not its business: waits inside the C library itself (name service), sleeps, and time-outs of
  * locks.
  */
-#include "../duet/timer.h"
+#include "duet/timer.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -31,6 +31,8 @@
 #define SECOND      1000000000ULL
 /* Longer ones are not worth it: nobody notices. Also within what the device takes. */
 #define LONGEST (24 * 3600 * SECOND)
+/* What the program is to find first. */
+#define EXPORT __attribute__((visibility("default")))
 /* Files of one poll() that need no memory of the heap. */
 #define FEW 64
 
@@ -177,14 +179,15 @@ static int poll_until(struct pollfd *files, nfds_t count, int timer, const sigse
 	return ready;
 }
 
-int poll(struct pollfd *files, nfds_t count, int timeout)
+EXPORT int poll(struct pollfd *files, nfds_t count, int timeout)
 {
 	int timer = timer_for(ns_of_ms(timeout));
 
 	return timer < 0 ? real.poll(files, count, timeout) : poll_until(files, count, timer, NULL);
 }
 
-int ppoll(struct pollfd *files, nfds_t count, const struct timespec *timeout, const sigset_t *mask)
+EXPORT int ppoll(
+	struct pollfd *files, nfds_t count, const struct timespec *timeout, const sigset_t *mask)
 {
 	int timer = timer_for(ns_of(timeout));
 
@@ -193,17 +196,17 @@ int ppoll(struct pollfd *files, nfds_t count, const struct timespec *timeout, co
 }
 
 /* What programs call that were compiled with checks of buffers. */
-int __poll_chk(struct pollfd *files, nfds_t count, int timeout, size_t room);
-int __poll_chk(struct pollfd *files, nfds_t count, int timeout, size_t room)
+EXPORT int __poll_chk(struct pollfd *files, nfds_t count, int timeout, size_t room);
+EXPORT int __poll_chk(struct pollfd *files, nfds_t count, int timeout, size_t room)
 {
 	if (room / sizeof(*files) < count)
 		abort();
 	return poll(files, count, timeout);
 }
 
-int __ppoll_chk(struct pollfd *files, nfds_t count, const struct timespec *timeout,
+EXPORT int __ppoll_chk(struct pollfd *files, nfds_t count, const struct timespec *timeout,
 	const sigset_t *mask, size_t room);
-int __ppoll_chk(struct pollfd *files, nfds_t count, const struct timespec *timeout,
+EXPORT int __ppoll_chk(struct pollfd *files, nfds_t count, const struct timespec *timeout,
 	const sigset_t *mask, size_t room)
 {
 	if (room / sizeof(*files) < count)
@@ -238,8 +241,8 @@ static int timer_for_select(int count, uint64_t ns)
 	return timer < FD_SETSIZE ? timer : -1;
 }
 
-int pselect(int count, fd_set *read, fd_set *write, fd_set *except, const struct timespec *timeout,
-	const sigset_t *mask)
+EXPORT int pselect(int count, fd_set *read, fd_set *write, fd_set *except,
+	const struct timespec *timeout, const sigset_t *mask)
 {
 	int timer;
 
@@ -263,7 +266,7 @@ static void leave_rest(
 	timeout->tv_usec = (suseconds_t)(left % SECOND / 1000);
 }
 
-int select(int count, fd_set *read, fd_set *write, fd_set *except, struct timeval *timeout)
+EXPORT int select(int count, fd_set *read, fd_set *write, fd_set *except, struct timeval *timeout)
 {
 	struct duet_time before = {0};
 	struct timespec time = {0};
@@ -304,7 +307,8 @@ static int epoll_until(
 	}
 }
 
-int epoll_pwait(int set, struct epoll_event *events, int most, int timeout, const sigset_t *mask)
+EXPORT int epoll_pwait(
+	int set, struct epoll_event *events, int most, int timeout, const sigset_t *mask)
 {
 	int timer = timer_for(ns_of_ms(timeout));
 
@@ -312,13 +316,13 @@ int epoll_pwait(int set, struct epoll_event *events, int most, int timeout, cons
 			 : epoll_until(set, events, most, timer, mask);
 }
 
-int epoll_wait(int set, struct epoll_event *events, int most, int timeout)
+EXPORT int epoll_wait(int set, struct epoll_event *events, int most, int timeout)
 {
 	return epoll_pwait(set, events, most, timeout, NULL);
 }
 
-int epoll_pwait2(int set, struct epoll_event *events, int most, const struct timespec *timeout,
-	const sigset_t *mask)
+EXPORT int epoll_pwait2(int set, struct epoll_event *events, int most,
+	const struct timespec *timeout, const sigset_t *mask)
 {
 	int timer = timer_for(ns_of(timeout));
 

@@ -20,6 +20,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 /* @flags: O_NONBLOCK, O_CLOEXEC or 0. The caller closes it. */
 int duet_timer_open(int flags);
@@ -34,6 +35,7 @@ struct duet_time {
 };
 int duet_timer_now(int timer, struct duet_time *now);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The timers of duet/timer.h for a check on any machine: nothing is ever stolen. */
-#include "../duet/timer.h"
+#include "duet/timer.h"
 
 #include <errno.h>
 #include <fcntl.h>
