@@ -32,7 +32,8 @@ struct duet_part {
 };
 #define DUET_NO_FEATURE 64
 
-extern const struct duet_part duet_hints, duet_counters, duet_heap, duet_timers, duet_locks;
+extern const struct duet_part duet_hints, duet_counters, duet_heap, duet_timers, duet_locks,
+	duet_tcp;
 
 #define DUET_WISHES 8
 

@@ -24,6 +24,10 @@ static const struct duet_part *const parts[] = {
 	&duet_hints,
 	&duet_wishes,
 	&duet_counters,
+	&duet_timers,
+	&duet_locks,
+	&duet_tcp,
+	&duet_heap,
 };
 
 /* Of the machine's one device. */

@@ -84,6 +84,7 @@ static void read_capabilities(struct kvm_host *host)
 		{&host->signal_msi, KVM_CAP_SIGNAL_MSI},
 		{&host->vpmu, KVM_CAP_PMU_CAPABILITY},
 		{&host->pmu_filter, KVM_CAP_PMU_EVENT_FILTER},
+		{&host->map_ahead, KVM_CAP_PRE_FAULT_MEMORY},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(caps); i++)

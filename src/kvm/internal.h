@@ -10,6 +10,18 @@
 #include <pthread.h>
 #include <sys/ioctl.h>
 
+/* Of Linux 6.11, for headers that are older (api.rst, KVM_PRE_FAULT_MEMORY). */
+#ifndef KVM_CAP_PRE_FAULT_MEMORY
+#define KVM_CAP_PRE_FAULT_MEMORY 236
+#define KVM_PRE_FAULT_MEMORY     _IOWR(KVMIO, 0xd5, struct kvm_pre_fault_memory)
+struct kvm_pre_fault_memory {
+	__u64 gpa;
+	__u64 size;
+	__u64 flags;
+	__u64 padding[5];
+};
+#endif
+
 #define SLOTS_MAX         64 /* memory slots in use at once */
 #define FIRST_DEVICE_SLOT MEMORY_MAX_REGIONS
 #define IOAPIC_PINS       24 /* GSIs 0 to 23; MSIs have the GSIs above */

@@ -47,6 +47,7 @@ struct kvm_host {
 	bool binary_stats, steal_time, readonly_memory, signal_msi;
 	bool vpmu; /* there is one for guests, and it can be taken away */
 	bool pmu_filter;
+	bool map_ahead;    /* KVM_PRE_FAULT_MEMORY, Linux 6.11 */
 	bool stable_clock; /* KVM_GET_CLOCK tells the host's TSC and time of day with it */
 };
 
@@ -202,6 +203,12 @@ void kvm_fresh_free(struct kvm_fresh *fresh);
  * guest memory any more (steal time, clock) until the guest asks anew. The TSC goes on. */
 int kvm_vm_make_fresh(struct kvm_vm *vm, const struct kvm_fresh *fresh, struct error *err);
 int kvm_vcpu_make_fresh(struct kvm_vcpu *vcpu, const struct kvm_fresh *fresh, struct error *err);
+
+/* The guest's next access to [@gpa, @gpa + @length) makes no nested fault, as far as KVM came: a
+ * hint, for RAM that this process has already. Page multiples. On the vCPU's thread, outside
+ * KVM_RUN. Bytes that were mapped, or -EOPNOTSUPP (also where shadow paging is used), -EINTR before
+ * the first when a kick is pending, -ENOENT where no slot is. */
+int64_t kvm_vcpu_map_ahead(struct kvm_vcpu *vcpu, uint64_t gpa, uint64_t length);
 
 /* The guest did not run for a while and could not know (KVM_KVMCLOCK_CTRL): its watchdogs are not
  * to bark. On the vCPU's thread, or paused. */

@@ -1,29 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The host as the cooperation device sees it: each function is one of the machine's mechanisms. One
- * that is not built in is null, and the device does not offer its feature.
+ * The host as the cooperation device sees it: each function is one of the machine's mechanisms.
  */
 #include "base/checked.h"
 #include "machine/internal.h"
-
-/* Each mechanism is a part of its own, and offered where it is built in. */
-#if __has_include("machine/boost.h")
-#include "machine/boost.h"
-#define HAS_BOOST true
-#else
-#define HAS_BOOST false
-#endif
-#if __has_include("machine/counters.h")
-#include "machine/counters.h"
-#define HAS_COUNTERS true
-#else
-#define HAS_COUNTERS false
-#endif
-#if __has_include("virtio/devices/coop_copy.h")
-#define HAS_MAP_AHEAD true
-#else
-#define HAS_MAP_AHEAD false
-#endif
 
 #include <errno.h>
 
@@ -40,15 +20,12 @@ static bool is_current(struct virtio_coop_host *host, unsigned vcpu)
 						      memory_order_relaxed) == pthread_self();
 }
 
-#if HAS_BOOST
 static int yield(
 	struct virtio_coop_host *host, unsigned waiter, unsigned holder, uint64_t patience_ns)
 {
 	return machine_boost(machine_of(host), waiter, holder, patience_ns);
 }
-#endif
 
-#if HAS_COUNTERS
 static int counter_open(
 	struct virtio_coop_host *host, unsigned vcpu, unsigned counter, uint64_t *name)
 {
@@ -66,38 +43,25 @@ static void counter_close(struct virtio_coop_host *host, unsigned vcpu, uint64_t
 {
 	counters_close(machine_of(host)->counters, vcpu, name);
 }
-#endif
 
-#if HAS_MAP_AHEAD
 /* What is not mapped now is faulted in. */
 static void map_ahead(struct virtio_coop_host *host, unsigned vcpu, uint64_t gpa, uint64_t length)
 {
 	kvm_vcpu_map_ahead(machine_of(host)->vcpus[vcpu].kvm, gpa, length);
 }
-#endif
 
 static const struct virtio_coop_host_ops coop_ops = {
 	.is_current = is_current,
-#if HAS_BOOST
 	.yield = yield,
-#endif
-#if HAS_COUNTERS
 	.counter_open = counter_open,
 	.counter_read = counter_read,
 	.counter_close = counter_close,
-#endif
-#if HAS_MAP_AHEAD
 	.map_ahead = map_ahead,
-#endif
 };
 
 bool machine_coop_counts(const struct machine *machine)
 {
-#if HAS_COUNTERS
 	return machine->counters;
-#else
-	return false;
-#endif
 }
 
 struct virtio_coop_host *machine_coop_host(struct machine *machine)

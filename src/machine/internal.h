@@ -6,6 +6,7 @@
 #include "bus/device.h"
 #include "emulated/board.h"
 #include "kvm/kvm.h"
+#include "machine/boost.h"
 #include "machine/counters.h"
 #include "machine/gate.h"
 #include "machine/lifecycle.h"
@@ -26,6 +27,8 @@ struct machine_vcpu {
 	_Atomic bool started;
 	_Atomic int tid;        /* the thread's; 0: there is none */
 	_Atomic pthread_t self; /* the same, for who asks whether it is on it; 0: there is none */
+	struct boost boost;     /* what other vCPUs lend to it */
+	bool prompt;            /* its thread's sleeps end in time; the thread's own */
 };
 
 /* What a device of the configuration stands on; the device's own. */
@@ -61,6 +64,9 @@ struct machine {
 	struct counters *counters; /* null: without --pmu pv */
 	uint32_t *msrs;            /* those that hold state */
 	unsigned msr_count;
+	pthread_mutex_t boost_lock; /* of finding out: */
+	struct boost_means boost_means;
+	_Atomic bool boost_known;
 	uint64_t created; /* clock_ns() */
 };
 

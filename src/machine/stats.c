@@ -112,8 +112,10 @@ static json_t *vcpus_stats(const struct machine *machine, uint64_t sum[EXIT_CAUS
 			exits[cause] = kvm_vcpu_exits(vcpu->kvm, (enum kvm_exit_cause)cause);
 			sum[cause] += exits[cause];
 		}
-		json_array_append_new(array, json_pack("{s:i, s:o, s:o}", "index", (int)i, "exits",
-						     causes(exits), "kvm", kernel_stats(vcpu)));
+		json_array_append_new(array,
+			json_pack("{s:i, s:o, s:I, s:o}", "index", (int)i, "exits", causes(exits),
+				"loans", (json_int_t)atomic_load(&vcpu->boost.loans), "kvm",
+				kernel_stats(vcpu)));
 	}
 	return array;
 }

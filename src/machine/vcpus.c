@@ -80,6 +80,7 @@ static int create_vcpu(
 
 	vcpu->machine = machine;
 	vcpu->index = index;
+	boost_init(&vcpu->boost);
 	ret = kvm_vcpu_new(&vcpu->kvm, machine->vm, index, machine->ports, machine->mmio, err);
 	if (ret == 0)
 		ret = set_cpuid(machine, host, vcpu, err);
@@ -107,6 +108,7 @@ int machine_create_vcpus(struct machine *machine, struct error *err)
 	union cpuid_table host = {.room = {0}};
 	int ret = kvm_host_supported_cpuid(&machine->kvm_host, &host.header, CPUID_ENTRIES, err);
 
+	pthread_mutex_init(&machine->boost_lock, NULL);
 	if (ret == 0)
 		ret = find_msrs(machine, err);
 	for (unsigned i = 0; ret == 0 && i < machine->config.cpus; i++)
@@ -245,6 +247,9 @@ void machine_free_vcpus(struct machine *machine)
 {
 	kvm_fresh_free(machine->fresh);
 	free(machine->msrs);
-	for (unsigned i = 0; i < machine->config.cpus; i++)
+	for (unsigned i = 0; i < machine->config.cpus; i++) {
 		kvm_vcpu_free(machine->vcpus[i].kvm);
+		boost_destroy(&machine->vcpus[i].boost);
+	}
+	pthread_mutex_destroy(&machine->boost_lock);
 }

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where experiments run: duet and the workload copied in, tap interfaces, peers and disks."""
 
+import os
 import platform
 import subprocess
 from pathlib import Path
 
-from ..base.paths import LAB
-from ..guest import images, vm
+from ..base.paths import LAB, REPOSITORY
+from ..guest import images, kit, vm
 from ..host import plugin
 from ..host.place import Place
 
 HOME = "/tmp/duet-experiments"
 WORKLOAD = LAB / "experiments" / "workload"
+TIMER = os.path.relpath(REPOSITORY / "guest" / "lib" / "timer.c", WORKLOAD)  # libduet's
 FLAGS = f"-std=gnu11 -O2 -static -Wall -I {plugin.SOURCES} -lm".split()
 KERNEL = "6.1-amd64"
 IO_CPU, VCPU_CPU = 0, 1  # host CPUs: of I/O threads and peers, of the guest's vCPU
@@ -20,7 +22,7 @@ PORT = 7777
 
 def workload() -> Path:
     """The static program that guests and peers run."""
-    sources = tuple(sorted(path.name for path in WORKLOAD.glob("*.c")))
+    sources = (*sorted(path.name for path in WORKLOAD.glob("*.c")), TIMER)
     return plugin.compiled("workload", sources, FLAGS, WORKLOAD)
 
 
@@ -76,6 +78,18 @@ class ExperimentLab(Place):
     def peer(self, address: str):
         return self.background(f"{HOME}/workload", "serve", address, str(PORT), ready="serving")
 
+    def crowd(self, others: int):
+        """OTHERS programs that never rest on the CPU of the guest's vCPUs."""
+        script = ("trap 'kill $pids' TERM; "
+                  f"for i in $(seq {others}); do taskset -c {VCPU_CPU} sh -c 'while :; do :; done' & pids=\"$pids $!\"; done; "
+                  "echo crowded; wait")
+        return vm.running("crowded", *vm.lab_command("sh", "-c", script, direct=not self.counts))
+
+    def quota(self, pid_file: str, share: float) -> None:
+        """The program whose id is in PID_FILE has a SHARE of one CPU, in turns of a second."""
+        self.shell(f"set -e; group=/sys/fs/cgroup/duet-experiment; mkdir -p $group; "
+                   f"echo {int(share * 1000000)} 1000000 >$group/cpu.max; cat {pid_file} >$group/cgroup.procs")
+
     def pin(self, pid_file: str) -> str:
         """The vCPU on one CPU, all other threads and vhost's worker on another; what became so."""
         cpus = int(self.shell("nproc"))
@@ -96,10 +110,18 @@ done""").strip()
         return self.shell(f"cat {path} 2>/dev/null || true").strip()
 
 
-def initrd_of_guest(more: dict[str, bytes] | None = None) -> Path:
+def initrd_of_guest(more: dict[str, bytes] | None = None, with_kit: bool = False) -> Path:
     programs = {"bin/workload": workload(), "bin/mark": plugin.mark_program()}
-    return images.initrd(KERNEL, "base", SERVE, {path: file.read_bytes() for path, file in programs.items()} | (more or {}))
+    files = {path: file.read_bytes() for path, file in programs.items()} | (more or {})
+    if with_kit:
+        return images.initrd(KERNEL, "base", kit.PREPARE + WITH_KIT + SERVE, files | kit.files(KERNEL))
+    return images.initrd(KERNEL, "base", SERVE, files)
 
+
+WITH_KIT = """
+modprobe duet || echo "duet.ko does not load"
+mount -t debugfs none /sys/kernel/debug
+"""
 
 # The guest does what is typed, line by line.
 SERVE = """

@@ -18,14 +18,18 @@ BYSTANDERS = ("serial",)  # typing commands is not part of what is measured
 
 
 class Subject:
-    """Use as a context manager. OPTIONS are duet's; pinned once it runs. FILES are put into the guest. PEER: as for vm.Guest."""
+    """Use as a context manager. OPTIONS are duet's; pinned once it runs, if PIN. FILES are put into the guest. PEER: as for
+    vm.Guest. KIT: with the cooperation device, and the guest's module loaded."""
 
     def __init__(self, lab: ExperimentLab, *options: str, words: str = "", memory: str = "512M",
-                 peer=None, files: dict[str, bytes] | None = None):
+                 peer=None, files: dict[str, bytes] | None = None, pin: bool = True, kit: bool = False):
         self.lab = lab
+        self.pinned = ""
+        self._pin = pin
+        options = (*options, "--coop") if kit else options
         self.guest = vm.Guest("--cache", f"{HOME}/kernels", "--entropy", "off",
                               "--cmdline", words, *options, kernel=KERNEL,
-                              initrd=initrd_of_guest(files), memory=memory, program=f"{HOME}/duet",
+                              initrd=initrd_of_guest(files, kit), memory=memory, program=f"{HOME}/duet",
                               direct=not lab.counts, peer=peer)
 
     def __enter__(self):
@@ -47,7 +51,8 @@ class Subject:
             if refusal:
                 raise Skipped(refusal) from failure
             raise
-        self.pinned = self.lab.pin(self.guest.pid_path)
+        if self._pin:
+            self.pinned = self.lab.pin(self.guest.pid_path)
 
     def command(self, text: str, limit: float = COMMAND_LIMIT, may_fail: bool = False) -> str:
         """What the guest's shell prints for TEXT."""

@@ -22,6 +22,7 @@ def compiled(name: str, sources: tuple[str, ...], flags: list[str], home: Path =
     """SOURCES, files of HOME, compiled with FLAGS, kept in the cache by what it is made of."""
     folders = dict.fromkeys((SOURCES, home))
     parts = [path.read_bytes() for folder in folders for path in sorted(folder.glob("*.[ch]"))]
+    parts += [(home / source).read_bytes() for source in sources]
     digest = hashlib.sha256(b"\0".join([*parts, " ".join(flags).encode()])).hexdigest()[:12]
     target = cache_dir() / "plugin" / digest / name
     if target.exists():

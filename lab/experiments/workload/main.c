@@ -21,6 +21,7 @@ static const struct {
 	{"rings", rings, 4},
 	{"counters", counters, 5},
 	{"noise", noise, 3},
+	{"await", await_service, 4},
 };
 
 uint64_t now_ns(void)

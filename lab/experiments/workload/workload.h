@@ -21,6 +21,8 @@ int stream(char **args);   /* ADDRESS PORT BYTES: one TCP transfer */
 int flood(char **args);    /* ADDRESS PORT SECONDS: a noisy neighbour's UDP packets */
 int offloads(char **args); /* DEVICE on|off: offloads and interrupt coalescing */
 int disk(char **args);     /* DEVICE read|write|sequential DEPTH COUNT BYTES */
+/* COUNT WORK-US TIMEOUT-MS wall|effective: a service beside its client. */
+int await_service(char **args);
 int rings(char **args); /* PCI-ADDRESS K BATCHES poll|interrupt|heed: a virtio-net queue by hand */
 int counters(char **args); /* PMU EVENT[+EVENT]...|none thread|CPU ROUNDS NAPS: work under events */
 int noise(char **args);    /* CPU SECONDS spin|rest: a neighbour, and what the whole CPU retires */

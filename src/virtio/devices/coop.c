@@ -285,7 +285,7 @@ static uint64_t offered(const struct virtio_coop_options *options)
 		bits |= VIRTIO_FEATURE(DUET_COOP_F_TIME);
 	if (options->yield && ops->yield)
 		bits |= VIRTIO_FEATURE(DUET_COOP_F_YIELD);
-	if (options->copy && COOP_HAS_COPY)
+	if (options->copy)
 		bits |= VIRTIO_FEATURE(DUET_COOP_F_COPY);
 	if (options->counters && ops->counter_open)
 		bits |= VIRTIO_FEATURE(DUET_COOP_F_COUNTERS);

@@ -33,7 +33,6 @@ static int yield(struct call *call)
 	return host->ops->yield(host, call->vcpu, (unsigned)holder, call->arguments[1]);
 }
 
-#if COOP_HAS_COPY
 static void copied(void *opaque, gpa_t to, uint64_t length)
 {
 	const struct call *call = opaque;
@@ -48,7 +47,6 @@ static int copy(struct call *call)
 	return coop_copy_each(
 		call->coop->virtio.memory, GPA(call->arguments[0]), &call->values[0], copied, call);
 }
-#endif
 
 /* The place of a counter in the list of those that this vCPU has open; name 0: a free one. Null:
  * there is none. */
@@ -106,9 +104,7 @@ static const struct {
 } functions[COOP_FUNCTIONS] = {
 	[DUET_COOP_NOP] = {nop, COOP_AGREED},
 	[DUET_COOP_YIELD] = {yield, DUET_COOP_F_YIELD},
-#if COOP_HAS_COPY
 	[DUET_COOP_COPY] = {copy, DUET_COOP_F_COPY},
-#endif
 	[DUET_COOP_COUNTER_OPEN] = {counter_open, DUET_COOP_F_COUNTERS},
 	[DUET_COOP_COUNTER_READ] = {read_counter, DUET_COOP_F_COUNTERS},
 	[DUET_COOP_COUNTER_CLOSE] = {counter_close, DUET_COOP_F_COUNTERS},

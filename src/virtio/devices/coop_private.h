@@ -18,17 +18,10 @@
 
 #include "virtio/devices.h"
 #include "virtio/devices/common.h"
+#include "virtio/devices/coop_copy.h"
 
 #include <duet/coop.h>
 #include <pthread.h>
-
-/* Bulk copy is offered where it is built in. */
-#if __has_include("virtio/devices/coop_copy.h")
-#include "virtio/devices/coop_copy.h"
-#define COOP_HAS_COPY true
-#else
-#define COOP_HAS_COPY false
-#endif
 
 #define COOP_VCPUS_MAX    256 /* as many as there are ports in a BAR */
 #define COOP_FUNCTIONS    (DUET_COOP_LOCALITY + 1)

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "machine/boost.h"
+
+#include "base/checked.h"
+#include "base/log.h"
+#include "machine/internal.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+/* The holder's slice, in nanoseconds: the least that Linux takes is a tenth of a millisecond. */
+#define BOOST_SLICE_NS 100000U
+/* Lower than any user sets; the kernel's own threads are at -20. */
+#define BOOST_NICE_LEAST (-19)
+/* Nanoseconds by which a sleep may be late; a thread's usual slack of 50 us is a twentieth of the
+ * patience. */
+#define BOOST_SLACK 1000U
+
+/* As sched_setattr(2) has it, first version. */
+struct attributes {
+	uint32_t size;
+	uint32_t policy;
+	uint64_t flags;
+	int32_t nice;
+	uint32_t priority;
+	uint64_t runtime;
+	uint64_t deadline;
+	uint64_t period;
+};
+
+static int schedule_get(int tid, struct boost_schedule *schedule)
+{
+	struct attributes found = {.size = sizeof(found)};
+
+	if (syscall(SYS_sched_getattr, tid, &found, sizeof(found), 0) < 0)
+		return -errno;
+	*schedule = (struct boost_schedule){.policy = found.policy,
+		.nice = found.nice,
+		.flags = found.flags,
+		.slice_ns = found.runtime};
+	return 0;
+}
+
+static int schedule_set(int tid, const struct boost_schedule *schedule)
+{
+	struct attributes wanted = {.size = sizeof(wanted),
+		.policy = schedule->policy,
+		.flags = schedule->flags,
+		.nice = schedule->nice,
+		.runtime = schedule->slice_ns};
+
+	return syscall(SYS_sched_setattr, tid, &wanted, 0) < 0 ? -errno : 0;
+}
+
+static bool is_fair(const struct boost_schedule *schedule)
+{
+	return schedule->policy == SCHED_OTHER || schedule->policy == SCHED_BATCH;
+}
+
+void boost_init(struct boost *boost)
+{
+	*boost = (struct boost){.lenders = 0};
+	pthread_mutex_init(&boost->lock, NULL);
+}
+
+void boost_destroy(struct boost *boost)
+{
+	pthread_mutex_destroy(&boost->lock);
+}
+
+static bool can_nice(const struct boost_schedule *before)
+{
+	struct boost_schedule tried = *before;
+
+	tried.nice = before->nice > BOOST_NICE_LEAST ? before->nice - 1 : before->nice;
+	return schedule_set(0, &tried) == 0;
+}
+
+/* A kernel without slices takes the value and forgets it. */
+static bool can_slice(const struct boost_schedule *before)
+{
+	struct boost_schedule tried = *before;
+
+	tried.slice_ns = BOOST_SLICE_NS;
+	return schedule_set(0, &tried) == 0 && schedule_get(0, &tried) == 0 &&
+	       tried.slice_ns == BOOST_SLICE_NS;
+}
+
+static uint64_t usual_slice(const struct boost_schedule *before)
+{
+	struct boost_schedule usual = *before;
+
+	usual.slice_ns = 0;
+	return schedule_set(0, &usual) == 0 && schedule_get(0, &usual) == 0 ? usual.slice_ns : 0;
+}
+
+struct boost_means boost_find_means(void)
+{
+	struct boost_means means = {.nice = false};
+	struct boost_schedule before;
+
+	if (schedule_get(0, &before) < 0 || !is_fair(&before))
+		return means;
+	means.usual_slice_ns = usual_slice(&before);
+	means.slice = can_slice(&before);
+	means.nice = can_nice(&before);
+	if (before.slice_ns == means.usual_slice_ns)
+		before.slice_ns = 0;
+	schedule_set(0, &before);
+	return means;
+}
+
+int boost_nice(int nice, unsigned lenders)
+{
+	/* The weight of one level, in 1/1024 of the level below; the kernel's table rounds to it.
+	 */
+	enum {
+		STEP = 1280
+	};
+	uint64_t weight = 1024;
+
+	while (nice > BOOST_NICE_LEAST && weight * STEP / 1024 <= 1024ULL * (lenders + 1)) {
+		weight = weight * STEP / 1024;
+		nice--;
+	}
+	return nice;
+}
+
+/* What its owner set is kept, also when that was done while it was raised. */
+static bool owner_changed(struct boost *boost, const struct boost_schedule *now)
+{
+	return !boost->raised || now->policy != boost->given.policy ||
+	       now->nice != boost->given.nice;
+}
+
+static void apply(struct boost *boost, int tid, const struct boost_means *means)
+{
+	struct boost_schedule now, wanted;
+
+	if (schedule_get(tid, &now) < 0 || !is_fair(&now))
+		return;
+	if (owner_changed(boost, &now)) {
+		boost->before = now;
+		/* To be given back as nobody's choice, which it was. */
+		if (now.slice_ns == means->usual_slice_ns)
+			boost->before.slice_ns = 0;
+	}
+	wanted = boost->before;
+	if (means->nice)
+		wanted.nice = boost_nice(boost->before.nice, boost->lenders);
+	if (means->slice)
+		wanted.slice_ns = BOOST_SLICE_NS;
+	boost->raised = schedule_set(tid, &wanted) == 0;
+	boost->given = wanted;
+}
+
+static void take_back(struct boost *boost, int tid)
+{
+	struct boost_schedule now;
+
+	if (schedule_get(tid, &now) == 0 && !owner_changed(boost, &now))
+		schedule_set(tid, &boost->before);
+	boost->raised = false;
+}
+
+void boost_lend(struct boost *boost, int tid, const struct boost_means *means)
+{
+	pthread_mutex_lock(&boost->lock);
+	boost->lenders++;
+	if (means->nice || means->slice)
+		apply(boost, tid, means);
+	pthread_mutex_unlock(&boost->lock);
+	atomic_fetch_add_explicit(&boost->loans, 1, memory_order_relaxed);
+}
+
+/* With lenders left the weight is theirs alone: nobody lends what he uses himself. */
+void boost_return(struct boost *boost, int tid, const struct boost_means *means)
+{
+	pthread_mutex_lock(&boost->lock);
+	boost->lenders--;
+	if (boost->raised && boost->lenders > 0)
+		apply(boost, tid, means);
+	else if (boost->raised)
+		take_back(boost, tid);
+	pthread_mutex_unlock(&boost->lock);
+}
+
+static void tell_means(const struct boost_means *means)
+{
+	log_info("directed yields: waiting vCPUs sleep and lend %s; the holder's slice is %s",
+		means->nice ? "their weight" : "nothing (that needs CAP_SYS_NICE or ulimit -e 40)",
+		means->slice ? "a short one" : "as it is (a short one needs Linux 6.12)");
+}
+
+/* On the first waiter's thread, which may be somebody's holder itself: nobody else is to change
+ * its schedule meanwhile. */
+static void find_means(struct machine *machine, struct machine_vcpu *waiter)
+{
+	pthread_mutex_lock(&machine->boost_lock);
+	if (!machine->boost_known) {
+		pthread_mutex_lock(&waiter->boost.lock);
+		machine->boost_means = boost_find_means();
+		pthread_mutex_unlock(&waiter->boost.lock);
+		tell_means(&machine->boost_means);
+		atomic_store(&machine->boost_known, true);
+	}
+	pthread_mutex_unlock(&machine->boost_lock);
+}
+
+static void sleep_for(struct machine_vcpu *waiter, uint64_t ns)
+{
+	const struct timespec time = {.tv_nsec = (long)ns};
+
+	if (!waiter->prompt)
+		waiter->prompt = prctl(PR_SET_TIMERSLACK, BOOST_SLACK, 0, 0, 0) == 0;
+	/* A kick ends it. One that came just before is seen when the vCPU runs again, after
+	 * BOOST_PATIENCE_MAX at most. */
+	nanosleep(&time, NULL);
+}
+
+int machine_boost(struct machine *machine, unsigned waiter, unsigned holder, uint64_t patience_ns)
+{
+	struct machine_vcpu *from, *to;
+	int tid;
+
+	if (waiter >= machine->config.cpus || holder >= machine->config.cpus || waiter == holder)
+		return -EINVAL;
+	from = &machine->vcpus[waiter];
+	to = &machine->vcpus[holder];
+	tid = atomic_load(&to->tid);
+	if (tid == 0 || patience_ns < BOOST_PATIENCE_MIN)
+		return -EAGAIN;
+	if (!atomic_load(&machine->boost_known))
+		find_means(machine, from);
+	boost_lend(&to->boost, tid, &machine->boost_means);
+	sleep_for(from, min_u64(patience_ns, BOOST_PATIENCE_MAX));
+	boost_return(&to->boost, tid, &machine->boost_means);
+	return 0;
+}
