@@ -220,6 +220,8 @@ static void quiet(struct duet *duet)
 {
 	unsigned long flags;
 
+	if (!duet->requests)
+		return; /* it did not come back from a sleep */
 	spin_lock_irqsave(&duet->lock, flags);
 	WRITE_ONCE(duet->gone, true);
 	spin_unlock_irqrestore(&duet->lock, flags);
@@ -231,7 +233,10 @@ static void quiet(struct duet *duet)
 static void close_queues(struct duet *duet)
 {
 	quiet(duet);
-	duet->vdev->config->del_vqs(duet->vdev);
+	if (duet->requests)
+		duet->vdev->config->del_vqs(duet->vdev);
+	duet->requests = NULL;
+	duet->events = NULL;
 }
 
 /* Parts */
