@@ -81,7 +81,8 @@ static void offer(struct device_fuzz *fuzz, struct input *input)
 	}
 	/* Most requests begin as they should. */
 	if (readable && !(shape & 0x80) && fuzz->target->head) {
-		buffers[0] = (struct ring_buffer){FUZZ_DATA, 16, false};
+		buffers[0] = (struct ring_buffer){
+			FUZZ_DATA, fuzz->target->head_size ? fuzz->target->head_size : 16, false};
 		fuzz->target->head(fuzz, input, fuzz->machine.ram + FUZZ_DATA);
 	}
 	ring_driver_offer(&fuzz->rings[queue], buffers, count, indirect, 1);

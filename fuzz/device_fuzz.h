@@ -22,8 +22,9 @@ struct device_fuzz_target {
 	int (*create)(struct device_fuzz *fuzz, struct error *err);
 	/* Features to negotiate, from those of the device. */
 	uint64_t features;
-	/* Writes a request's head to @at in guest memory (16 bytes of room): what the device reads
-	 * first. May be null. */
+	/* Writes a request's head to @at in guest memory (@head_size bytes of room; 0: 16): what
+	 * the device reads first. May be null. */
+	unsigned head_size;
 	void (*head)(struct device_fuzz *fuzz, struct input *input, uint8_t *at);
 	/* Something happens at the back end. May be null. */
 	void (*outside)(struct device_fuzz *fuzz, struct input *input);

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "machine/internal.h"
 #include "virtio/devices.h"
+#include "virtio/virtio.h"
 #include "x86/acpi.h"
 #include "x86/cpu.h"
 #include "x86/layout.h"
@@ -30,6 +31,10 @@ static int add_memory(struct machine *machine, struct error *err)
 		ret = kvm_vm_map_memory(machine->vm, &machine->memory, err);
 	return ret;
 }
+
+/* Doorbells of as many virtio devices as there are slots, and the calls of one. */
+_Static_assert(LAYOUT_PCI_PORTS_SIZE >= (MACHINE_SLOTS - 1) * 256 + VIRTIO_CALL_PORTS,
+	"each device has its ports");
 
 static struct pci_windows place_windows(const struct machine_config *config)
 {

@@ -49,7 +49,7 @@
 #define LAYOUT_GPE0           0x620 /* 4 bytes */
 #define LAYOUT_RESET_PORT     0xcf9
 #define LAYOUT_SLEEP_TYPE_S5  5      /* SLP_TYP of \_S5 in the DSDT */
-#define LAYOUT_PCI_PORTS      0xc000 /* port BARs */
+#define LAYOUT_PCI_PORTS      0xc000 /* port BARs: 31 slots of 256, another 256 for fast calls */
 #define LAYOUT_PCI_PORTS_SIZE 0x3000
 #define LAYOUT_IRQ_PINS       24
 

@@ -9,6 +9,7 @@
 
 #include <duet/coop.h>
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -375,6 +376,54 @@ static void counts(void **state)
 	assert_int_equal(call(rig, 1, DUET_COOP_NOP, 0, 0), 0);
 	assert_int_equal(rig->host.open, 0);
 	assert_int_equal(call(rig, 2, DUET_COOP_COUNTER_OPEN, 0, 0), 0);
+	rig_free(rig);
+}
+
+struct caller {
+	struct rig *rig;
+	struct duet_coop_page *page;
+	_Atomic bool stop;
+	_Atomic unsigned served;
+};
+
+/* vCPU 1, which opens counters and looks at each answer. */
+static void *keep_calling(void *opaque)
+{
+	struct caller *caller = opaque;
+	volatile struct duet_coop_call_part *part = &caller->page->call;
+
+	while (!atomic_load(&caller->stop)) {
+		part->function = DUET_COOP_COUNTER_OPEN;
+		part->arguments[0] = 0;
+		ring(caller->rig, 1, 1);
+		caller->served += part->status == 0;
+	}
+	return NULL;
+}
+
+/* A driver that resets the device while another vCPU calls: no counter stays behind. */
+static void is_reset_amid_calls(void **state)
+{
+	struct rig *rig = rig_new(&all);
+	struct caller caller = {.rig = rig, .page = page(rig, 1)};
+	pthread_t thread;
+
+	rig->host.current = 1;
+	up(rig, ALL, 1);
+	assert_int_equal(pthread_create(&thread, NULL, keep_calling, &caller), 0);
+	/* Between two of them there may be no time for a call. */
+	for (unsigned i = 0; i < 200 || !atomic_load(&caller.served); i++) {
+		up(rig, ALL, 1);
+		if (i % 8 == 0)
+			fake_machine_round(&rig->device.machine);
+	}
+	atomic_store(&caller.stop, true);
+	pthread_join(thread, NULL);
+	assert_true(rig->host.open <= 16);
+	assert_true(driver_reset(&rig->device.driver));
+	up(rig, ALL, 1);
+	assert_int_equal(call(rig, 1, DUET_COOP_NOP, 0, 0), 0);
+	assert_int_equal(rig->host.open, 0);
 	rig_free(rig);
 }
 
@@ -746,6 +795,7 @@ int main(void)
 		cmocka_unit_test(calls_fast),
 		cmocka_unit_test(yields),
 		cmocka_unit_test(counts),
+		cmocka_unit_test(is_reset_amid_calls),
 		cmocka_unit_test(answers_batches),
 		cmocka_unit_test(refuses_bad_batches),
 		cmocka_unit_test(reads_hints),

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A guest that lies in its pages, calls for whomever, tells runs that are none, and is saved in the
+ * middle of it. */
+#include "device_fuzz.h"
+
+#include "base/bytes.h"
+#include "virtio/devices.h"
+
+#include <duet/coop.h>
+
+#define VCPUS   3
+#define ANSWERS (FUZZ_DATA + 0x1000)
+
+/* ---- a host that keeps count ---- */
+
+static unsigned current, open_counters;
+static uint64_t last_name;
+
+static bool is_current(struct virtio_coop_host *host, unsigned vcpu)
+{
+	(void)host;
+	return vcpu == current;
+}
+
+static int yield(struct virtio_coop_host *host, unsigned waiter, unsigned holder, uint64_t patience)
+{
+	(void)host;
+	(void)patience;
+	device_fuzz_must(waiter == current && holder < VCPUS && holder != waiter, "yield: who");
+	return 0;
+}
+
+static int counter_open(
+	struct virtio_coop_host *host, unsigned vcpu, unsigned counter, uint64_t *name)
+{
+	(void)host;
+	device_fuzz_must(vcpu == current && counter < DUET_COOP_COUNTERS, "counter: which");
+	device_fuzz_must(open_counters < VCPUS * 16, "more counters than there may be");
+	open_counters++;
+	*name = ++last_name;
+	return 0;
+}
+
+static int counter_read(
+	struct virtio_coop_host *host, unsigned vcpu, uint64_t name, uint64_t values[3])
+{
+	(void)host;
+	device_fuzz_must(vcpu == current, "counter: whose");
+	values[0] = name;
+	return name && name <= last_name ? 0 : -EINVAL;
+}
+
+/* Those of saved state may be any. */
+static void counter_close(struct virtio_coop_host *host, unsigned vcpu, uint64_t name)
+{
+	(void)host;
+	(void)vcpu;
+	(void)name;
+	open_counters -= open_counters != 0;
+}
+
+static const struct virtio_coop_host_ops host_ops = {
+	.is_current = is_current,
+	.yield = yield,
+	.counter_open = counter_open,
+	.counter_read = counter_read,
+	.counter_close = counter_close,
+};
+static struct virtio_coop_host host = {.ops = &host_ops};
+
+static int create(struct device_fuzz *fuzz, struct error *err)
+{
+	const struct virtio_coop_options options = {.host = &host,
+		.vcpus = VCPUS,
+		.hints = true,
+		.time = true,
+		.yield = true,
+		.copy = true,
+		.counters = true,
+		.packed = true};
+
+	return virtio_coop_new(&fuzz->device, "coop0", &options, err);
+}
+
+/* ---- a guest ---- */
+
+static uint32_t config(struct device_fuzz *fuzz, unsigned offset)
+{
+	return fake_guest_config_read(&fuzz->machine, fuzz->driver.slot, offset, 4);
+}
+
+static struct duet_coop_page *page(struct device_fuzz *fuzz, unsigned vcpu)
+{
+	for (unsigned i = 0; i < FAKE_HOST_WINDOWS; i++)
+		if (fuzz->machine.host.windows[i].length)
+			return (struct duet_coop_page *)fuzz->machine.host.windows[i].memory + vcpu;
+	device_fuzz_must(false, "no shared memory");
+	return NULL;
+}
+
+static void ring(struct device_fuzz *fuzz, unsigned port)
+{
+	bus_write(fuzz->machine.place.ports, (config(fuzz, 0x1c) & ~3U) + port, 1, 0);
+}
+
+static void set_version(struct device_fuzz *fuzz, uint32_t version)
+{
+	fake_guest_write(&fuzz->machine,
+		fuzz->driver.config + offsetof(struct duet_coop_config, driver_version), 4,
+		version);
+}
+
+static void head(struct device_fuzz *fuzz, struct input *input, uint8_t *at)
+{
+	uint8_t what = (uint8_t)input_number(input, 1);
+	uint64_t gpa = (uint64_t)input_number(input, 2) * 2048;
+
+	(void)fuzz;
+	store_le32(at, what & 15);
+	store_le32(at + 4, 0);
+	store_le64(at + 8, gpa);
+	store_le64(at + 16, what >> 4 & 3);
+	store_le64(at + 24, what >> 6);
+	store_le64(at + 40, input_number(input, 1) & 7);
+}
+
+static void call(struct device_fuzz *fuzz, struct input *input)
+{
+	uint8_t what = (uint8_t)input_number(input, 1);
+	struct duet_coop_call_part *part = &page(fuzz, what & 1)->call;
+
+	part->function = what >> 1 & 15;
+	part->arguments[0] = input_number(input, what & 0x40 ? 8 : 1);
+	part->arguments[1] = input_number(input, 2);
+	current = what & 0x20 ? 2 : what & 1;
+	ring(fuzz, what & 0x80 ? (unsigned)input_number(input, 1) : what & 1);
+}
+
+static void scribble(struct device_fuzz *fuzz, struct input *input)
+{
+	uint8_t *bytes = (uint8_t *)page(fuzz, 0);
+
+	input_bytes(input, bytes + input_number(input, 2) % (VCPUS * DUET_COOP_PAGE_SIZE - 16), 16);
+}
+
+/* ---- the owner ---- */
+
+/* The model's part alone: where its BARs are is the transport's, and fuzz_virtio_pci's. */
+static void save_and_restore(struct device_fuzz *fuzz, struct input *input)
+{
+	size_t hurt = input_number(input, 2), cut = input_number(input, 1);
+	struct virtio_device *model = virtio_pci_model(fuzz->device);
+	struct state_writer writer;
+	struct state_reader reader;
+	struct error err;
+
+	fake_machine_stop(&fuzz->machine, fuzz->device);
+	state_writer_init(&writer);
+	state_section_begin(&writer, "coop", 1);
+	model->ops->save(model, &writer);
+	state_section_close(&writer);
+	state_writer_finish(&writer);
+	device_fuzz_must(state_reader_init(&reader, writer.bytes, writer.length, &err) == 0 &&
+				 state_section_next(&reader, &err) == 1,
+		"saved state");
+	/* Behind the checksum's back. */
+	if (hurt)
+		writer.bytes[reader.at + hurt % (reader.section_end - reader.at)] ^= 0x11;
+	reader.section_end -= cut & 0x80 ? cut : 0;
+	if (model->ops->restore(model, &reader, &err) < 0 || reader.failed) {
+		device_fuzz_must(hurt || (cut & 0x80), "its own state is refused");
+		model->ops->reset(model);
+	}
+	state_writer_free(&writer);
+	fuzz->device->ops->start(fuzz->device, &err);
+}
+
+static void count_run(void *opaque, const struct virtio_coop_run *run)
+{
+	device_fuzz_must(run->vcpu < VCPUS && run->pages <= FAKE_RAM_SIZE / MEMORY_PAGE &&
+				 run->gpa <= FAKE_RAM_SIZE - run->pages * MEMORY_PAGE,
+		"a run outside memory");
+	++*(unsigned *)opaque;
+}
+
+static void look(struct device_fuzz *fuzz)
+{
+	struct virtio_coop_machine_hints machine;
+	struct virtio_coop_vcpu_hints hints;
+
+	virtio_coop_machine_hints(fuzz->device, &machine);
+	for (unsigned i = 0; i <= VCPUS; i++)
+		virtio_coop_vcpu_hints(fuzz->device, i, &hints);
+	for (unsigned kind = 0; kind < VIRTIO_COOP_KINDS; kind++) {
+		struct virtio_coop_runs runs;
+		unsigned count = 0;
+
+		virtio_coop_runs(fuzz->device, kind, &runs);
+		virtio_coop_each_run(fuzz->device, kind, count_run, &count);
+		device_fuzz_must(count == runs.count && count <= VIRTIO_COOP_RUNS_MAX, "runs");
+	}
+}
+
+static void outside(struct device_fuzz *fuzz, struct input *input)
+{
+	uint8_t what = (uint8_t)input_number(input, 1);
+	struct error err;
+
+	switch (what & 7) {
+	case 0:
+	case 1:
+		call(fuzz, input);
+		break;
+	case 2:
+		scribble(fuzz, input);
+		break;
+	case 3:
+		virtio_coop_wish(fuzz->device, what >> 3 & 1, &err);
+		break;
+	case 4:
+		set_version(fuzz, what & 8 ? DUET_COOP_VERSION : what >> 4);
+		break;
+	case 5:
+		save_and_restore(fuzz, input);
+		break;
+	case 6:
+		virtio_coop_stopped(fuzz->device, input_number(input, 4));
+		virtio_coop_goes_on(fuzz->device, input_number(input, 4));
+		break;
+	default:
+		look(fuzz);
+		break;
+	}
+}
+
+/* A batch of one, and a fast call. */
+static bool honest(struct device_fuzz *fuzz)
+{
+	const struct ring_buffer chain[] = {{FUZZ_DATA, sizeof(struct duet_coop_request), false},
+		{ANSWERS, sizeof(struct duet_coop_answer), true}};
+	const struct duet_coop_request request = {.function = DUET_COOP_NOP, .arguments = {42}};
+	struct duet_coop_answer answer;
+	uint32_t written;
+
+	set_version(fuzz, DUET_COOP_VERSION);
+	memcpy(fuzz->machine.ram + FUZZ_DATA, &request, sizeof(request));
+	if (!device_fuzz_request(fuzz, DUET_COOP_REQUESTS, chain, 2, &written))
+		return false;
+	memcpy(&answer, fuzz->machine.ram + ANSWERS, sizeof(answer));
+	device_fuzz_must(written == sizeof(answer) && answer.status == 0 && answer.values[0] == 42,
+		"a wrong answer");
+	page(fuzz, 1)->call.function = DUET_COOP_NOP;
+	page(fuzz, 1)->call.arguments[0] = 43;
+	current = 1;
+	ring(fuzz, 1);
+	return page(fuzz, 1)->call.status == 0 && page(fuzz, 1)->call.values[0] == 43;
+}
+
+static const struct device_fuzz_target target = {
+	.queues = DUET_COOP_QUEUES,
+	.create = create,
+	.features = 0x3f,
+	.head_size = sizeof(struct duet_coop_request),
+	.head = head,
+	.outside = outside,
+	.honest = honest,
+};
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static struct device_fuzz fuzz;
+
+	device_fuzz_one(&fuzz, &target, data, size);
+	return 0;
+}
