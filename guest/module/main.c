@@ -4,6 +4,8 @@
  * the contract, maps the shared pages, and starts the parts. Whatever the device says is checked;
  * a device that makes no sense is left alone.
  */
+#define pr_fmt(text) KBUILD_MODNAME ": " text
+
 #include <linux/io.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
