@@ -11,6 +11,7 @@
 
 static struct duet_coop_request buffered[DUET_COOP_BATCH_MAX];
 static size_t count;
+static int failed; /* errno of the first write that did, of this answer */
 
 /* The device takes some of the first ones at a time. */
 static bool flush(const struct answer *answer)
@@ -22,8 +23,10 @@ static bool flush(const struct answer *answer)
 	while (left) {
 		ssize_t taken = write(answer->device, at, left);
 
-		if (taken <= 0 && errno != EINTR)
+		if (taken <= 0 && errno != EINTR) {
+			failed = errno;
 			return false;
+		}
 		if (taken > 0) {
 			at += taken;
 			left -= (size_t)taken;
@@ -61,8 +64,10 @@ bool answer_end(const struct answer *answer)
 
 	if (answer->device < 0)
 		return fflush(stdout) == 0;
-	all = flush(answer);
+	all = !failed && flush(answer);
 	if (!all)
-		fprintf(stderr, "duet-guestd: the host refused a run: %s\n", strerror(errno));
-	return add(answer, &end) && flush(answer) && all;
+		fprintf(stderr, "duet-guestd: the host refused a run: %s\n", strerror(failed));
+	all = add(answer, &end) && flush(answer) && all;
+	failed = 0;
+	return all;
 }

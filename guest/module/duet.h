@@ -49,7 +49,7 @@ struct duet {
 	struct pci_dev *pci;
 	unsigned int call_bar;
 	bool gone;              /* reset, or about to be: nothing new is asked of it */
-	spinlock_t lock;        /* of the request queue, and of @gone for those who add to it */
+	spinlock_t lock;        /* of both queues, and of @gone for those who add to them */
 	wait_queue_head_t room; /* in the request queue */
 	unsigned int users;     /* of duet_get() */
 	wait_queue_head_t idle; /* @users is 0 */

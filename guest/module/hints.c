@@ -231,10 +231,11 @@ static void beat(struct work_struct *work)
 static int cpu_comes(unsigned int cpu)
 {
 	u32 number = duet_vcpu(cpu);
-	struct vcpu *vcpu = &hints.vcpus[number];
+	struct vcpu *vcpu;
 
 	if (number >= hints.count)
 		return 0;
+	vcpu = &hints.vcpus[number];
 	vcpu->runnable = 0;
 	vcpu->ran = 0;
 	vcpu->since = ktime_get_mono_fast_ns();

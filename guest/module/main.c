@@ -4,6 +4,8 @@
  * the contract, maps the shared pages, and starts the parts. Whatever the device says is checked;
  * a device that makes no sense is left alone.
  */
+#define pr_fmt(text) KBUILD_MODNAME ": " text
+
 #include <linux/io.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
@@ -225,6 +227,8 @@ static void quiet(struct duet *duet)
 {
 	unsigned long flags;
 
+	if (!duet->requests)
+		return; /* it did not come back from a sleep */
 	spin_lock_irqsave(&duet->lock, flags);
 	WRITE_ONCE(duet->gone, true);
 	spin_unlock_irqrestore(&duet->lock, flags);
@@ -236,7 +240,10 @@ static void quiet(struct duet *duet)
 static void close_queues(struct duet *duet)
 {
 	quiet(duet);
-	duet->vdev->config->del_vqs(duet->vdev);
+	if (duet->requests)
+		duet->vdev->config->del_vqs(duet->vdev);
+	duet->requests = NULL;
+	duet->events = NULL;
 }
 
 /* Parts */

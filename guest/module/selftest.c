@@ -9,7 +9,7 @@
 
 #include "core.h"
 
-#define ROUNDS 200
+#define ROUNDS 100
 #define NO_FUNCTION 0xfffffff0
 
 static int wrong(struct duet *duet, const char *what, u64 number, int found)

@@ -47,39 +47,46 @@ static void hear(const struct duet_coop_wish *wish)
 	wake_up_interruptible(&heard.waiters);
 }
 
-static void offer(struct duet *duet, struct duet_coop_wish *wish)
+static void offer(struct virtqueue *events, struct duet_coop_wish *wish)
 {
 	struct scatterlist buffer;
 
 	sg_init_one(&buffer, wish, sizeof(*wish));
 	/* There is room: the queue never has more than these buffers. One that is too small for
 	 * them has fewer, and one is enough. */
-	virtqueue_add_inbuf(duet->events, &buffer, 1, wish, GFP_ATOMIC);
+	virtqueue_add_inbuf(events, &buffer, 1, wish, GFP_ATOMIC);
 }
 
 void duet_events_done(struct virtqueue *vq)
 {
 	struct duet *duet = vq->vdev->priv;
 	struct duet_coop_wish *wish;
+	unsigned long flags;
 	unsigned int length;
 
+	spin_lock_irqsave(&duet->lock, flags);
 	while ((wish = virtqueue_get_buf(vq, &length))) {
 		if (length >= sizeof(*wish))
 			hear(wish);
-		offer(duet, wish);
+		offer(vq, wish);
 	}
 	virtqueue_kick(vq);
+	spin_unlock_irqrestore(&duet->lock, flags);
 }
 
 void duet_events_fill(struct duet *duet)
 {
+	unsigned long flags;
 	unsigned int i;
 
 	if (!duet_has(duet, DUET_COOP_F_WISHES))
 		return;
+	/* A device may use the first while the last is being added. */
+	spin_lock_irqsave(&duet->lock, flags);
 	for (i = 0; i < DUET_WISHES; i++)
-		offer(duet, &duet->wishes[i]);
+		offer(duet->events, &duet->wishes[i]);
 	virtqueue_kick(duet->events);
+	spin_unlock_irqrestore(&duet->lock, flags);
 }
 
 void duet_events_drop(struct duet *duet)

@@ -11,7 +11,8 @@ from duetlab.guest import headers, images
 
 KERNEL = "6.12-amd64"
 EXPECTED = {
-    "duet-dkms": ("usr/src/duet-*/dkms.conf", "usr/src/duet-*/include/duet/coop.h"),
+    "duet-dkms": ("usr/src/duet-*/dkms.conf", "usr/src/duet-*/include/duet/coop.h",
+                  "usr/share/man/man4/duet.4.gz"),
     "libduet": ("usr/lib/libduet.so.0", "usr/include/duet/*.h", "usr/share/man/man*/*"),
     "duet-guestd": ("usr/sbin/duet-guestd", "usr/lib/systemd/system/duet-guestd.service",
                     "usr/share/man/man8/duet-guestd.8.gz"),
