@@ -195,10 +195,12 @@ static const struct {
 	{"M9", "page sharing with hints (KSM)", need_ksm, ""},
 	{"M10", "CPU scheduling from guest hints", need_slices, ""},
 	{"M11", "NUMA-aware vCPU placement", need_nodes, ""},
-	{"M12", "steal time, effective time", need_steal, "steal time told to the guest"},
+	{"M12", "steal time, effective time", need_steal,
+		"steal time; the guest kit's timers, time-outs and TCP"},
 	{"M13", "clock across migration", need_clock, "kvmclock; no command moves a machine"},
-	{"M14", "hypervisor-assisted fork", need_nothing, ""},
-	{"M15", "PV spinlock, directed yield", need_unhalt, "KVM's own unhalt and yield"},
+	{"M14", "hypervisor-assisted fork", need_nothing, "the guest kit's heap"},
+	{"M15", "PV spinlock, directed yield", need_unhalt,
+		"KVM's own unhalt and yield; duet's yield, by the guest kit's lock bench"},
 	{"M16", "virtual PMU", need_counters, NULL},
 };
 
