@@ -27,6 +27,7 @@ static const char tail[] =
 	"  duet run --kernel vmlinuz --pv -steal,-asyncpf\n"
 	"  duet run --kernel vmlinuz --net tap,ifname=tap0,model=e1000 \\\n"
 	"           --disk path=disk.img,model=ide --device vfio,host=0000:01:10.0\n"
+	"  duet run --kernel vmlinuz --coop --pmu pv --api-sock vm.sock\n"
 	"  duet run --kernel vmlinuz --net user --print-config >vm.json\n"
 	"  duet run --config vm.json\n";
 

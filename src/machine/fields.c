@@ -93,9 +93,9 @@ static const struct field machine_table[] = {
 		.offset = IN_MACHINE(pmu),
 		.words = pmu_words,
 		.fallback = "off",
-		.help = "performance counters: pv: the host counts,\n"
-			"the guest's module duet shows them; pass: KVM's PMU;\n"
-			"filter: that, of the guest's own work alone"},
+		.help = "performance counters: pv: the host counts, the\n"
+			"guest's module duet shows them (with --coop); pass:\n"
+			"KVM's PMU; filter: that, of the guest's own work alone"},
 	{.name = "on-reset",
 		.kind = FIELD_WORD,
 		.offset = IN_MACHINE(on_reset),
@@ -433,12 +433,12 @@ static const struct field coop_table[] = {
 		.kind = FIELD_SWITCH,
 		.offset = IN_DEVICE(coop.copy),
 		.fallback = "on",
-		.help = "the host copies the guest's pages when it forks"},
+		.help = "the host copies a process's heap when it forks"},
 	{.name = "counters",
 		.kind = FIELD_SWITCH,
 		.offset = IN_DEVICE(coop.counters),
 		.fallback = "on",
-		.help = "performance counters of its vCPUs"},
+		.help = "with --pmu pv: performance counters of its vCPUs"},
 };
 
 #define FITS(table) (ARRAY_SIZE(device_table) + ARRAY_SIZE(table) <= DEVICE_FIELDS_MAX)
@@ -488,7 +488,7 @@ const struct device_type_info device_types[DEVICE_TYPES] = {
 		.most = 8},
 	[DEVICE_BALLOON] = {.name = "balloon",
 		.option = "--balloon",
-		.usage = "--balloon [NAME=VALUE]...",
+		.usage = "--balloon [NAME=VALUE,...]",
 		.fields = SET(balloon_table),
 		.help = "gives the guest's memory back to the host (once)",
 		.prefix = "balloon",
@@ -505,9 +505,9 @@ const struct device_type_info device_types[DEVICE_TYPES] = {
 		.is_virtio = true},
 	[DEVICE_COOP] = {.name = "coop",
 		.option = "--coop",
-		.usage = "--coop [NAME=VALUE]...",
+		.usage = "--coop [NAME=VALUE,...]",
 		.fields = SET(coop_table),
-		.help = "guest (duet.ko) and host work together (once)",
+		.help = "host and guest kit work together (once)",
 		.prefix = "coop",
 		.most = 1,
 		.may_be_bare = true,
