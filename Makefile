@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# For people: make demo, make test, make soak, make bench, make lint, make fuzz, make shell, make install, make guest-kit.
+# For people: make help lists what there is.
 # The build itself is Meson's (meson.build).
 
 BUILD := build
@@ -14,7 +14,7 @@ help:
 	@echo "make test    all tests (in the nested lab without hardware virtualization)"
 	@echo "make soak    the same with its long matrices: some hours"
 	@echo "make bench   performance, beside the peers that are installed"
-	@echo "make experiments  measure what the textbook claims of the I/O spectrum"
+	@echo "make experiments  measure what the textbook claims"
 	@echo "make report  $(BUILD)/report/index.html: what the experiments found, with plots"
 	@echo "make shell   an interactive guest"
 	@echo "make lint    formatting, layers, names, clang-tidy"
