@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-# For people: make demo, make test, make soak, make bench, make lint, make fuzz, make shell, make install.
+# For people: make demo, make test, make soak, make bench, make lint, make fuzz, make shell, make install, make guest-kit.
 # The build itself is Meson's (meson.build).
 
 BUILD := build
 PREFIX ?= /usr/local
 DESTDIR ?=
-.PHONY: all help deps build install uninstall demo test soak bench experiments report lint fuzz shell clean
+.PHONY: all help deps build install uninstall demo test soak bench experiments report lint fuzz shell guest-kit clean
 
 all: build
 
@@ -19,6 +19,7 @@ help:
 	@echo "make shell   an interactive guest"
 	@echo "make lint    formatting, layers, names, clang-tidy"
 	@echo "make fuzz    each fuzz target for a minute (SECONDS_EACH=60)"
+	@echo "make guest-kit  Debian packages for guests, in $(BUILD)/guest-kit"
 	@echo "make build   build/duet alone"
 	@echo "make install the program, its manual page, bash's completion (PREFIX=/usr/local, DESTDIR=)"
 
@@ -70,6 +71,9 @@ report: build
 
 shell: build
 	@lab/demo --shell
+
+guest-kit: deps
+	@guest/packages $(BUILD)/guest-kit
 
 lint: build
 	@tests/lint/run

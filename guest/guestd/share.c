@@ -12,14 +12,12 @@
 
 #define CHUNK 512 /* pages looked at in one call */
 
-/* Of /proc/kpageflags: pages that change soon, or are not the page cache's. */
-#define FLAG_DIRTY     (1ULL << 4)
-#define FLAG_WRITEBACK (1ULL << 8)
-#define FLAG_BUDDY     (1ULL << 10)
-#define FLAG_ANON      (1ULL << 12)
-#define FLAG_HUGE      (1ULL << 17)
-#define FLAG_NOPAGE    (1ULL << 20)
-#define UNWANTED       (FLAG_DIRTY | FLAG_WRITEBACK | FLAG_BUDDY | FLAG_ANON | FLAG_HUGE | FLAG_NOPAGE)
+/* Of /proc/kpageflags: pages that are not the page cache's. */
+#define FLAG_BUDDY  (1ULL << 10)
+#define FLAG_ANON   (1ULL << 12)
+#define FLAG_HUGE   (1ULL << 17)
+#define FLAG_NOPAGE (1ULL << 20)
+#define UNWANTED    (FLAG_BUDDY | FLAG_ANON | FLAG_HUGE | FLAG_NOPAGE)
 
 struct survey {
 	uint8_t *wanted; /* a bit for each frame */

@@ -21,7 +21,7 @@ struct path {
 
 static const struct route_set *const groups[] = {&instance_routes, &machine_config_routes,
 	&boot_routes, &drive_routes, &net_routes, &balloon_routes, &output_routes, &vsock_routes,
-	&absent_routes, &duet_routes, &job_routes};
+	&absent_routes, &duet_routes, &hints_routes, &job_routes};
 
 /* ---- answers ---- */
 

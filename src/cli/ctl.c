@@ -5,6 +5,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "cli/commands.h"
+#include "cli/ctl_hints.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -26,6 +27,8 @@ static const char help[] =
 	"  status                  its id, state and version\n"
 	"  pause, resume\n"
 	"  stats                   statistics, as --stats has them\n"
+	"  hints [share|locality]  what the guest says of itself, as a table; or it is\n"
+	"                          asked which pages are worth sharing, or used by whom\n"
 	"  metrics                 the same in Prometheus' text format\n"
 	"  balloon SIZE            what the balloon shall take from the guest: 256M\n"
 	"  limit DEVICE NAME=RATE...  (get /duet/devices lists them)\n"
@@ -44,8 +47,9 @@ static const char help[] =
 
 struct ctl_request {
 	const char *method, *path;
-	char *made; /* of a path, when it was put together */
-	char *body; /* null: none */
+	char *made;                          /* of a path, when it was put together */
+	char *body;                          /* null: none */
+	void (*print)(const json_t *answer); /* null: as JSON */
 };
 
 struct ctl_answer {
@@ -98,6 +102,20 @@ static bool make_balloon(struct ctl_request *request, unsigned count, const char
 	return asprintf(&request->body, "{\"amount_mib\": %.0f}", mib) >= 0;
 }
 
+static bool make_hints(struct ctl_request *request, unsigned count, const char *const *args)
+{
+	if (!count) {
+		request->print = ctl_print_hints;
+		return true;
+	}
+	if (strcmp(args[0], "share") != 0 && strcmp(args[0], "locality") != 0) {
+		log_error("hints %s: the guest can be asked for share or locality", args[0]);
+		return false;
+	}
+	request->method = "PUT";
+	return asprintf(&request->body, "{\"wish\": \"%s\"}", args[0]) >= 0;
+}
+
 /* A number where it is one, so that what takes a size or a number takes it; 0 is no limit. */
 static json_t *value_of(const char *text)
 {
@@ -145,6 +163,7 @@ static const struct command commands[] = {
 	{.name = "resume", .method = "PATCH", .path = "/vm", .body = "{\"state\": \"Resumed\"}"},
 	{.name = "stats", .method = "GET", .path = "/duet/stats"},
 	{.name = "metrics", .method = "GET", .path = "/duet/metrics"},
+	{"hints", 0, 1, "GET", "/duet/hints", NULL, make_hints},
 	{"balloon", 1, 1, "PATCH", "/balloon", NULL, make_balloon},
 	{"limit", 2, 32, "PATCH", NULL, NULL, make_limit},
 	{"get", 1, 1, "GET", NULL, NULL, take_path},
@@ -263,14 +282,16 @@ static int print_refusal(const struct ctl_answer *answer)
 	return 1;
 }
 
-static int print_answer(const struct ctl_answer *answer)
+static int print_answer(const struct ctl_answer *answer, void (*print)(const json_t *answer))
 {
 	json_t *json;
 
 	if (answer->status >= 300 || answer->status < 200)
 		return print_refusal(answer);
 	json = json_loads(answer->body, JSON_DECODE_ANY, NULL);
-	if (json) {
+	if (json && print) {
+		print(json);
+	} else if (json) {
 		json_dumpf(json, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY);
 		putchar('\n');
 	} else {
@@ -289,7 +310,7 @@ static int ask(const char *path, const struct ctl_request *request)
 	if (fd < 0)
 		return 1;
 	if (send_request(fd, request) && read_all(fd, &answer) && parse(&answer))
-		status = print_answer(&answer);
+		status = print_answer(&answer, request->print);
 	else
 		log_error("%s: no answer that is one; see whether duet still runs, and whether it "
 			  "is its --api-sock",

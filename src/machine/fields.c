@@ -498,7 +498,7 @@ const struct device_type_info device_types[DEVICE_TYPES] = {
 		.option = "--coop",
 		.usage = "--coop [NAME=VALUE]...",
 		.fields = SET(coop_table),
-		.help = "the guest's kit, duet.ko, and the host work together (once)",
+		.help = "guest (duet.ko) and host work together (once)",
 		.prefix = "coop",
 		.most = 1,
 		.may_be_bare = true,

@@ -3,6 +3,7 @@
 #include "api/private.h"
 #include "base/checked.h"
 #include "base/log.h"
+#include "virtio/devices.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -46,8 +47,15 @@ static int start(void *opaque, struct error *err)
 
 static struct rig *running;
 static unsigned refreshes, changes;
+static struct device *cooperation;
 
 struct device *__wrap_machine_balloon(const struct machine *machine);
+struct device *__wrap_machine_coop(const struct machine *machine);
+struct device *__wrap_machine_coop(const struct machine *machine)
+{
+	return cooperation;
+}
+
 const struct machine_config *__wrap_machine_config(const struct machine *machine);
 int __wrap_machine_change_device(
 	struct machine *machine, const struct device_config *wanted, struct error *err);
@@ -362,7 +370,7 @@ static void has_room_for_each_body(void **state)
 {
 	const struct route_set *const sets[] = {&instance_routes, &machine_config_routes,
 		&boot_routes, &drive_routes, &net_routes, &balloon_routes, &output_routes,
-		&vsock_routes, &absent_routes, &duet_routes, &job_routes};
+		&vsock_routes, &absent_routes, &duet_routes, &hints_routes, &job_routes};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(sets); i++)
 		for (unsigned n = 0; n < sets[i]->count; n++)
@@ -420,6 +428,37 @@ static void changes_a_balloon_by_an_object(void **state)
 		"only size and stats can be changed while the machine runs");
 }
 
+static const struct virtio_coop_host_ops no_host = {0};
+
+static void tells_hints(void **state)
+{
+	struct virtio_coop_host host = {.ops = &no_host};
+	const struct virtio_coop_options options = {.host = &host, .vcpus = 2, .hints = true};
+	struct rig *rig = *state;
+	struct error err;
+
+	refused(rig, "GET", "/duet/hints", "", BEFORE);
+	rig->config.cpus = 2;
+	runs(rig);
+	refused(rig, "GET", "/duet/hints", "",
+		"The machine has no cooperation device; --coop gives it one.");
+	refused(rig, "PUT", "/duet/hints", "{\"wish\": \"share\"}",
+		"The machine has no cooperation device; --coop gives it one.");
+	assert_int_equal(virtio_coop_new(&cooperation, "coop0", &options, &err), 0);
+	gives(rig, "/duet/hints",
+		"{\"driver\":false,\"away_ns\":0,\"vcpus\":[{\"index\":0},{\"index\":1}],"
+		"\"share\":{\"wished\":0,\"answered\":0,\"complete\":false,\"runs\":0,"
+		"\"pages\":0,\"refused\":0},\"locality\":{\"wished\":0,\"answered\":0,"
+		"\"complete\":false,\"runs\":0,\"pages\":0,\"refused\":0,\"vcpus\":[]}}");
+	refused(rig, "PUT", "/duet/hints", "{\"wish\": \"share\"}",
+		"coop0: no driver in the guest that gives hints; it needs the module duet, and "
+		"--coop hints=on");
+	ask(rig, "PUT", "/duet/hints", "{\"wish\": \"all\"}");
+	assert_int_equal(rig->status, 400);
+	cooperation->ops->free(cooperation);
+	cooperation = NULL;
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, make, drop)
 
 int main(void)
@@ -434,6 +473,7 @@ int main(void)
 		TEST(keeps_what_was_said),
 		TEST(changes_a_drive_or_not),
 		TEST(changes_a_balloon_by_an_object),
+		TEST(tells_hints),
 		TEST(has_interfaces),
 		TEST(takes_a_vsock),
 		TEST(says_what_is_not_there),

@@ -114,6 +114,26 @@ static void a_vsock_comes_back(void **state)
 	machine_config_free(&again);
 }
 
+static void a_cooperation_device_comes_back(void **state)
+{
+	struct machine_config config, again;
+	const struct coop_config *coop;
+	struct error err = {0};
+	char *text;
+
+	(void)state;
+	BUILD(&config, "--coop", "yield=off,counters=off,slot=9");
+	text = written(&config);
+	if (read_text(&again, text, &err) < 0 || machine_config_complete(&again, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_int_equal(machine_config_find(&again, "coop0")->slot, 9);
+	coop = &machine_config_find(&again, "coop0")->coop;
+	assert_true(coop->hints && coop->time && coop->copy && !coop->yield && !coop->counters);
+	free(text);
+	machine_config_free(&config);
+	machine_config_free(&again);
+}
+
 static void a_balloon_comes_back(void **state)
 {
 	struct machine_config config, again;
@@ -617,6 +637,7 @@ int main(void)
 		cmocka_unit_test(comes_back_without_features),
 		cmocka_unit_test(a_vsock_comes_back),
 		cmocka_unit_test(a_balloon_comes_back),
+		cmocka_unit_test(a_cooperation_device_comes_back),
 		cmocka_unit_test(knows_who_it_is),
 		cmocka_unit_test(leaves_defaults_out),
 		cmocka_unit_test(numbers_by_type_and_not_by_order),

@@ -24,6 +24,26 @@
 static char directory[] = "/tmp/duet-ctl-XXXXXX", path[64], output[64];
 static pid_t child;
 
+static const char hints[] =
+	"{\"driver\": true, \"away_ns\": 1500000000, \"vcpus\": [{\"index\": 0, \"runnable\": 3, "
+	"\"burst_ns\": 12500, \"switches\": 70, \"updated_ns\": 9000000000}, {\"index\": 1}], "
+	"\"machine\": {\"working_set_bytes\": 1048576, \"refaults\": 5, \"pressure\": "
+	"{\"memory_some\": 150, \"io_full\": 7}}, \"share\": {\"wished\": 2, \"answered\": 1, "
+	"\"complete\": true, \"runs\": 4, \"pages\": 512}, \"locality\": {\"wished\": 1, "
+	"\"answered\": 1, \"complete\": false, \"runs\": 1, \"pages\": 256, \"vcpus\": "
+	"[{\"index\": 1, \"runs\": 1, \"pages\": 256}]}}";
+
+static const char hints_table[] = "vCPU  runnable  mean burst/us      switches  at second\n"
+				  "   0         3           12.5            70          9.0\n"
+				  "   1  says nothing\n"
+				  "working set 1.0 MiB, 5 pages read in again\n"
+				  "stalled (10 s mean): memory some 1.50 % full 0.00 %, CPU some "
+				  "0.00 %, I/O some 0.00 % full 0.07 %\n"
+				  "stood still for 1.500 s\n"
+				  "pages worth sharing: 2.0 MiB in 4 runs, asked anew\n"
+				  "memory used by vCPUs: 1.0 MiB in 1 runs, not all yet\n"
+				  "   1  1.0 MiB in 1 runs\n";
+
 static void repeat(void *opaque, const struct request *request, struct exchange *exchange)
 {
 	json_t *json = json_pack("{s:s, s:s, s:s}", "method", request->method, "path",
@@ -34,6 +54,8 @@ static void repeat(void *opaque, const struct request *request, struct exchange 
 			exchange, 400, EXCHANGE_JSON, strdup("{\"fault_message\": \"Not so.\"}"));
 	else if (strcmp(request->path, "/duet/metrics") == 0)
 		exchange->answer(exchange, 200, EXCHANGE_TEXT, strdup("duet_vcpus 1\n"));
+	else if (strcmp(request->path, "/duet/hints") == 0 && strcmp(request->method, "GET") == 0)
+		exchange->answer(exchange, 200, EXCHANGE_JSON, strdup(hints));
 	else if (strcmp(request->path, "/vm") == 0)
 		exchange->answer(exchange, 204, EXCHANGE_JSON, NULL);
 	else
@@ -137,6 +159,18 @@ static void asks_and_prints(void **state)
 	assert_asked(got, "DELETE", "/x", "");
 }
 
+static void prints_hints(void **state)
+{
+	char got[1024];
+
+	assert_int_equal(CTL(got, STDOUT_FILENO, "hints"), 0);
+	assert_string_equal(got, hints_table);
+	assert_int_equal(CTL(got, STDOUT_FILENO, "hints", "locality"), 0);
+	assert_asked(got, "PUT", "/duet/hints", "{\"wish\": \"locality\"}");
+	assert_int_equal(CTL(got, STDERR_FILENO, "hints", "all"), 2);
+	assert_non_null(strstr(got, "hints all: the guest can be asked for share or locality"));
+}
+
 static void changes(void **state)
 {
 	char got[1024];
@@ -193,6 +227,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(asks_and_prints),
+		cmocka_unit_test(prints_hints),
 		cmocka_unit_test(changes),
 		cmocka_unit_test(tells_a_refusal_in_one_line),
 		cmocka_unit_test(refuses_wrong_words),

@@ -184,6 +184,8 @@ static const struct refusal refusals[] = {
 	{"--balloon", "64M", "64M: unknown"},
 	{"--balloon", "size=512M", "all of the guest's memory"},
 	{"--balloon", "size=1000", "multiple of 1M"},
+	{"--coop", "yield=perhaps", "coop"},
+	{"--coop", "fork=on", "fork=: unknown"},
 	{"--balloon", "stats=86401", "from 0 to 86400"},
 	{"--vsock", "", "--vsock: the value is empty"},
 	{"--vsock", "cid=4", "names no socket; write path=FILE"},
