@@ -58,7 +58,7 @@ REDIS = START + """
 ip link set lo up
 mkdir /tmp/redis
 DUET_HEAP_MIN=1 DUET_HEAP_VERBOSE=2 LD_PRELOAD=/usr/lib/libduet-preload.so redis-server --port 0 \\
-	--unixsocket /tmp/redis.sock --dir /tmp/redis --save "" --rdbcompression no >/tmp/redis.log 2>&1 &
+	--unixsocket /tmp/redis.sock --dir /tmp/redis --save "" --rdbcompression no --enable-debug-command local >/tmp/redis.log 2>&1 &
 ask() { redis-cli -s /tmp/redis.sock "$@"; }
 until ask ping 2>/dev/null | grep -q PONG; do sleep 0.2; done
 ask debug populate 20000 key 100 >/dev/null
@@ -73,7 +73,7 @@ mv /tmp/redis/dump.rdb /tmp/redis/saved.rdb
 ask shutdown nosave
 wait
 cp /tmp/redis/saved.rdb /tmp/redis/dump.rdb
-redis-server --port 0 --unixsocket /tmp/redis.sock --dir /tmp/redis --save "" >>/tmp/redis.log 2>&1 &
+redis-server --port 0 --unixsocket /tmp/redis.sock --dir /tmp/redis --save "" --enable-debug-command local >>/tmp/redis.log 2>&1 &
 until ask ping 2>/dev/null | grep -q PONG; do sleep 0.2; done
 [ "$(ask debug digest)" = "$digest" ] && echo "same data" || echo "OTHER data"
 ask shutdown nosave
