@@ -96,9 +96,10 @@ done""").strip()
         return self.shell(f"cat {path} 2>/dev/null || true").strip()
 
 
-def initrd_of_guest() -> Path:
+def initrd_of_guest(files: dict[str, bytes] | None = None) -> Path:
+    """FILES: more of them."""
     programs = {"bin/workload": workload(), "bin/mark": plugin.mark_program()}
-    return images.initrd(KERNEL, "base", SERVE, {path: file.read_bytes() for path, file in programs.items()})
+    return images.initrd(KERNEL, "base", SERVE, {path: file.read_bytes() for path, file in programs.items()} | (files or {}))
 
 
 # The guest does what is typed, line by line.

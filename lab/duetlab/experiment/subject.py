@@ -18,14 +18,15 @@ BYSTANDERS = ("serial",)  # typing commands is not part of what is measured
 
 
 class Subject:
-    """Use as a context manager. OPTIONS are duet's; pinned once it runs. PEER: as for vm.Guest."""
+    """Use as a context manager. OPTIONS are duet's; pinned once it runs. PEER: as for vm.Guest. FILES:
+    more of them in the guest."""
 
     def __init__(self, lab: ExperimentLab, *options: str, words: str = "", memory: str = "512M",
-                 peer=None):
+                 peer=None, files: dict[str, bytes] | None = None):
         self.lab = lab
         self.guest = vm.Guest("--cache", f"{HOME}/kernels", "--entropy", "off",
                               "--cmdline", words, *options, kernel=KERNEL,
-                              initrd=initrd_of_guest(), memory=memory, program=f"{HOME}/duet",
+                              initrd=initrd_of_guest(files), memory=memory, program=f"{HOME}/duet",
                               direct=not lab.counts, peer=peer)
 
     def __enter__(self):

@@ -19,6 +19,8 @@ static const struct {
 	{"offloads", offloads, 2},
 	{"disk", disk, 5},
 	{"rings", rings, 4},
+	{"fork", fork_heap, 3},
+	{"faults", faults, 1},
 };
 
 uint64_t now_ns(void)

@@ -22,6 +22,8 @@ int flood(char **args);    /* ADDRESS PORT SECONDS: a noisy neighbour's UDP pack
 int offloads(char **args); /* DEVICE on|off: offloads and interrupt coalescing */
 int disk(char **args);     /* DEVICE read|write|sequential DEPTH COUNT BYTES */
 int rings(char **args); /* PCI-ADDRESS K BATCHES poll|interrupt|heed: a virtio-net queue by hand */
+int fork_heap(char **args); /* private|heap MIB PERCENT: a fork, and writes after it */
+int faults(char **args);    /* MIB: first writes to fresh pages, and copies of them */
 uint64_t now_ns(void);
 unsigned long number(const char *text);
 /* Says what failed, with errno's words, and ends the program. */
