@@ -19,7 +19,7 @@ P=/sys/module/duet/parameters
 HEAP=/sys/class/misc/duet-heap
 end() {
 	rmmod duet || exit 1
-	dmesg | grep -E "@FAULTS@" && echo "the log has errors"
+	! dmesg | grep -E "@FAULTS@" || echo "the log has errors"
 }
 """.replace("@FAULTS@", FAULTS)
 
