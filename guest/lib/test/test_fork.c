@@ -503,7 +503,9 @@ static int run_storm(unsigned forks, size_t mebibytes)
 	pthread_t threads[64];
 
 	storm.pages = mebibytes * 256;
-	storm.memory = map(storm.pages);
+	storm.memory = mmap((void *)(1UL << 32), storm.pages * PAGE, PROT_READ | PROT_WRITE,
+		MAP_SHARED | MAP_FIXED_NOREPLACE, device, 0);
+	CHECK(storm.memory != MAP_FAILED);
 	storm.writers = (unsigned)get_nprocs() < 48 ? (unsigned)get_nprocs() : 48;
 	for (size_t i = 0; i < storm.pages; i++)
 		page(storm.memory, i)[1000] = (uint32_t)(i * 7);
