@@ -121,10 +121,11 @@ RULES = [{"name": "no-ping", "action": "deny", "direction": "out", "protocol": "
 def rules(lab: ExperimentLab) -> dict:
     """What each rule refuses, and bytes counted against those that the host's interface saw."""
     number = len(RATES) + 1
-    with vm.workspace() as directory, server(lab, number):
+    with vm.workspace() as directory:
         file = directory / "rules.json"
         file.write_text(json.dumps(RULES))
-        with debian(lab, *card(lab, number, f",rules={file}")) as subject:
+        options = card(lab, number, f",rules={file}")
+        with server(lab, number), debian(lab, *options) as subject:
             up(subject, number)
             before, seen = subject.statistics(), arrived(lab, number)
             subject.command(f"ping -c {REFUSED['no-ping']} -i 0.2 -W 1 {host(number)}", may_fail=True)
@@ -151,11 +152,13 @@ def neighbours(lab: ExperimentLab) -> dict:
     """What is left of one guest's throughput beside another that sends without end."""
     first = len(RATES) + 2
     found = {}
-    with server(lab, first), server(lab, first + 1), debian(lab, *card(lab, first)) as quiet:
+    options = {"quiet": card(lab, first)} | {
+        name: card(lab, first + 1, option) for name, option in (("noisy", ""), ("limited", f",tx-rate={NOISE_LIMIT}"))}
+    with server(lab, first), server(lab, first + 1), debian(lab, *options.pop("quiet")) as quiet:
         up(quiet, first)
         found["alone"] = stream(quiet, first)
-        for name, option in (("noisy", ""), ("limited", f",tx-rate={NOISE_LIMIT}")):
-            with debian(lab, *card(lab, first + 1, option)) as noisy:
+        for name, option in options.items():
+            with debian(lab, *option) as noisy:
                 up(noisy, first + 1)
                 noisy.command(f"(iperf3 -c {host(first + 1)} -p {PORT} -t 600 >/dev/null 2>&1 &)")
                 found[name] = stream(quiet, first)

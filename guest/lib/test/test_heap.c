@@ -101,12 +101,12 @@ static void churn(unsigned seed, unsigned rounds)
 
 static void keeps_contents(void)
 {
-	churn(1, 60000);
+	churn(1, 12000);
 }
 
 static void *churn_thread(void *seed)
 {
-	churn((unsigned)(uintptr_t)seed, 20000);
+	churn((unsigned)(uintptr_t)seed, 4000);
 	return NULL;
 }
 
@@ -141,14 +141,14 @@ static void child_allocates(void)
 	stop = 0;
 	for (uintptr_t i = 0; i < 2; i++)
 		CHECK(!pthread_create(&threads[i], NULL, allocate_until_stop, (void *)(i + 9)));
-	for (uint32_t round = 1; round <= 30; round++) {
+	for (uint32_t round = 1; round <= 15; round++) {
 		words[0] = words[(1 << 18) - 1] = round;
 		pid_t child = fork();
 		if (!child) {
 			int right = words[0] == round && words[(1 << 18) - 1] == round;
 
 			words[0] = 0;
-			churn(round, 300);
+			churn(round, 60);
 			_exit(right ? 0 : 1);
 		}
 		words[0] = words[(1 << 18) - 1] = 77;

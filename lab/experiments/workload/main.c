@@ -22,6 +22,8 @@ static const struct {
 	{"counters", counters, 5},
 	{"noise", noise, 3},
 	{"await", await_service, 4},
+	{"fork", fork_heap, 3},
+	{"faults", faults, 1},
 };
 
 uint64_t now_ns(void)
