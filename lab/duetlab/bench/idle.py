@@ -23,14 +23,13 @@ exec sleep 100000
 """
 
 # MONITOR in the background until the guest says that it is idle; then what MEASURE prints.
+# Whoever waits does nothing meanwhile: it would be counted.
 _RUN = """
-cd {home}; rm -f output stats.json
+cd {home}; rm -f output stats.json lines; mkfifo lines
 {command} >output 2>&1 </dev/null & pid=$!
-tries=0
-until grep -q "bench: idle" output; do
-	sleep 0.5; tries=$((tries + 1))
-	[ $tries -lt 240 ] && kill -0 $pid || {{ tail -5 output >&2; kill -9 $pid; exit 1; }}
-done
+tail -n +1 -f --pid=$pid output >lines 2>/dev/null & lines=$!
+timeout 240 grep -q -m 1 "bench: idle" lines || {{ tail -5 output >&2; kill -9 $pid $lines; exit 1; }}
+kill $lines
 sleep {settle}
 {measure}
 kill -9 $pid; wait $pid 2>/dev/null; true

@@ -6,7 +6,7 @@
 #define PFN_BYTES  (BALLOON_PART * PFN_SIZE) /* looked at together */
 #define PIECE      1024U                     /* pages that the host takes in a fraction of a turn */
 #define HUGE_PAGE  512U                      /* pages: pieces end where one does */
-#define RELEASE_NS 20000000ULL               /* no more has come for so long */
+#define RELEASE_NS 200000000ULL              /* no more has come for so long */
 
 /* ---- collecting ---- */
 
