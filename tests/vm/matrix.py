@@ -3,7 +3,13 @@
 
 import os
 
+import pytest
+
 SOAK = os.environ.get("DUET_SOAK") == "1"
+
+
+# A test that is for make soak alone: long, or of how fast something is beside something else.
+soak = pytest.mark.skipif(not SOAK, reason="in make soak")
 
 
 def some(values, few: int = 1) -> list:

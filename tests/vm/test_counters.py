@@ -10,7 +10,7 @@ import pytest
 
 from duetlab.experiment.lab import workload
 from duetlab.guest import kit, vm
-from matrix import some
+from matrix import SOAK, soak, some
 
 KERNELS = ("6.1-amd64", "6.12-amd64")
 LIMIT = 300
@@ -75,13 +75,14 @@ def test_perf_stat(kernel):
     thread, cpu, naps = (json.loads(said(output, word)) for word in ("thread", "0", "naps"))
     # The guest's own clock of the thread, less what the host gave to others.
     assert 0 < thread["events"][0]["count"] <= thread["events"][0]["enabled"] * 1.01, thread
-    assert near(thread["events"][0]["count"], thread["thread_ns"], 0.2), thread
+    assert not SOAK or near(thread["events"][0]["count"], thread["thread_ns"], 0.2), thread
     assert 0 < cpu["events"][0]["count"] <= cpu["events"][0]["enabled"] * 1.01, cpu
     assert naps["events"][0]["count"] < naps["events"][0]["enabled"], naps
     assert float(said(output, "perf").split(",")[0]) > 0, output[-2000:]
     assert float(said(output, "all").split(",")[0]) > 0, output[-2000:]
 
 
+@soak
 def test_without_counters():
     """A machine with the device and without --pmu pv: the module does the rest, and there is no PMU."""
     script = kit.PREPARE + """

@@ -4,7 +4,7 @@
 import re
 
 import pytest
-from matrix import SOAK, some
+from matrix import SOAK, soak, some
 
 from duetlab.guest import kit, programs, vm
 
@@ -96,7 +96,7 @@ def storms(output: str) -> list[dict]:
             for line in re.findall(r"^test_fork: storm: (.*)$", output, re.MULTILINE)]
 
 
-@pytest.mark.parametrize("kernel", some(KERNELS, 2))
+@pytest.mark.parametrize("kernel", some(KERNELS))
 def test_odd_cases(kernel):
     """Grandchildren, split mappings, exec, kill -9 and others; the allocator; no room for a copy."""
     output = story(kernel, CASES, programs.heap_tests())
@@ -105,7 +105,7 @@ def test_odd_cases(kernel):
     assert "test_fork: limit passed" in output, output[-3000:]
 
 
-@pytest.mark.parametrize("kernel", some(KERNELS, 2))
+@pytest.mark.parametrize("kernel", some(KERNELS))
 def test_no_copy_is_torn(kernel):
     """Writers on all vCPUs: by the host, by the guest, and the control that is not write-protected."""
     output = story(kernel, STORM, programs.heap_tests())
@@ -127,6 +127,7 @@ def test_redis_saves_in_the_background():
     assert "large allocations are on /dev/duet-heap" in output
 
 
+@soak
 def test_without_the_hosts_copy_there_is_no_device():
     """Switched off at the host: the preload says so, and the program runs as ever."""
     script = kit.PREPARE + ("modprobe duet; ls /dev/duet-heap; "

@@ -6,7 +6,7 @@ import time
 
 import pytest
 from api import Api, socket
-from matrix import some
+from matrix import soak, some
 
 from duetlab.guest import kit, vm
 
@@ -79,7 +79,7 @@ def test_self_test(kernel):
         guest.end()
 
 
-@pytest.mark.parametrize("kernel", some(KERNELS, 2))
+@pytest.mark.parametrize("kernel", some(KERNELS))
 def test_leaves_nothing(kernel):
     with KitGuest("--coop", kernel=kernel) as guest:
         guest.ask("cycle 3")
@@ -94,7 +94,7 @@ def test_leaves_nothing(kernel):
         guest.end()
 
 
-@pytest.mark.parametrize("kernel", some(KERNELS, 2))
+@pytest.mark.parametrize("kernel", some(KERNELS))
 def test_cpu_that_goes_and_comes(kernel):
     with KitGuest("--coop", kernel=kernel) as guest:
         guest.ask("modprobe duet selftest=1")
@@ -117,7 +117,7 @@ def until(question, good, limit: float = 120):
     return answer
 
 
-@pytest.mark.parametrize("kernel", some(KERNELS, 2))
+@pytest.mark.parametrize("kernel", some(KERNELS))
 def test_hints(kernel):
     name = socket()
     with KitGuest("--coop", "--api-sock", name, kernel=kernel) as guest:
@@ -159,6 +159,7 @@ def test_wishes():
         guest.end()
 
 
+@soak
 def test_suspend():
     """Drivers are frozen and thawed, as before and after a sleep."""
     with KitGuest("--coop", kernel=KERNELS[0]) as guest:

@@ -5,13 +5,13 @@ import json
 import re
 
 import pytest
-from matrix import SOAK, some
+from matrix import soak, some
 from test_time import KERNELS, Asked
 
 from duetlab.guest import vm
 
 CROWD = 8  # vCPUs; the lab's host has two CPUs
-RUNS = 5 if SOAK else 3
+RUNS = 5
 
 
 def bench(guest: Asked, kind: str, *words: str) -> dict:
@@ -23,7 +23,7 @@ def median(values: list) -> float:
     return sorted(values)[len(values) // 2]
 
 
-@pytest.mark.parametrize("kernel", some(KERNELS, 2))
+@pytest.mark.parametrize("kernel", some(KERNELS))
 def test_kinds(kernel):
     with Asked("--cpus", "2", kernel=kernel) as guest:
         guest.ask("mount -t debugfs none /sys/kernel/debug")
@@ -48,6 +48,7 @@ def features(option: str, words: str = "") -> dict:
         return {"pv": found["pv"], "hypercall": guest.wait_for(r"^status (\d+)\.$", 60, after)[1] == "0"}
 
 
+@soak
 def test_switches():
     """KVM's part in the kernel's spinlock, and its directed yield, are there unless they are taken away."""
     assert features("-asyncpf") == {"pv": True, "hypercall": True}
@@ -55,6 +56,7 @@ def test_switches():
     assert features("-asyncpf", "nopvspin")["pv"] is False
 
 
+@soak
 @pytest.mark.parametrize("kernel", some(("6.12-amd64", "6.1-amd64")))
 def test_directed_yield(kernel):
     """Four vCPUs for each CPU: yielding to the holder beats spinning."""
