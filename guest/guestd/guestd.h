@@ -57,6 +57,14 @@ bool each_region(const char *name, bool (*visit)(void *context, uint64_t start, 
 #define PAGEMAP_FRAME(e)   ((e) & ((1ULL << 55) - 1))
 int pagemap_open(pid_t pid);
 size_t pagemap_read(int pagemap, uint64_t address, uint64_t *entries, size_t count);
+/* Pages that a survey still looks at, of the process that is at it and of all: who maps far more
+ * than there is memory, which costs him nothing, is not looked at to the end. */
+struct patience {
+	uint64_t process, all;
+};
+void patience_begin(struct patience *patience, size_t frames);
+void patience_next_process(struct patience *patience, size_t frames);
+bool patience_take(struct patience *patience, uint64_t pages); /* false: it is at its end */
 /* The number of frames of 4 KiB of the guest's memory, holes counted; 0 when it cannot be known. */
 size_t frames(void);
 

@@ -40,6 +40,7 @@ struct survey {
 	uint64_t ran[CPUS_MAX]; /* of the process that is looked at, ticks by CPU */
 	uint16_t vcpu;          /* the one on which it ran most */
 	int pagemap;
+	struct patience patience;
 };
 
 /* ---- CPUs and threads ---- */
@@ -170,8 +171,12 @@ static bool look_at_mapping(void *context, const struct mapping *mapping)
 		return true;
 	for (uint64_t at = mapping->start; at < mapping->end; at += CHUNK * PAGE) {
 		size_t pages = (mapping->end - at) / PAGE;
-		size_t count =
-			pagemap_read(survey->pagemap, at, entries, pages < CHUNK ? pages : CHUNK);
+		size_t count;
+
+		pages = pages < CHUNK ? pages : CHUNK;
+		if (!patience_take(&survey->patience, pages))
+			return false;
+		count = pagemap_read(survey->pagemap, at, entries, pages);
 
 		for (size_t i = 0; i < count; i++)
 			if ((entries[i] & used) == used)
@@ -186,6 +191,7 @@ static bool look_at_process(void *context, pid_t pid)
 
 	if (!find_vcpu(survey, pid))
 		return true;
+	patience_next_process(&survey->patience, survey->count);
 	survey->pagemap = pagemap_open(pid);
 	if (survey->pagemap < 0)
 		return true;
@@ -218,6 +224,7 @@ static bool look_once(struct survey *survey)
 		return false;
 	qsort(survey->threads, survey->thread_count, sizeof(*survey->threads), by_tid);
 	nanosleep(&moment, NULL);
+	patience_begin(&survey->patience, survey->count);
 	return each_process(look_at_process, survey);
 }
 

@@ -21,6 +21,29 @@ size_t pagemap_read(int pagemap, uint64_t address, uint64_t *entries, size_t cou
 	return length > 0 ? (size_t)length / sizeof(*entries) : 0;
 }
 
+#define PROCESS_SIZES 16 /* of memory, that one process may map */
+#define ALL_SIZES     256
+
+void patience_begin(struct patience *patience, size_t frames)
+{
+	patience->all = ALL_SIZES * (uint64_t)frames;
+	patience_next_process(patience, frames);
+}
+
+void patience_next_process(struct patience *patience, size_t frames)
+{
+	patience->process = PROCESS_SIZES * (uint64_t)frames;
+}
+
+bool patience_take(struct patience *patience, uint64_t pages)
+{
+	if (pages > patience->process || pages > patience->all)
+		return false;
+	patience->process -= pages;
+	patience->all -= pages;
+	return true;
+}
+
 static bool take_end(void *context, uint64_t start, uint64_t end)
 {
 	size_t *count = context;

@@ -23,6 +23,7 @@ struct survey {
 	uint8_t *wanted; /* a bit for each frame */
 	size_t count;    /* of frames */
 	int pagemap;     /* of the process that is looked at */
+	struct patience patience;
 };
 
 static void want(struct survey *survey, uint64_t frame)
@@ -40,8 +41,12 @@ static bool look_at_mapping(void *context, const struct mapping *mapping)
 		return true;
 	for (uint64_t at = mapping->start; at < mapping->end; at += CHUNK * PAGE) {
 		size_t pages = (mapping->end - at) / PAGE;
-		size_t count =
-			pagemap_read(survey->pagemap, at, entries, pages < CHUNK ? pages : CHUNK);
+		size_t count;
+
+		pages = pages < CHUNK ? pages : CHUNK;
+		if (!patience_take(&survey->patience, pages))
+			return false;
+		count = pagemap_read(survey->pagemap, at, entries, pages);
 
 		for (size_t i = 0; i < count; i++)
 			if (entries[i] & PAGEMAP_PRESENT)
@@ -54,6 +59,7 @@ static bool look_at_process(void *context, pid_t pid)
 {
 	struct survey *survey = context;
 
+	patience_next_process(&survey->patience, survey->count);
 	survey->pagemap = pagemap_open(pid);
 	if (survey->pagemap < 0)
 		return true;
@@ -118,6 +124,7 @@ bool share(const struct answer *answer)
 		free(survey.wanted);
 		return false;
 	}
+	patience_begin(&survey.patience, survey.count);
 	each_process(look_at_process, &survey);
 	drop_unwanted(&survey);
 	each_region("Kernel code", want_region, &survey);

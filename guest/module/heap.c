@@ -30,6 +30,10 @@
 #include <linux/uaccess.h>
 #include <linux/version.h>
 
+/* Of the offsets in a file, in pages: in bytes they fit into as many bits. */
+#define OFFSETS_MAX   (ULONG_MAX >> PAGE_SHIFT)
+#define RESCHED_PAGES 256
+
 static bool heap_protect = true;
 module_param(heap_protect, bool, 0600);
 MODULE_PARM_DESC(heap_protect,
@@ -89,7 +93,7 @@ static struct heap *heap_new(struct heap_file *file, struct mm_struct *mm)
 
 static void free_pages_from(struct heap *heap, unsigned long first, unsigned long end)
 {
-	unsigned long index;
+	unsigned long index, seen = 0;
 	struct page *page;
 
 	if (first >= end)
@@ -99,6 +103,8 @@ static void free_pages_from(struct heap *heap, unsigned long first, unsigned lon
 		page = xa_erase(&heap->pages, index);
 		if (page)
 			put_page(page);
+		if (++seen % RESCHED_PAGES == 0)
+			cond_resched();
 	}
 }
 
@@ -142,7 +148,7 @@ static struct heap *heap_find(struct heap_file *file, struct mm_struct *mm, bool
 static int allocate_child(struct heap *parent, struct heap *child, struct vm_area_struct *vma,
 			  struct heap_pool *pool)
 {
-	unsigned long first = vma->vm_pgoff, index;
+	unsigned long first = vma->vm_pgoff, index, seen = 0;
 	struct page *page, *copy;
 	int ret;
 
@@ -157,7 +163,7 @@ static int allocate_child(struct heap *parent, struct heap *child, struct vm_are
 		}
 		if (fatal_signal_pending(current))
 			return -EINTR;
-		if (index % 256 == 0)
+		if (++seen % RESCHED_PAGES == 0)
 			cond_resched();
 	}
 	return 0;
@@ -340,39 +346,54 @@ static void heap_open(struct vm_area_struct *vma)
 	struct heap *heap = vma->vm_private_data;
 
 	/* A part that was split off, or a mapping that moves. */
-	if (heap->dead || heap->mm == vma->vm_mm)
+	if (heap->mm == vma->vm_mm) {
 		kref_get(&heap->mappings);
-	else
+		return;
+	}
+	if (!heap->dead) {
 		open_in_child(heap, vma);
+		return;
+	}
+	/* A heap does not outlive its process: heap_find() would take it for that of the next one
+	 * at the same address. */
+	kref_get(&nowhere.mappings);
+	vma->vm_private_data = &nowhere;
 }
 
-static bool covered(struct heap *heap, struct vm_area_struct *but, unsigned long first,
-		    unsigned long end)
+/* The first offset from @at to @end that is another mapping's than @but's, and where that one is
+ * over; @end without one. */
+static unsigned long first_covered(struct heap *heap, struct vm_area_struct *but, unsigned long at,
+				   unsigned long end, unsigned long *over)
 {
 	struct vm_area_struct *vma;
+	unsigned long found = end;
 
 	VMA_ITERATOR(vmi, heap->mm, 0);
 
-	for_each_vma(vmi, vma)
-		if (vma != but && heap_of(vma) == heap && vma->vm_pgoff < end &&
-		    vma->vm_pgoff + vma_pages(vma) > first)
-			return true;
-	return false;
+	*over = end;
+	for_each_vma(vmi, vma) {
+		unsigned long first = max(vma->vm_pgoff, at), last = vma->vm_pgoff + vma_pages(vma);
+
+		if (vma == but || heap_of(vma) != heap || last <= at || first >= found)
+			continue;
+		found = first;
+		*over = last;
+	}
+	return found;
 }
 
+/* One that moved, or was to be split and was not, leaves its pages to another mapping. */
 static void free_pages_of(struct heap *heap, struct vm_area_struct *vma)
 {
-	unsigned long first = vma->vm_pgoff, end = first + vma_pages(vma), index;
-	struct page *page;
+	unsigned long at = vma->vm_pgoff, end = at + vma_pages(vma), covered, over;
 
-	if (!covered(heap, vma, first, end)) {
-		free_pages_from(heap, first, end);
-		return;
+	while (at < end) {
+		covered = first_covered(heap, vma, at, end, &over);
+		free_pages_from(heap, at, covered);
+		at = over;
 	}
-	/* It moved, or was to be split and was not: its pages are another mapping's. */
-	xa_for_each_range(&heap->pages, index, page, first, end - 1)
-		if (!covered(heap, vma, index, index + 1))
-			free_pages_from(heap, index, index + 1);
+	/* Of as many mappings as a process may have, each one looks at all. */
+	cond_resched();
 }
 
 static void heap_close(struct vm_area_struct *vma)
@@ -419,6 +440,21 @@ static const struct vm_operations_struct heap_vm_ops = {
 
 /* The file */
 
+/* The heap of a mapping that is being made, with a reference for it; null: no memory, or no offsets
+ * are left. file->lock is held. */
+static struct heap *heap_for(struct heap_file *file, struct vm_area_struct *vma)
+{
+	struct heap *heap;
+
+	if (vma_pages(vma) > OFFSETS_MAX - file->next)
+		return NULL;
+	heap = heap_find(file, vma->vm_mm, false);
+	if (!heap)
+		return heap_new(file, vma->vm_mm);
+	kref_get(&heap->mappings);
+	return heap;
+}
+
 static int heap_mmap(struct file *filp, struct vm_area_struct *vma)
 {
 	struct heap_file *file = filp->private_data;
@@ -430,11 +466,7 @@ static int heap_mmap(struct file *filp, struct vm_area_struct *vma)
 	if (vma->vm_flags & VM_EXEC)
 		return -EACCES;
 	mutex_lock(&file->lock);
-	heap = heap_find(file, vma->vm_mm, false);
-	if (heap)
-		kref_get(&heap->mappings);
-	else
-		heap = heap_new(file, vma->vm_mm);
+	heap = heap_for(file, vma);
 	if (!heap) {
 		ret = -ENOMEM;
 	} else {

@@ -30,6 +30,7 @@ struct duet_timer {
 	u64 due;                   /* until it: effective */
 	u64 interval;
 	u64 expirations; /* not yet read */
+	bool rests;      /* it has expired, and goes on when that is read */
 	u64 effective;   /* last told */
 };
 
@@ -50,17 +51,18 @@ static void count_from_now(struct duet_timer *timer, u64 due)
 	timer->due = due;
 }
 
-/* It is due: for how long to wait again, 0: for good. */
-static u64 expire(struct duet_timer *timer, u64 effective)
+/* It is due. Who has many timers and reads none of them keeps no CPU busy: an interval's next
+ * expirations are counted when this one is read. */
+static void expire(struct duet_timer *timer, u64 effective)
 {
 	u64 over = effective > timer->due ? effective - timer->due : 0, part = 0, missed = 0;
 
+	timer->rests = timer->interval != 0;
 	if (timer->interval)
 		missed = div64_u64_rem(over, timer->interval, &part);
 	timer->expirations += 1 + missed;
 	if (timer->interval)
 		count_from_now(timer, timer->interval - part);
-	return timer->interval ? timer->due : 0;
 }
 
 /* The wall's clock says that it might be due. What is missing is waited for again: each time at
@@ -68,21 +70,38 @@ static u64 expire(struct duet_timer *timer, u64 effective)
 static enum hrtimer_restart timer_fires(struct hrtimer *hrtimer)
 {
 	struct duet_timer *timer = container_of(hrtimer, struct duet_timer, timer);
-	u64 wall, effective, limit, rest;
+	u64 wall, effective, limit, rest = 0;
 	unsigned long flags;
-	bool due;
 
 	spin_lock_irqsave(&timer->lock, flags);
 	since(timer, &wall, &effective);
 	limit = timer->due * stretch;
-	due = effective >= timer->due || wall >= limit;
-	rest = due ? expire(timer, effective) : min(timer->due - effective, limit - wall);
+	if (effective >= timer->due || wall >= limit)
+		expire(timer, effective);
+	else
+		rest = max(min(timer->due - effective, limit - wall), REST_LEAST);
 	if (rest)
-		hrtimer_set_expires(hrtimer, ktime_add_ns(ktime_get(), max(rest, REST_LEAST)));
+		hrtimer_set_expires(hrtimer, ktime_add_ns(ktime_get(), rest));
 	spin_unlock_irqrestore(&timer->lock, flags);
-	if (due)
+	if (!rest)
 		wake_up_poll(&timer->wait, EPOLLIN);
 	return rest ? HRTIMER_RESTART : HRTIMER_NORESTART;
+}
+
+/* It rested until now. The lock is held. */
+static void go_on(struct duet_timer *timer)
+{
+	u64 wall, effective;
+
+	since(timer, &wall, &effective);
+	if (effective >= timer->due || wall >= timer->due * stretch) {
+		expire(timer, effective);
+		effective = 0;
+	}
+	timer->rests = false;
+	hrtimer_start(&timer->timer,
+		      ktime_add_ns(ktime_get(), max(timer->due - effective, REST_LEAST)),
+		      HRTIMER_MODE_ABS_PINNED);
 }
 
 /* Takes the lock when the timer does not run and will not. */
@@ -105,6 +124,7 @@ static int timer_arm(struct duet_timer *timer, const struct duet_timer_arm *arm)
 	lock_stopped(timer);
 	duet_stolen_update(&timer->stolen);
 	timer->expirations = 0;
+	timer->rests = false;
 	timer->interval = arm->interval;
 	count_from_now(timer, arm->first);
 	/* On this CPU, whose steal time is then as of its last entry when it fires. */
@@ -154,6 +174,8 @@ static u64 take_expirations(struct duet_timer *timer)
 
 	spin_lock_irq(&timer->lock);
 	duet_stolen_update(&timer->stolen);
+	if (timer->rests)
+		go_on(timer);
 	taken = timer->expirations;
 	timer->expirations = 0;
 	spin_unlock_irq(&timer->lock);

@@ -145,6 +145,7 @@ static void apply(struct boost *boost, int tid, const struct boost_means *means)
 	if (schedule_get(tid, &now) < 0 || !is_fair(&now))
 		return;
 	if (owner_changed(boost, &now)) {
+		boost->raised = false;
 		boost->before = now;
 		/* To be given back as nobody's choice, which it was. */
 		if (now.slice_ns == means->usual_slice_ns)
@@ -155,7 +156,10 @@ static void apply(struct boost *boost, int tid, const struct boost_means *means)
 		wanted.nice = boost_nice(boost->before.nice, boost->lenders);
 	if (means->slice)
 		wanted.slice_ns = BOOST_SLICE_NS;
-	boost->raised = schedule_set(tid, &wanted) == 0;
+	/* RLIMIT_NICE may allow a loan and not two: what one has raised stays to be taken back. */
+	if (schedule_set(tid, &wanted) < 0)
+		return;
+	boost->raised = true;
 	boost->given = wanted;
 }
 

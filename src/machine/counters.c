@@ -10,6 +10,7 @@
 #include <linux/perf_event.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -34,7 +35,9 @@ struct vcpu_counters {
 
 struct counters {
 	unsigned vcpus;
-	_Atomic bool told; /* of a permission that is missing */
+	_Atomic bool told;     /* of a permission that is missing */
+	_Atomic unsigned held; /* descriptors, of all vCPUs; at most: */
+	unsigned most;
 	struct vcpu_counters each[];
 };
 
@@ -91,6 +94,28 @@ static int open_event(enum duet_coop_counter kind)
 	return fd < 0 ? told_as(errno) : (int)fd;
 }
 
+/* Descriptors that are left to duet itself, for disks, saved states and its owner's connections:
+ * the guest decides how many it opens. */
+static unsigned share_of_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return 0;
+	return (unsigned)min_u64(limit.rlim_cur / 2, UINT32_MAX);
+}
+
+static int open_in_share(struct counters *counters, enum duet_coop_counter kind)
+{
+	int fd = -EAGAIN;
+
+	if (atomic_fetch_add(&counters->held, 1) < counters->most)
+		fd = open_event(kind);
+	if (fd < 0)
+		atomic_fetch_sub(&counters->held, 1);
+	return fd;
+}
+
 int counters_probe(enum duet_coop_counter counter)
 {
 	int fd = counter < DUET_COOP_COUNTERS ? open_event(counter) : -ENOTSUP;
@@ -109,6 +134,7 @@ int counters_new(struct counters **out, unsigned vcpus, struct error *err)
 	if (!counters)
 		return error_errno(err, ENOMEM, "--pmu: counters");
 	counters->vcpus = vcpus;
+	counters->most = share_of_descriptors();
 	*out = counters;
 	return 0;
 }
@@ -121,10 +147,12 @@ void counters_free(struct counters *counters)
 	free(counters);
 }
 
-static void take_away(struct counter *counter)
+static void take_away(struct counters *counters, struct counter *counter)
 {
-	if (counter->name && counter->fd >= 0)
+	if (counter->name && counter->fd >= 0) {
 		close(counter->fd);
+		atomic_fetch_sub(&counters->held, 1);
+	}
 	*counter = (struct counter){.fd = -1};
 }
 
@@ -132,7 +160,7 @@ void counters_reset(struct counters *counters)
 {
 	for (unsigned vcpu = 0; vcpu < counters->vcpus; vcpu++)
 		for (unsigned i = 0; i < COUNTERS_OPEN_MAX; i++)
-			take_away(&counters->each[vcpu].all[i]);
+			take_away(counters, &counters->each[vcpu].all[i]);
 }
 
 /* The one of the name; with name 0 a free place. Null: there is none. */
@@ -164,7 +192,7 @@ int counters_open(
 	place = find(counters, vcpu, 0);
 	if (!place)
 		return -ENOSPC;
-	fd = open_event(counter);
+	fd = open_in_share(counters, counter);
 	if (fd == -EPERM)
 		tell(counters);
 	if (fd < 0)
@@ -199,7 +227,7 @@ int counters_close(struct counters *counters, unsigned vcpu, uint64_t name)
 
 	if (!counter)
 		return -EINVAL;
-	take_away(counter);
+	take_away(counters, counter);
 	return 0;
 }
 
@@ -211,7 +239,7 @@ void counters_begin(struct counters *counters, unsigned vcpu)
 
 		if (!counter->name || counter->fd >= 0)
 			continue;
-		fd = open_event(counter->kind);
+		fd = open_in_share(counters, counter->kind);
 		if (fd == -EPERM)
 			tell(counters);
 		else if (fd < 0)

@@ -16,6 +16,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define LENDERS 8
@@ -177,6 +178,56 @@ static void test_owner_wins(void **state)
 	holder_end(&holder);
 }
 
+/* RLIMIT_NICE as this host may not have it: nobody gets below. */
+#define LOWEST_NICE (-20)
+#define NICE_WORD   4 /* of struct sched_attr: size, policy, flags, nice */
+static int lowest = LOWEST_NICE;
+
+long __real_syscall(long number, ...);
+long __wrap_syscall(long number, ...);
+
+long __wrap_syscall(long number, ...)
+{
+	long given[4];
+	va_list list;
+
+	va_start(list, number);
+	for (unsigned i = 0; i < ARRAY_SIZE(given); i++)
+		given[i] = va_arg(list, long);
+	va_end(list);
+	if (number == SYS_sched_setattr && ((const int32_t *)given[1])[NICE_WORD] < lowest) {
+		errno = EPERM;
+		return -1;
+	}
+	return __real_syscall(number, given[0], given[1], given[2], given[3]);
+}
+
+/* One loan is allowed and two are not: the first one is taken back all the same. */
+static void test_a_limit_between_two_loans(void **state)
+{
+	const struct boost_means means = boost_find_means();
+	struct holder holder;
+	struct boost boost;
+	int tid = holder_begin(&holder), before = nice_of(tid);
+	int once = means.nice ? boost_nice(before, 1) : before;
+
+	boost_init(&boost);
+	lowest = once;
+	for (unsigned round = 0; round < 3; round++) {
+		for (unsigned i = 0; i < LENDERS; i++)
+			boost_lend(&boost, tid, &means);
+		assert_int_equal(nice_of(tid), once);
+		for (unsigned i = 1; i < LENDERS; i++)
+			boost_return(&boost, tid, &means);
+		assert_int_equal(nice_of(tid), once);
+		boost_return(&boost, tid, &means);
+		assert_int_equal(nice_of(tid), before);
+	}
+	lowest = LOWEST_NICE;
+	boost_destroy(&boost);
+	holder_end(&holder);
+}
+
 static void test_other_policies_and_the_dead(void **state)
 {
 	const struct boost_means means = {.nice = true, .slice = true};
@@ -248,6 +299,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_a_loan),
 	cmocka_unit_test(test_all_at_once),
 	cmocka_unit_test(test_owner_wins),
+	cmocka_unit_test(test_a_limit_between_two_loans),
 	cmocka_unit_test(test_other_policies_and_the_dead),
 	cmocka_unit_test(test_what_a_guest_may_ask),
 };

@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -226,6 +227,29 @@ static void test_full(void **state)
 	assert_int_equal(open_files(), before);
 }
 
+/* Of what it has duet keeps half for itself, however many vCPUs open counters. */
+static void test_share_of_descriptors(void **state)
+{
+	struct rlimit before, few;
+	struct counters *counters;
+	uint64_t name, last = 0;
+
+	(void)state;
+	need_events();
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	few = (struct rlimit){2 * (COUNTERS_OPEN_MAX + 1), before.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	counters = make();
+	for (unsigned i = 0; i < COUNTERS_OPEN_MAX; i++)
+		assert_int_equal(counters_open(counters, 0, DUET_COOP_TASK_CLOCK, &name), 0);
+	assert_int_equal(counters_open(counters, 1, DUET_COOP_TASK_CLOCK, &last), 0);
+	assert_int_equal(counters_open(counters, 1, DUET_COOP_TASK_CLOCK, &name), -EAGAIN);
+	assert_int_equal(counters_close(counters, 1, last), 0);
+	assert_int_equal(counters_open(counters, 1, DUET_COOP_TASK_CLOCK, &name), 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	counters_free(counters);
+}
+
 /* ---- another process ---- */
 
 static void save(struct counters *counters, struct state_writer *writer)
@@ -344,6 +368,7 @@ int main(void)
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_names_end),
 		cmocka_unit_test(test_full),
+		cmocka_unit_test(test_share_of_descriptors),
 		cmocka_unit_test(test_moved),
 		cmocka_unit_test(test_damaged),
 		cmocka_unit_test(test_cut),

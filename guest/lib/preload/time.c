@@ -216,20 +216,43 @@ EXPORT int __ppoll_chk(struct pollfd *files, nfds_t count, const struct timespec
 
 /* select, pselect */
 
+/* As the kernel takes a set of @count files: whole words of it, and of these nothing behind @count.
+ * A program's set may end there, and the timer's place lie beyond. */
+static size_t set_bytes(int count)
+{
+	return ((size_t)count + NFDBITS - 1) / NFDBITS * sizeof(fd_mask);
+}
+
+static void copy_set(fd_set *all, const fd_set *given, int count)
+{
+	FD_ZERO(all);
+	if (!given)
+		return;
+	memcpy(all, given, set_bytes(count));
+	for (int fd = count; fd % (int)NFDBITS; fd++)
+		FD_CLR(fd, all);
+}
+
 static int select_until(
 	int count, fd_set *read, fd_set *write, fd_set *except, int timer, const sigset_t *mask)
 {
-	fd_set none;
+	fd_set *const given[] = {read, write, except};
+	fd_set all[3];
 	int ready;
 
-	FD_ZERO(&none);
-	if (!read)
-		read = &none;
-	FD_SET(timer, read);
-	ready = real.pselect(count > timer ? count : timer + 1, read, write, except, NULL, mask);
-	if (ready > 0 && FD_ISSET(timer, read))
+	for (unsigned i = 0; i < 3; i++)
+		copy_set(&all[i], given[i], count);
+	FD_SET(timer, &all[0]);
+	ready = real.pselect(
+		count > timer ? count : timer + 1, &all[0], &all[1], &all[2], NULL, mask);
+	if (ready < 0)
+		return ready;
+	if (FD_ISSET(timer, &all[0]))
 		ready--;
-	FD_CLR(timer, read);
+	FD_CLR(timer, &all[0]);
+	for (unsigned i = 0; i < 3; i++)
+		if (given[i])
+			memcpy(given[i], &all[i], set_bytes(count));
 	return ready;
 }
 

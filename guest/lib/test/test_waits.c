@@ -222,6 +222,41 @@ static void check_closed(void)
 	close(other);
 }
 
+/* A set that is no longer than its files need, and a timer of a higher number. */
+static void *check_short_sets(void *opaque)
+{
+	struct timeval time = {.tv_usec = TIMEOUT_MS * 1000L};
+	unsigned long *words = calloc(2, sizeof(*words));
+
+	CHECK(words != NULL);
+	/* What is behind the last file is nobody's. */
+	words[0] = 1UL << ends[0] | 1UL << 63;
+	words[1] = ~0UL;
+	CHECK(select(ends[0] + 1, (fd_set *)words, NULL, NULL, &time) == 0);
+	CHECK(words[0] == 0 && words[1] == ~0UL);
+	put();
+	words[0] = 1UL << ends[0];
+	time = (struct timeval){.tv_sec = 1};
+	CHECK(select(ends[0] + 1, (fd_set *)words, NULL, NULL, &time) == 1);
+	CHECK(words[0] == 1UL << ends[0] && words[1] == ~0UL);
+	take();
+	free(words);
+	return opaque;
+}
+
+static void check_short_sets_with_many_files(void)
+{
+	pthread_t thread;
+	int files[100];
+
+	for (unsigned i = 0; i < 100; i++)
+		CHECK((files[i] = dup(ends[0])) >= 0);
+	CHECK(pthread_create(&thread, NULL, check_short_sets, NULL) == 0);
+	CHECK(pthread_join(thread, NULL) == 0);
+	for (unsigned i = 0; i < 100; i++)
+		close(files[i]);
+}
+
 int main(int argc, char **argv)
 {
 	pthread_t thread;
@@ -233,6 +268,7 @@ int main(int argc, char **argv)
 	CHECK(pthread_create(&thread, NULL, check_all, NULL) == 0);
 	CHECK(pthread_join(thread, NULL) == 0);
 	CHECK(argc == 1 || timers_open() == 1);
+	check_short_sets_with_many_files();
 	check_signals();
 	check_errors();
 	check_fork();
