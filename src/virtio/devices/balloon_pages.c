@@ -2,11 +2,17 @@
 /* Pages that the guest does without go back to the host, in runs as long as they come. */
 #include "virtio/devices/balloon_private.h"
 
-#define PFN_SIZE   4U                        /* a page number, whatever the guest's pages are */
-#define PFN_BYTES  (BALLOON_PART * PFN_SIZE) /* looked at together */
-#define PIECE      1024U                     /* pages that the host takes in a fraction of a turn */
-#define HUGE_PAGE  512U                      /* pages: pieces end where one does */
-#define RELEASE_NS 200000000ULL              /* no more has come for so long */
+#include "base/clock.h"
+
+#define PFN_SIZE  4U                        /* a page number, whatever the guest's pages are */
+#define PFN_BYTES (BALLOON_PART * PFN_SIZE) /* looked at together */
+#define PIECE     1024U                     /* pages that the host takes in a fraction of a turn */
+#define HUGE_PAGE 512U                      /* pages: pieces end where one does */
+/* No more has come for so long: some times what lay between the last two. Short where it can be,
+ * for a guest that starts another kernel without a word uses these pages at once. */
+#define RELEASE_TIMES    8
+#define RELEASE_LEAST_NS 1000000ULL
+#define RELEASE_MOST_NS  200000000ULL
 
 /* ---- collecting ---- */
 
@@ -214,12 +220,25 @@ static bool serve(struct balloon *balloon, struct balloon_batch *batch,
 	return false;
 }
 
+static void release_later(struct balloon *balloon)
+{
+	uint64_t now = clock_ns(), between = now - balloon->inflated_at;
+	uint64_t wait = RELEASE_MOST_NS;
+
+	balloon->inflated_at = now;
+	if (between < RELEASE_MOST_NS / RELEASE_TIMES)
+		wait = between * RELEASE_TIMES;
+	if (wait < RELEASE_LEAST_NS)
+		wait = RELEASE_LEAST_NS;
+	loop_timer_at(balloon->virtio.io, &balloon->release, now + wait);
+}
+
 bool balloon_inflate(struct balloon *balloon, const struct virtqueue_chain *chain)
 {
 	bool done = serve(balloon, &balloon->inflating, chain, BALLOON_INFLATED, take_numbers);
 
 	if (done && balloon->inflating.count)
-		loop_timer_after(balloon->virtio.io, &balloon->release, RELEASE_NS);
+		release_later(balloon);
 	return done;
 }
 

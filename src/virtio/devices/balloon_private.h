@@ -117,6 +117,7 @@ struct balloon {
 	bool active;
 	struct loop_timer timer;   /* of the statistics */
 	struct loop_timer release; /* of what is held */
+	uint64_t inflated_at;      /* clock_ns(): the last chain of pages */
 	struct balloon_batch inflating, reporting;
 	struct balloon_guest guest;
 	struct balloon_hints hints;
