@@ -33,17 +33,18 @@ struct attributes {
 	uint64_t period;
 };
 
-static int schedule_get(int tid, struct boost_schedule *schedule)
+/* False: there is no such thread (any more). */
+static bool schedule_get(int tid, struct boost_schedule *schedule)
 {
 	struct attributes found = {.size = sizeof(found)};
 
 	if (syscall(SYS_sched_getattr, tid, &found, sizeof(found), 0) < 0)
-		return -errno;
+		return false;
 	*schedule = (struct boost_schedule){.policy = found.policy,
 		.nice = found.nice,
 		.flags = found.flags,
 		.slice_ns = found.runtime};
-	return 0;
+	return true;
 }
 
 static int schedule_set(int tid, const struct boost_schedule *schedule)
@@ -87,7 +88,7 @@ static bool can_slice(const struct boost_schedule *before)
 	struct boost_schedule tried = *before;
 
 	tried.slice_ns = BOOST_SLICE_NS;
-	return schedule_set(0, &tried) == 0 && schedule_get(0, &tried) == 0 &&
+	return schedule_set(0, &tried) == 0 && schedule_get(0, &tried) &&
 	       tried.slice_ns == BOOST_SLICE_NS;
 }
 
@@ -96,7 +97,7 @@ static uint64_t usual_slice(const struct boost_schedule *before)
 	struct boost_schedule usual = *before;
 
 	usual.slice_ns = 0;
-	return schedule_set(0, &usual) == 0 && schedule_get(0, &usual) == 0 ? usual.slice_ns : 0;
+	return schedule_set(0, &usual) == 0 && schedule_get(0, &usual) ? usual.slice_ns : 0;
 }
 
 struct boost_means boost_find_means(void)
@@ -104,7 +105,7 @@ struct boost_means boost_find_means(void)
 	struct boost_means means = {.nice = false};
 	struct boost_schedule before;
 
-	if (schedule_get(0, &before) < 0 || !is_fair(&before))
+	if (!schedule_get(0, &before) || !is_fair(&before))
 		return means;
 	means.usual_slice_ns = usual_slice(&before);
 	means.slice = can_slice(&before);
@@ -142,7 +143,7 @@ static void apply(struct boost *boost, int tid, const struct boost_means *means)
 {
 	struct boost_schedule now, wanted;
 
-	if (schedule_get(tid, &now) < 0 || !is_fair(&now))
+	if (!schedule_get(tid, &now) || !is_fair(&now))
 		return;
 	if (owner_changed(boost, &now)) {
 		boost->raised = false;
@@ -167,7 +168,7 @@ static void take_back(struct boost *boost, int tid)
 {
 	struct boost_schedule now;
 
-	if (schedule_get(tid, &now) == 0 && !owner_changed(boost, &now))
+	if (schedule_get(tid, &now) && !owner_changed(boost, &now))
 		schedule_set(tid, &boost->before);
 	boost->raised = false;
 }
