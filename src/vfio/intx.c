@@ -89,7 +89,9 @@ static void approach(struct vfio_function *vfio)
 	} else if (!wanted && interrupts->watching && !interrupts->leaving) {
 		interrupts->leaving = true;
 		loop_unwatch(&interrupts->watch, line_unwatched);
-	} else if (!wanted && !interrupts->watching) {
+	} else if (!wanted && !interrupts->watching && !atomic_load(&interrupts->posted)) {
+		/* A step that is posted answers instead: after an answer nothing may touch the
+		 * device. */
 		device_at_rest(&vfio->function.device, asking);
 	}
 }

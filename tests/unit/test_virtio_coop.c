@@ -393,10 +393,11 @@ static void *keep_calling(void *opaque)
 	volatile struct duet_coop_call_part *part = &caller->page->call;
 
 	while (!atomic_load(&caller->stop)) {
-		part->function = DUET_COOP_COUNTER_OPEN;
-		part->arguments[0] = 0;
+		/* As a guest's stores are, for which the device clears the page word by word. */
+		atomic_store((_Atomic uint32_t *)&part->function, DUET_COOP_COUNTER_OPEN);
+		atomic_store((_Atomic uint64_t *)&part->arguments[0], 0);
 		ring(caller->rig, 1, 1);
-		caller->served += part->status == 0;
+		caller->served += atomic_load((_Atomic int32_t *)&part->status) == 0;
 	}
 	return NULL;
 }

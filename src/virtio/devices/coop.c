@@ -153,6 +153,15 @@ static void quiesce(struct virtio_device *device)
 	coop_of(device)->active = false;
 }
 
+/* Word by word: vCPUs may go on writing to them meanwhile. */
+static void clear_pages(struct coop *coop)
+{
+	_Atomic uint64_t *words = (_Atomic uint64_t *)coop->pages;
+
+	for (uint64_t i = 0; i < coop->virtio.shared_length / sizeof(*words); i++)
+		atomic_store_explicit(&words[i], 0, memory_order_relaxed);
+}
+
 /* Counters that vCPUs have open are theirs to close: see coop_private.h. */
 static void reset(struct virtio_device *device)
 {
@@ -161,7 +170,7 @@ static void reset(struct virtio_device *device)
 	atomic_store(&coop->usable, 0);
 	atomic_store(&coop->driver_version, 0);
 	atomic_fetch_add(&coop->epoch, 1);
-	memset(coop->pages, 0, coop->virtio.shared_length);
+	clear_pages(coop);
 	publish_away(coop);
 	coop_runs_forget(coop);
 }
