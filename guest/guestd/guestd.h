@@ -51,12 +51,11 @@ bool each_mapping(pid_t pid, bool sizes,
 bool each_region(const char *name, bool (*visit)(void *context, uint64_t start, uint64_t end),
 	void *context);
 
-/* pagemap.c. The entries of the pages from @address on; how many there were. */
+/* pagemap.c. */
 #define PAGEMAP_PRESENT    (1ULL << 63)
 #define PAGEMAP_SOFT_DIRTY (1ULL << 55)
 #define PAGEMAP_FRAME(e)   ((e) & ((1ULL << 55) - 1))
 int pagemap_open(pid_t pid);
-size_t pagemap_read(int pagemap, uint64_t address, uint64_t *entries, size_t count);
 /* Pages that a survey still looks at, of the process that is at it and of all: who maps far more
  * than there is memory, which costs him nothing, is not looked at to the end. */
 struct patience {
@@ -64,7 +63,9 @@ struct patience {
 };
 void patience_begin(struct patience *patience, size_t frames);
 void patience_next_process(struct patience *patience, size_t frames);
-bool patience_take(struct patience *patience, uint64_t pages); /* false: it is at its end */
+/* Calls @visit with the entry of each page of @mapping; false: the patience is at its end. */
+bool each_page(int pagemap, const struct mapping *mapping, struct patience *patience,
+	void (*visit)(void *context, uint64_t entry), void *context);
 /* The number of frames of 4 KiB of the guest's memory, holes counted; 0 when it cannot be known. */
 size_t frames(void);
 

@@ -16,7 +16,6 @@
 
 #define ROUNDS   4
 #define ROUND_MS 250
-#define CHUNK    512
 #define RUNS_MAX 16384 /* more of them are merged over gaps */
 #define CPUS_MAX 1024
 
@@ -41,6 +40,7 @@ struct survey {
 	uint16_t vcpu;          /* the one on which it ran most */
 	int pagemap;
 	struct patience patience;
+	uint64_t used; /* what an entry of a used page has, in the mapping that is looked at */
 };
 
 /* ---- CPUs and threads ---- */
@@ -160,29 +160,24 @@ static void count_use(struct survey *survey, uint64_t frame)
 		use->seen--;
 }
 
+static void look_at_page(void *context, uint64_t entry)
+{
+	struct survey *survey = context;
+
+	if ((entry & survey->used) == survey->used)
+		count_use(survey, PAGEMAP_FRAME(entry));
+}
+
 static bool look_at_mapping(void *context, const struct mapping *mapping)
 {
 	struct survey *survey = context;
 	/* Half of what is there was used: all of it, for no more is known of reads. */
 	bool all = mapping->referenced * 2 >= mapping->resident;
-	uint64_t entries[CHUNK], used = PAGEMAP_PRESENT | (all ? 0 : PAGEMAP_SOFT_DIRTY);
 
 	if (!mapping->referenced)
 		return true;
-	for (uint64_t at = mapping->start; at < mapping->end; at += CHUNK * PAGE) {
-		size_t pages = (mapping->end - at) / PAGE;
-		size_t count;
-
-		pages = pages < CHUNK ? pages : CHUNK;
-		if (!patience_take(&survey->patience, pages))
-			return false;
-		count = pagemap_read(survey->pagemap, at, entries, pages);
-
-		for (size_t i = 0; i < count; i++)
-			if ((entries[i] & used) == used)
-				count_use(survey, PAGEMAP_FRAME(entries[i]));
-	}
-	return true;
+	survey->used = PAGEMAP_PRESENT | (all ? 0 : PAGEMAP_SOFT_DIRTY);
+	return each_page(survey->pagemap, mapping, &survey->patience, look_at_page, survey);
 }
 
 static bool look_at_process(void *context, pid_t pid)

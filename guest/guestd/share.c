@@ -32,27 +32,19 @@ static void want(struct survey *survey, uint64_t frame)
 		survey->wanted[frame / 8] |= (uint8_t)(1 << frame % 8);
 }
 
+static void look_at_page(void *context, uint64_t entry)
+{
+	if (entry & PAGEMAP_PRESENT)
+		want(context, PAGEMAP_FRAME(entry));
+}
+
 static bool look_at_mapping(void *context, const struct mapping *mapping)
 {
 	struct survey *survey = context;
-	uint64_t entries[CHUNK];
 
 	if (!mapping->file || mapping->writable || !mapping->readable)
 		return true;
-	for (uint64_t at = mapping->start; at < mapping->end; at += CHUNK * PAGE) {
-		size_t pages = (mapping->end - at) / PAGE;
-		size_t count;
-
-		pages = pages < CHUNK ? pages : CHUNK;
-		if (!patience_take(&survey->patience, pages))
-			return false;
-		count = pagemap_read(survey->pagemap, at, entries, pages);
-
-		for (size_t i = 0; i < count; i++)
-			if (entries[i] & PAGEMAP_PRESENT)
-				want(survey, PAGEMAP_FRAME(entries[i]));
-	}
-	return true;
+	return each_page(survey->pagemap, mapping, &survey->patience, look_at_page, survey);
 }
 
 static bool look_at_process(void *context, pid_t pid)
