@@ -4,13 +4,14 @@
 import re
 
 from api import Api, socket
+from matrix import SOAK
 from test_disk import debian
 from test_life import VERIFYING
 from test_policy import HOST, NET, device
 
 from duetlab.guest import vm
 
-CHANGES = 20
+CHANGES = 20 if SOAK else 10
 SCRIPT = f"""
 {NET}
 {VERIFYING.replace("@DISK@", "/dev/vdb")}iperf3 -c {HOST} --bidir -b 5M -t 36000 -i 1 --forceflush >/tmp/iperf.log 2>&1 &
@@ -49,7 +50,7 @@ def counts(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def test_twenty_changes_under_load(local_disk):
+def test_changes_under_load(local_disk):
     name = socket()
     with vm.tap(vnet_hdr=True) as tap, \
             vm.running("listening", *vm.lab_command("iperf3", "-s", "--forceflush")), \

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 import reachable
+from matrix import soak
 
 from duetlab.base.cache import cache_dir, lock
 from duetlab.guest import vm
@@ -157,6 +158,7 @@ exec "$@"
 """
 
 
+@soak
 def test_firecracker_python(host, installed):
     said = host.run("sh", "-c", PLACES, "sh", str(vm.DUET), host.path("lib"), str(installed / "python3"),
                     str(DRIVER), host.path("boot/kernel"), host.path("root.ext4"), str(host.guest.key),

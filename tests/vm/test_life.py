@@ -14,7 +14,7 @@ from matrix import SOAK, some
 
 LIFE = vm.REPOSITORY / "build" / "tests" / "life" / "life"
 # How often; the whole of it is for make soak.
-RESETS, PAUSES, MOVES = (20, 100, 10) if SOAK else (1, 5, 2)
+RESETS, PAUSES, MOVES = (20, 100, 10) if SOAK else (1, 3, 1)
 LIMIT = 600
 
 # A disk (@DISK@) written and read back until /tmp/stop is there; in $fio.
