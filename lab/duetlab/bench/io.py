@@ -123,8 +123,7 @@ def _disk(lab: ExperimentLab, report: Report) -> None:
             _cost(report, f"{what}: {name}", costs[number])
         for name, costs in theirs.items():
             share = {side: ours[number][side] / costs[number][side] for side in ours[number]}
-            target = None if "iothread" in name else 0.5
-            report.row(f"  duet's share of {name}", share["host"], "", target,
+            report.row(f"  duet's share of {name}", share["host"], "",
                        detail=f"of the monitor's own instructions: {share['host_user']:.2f}")  # fmt: skip
 
 
