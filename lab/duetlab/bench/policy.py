@@ -12,6 +12,7 @@ TRIPS, WARMUP = 300, 50
 RULES = 10
 INSTRUCTIONS_MAX = 600  # of duet's own, a packet
 OFF_BY = 0.05
+ENOUGH = 1.5  # times the limit, without it
 DISK_MIB = 64
 # As --disk has it, operations a second, how many are read.
 LIMITS = (("100", 100, 600), ("10/10ms", 1000, 4000))
@@ -46,12 +47,22 @@ def _packets(lab: ExperimentLab, report: Report) -> None:
     report.row("... and its addresses checked: more a packet", (claims - plain) / 2, "")
 
 
+def _achieved(lab: ExperimentLab, path: str, limit: str, count: int) -> float:
+    """Operations a second of 4 KiB reads, sixteen at a time."""
+    with Subject(lab, "--disk", f"path={path},cache=direct{limit}") as subject:
+        answer = subject.counted(f"workload disk /dev/vda read 16 {count} 4096")["answer"]
+    return count / (answer["ns"] / 1e9)
+
+
 def _limits(lab: ExperimentLab, report: Report) -> None:
     path = lab.disk("bench", DISK_MIB)
+    free = _achieved(lab, path, "", max(count for *_, count in LIMITS))
+    report.row("without a limit", free, "operations a second")
     for text, rate, count in LIMITS:
-        with Subject(lab, "--disk", f"path={path},cache=direct,iops={text}") as subject:
-            answer = subject.counted(f"workload disk /dev/vda read 16 {count} 4096")["answer"]
-        achieved = count / (answer["ns"] / 1e9)
+        if free < rate * ENOUGH:
+            report.note(f"  iops={text}: skipped, for without a limit the guest is not faster here")
+            continue
+        achieved = _achieved(lab, path, f",iops={text}", count)
         report.row(f"iops={text}: off by", abs(achieved / rate - 1), "", OFF_BY,
                    detail=f"{achieved:.1f} of {rate} operations a second")  # fmt: skip
 
