@@ -8,12 +8,14 @@
 
 #include <string.h>
 
+/* By enum pmu_kind. */
+const char *const pmu_words[] = {"off", "pv", "pass", "filter", NULL};
+
 #define IN_MACHINE(member) offsetof(struct machine_config, member)
 #define IN_DEVICE(member)  offsetof(struct device_config, member)
 
 static const char *const unpack_words[] = {"host", "guest", NULL};
 static const char *const irqchip_words[] = {"kernel", "split", NULL};
-static const char *const pmu_words[] = {"off", "pv", "pass", "filter", NULL};
 static const char *const reset_words[] = {"restart", "exit", NULL};
 static const char *const console_words[] = {"serial", "virtio", NULL};
 static const char *const ring_words[] = {"split", "packed", NULL};

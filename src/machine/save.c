@@ -4,9 +4,9 @@
  * vCPU, "counters" with --pmu pv, "pci" for the bus, and TYPE/ID for each device, of its model's
  * version. Memory is not among them.
  */
-#include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "machine/fields.h"
 #include "machine/internal.h"
 #include "machine/sections.h"
 
@@ -120,11 +120,9 @@ int machine_save(struct machine *machine, struct state_writer *writer, struct er
 
 static int refuse_pmu(uint8_t pmu, struct error *err)
 {
-	static const char *const words[] = {"off", "pv", "pass", "filter"};
-
 	return error_set(err, EINVAL,
 		"saved state: it is of a machine with --pmu %s; give this one the same",
-		pmu < ARRAY_SIZE(words) ? words[pmu] : "of another kind");
+		pmu <= PMU_FILTER ? pmu_words[pmu] : "of another kind");
 }
 
 static int restore_own(
