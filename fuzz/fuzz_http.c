@@ -6,7 +6,7 @@
  */
 #include "input.h"
 
-#include "api/http_private.h"
+#include "http/private.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -122,7 +122,11 @@ static void step(struct input *input)
 static void open_server(void)
 {
 	char path[64];
-	const struct http_options options = {.path = path, .body_max = BODY_MAX, .request = take};
+	const struct http_options options = {.option = "--api-sock",
+		.name = "test",
+		.path = path,
+		.body_max = BODY_MAX,
+		.request = take};
 
 	snprintf(path, sizeof(path), "/tmp/duet-fuzz-http-%d", (int)getpid());
 	unlink(path);

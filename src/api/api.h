@@ -7,12 +7,14 @@
 #ifndef DUET_API_API_H
 #define DUET_API_API_H
 
-#include "api/exchange.h"
+#include "http/exchange.h"
 #include "machine/machine.h"
 
 /* The one whose API this is, as GET /version tells it. */
 #define API_FIRECRACKER_VERSION "1.12.0"
-#define API_ID                  "anonymous-instance" /* unless --id says otherwise */
+/* What its HTTP server calls itself, which clients may look for. */
+#define API_NAME "Firecracker API"
+#define API_ID   "anonymous-instance" /* unless --id says otherwise */
 
 struct api;
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Statistics in Prometheus' text format, version 0.0.4 (EXCHANGE_TEXT of api/exchange.h). */
+/* Statistics in Prometheus' text format, version 0.0.4 (EXCHANGE_TEXT of http/exchange.h). */
 #ifndef DUET_API_PROMETHEUS_H
 #define DUET_API_PROMETHEUS_H
 

@@ -133,7 +133,9 @@ int api_session_open(struct api_session *self, struct session *session,
 		.serial_to = serial_to,
 		.flush_metrics = write_metrics,
 		.opaque = self};
-	const struct http_options http = {.path = options->path,
+	const struct http_options http = {.option = "--api-sock",
+		.name = API_NAME,
+		.path = options->path,
 		.body_max = options->body_max,
 		.request = handle,
 		.opaque = self};

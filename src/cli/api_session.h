@@ -7,7 +7,7 @@
 #define DUET_CLI_API_SESSION_H
 
 #include "api/api.h"
-#include "api/http.h"
+#include "http/server.h"
 #include "cli/session.h"
 
 struct api_session {

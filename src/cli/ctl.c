@@ -1,20 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* duet ctl: a small client of the API for people. One request, one answer, blocking. */
-#include "api/exchange.h"
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/ctl_hints.h"
+#include "http/client.h"
 
 #include <ctype.h>
 #include <errno.h>
 #include <jansson.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/un.h>
 
 #define ANSWER_MAX (16U << 20)
 /* A pause may take as long as a disk's slowest request. */
@@ -51,13 +49,6 @@ struct ctl_request {
 	char *made;                          /* of a path, when it was put together */
 	char *body;                          /* null: none */
 	void (*print)(const json_t *answer); /* null: as JSON */
-};
-
-struct ctl_answer {
-	char *text; /* head and body */
-	size_t length;
-	const char *body;
-	unsigned status;
 };
 
 struct command {
@@ -174,101 +165,7 @@ static const struct command commands[] = {
 	{"delete", 1, 1, "DELETE", NULL, NULL, take_path},
 };
 
-static int connect_to(const char *path)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	const struct timeval patience = {.tv_sec = PATIENCE_S};
-	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	if (strlen(path) >= sizeof(address.sun_path)) {
-		log_error("%s: longer than a socket's path may be; use a shorter one", path);
-		return -1;
-	}
-	memcpy(address.sun_path, path, strlen(path));
-	/* The one for sending is connect()'s too. */
-	if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) == 0 &&
-		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) == 0 &&
-		connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
-		return steal_fd(&fd);
-	log_error("%s: no machine answers there: %s; name the socket of a running one, which was "
-		  "started with --api-sock %s",
-		path, strerror(errno), path);
-	return -1;
-}
-
-/* A server that has refused may have closed already; what it said can be read yet. */
-static bool send_request(int fd, const struct ctl_request *request)
-{
-	_cleanup_free_ char *text = NULL;
-	const char *body = request->body ? request->body : "";
-	char size[64] = "";
-	size_t sent = 0, length;
-
-	if (request->body)
-		snprintf(size, sizeof(size), "Content-Length: %zu\r\n", strlen(body));
-	if (asprintf(&text, "%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n%s\r\n%s",
-		    request->method, request->path, size, body) < 0) {
-		text = NULL;
-		return false;
-	}
-	length = strlen(text);
-	while (sent < length) {
-		ssize_t count = send(fd, text + sent, length - sent, MSG_NOSIGNAL);
-
-		if (count < 0 && errno != EINTR)
-			return errno == EPIPE || errno == ECONNRESET;
-		sent += count > 0 ? (size_t)count : 0;
-	}
-	return true;
-}
-
-/* Up to the end of the connection. */
-static bool read_all(int fd, struct ctl_answer *answer)
-{
-	size_t room = 0;
-
-	for (;;) {
-		ssize_t count;
-
-		if (room - answer->length < 2) {
-			char *text = realloc(answer->text, room + 65536);
-
-			if (!text || room > ANSWER_MAX) {
-				answer->text = text ? text : answer->text;
-				return false;
-			}
-			answer->text = text;
-			room += 65536;
-		}
-		count = recv(fd, answer->text + answer->length, room - answer->length - 1, 0);
-		if (count < 0 && errno == EINTR)
-			continue;
-		if (count <= 0) {
-			answer->text[answer->length] = 0;
-			return count == 0 || answer->length > 0;
-		}
-		answer->length += (size_t)count;
-	}
-}
-
-/* Its body must be whole. */
-static bool parse(struct ctl_answer *answer)
-{
-	const char *end, *length;
-	size_t body;
-
-	if (sscanf(answer->text, "HTTP/1.1 %3u", &answer->status) != 1)
-		return false;
-	end = strstr(answer->text, "\r\n\r\n");
-	if (!end)
-		return false;
-	answer->body = end + 4;
-	length = strcasestr(answer->text, "\r\nContent-Length:");
-	body = answer->length - (size_t)(answer->body - answer->text);
-	return !length || length > end || strtoull(length + 17, NULL, 10) <= body;
-}
-
-static int print_refusal(const struct ctl_answer *answer)
+static int print_refusal(const struct http_answer *answer)
 {
 	json_t *json = json_loads(answer->body, 0, NULL);
 	const char *why = json_string_value(json_object_get(json, "fault_message"));
@@ -283,7 +180,7 @@ static int print_refusal(const struct ctl_answer *answer)
 	return 1;
 }
 
-static int print_answer(const struct ctl_answer *answer, void (*print)(const json_t *answer))
+static int print_answer(const struct http_answer *answer, void (*print)(const json_t *answer))
 {
 	json_t *json;
 
@@ -302,22 +199,45 @@ static int print_answer(const struct ctl_answer *answer, void (*print)(const jso
 	return 0;
 }
 
+/* 0: @answer is there. */
+static int wait_for_answer(
+	struct http_question *question, struct http_answer *answer, struct error *err)
+{
+	int ret;
+
+	while ((ret = http_question_go_on(question, answer, err)) > 0) {
+		struct pollfd fd = {
+			.fd = http_question_fd(question), .events = http_question_events(question)};
+
+		if (poll(&fd, 1, PATIENCE_S * 1000) == 0)
+			return error_set(err, ETIMEDOUT,
+				"it has not answered for %u s; it may be stopped, or its storage "
+				"stands still",
+				PATIENCE_S);
+	}
+	return ret;
+}
+
 static int ask(const char *path, const struct ctl_request *request)
 {
-	_cleanup_close_ int fd = connect_to(path);
-	struct ctl_answer answer = {0};
-	int status = 1;
+	const struct http_ask question = {.socket = path,
+		.method = request->method,
+		.path = request->path,
+		.body = request->body,
+		.answer_max = ANSWER_MAX};
+	struct http_question *asked = NULL;
+	struct http_answer answer;
+	struct error err = {0};
+	int ret = http_question_open(&asked, &question, &err);
 
-	if (fd < 0)
-		return 1;
-	if (send_request(fd, request) && read_all(fd, &answer) && parse(&answer))
-		status = print_answer(&answer, request->print);
+	if (ret == 0)
+		ret = wait_for_answer(asked, &answer, &err);
+	if (ret < 0)
+		log_error("%s", err.text);
 	else
-		log_error("%s: no answer that is one; see whether duet still runs, and whether it "
-			  "is its --api-sock",
-			path);
-	free(answer.text);
-	return status;
+		ret = print_answer(&answer, request->print);
+	http_question_close(asked);
+	return ret < 0 ? 1 : ret;
 }
 
 static int run(

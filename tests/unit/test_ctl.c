@@ -9,9 +9,9 @@
 
 #include <cmocka.h>
 
-#include "api/http.h"
 #include "base/checked.h"
 #include "cli/commands.h"
+#include "http/server.h"
 
 #include <fcntl.h>
 #include <jansson.h>
@@ -65,8 +65,11 @@ static void repeat(void *opaque, const struct request *request, struct exchange 
 
 static int serve(int ready)
 {
-	const struct http_options options = {
-		.path = path, .body_max = HTTP_BODY_MAX, .request = repeat};
+	const struct http_options options = {.option = "--api-sock",
+		.name = "test",
+		.path = path,
+		.body_max = HTTP_BODY_MAX,
+		.request = repeat};
 	struct http_server *server;
 	struct loop *loop;
 

@@ -8,9 +8,9 @@
 
 #include <cmocka.h>
 
-#include "api/http.h"
 #include "base/checked.h"
 #include "base/clock.h"
+#include "http/server.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -74,7 +74,9 @@ static void take(void *opaque, const struct request *request, struct exchange *e
 
 static int open_server(struct rig *rig, unsigned patience_ms, struct error *err)
 {
-	const struct http_options options = {.path = rig->path,
+	const struct http_options options = {.option = "--api-sock",
+		.name = "Firecracker API",
+		.path = rig->path,
 		.body_max = BODY_MAX,
 		.patience_ms = patience_ms,
 		.request = take,

@@ -4,8 +4,8 @@
  * piece of the body and once at the end, where the connection is suspended unless the answer is
  * there already, and once more when it has been resumed.
  */
-#include "api/http_private.h"
 #include "base/checked.h"
+#include "http/private.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -64,7 +64,8 @@ static enum MHD_Result queue_answer(struct http_call *call, struct MHD_Connectio
 		return MHD_NO;
 	if (length)
 		call->answer = NULL;
-	ret = MHD_add_response_header(response, MHD_HTTP_HEADER_SERVER, HTTP_SERVER_NAME);
+	ret = MHD_add_response_header(
+		response, MHD_HTTP_HEADER_SERVER, http_client_of(connection)->server->options.name);
 	if (ret == MHD_YES && length)
 		ret = MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, call->type);
 	if (ret == MHD_YES)

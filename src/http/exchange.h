@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One request of the API and its answer, whoever carries them (api/http.h; a test). Main thread. */
-#ifndef DUET_API_EXCHANGE_H
-#define DUET_API_EXCHANGE_H
+/* One request of the API and its answer, whoever carries them (http/server.h; a test). Main thread.
+ */
+#ifndef DUET_HTTP_EXCHANGE_H
+#define DUET_HTTP_EXCHANGE_H
 
 #include <stddef.h>
 

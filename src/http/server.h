@@ -5,12 +5,12 @@
  * and closed), a body of at most @body_max bytes, a small head, and HTTP_PATIENCE_S for a request
  * to come and for its answer to be taken. Main thread.
  */
-#ifndef DUET_API_HTTP_H
-#define DUET_API_HTTP_H
+#ifndef DUET_HTTP_SERVER_H
+#define DUET_HTTP_SERVER_H
 
-#include "api/exchange.h"
 #include "base/error.h"
 #include "base/loop.h"
+#include "http/exchange.h"
 
 #define HTTP_CONNECTIONS 10
 #define HTTP_BODY_MAX    51200 /* unless it was said */
@@ -19,7 +19,10 @@
 struct http_server;
 
 struct http_options {
-	const char *path; /* made by it with mode 0600; one that exists is an error */
+	const char *option; /* "--api-sock", which messages name; a constant, as is the next */
+	const char *name;   /* what it calls itself in each answer: "Firecracker API" */
+	/* Made by it with mode 0600; one that exists is an error. */
+	const char *path;
 	size_t body_max;
 	unsigned patience_ms; /* 0: HTTP_PATIENCE_S, which a test need not wait for */
 	/* May answer at once; must not close the server. */
@@ -27,7 +30,7 @@ struct http_options {
 	void *opaque;
 };
 
-/* Messages name --api-sock, the path and the remedy. */
+/* Messages name the option, the path and the remedy. */
 int http_server_open(struct http_server **server, struct loop *loop,
 	const struct http_options *options, struct error *err);
 /* Ends all connections and removes the socket. What is not answered yet may still be, and goes

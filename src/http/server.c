@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The server on its loop: who connects, how many, for how long, and libmicrohttpd's turns. */
-#include "api/http_private.h"
 #include "base/checked.h"
 #include "base/clock.h"
+#include "http/private.h"
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -21,10 +22,7 @@
 
 /* As Firecracker says it. */
 #define FULL_BODY "{ \"error\": \"Too many open connections\" }"
-static const char full_answer[] = "HTTP/1.1 503 \r\n"
-				  "Server: " HTTP_SERVER_NAME "\r\n"
-				  "Connection: close\r\n"
-				  "Content-Length: 40\r\n\r\n" FULL_BODY;
+#define FULL_HEAD "HTTP/1.1 503 \r\nServer: %s\r\nConnection: close\r\nContent-Length: 40\r\n\r\n"
 _Static_assert(sizeof(FULL_BODY) - 1 == 40, "Content-Length of the answer to one too many");
 
 static void turn_task(struct loop_task *task)
@@ -45,10 +43,13 @@ void http_server_post(struct http_server *server)
 	loop_post(server->loop, &server->turn);
 }
 
-static void refuse(int fd)
+static void refuse(const struct http_server *server, int fd)
 {
+	char text[256];
+	int length = snprintf(text, sizeof(text), FULL_HEAD FULL_BODY, server->options.name);
+
 	/* Whoever does not read it will see that it was closed. */
-	if (send(fd, full_answer, sizeof(full_answer) - 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+	if (send(fd, text, (size_t)length, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
 		(void)0;
 	close(fd);
 }
@@ -61,7 +62,7 @@ void http_server_adopt(struct http_server *server, int fd)
 	if (server->count == HTTP_CONNECTIONS)
 		MHD_run(server->daemon);
 	if (server->count == HTTP_CONNECTIONS)
-		refuse(fd);
+		refuse(server, fd);
 	else
 		/* Closes it when there is no memory for it. */
 		MHD_add_connection(
@@ -196,9 +197,9 @@ static int start_daemon(struct http_server *server, struct error *err)
 	if (server->daemon)
 		return 0;
 	return error_set(err, ENOMEM,
-		"--api-sock %s: the HTTP server cannot be started for want of memory or "
+		"%s %s: the HTTP server cannot be started for want of memory or "
 		"descriptors; see ulimit -n",
-		server->options.path);
+		server->options.option, server->options.path);
 }
 
 static void watch_both(struct http_server *server)
@@ -218,7 +219,7 @@ int http_server_open(struct http_server **out, struct loop *loop,
 	int ret;
 
 	if (!server)
-		return error_errno(err, ENOMEM, "--api-sock %s", options->path);
+		return error_errno(err, ENOMEM, "%s %s", options->option, options->path);
 	server->options = *options;
 	server->loop = loop;
 	server->retry.expired = try_again;
@@ -226,7 +227,7 @@ int http_server_open(struct http_server **out, struct loop *loop,
 		server->options.patience_ms = HTTP_PATIENCE_S * 1000U;
 	ret = start_daemon(server, err);
 	if (ret == 0) {
-		ret = http_socket_open(&server->socket, options->path, err);
+		ret = http_socket_open(&server->socket, options, err);
 		if (ret < 0)
 			MHD_stop_daemon(server->daemon);
 	}

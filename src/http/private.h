@@ -1,17 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What http.c (the server on its loop), http_call.c (a request and its answer) and http_socket.c
- * (the listening socket) share. Main thread.
+ * What server.c (the server on its loop), call.c (a request and its answer) and socket.c (the
+ * listening socket) share. Main thread.
  */
-#ifndef DUET_API_HTTP_PRIVATE_H
-#define DUET_API_HTTP_PRIVATE_H
+#ifndef DUET_HTTP_PRIVATE_H
+#define DUET_HTTP_PRIVATE_H
 
-#include "api/http.h"
+#include "http/server.h"
 
 #include <microhttpd.h>
 #include <sys/stat.h>
-
-#define HTTP_SERVER_NAME "Firecracker API"
 
 struct http_socket {
 	int fd;
@@ -43,7 +41,7 @@ struct http_server {
 	unsigned count;
 };
 
-/* http.c */
+/* server.c */
 /* Some work is there for libmicrohttpd that no descriptor tells of. */
 void http_server_post(struct http_server *server);
 /* Does what there is to do, but no more than a turn's worth; true: there is more. */
@@ -54,7 +52,7 @@ void http_server_adopt(struct http_server *server, int fd);
 void http_client_wait(struct http_client *client);
 struct http_client *http_client_of(struct MHD_Connection *connection);
 
-/* http_call.c: what libmicrohttpd calls for a request. */
+/* call.c: what libmicrohttpd calls for a request. */
 enum MHD_Result http_call_handle(void *server, struct MHD_Connection *connection, const char *url,
 	const char *method, const char *version, const char *data, size_t *size, void **call);
 void http_call_completed(void *server, struct MHD_Connection *connection, void **call,
@@ -62,9 +60,10 @@ void http_call_completed(void *server, struct MHD_Connection *connection, void *
 /* Those that wait for their answer go on, to their end: before the daemon is stopped. */
 void http_call_release(struct MHD_Connection *connection);
 
-/* http_socket.c */
+/* socket.c */
 /* Listens, for its owner alone. */
-int http_socket_open(struct http_socket *socket, const char *path, struct error *err);
+int http_socket_open(
+	struct http_socket *socket, const struct http_options *options, struct error *err);
 void http_socket_close(struct http_socket *socket);
 
 #endif
