@@ -130,11 +130,10 @@ static int unrecognized(struct call *call)
 
 /* ---- while it runs ---- */
 
-static int patch(struct call *call)
+int balloon_resize(struct call *call, uint64_t mib)
 {
-	const struct fields *fields = call->fields;
 	struct device *balloon = machine_balloon(call->api->machine);
-	uint64_t size = fields->amount.value << 20;
+	uint64_t size = mib << 20;
 
 	if (!balloon)
 		return no_balloon(&call->err);
@@ -143,6 +142,17 @@ static int patch(struct call *call)
 	return virtio_balloon_set_target(balloon, size, &call->err) < 0
 		       ? error_prefix(&call->err, "Balloon update error: ")
 		       : 0;
+}
+
+static int patch(struct call *call)
+{
+	const struct fields *fields = call->fields;
+	int ret = balloon_resize(call, fields->amount.value);
+
+	/* Who says a size without an end to it has the last word. */
+	if (ret == 0)
+		lease_end(call->api);
+	return ret;
 }
 
 static int patch_statistics(struct call *call)
@@ -164,25 +174,29 @@ static const char *const tag_names[VIRTIO_BALLOON_TAGS] = {"swap_in", "swap_out"
 	"hugetlb_allocations", "hugetlb_failures", "oom_kill", "alloc_stall", "async_scan",
 	"direct_scan", "async_reclaim", "direct_reclaim"};
 
-static int get_statistics(struct call *call)
+json_t *balloon_statistics_json(const struct api *api)
 {
-	struct virtio_balloon_statistics statistics;
-
-	if (!machine_balloon(call->api->machine))
-		return no_balloon(&call->err);
-	statistics = statistics_of(call->api);
-	if (!statistics.interval)
-		return error_set(&call->err, ENOTSUP,
-			"Balloon config error: Statistics for the balloon device are not enabled");
-	call->reply = json_pack("{s:I, s:I, s:I, s:I}", "target_pages",
+	const struct virtio_balloon_statistics statistics = statistics_of(api);
+	json_t *object = json_pack("{s:I, s:I, s:I, s:I}", "target_pages",
 		(json_int_t)(statistics.target >> 12), "actual_pages",
 		(json_int_t)(statistics.actual >> 12), "target_mib",
 		(json_int_t)(statistics.target >> 20), "actual_mib",
 		(json_int_t)(statistics.actual >> 20));
 	for (unsigned i = 0; i < VIRTIO_BALLOON_TAGS; i++)
 		if (statistics.present >> i & 1)
-			json_object_set_new(call->reply, tag_names[i],
+			json_object_set_new(object, tag_names[i],
 				json_integer((json_int_t)statistics.values[i]));
+	return object;
+}
+
+static int get_statistics(struct call *call)
+{
+	if (!machine_balloon(call->api->machine))
+		return no_balloon(&call->err);
+	if (!statistics_of(call->api).interval)
+		return error_set(&call->err, ENOTSUP,
+			"Balloon config error: Statistics for the balloon device are not enabled");
+	call->reply = balloon_statistics_json(call->api);
 	return 0;
 }
 

@@ -38,9 +38,10 @@ static json_t *vcpu_json(struct device *coop, unsigned vcpu)
 		number(hints.switches), "updated_ns", number(hints.updated_ns));
 }
 
-static json_t *vcpus_json(struct call *call, struct device *coop)
+json_t *hints_vcpus_json(const struct api *api)
 {
-	unsigned cpus = machine_config(call->api->machine)->cpus;
+	struct device *coop = machine_coop(api->machine);
+	unsigned cpus = machine_config(api->machine)->cpus;
 	json_t *array = json_array();
 
 	for (unsigned i = 0; i < cpus; i++)
@@ -48,9 +49,9 @@ static json_t *vcpus_json(struct call *call, struct device *coop)
 	return array;
 }
 
-/* Null: it says nothing now. */
-static json_t *memory_json(struct device *coop)
+json_t *hints_machine_json(const struct api *api)
 {
+	struct device *coop = machine_coop(api->machine);
 	struct virtio_coop_machine_hints hints;
 
 	if (!virtio_coop_machine_hints(coop, &hints) || !hints.valid)
@@ -111,8 +112,8 @@ static int get(struct call *call)
 		return -ENOENT;
 	call->reply = json_pack("{s:b, s:o, s:o, s:o*, s:o, s:o}", "driver",
 		virtio_coop_vcpu_hints(coop, 0, &any), "away_ns", number(virtio_coop_away(coop)),
-		"vcpus", vcpus_json(call, coop), "machine", memory_json(coop), "share",
-		runs_json(coop, VIRTIO_COOP_SHARE), "locality", locality_json(coop));
+		"vcpus", hints_vcpus_json(call->api), "machine", hints_machine_json(call->api),
+		"share", runs_json(coop, VIRTIO_COOP_SHARE), "locality", locality_json(coop));
 	return call->reply ? 0 : error_errno(&call->err, ENOMEM, "hints");
 }
 

@@ -8,7 +8,7 @@
 
 #define PAUSE_LIMIT_NS 10000000000ULL
 
-static const char *state_name(const struct api *api)
+const char *api_state_name(const struct api *api)
 {
 	if (!api->started)
 		return "Not started";
@@ -21,7 +21,7 @@ static const char *state_name(const struct api *api)
 static int get_instance(struct call *call)
 {
 	call->reply = json_pack("{s:s, s:s, s:s, s:s}", "id", call->api->options.id, "state",
-		state_name(call->api), "vmm_version", API_FIRECRACKER_VERSION, "app_name",
+		api_state_name(call->api), "vmm_version", API_FIRECRACKER_VERSION, "app_name",
 		"Firecracker");
 	return 0;
 }

@@ -36,6 +36,10 @@ struct api {
 	bool pausing;
 	struct exchange *waiters[API_WAITERS_MAX];
 	unsigned waiter_count;
+	struct {
+		struct loop_timer timer;
+		uint64_t back; /* MiB that the balloon goes back to, while the timer is set */
+	} lease;
 	struct job *jobs; /* the newest first */
 	unsigned last_job;
 };
@@ -81,7 +85,7 @@ struct route_set {
 
 extern const struct route_set instance_routes, machine_config_routes, boot_routes, drive_routes,
 	net_routes, balloon_routes, output_routes, vsock_routes, absent_routes, duet_routes,
-	hints_routes, job_routes;
+	hints_routes, job_routes, brief_routes, lease_routes;
 
 /* @body as in exchange.h. */
 void api_answer_json(struct exchange *exchange, unsigned status, json_t *body);
@@ -96,12 +100,18 @@ json_t *drives_json(const struct api *api);
 json_t *nets_json(const struct api *api);
 /* Null: there is none. */
 json_t *balloon_json(const struct api *api);
+/* While there is a machine with a balloon. */
+json_t *balloon_statistics_json(const struct api *api);
+/* While there is a machine. Refuses what PATCH /balloon refuses. */
+int balloon_resize(struct call *call, uint64_t mib);
 json_t *vsock_json(const struct api *api);
 
 /* boot.c: the kernel's command line follows from the arguments and the root drive. -ENOMEM. */
 int boot_update(struct api *api);
 
 /* instance.c */
+/* "Running", in Firecracker's words. */
+const char *api_state_name(const struct api *api);
 void instance_ended(struct api *api);
 
 /* limiter.c */
@@ -135,6 +145,16 @@ void api_drop(struct device_config *copy);
 /* refresh.c, keys.c */
 int refresh_drive(struct call *call, const char *id, const char *path);
 int press_ctrl_alt_del(struct call *call);
+
+/* hints.c, for a machine with a cooperation device. */
+json_t *hints_vcpus_json(const struct api *api);
+/* Null: the guest says nothing now. */
+json_t *hints_machine_json(const struct api *api);
+
+/* lease.c */
+void lease_init(struct api *api);
+/* The balloon's size stays what it is. */
+void lease_end(struct api *api);
 
 /* jobs.c */
 /* @seconds: of the guest's round. */

@@ -21,6 +21,7 @@
 struct rig {
 	struct exchange exchange;
 	struct machine_config config;
+	struct loop *loop;
 	struct api *api;
 	unsigned status, answers, starts;
 	char *body;
@@ -49,6 +50,8 @@ static int start(void *opaque, struct error *err)
 static struct rig *running;
 static unsigned refreshes, changes;
 static struct device *cooperation;
+static uint64_t balloon_target; /* bytes */
+static bool no_balloon;
 
 struct device *__wrap_machine_balloon(const struct machine *machine);
 struct device *__wrap_machine_coop(const struct machine *machine);
@@ -65,7 +68,7 @@ int __wrap_machine_refresh_disk(
 
 struct device *__wrap_machine_balloon(const struct machine *machine)
 {
-	return (struct device *)running;
+	return no_balloon ? NULL : (struct device *)running;
 }
 
 const struct machine_config *__wrap_machine_config(const struct machine *machine)
@@ -87,6 +90,33 @@ int __wrap_machine_refresh_disk(
 	return 0;
 }
 
+int __wrap_virtio_balloon_set_target(struct device *device, uint64_t bytes, struct error *err);
+int __wrap_virtio_balloon_set_target(struct device *device, uint64_t bytes, struct error *err)
+{
+	balloon_target = bytes;
+	return 0;
+}
+
+void __wrap_virtio_balloon_statistics(
+	struct device *device, struct virtio_balloon_statistics *statistics);
+void __wrap_virtio_balloon_statistics(
+	struct device *device, struct virtio_balloon_statistics *statistics)
+{
+	*statistics = (struct virtio_balloon_statistics){.target = balloon_target, .interval = 1};
+}
+
+enum machine_state __wrap_machine_state(const struct machine *machine);
+enum machine_state __wrap_machine_state(const struct machine *machine)
+{
+	return MACHINE_RUNNING;
+}
+
+int __wrap_machine_vcpu_thread(const struct machine *machine, unsigned vcpu);
+int __wrap_machine_vcpu_thread(const struct machine *machine, unsigned vcpu)
+{
+	return 1000 + (int)vcpu;
+}
+
 static void runs(struct rig *rig)
 {
 	running = rig;
@@ -102,6 +132,8 @@ static int make(void **state)
 	log_set_level(LOG_LEVEL_ERROR);
 	rig->exchange.answer = answered;
 	machine_config_init(&rig->config);
+	assert_int_equal(loop_new(&rig->loop, 16, NULL), 0);
+	options.loop = rig->loop;
 	assert_int_equal(api_new(&rig->api, &options, NULL), 0);
 	*state = rig;
 	return 0;
@@ -112,6 +144,7 @@ static int drop(void **state)
 	struct rig *rig = *state;
 
 	api_free(rig->api);
+	loop_free(rig->loop);
 	machine_config_free(&rig->config);
 	free(rig->body);
 	free(rig);
@@ -141,6 +174,15 @@ static void gives(struct rig *rig, const char *path, const char *expected)
 	ask(rig, "GET", path, "");
 	assert_int_equal(rig->status, 200);
 	assert_string_equal(rig->body, expected);
+}
+
+static void assert_balloon(struct rig *rig, unsigned mib)
+{
+	char expected[32];
+
+	ask(rig, "GET", "/balloon", "");
+	snprintf(expected, sizeof(expected), "{\"amount_mib\":%u,", mib);
+	assert_memory_equal(rig->body, expected, strlen(expected));
 }
 
 static void refused(struct rig *rig, const char *method, const char *path, const char *body,
@@ -421,7 +463,8 @@ static void has_room_for_each_body(void **state)
 {
 	const struct route_set *const sets[] = {&instance_routes, &machine_config_routes,
 		&boot_routes, &drive_routes, &net_routes, &balloon_routes, &output_routes,
-		&vsock_routes, &absent_routes, &duet_routes, &hints_routes, &job_routes};
+		&vsock_routes, &absent_routes, &duet_routes, &hints_routes, &job_routes,
+		&brief_routes, &lease_routes};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(sets); i++)
 		for (unsigned n = 0; n < sets[i]->count; n++)
@@ -510,6 +553,71 @@ static void tells_hints(void **state)
 	cooperation = NULL;
 }
 
+/* ---- what a manager asks and says ---- */
+
+static void stop(struct loop_timer *timer)
+{
+	loop_stop(running->loop);
+}
+
+static void leases_a_balloon(void **state)
+{
+	struct loop_timer end = {.expired = stop};
+	struct rig *rig = *state;
+
+	done(rig, "PUT", "/balloon", "{\"amount_mib\": 1, \"deflate_on_oom\": true}");
+	refused(rig, "PATCH", "/duet/balloon", "{\"amount_mib\": 5, \"for_ms\": 1}", BEFORE);
+	runs(rig);
+	done(rig, "PATCH", "/balloon", "{\"amount_mib\": 2}");
+	done(rig, "PATCH", "/duet/balloon", "{\"amount_mib\": 5, \"for_ms\": 60000}");
+	assert_balloon(rig, 5);
+	refused(rig, "PATCH", "/duet/balloon", "{\"amount_mib\": 128, \"for_ms\": 1}",
+		"Balloon config error: Amount of pages requested is too large.");
+	assert_balloon(rig, 5);
+	/* Said anew: what it goes back to is what was there before the first. */
+	done(rig, "PATCH", "/duet/balloon", "{\"amount_mib\": 7, \"for_ms\": 0}");
+	assert_balloon(rig, 7);
+	loop_timer_after(rig->loop, &end, 1);
+	assert_int_equal(loop_run(rig->loop), 0);
+	assert_balloon(rig, 2);
+	/* The last word is one without an end. */
+	done(rig, "PATCH", "/duet/balloon", "{\"amount_mib\": 9, \"for_ms\": 0}");
+	done(rig, "PATCH", "/balloon", "{\"amount_mib\": 3}");
+	loop_timer_after(rig->loop, &end, 1);
+	assert_int_equal(loop_run(rig->loop), 0);
+	assert_balloon(rig, 3);
+	/* One that is on its way ends with the machine. */
+	done(rig, "PATCH", "/duet/balloon", "{\"amount_mib\": 9, \"for_ms\": 0}");
+	api_set_machine(rig->api, NULL);
+	loop_timer_after(rig->loop, &end, 1);
+	assert_int_equal(loop_run(rig->loop), 0);
+}
+
+static void tells_the_brief(void **state)
+{
+	struct virtio_coop_host host = {.ops = &no_host};
+	const struct virtio_coop_options coop = {.host = &host, .vcpus = 2, .hints = true};
+	struct rig *rig = *state;
+
+	refused(rig, "GET", "/duet/brief", "", BEFORE);
+	rig->config.cpus = 2;
+	no_balloon = true;
+	runs(rig);
+	gives(rig, "/duet/brief",
+		"{\"id\":\"anonymous-instance\",\"state\":\"Running\",\"memory_mib\":128,"
+		"\"cpus\":2,\"passthrough\":false,\"threads\":[1000,1001]}");
+	no_balloon = false;
+	balloon_target = 2U << 20;
+	assert_int_equal(virtio_coop_new(&cooperation, "coop0", &coop, NULL), 0);
+	gives(rig, "/duet/brief",
+		"{\"id\":\"anonymous-instance\",\"state\":\"Running\",\"memory_mib\":128,"
+		"\"cpus\":2,\"passthrough\":false,\"threads\":[1000,1001],\"balloon\":"
+		"{\"target_pages\":512,\"actual_pages\":0,\"target_mib\":2,\"actual_mib\":0},"
+		"\"hints\":{\"vcpus\":[{\"index\":0},{\"index\":1}]}}");
+	cooperation->ops->free(cooperation);
+	cooperation = NULL;
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, make, drop)
 
 int main(void)
@@ -526,6 +634,8 @@ int main(void)
 		TEST(changes_a_drive_or_not),
 		TEST(changes_a_balloon_by_an_object),
 		TEST(tells_hints),
+		TEST(leases_a_balloon),
+		TEST(tells_the_brief),
 		TEST(has_interfaces),
 		TEST(takes_a_vsock),
 		TEST(says_what_is_not_there),

@@ -65,9 +65,15 @@ def test_life_by_curl(local_disk, workspace):
         api.do("PATCH", "/balloon", {"amount_mib": 32})
         while api.do("GET", "/balloon/statistics")["actual_mib"] < 32:
             continue
+        # For a while only.
+        api.do("PATCH", "/duet/balloon", {"amount_mib": 48, "for_ms": 1})
+        while api.do("GET", "/balloon")["amount_mib"] != 32:
+            continue
+        brief = api.do("GET", "/duet/brief")
+        assert brief["state"] == "Running" and brief["balloon"]["target_mib"] == 32
         api.do("PATCH", "/drives/data", {"drive_id": "data", "rate_limiter": {
             "ops": {"size": 100, "refill_time": 1000}}})
-        assert len(api.do("GET", "/duet/vcpus")) == 1
+        assert [vcpu["thread_id"] for vcpu in api.do("GET", "/duet/vcpus")] == brief["threads"]
         assert 'duet_' in api.do("GET", "/duet/metrics")
         api.do("PUT", "/actions", {"action_type": "FlushMetrics"})
         # Also one each minute.

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a manager of many machines asks each of them every second, in one answer: small, and made
+ * without looking at anything but numbers that are there.
+ */
+#include "api/private.h"
+#include "base/checked.h"
+
+#include <errno.h>
+
+static bool has_passthrough(const struct machine_config *config)
+{
+	for (unsigned i = 0; i < config->device_count; i++)
+		if (config->devices[i].type == DEVICE_VFIO)
+			return true;
+	return false;
+}
+
+static json_t *threads_json(const struct api *api)
+{
+	unsigned cpus = machine_config(api->machine)->cpus;
+	json_t *array = json_array();
+
+	for (unsigned i = 0; i < cpus; i++)
+		json_array_append_new(array, json_integer(machine_vcpu_thread(api->machine, i)));
+	return array;
+}
+
+/* Null: nobody speaks for the guest. */
+static json_t *hints_json(const struct api *api)
+{
+	if (!machine_coop(api->machine))
+		return NULL;
+	return json_pack(
+		"{s:o, s:o*}", "vcpus", hints_vcpus_json(api), "machine", hints_machine_json(api));
+}
+
+static int get(struct call *call)
+{
+	const struct api *api = call->api;
+	const struct machine_config *config = machine_config(api->machine);
+	json_t *balloon = machine_balloon(api->machine) ? balloon_statistics_json(api) : NULL;
+
+	call->reply = json_pack("{s:s, s:s, s:I, s:i, s:b, s:o, s:o*, s:o*}", "id", api->options.id,
+		"state", api_state_name(api), "memory_mib", (json_int_t)(config->memory >> 20),
+		"cpus", (int)config->cpus, "passthrough", has_passthrough(config), "threads",
+		threads_json(api), "balloon", balloon, "hints", hints_json(api));
+	return call->reply ? 0 : error_set(&call->err, ENOMEM, "No memory for the answer.");
+}
+
+static const struct route routes[] = {
+	{"GET", "duet/brief", WHEN_AFTER, .exact = true, .function = get},
+};
+const struct route_set brief_routes = {routes, ARRAY_SIZE(routes)};
