@@ -7,8 +7,8 @@
 #define DUET_CLI_API_SESSION_H
 
 #include "api/api.h"
-#include "http/server.h"
 #include "cli/session.h"
+#include "http/server.h"
 
 struct api_session {
 	struct session *session;
