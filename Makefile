@@ -5,7 +5,7 @@
 BUILD := build
 PREFIX ?= /usr/local
 DESTDIR ?=
-.PHONY: all help deps build install uninstall demo test soak bench experiments report lint fuzz shell guest-kit clean
+.PHONY: all help deps build install uninstall demo test soak bench experiments report lint fuzz shell guest-kit deb clean
 
 all: build
 
@@ -19,6 +19,7 @@ help:
 	@echo "make shell   an interactive guest"
 	@echo "make lint    formatting, layers, names, clang-tidy"
 	@echo "make fuzz    each fuzz target for a minute (SECONDS_EACH=60)"
+	@echo "make deb     Debian packages of all of it, in $(BUILD)/packages"
 	@echo "make guest-kit  Debian packages for guests, in $(BUILD)/guest-kit"
 	@echo "make build   build/duet alone"
 	@echo "make install the program, its manual page, bash's completion (PREFIX=/usr/local, DESTDIR=)"
@@ -71,6 +72,10 @@ report: build
 
 shell: build
 	@lab/demo --shell
+
+deb: build
+	@packaging/packages $(BUILD) $(BUILD)/packages
+	@guest/packages $(BUILD)/packages
 
 guest-kit: deps
 	@guest/packages $(BUILD)/guest-kit
