@@ -3,7 +3,6 @@
  * another's answer, and none is forgotten. */
 #include "virtio_rig.h"
 
-#include "base/bytes.h"
 #include "base/checked.h"
 #include "base/clock.h"
 #include "virtio/transport/transport.h"
@@ -123,6 +122,7 @@ static void spin(uint64_t nanoseconds)
 		continue;
 }
 
+/* For the I/O loop, where the other side of the rig may be looked at. */
 struct question {
 	struct loop_task task;
 	struct rig *rig;
@@ -217,6 +217,15 @@ static void offer_late(void *opaque)
 	assert_false(offer(rig));
 }
 
+static void offer_first(struct loop_task *task)
+{
+	struct question *question = container_of(task, struct question, task);
+
+	question->rig->model->opaque = question->rig;
+	question->rig->model->at_end = offer_late;
+	assert_true(offer(question->rig));
+}
+
 /* One comes behind the model's back, when it has looked and the driver is not asked for kicks yet.
  */
 static void looks_once_more_before_it_sleeps(void **state)
@@ -224,12 +233,11 @@ static void looks_once_more_before_it_sleeps(void **state)
 	(void)state;
 	for (unsigned kind = 0; kind < ARRAY_SIZE(kinds); kind++) {
 		struct rig rig;
+		struct question first = {.task.run = offer_first, .rig = &rig};
 
 		rig_init(&rig, kinds[kind]);
 		assert_false(lingers(&rig)); /* and the first look is over */
-		rig.model->opaque = &rig;
-		rig.model->at_end = offer_late;
-		assert_true(offer(&rig));
+		loop_call(rig.machine.place.io, &first.task);
 		while (rig.offered < 2)
 			sched_yield();
 		await_kept(&rig);
@@ -326,7 +334,8 @@ static void breaks(void **state)
 	rig_init(&rig, VERSION_1);
 	make_linger(&rig, VERSION_1);
 	/* An index that jumps. */
-	store_le16(rig.machine.ram + rig.ring.setup.driver.value + 2, 0x8000);
+	__atomic_store_n((uint16_t *)(rig.machine.ram + rig.ring.setup.driver.value + 2), 0x8000,
+		__ATOMIC_RELEASE);
 	while (!(driver_read(&rig.driver, COMMON_STATUS, 1) & 64) && clock_ns() < until) {
 		if (!lingers(&rig))
 			driver_kick(&rig.driver, 0);
