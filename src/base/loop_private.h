@@ -25,6 +25,7 @@ struct loop {
 	struct loop_hook *hooks;
 	struct loop_poller *pollers;
 	struct poll_window window;
+	uint64_t call_ns;          /* 0: not measured yet */
 	struct loop_timer *timers; /* the earliest first */
 	uint64_t turn_from;        /* when the present callback first asked; 0: not yet */
 	uint64_t turn_added;

@@ -56,13 +56,20 @@ static uint64_t measure_call(void)
 	}
 	if (fd >= 0)
 		close(fd);
-	return least == UINT64_MAX ? 0 : least;
+	return least == UINT64_MAX || least == 0 ? 1 : least;
+}
+
+uint64_t loop_call_ns(struct loop *loop)
+{
+	if (!loop->call_ns)
+		loop->call_ns = measure_call();
+	return loop->call_ns;
 }
 
 void loop_add_poller(struct loop *loop, struct loop_poller *poller)
 {
 	if (!loop->pollers)
-		poll_window_init(&loop->window, measure_call(), clock_ns());
+		poll_window_init(&loop->window, loop_call_ns(loop), clock_ns());
 	poller->next = loop->pollers;
 	loop->pollers = poller;
 }

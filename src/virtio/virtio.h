@@ -108,6 +108,7 @@ struct virtio_device {
 	uint64_t negotiated;      /* from FEATURES_OK on; 0 before */
 	uint64_t ring_features;   /* VIRTIO_F_RING_PACKED or 0; the core offers the others always */
 	bool polls;               /* the transport looks at the rings and calls kick() */
+	bool lingers;             /* kicks stay off while requests come fast; see virtio_look() */
 	bool dropping;            /* at quiesce: a reset follows, what has not begun need not */
 	struct virtqueue *queues; /* queue_count of them, allocated by the transport */
 	struct log_guest_limit guest_log;
@@ -140,6 +141,9 @@ void virtio_config_changed(struct virtio_device *device);
 /* I/O loop: a turn of @queue now, since something that it waited for is there. Nothing happens when
  * it has none (see kick) or one is to come anyway. */
 void virtio_turn(struct virtio_device *device, struct virtqueue *queue);
+/* I/O loop, of a model that lingers, when the loop is awake for @queue anyway: a turn if kicks are
+ * off and something is there. */
+void virtio_look(struct virtio_device *device, struct virtqueue *queue);
 /* I/O loop, for what was pushed outside of turns: flushes it, and interrupts the driver if the used
  * buffers since the last call ask for it. The interrupt goes out with the loop's next wait. */
 void virtio_interrupt(struct virtio_device *device, struct virtqueue *queue);

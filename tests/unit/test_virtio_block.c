@@ -437,6 +437,28 @@ static void test_save_restore(void **state)
 	rig_free(&rig);
 }
 
+/* Earlier versions saved a busy queue with its kicks off; nobody but the driver looks at it now. */
+static void test_kicks_left_off(void **state)
+{
+	const struct ring_buffer in[] = {{HEADER, 16, false}, {DATA, 512, true}, {STATUS, 1, true}};
+	struct error err = {0};
+	struct rig rig;
+
+	(void)state;
+	rig_init(&rig, false, 1);
+	device_rig_up(&rig.rig, ALL | EVENT, 1);
+	assert_int_equal(request(&rig, T_IN, 0, 512), S_OK);
+	fake_stop(rig.rig.device);
+	virtqueue_kicks_off(&virtio_pci_model(rig.rig.device)->queues[0]);
+	assert_int_equal(rig.rig.device->ops->start(rig.rig.device, &err), 0);
+	assert_int_equal(request(&rig, T_IN, 0, 512), S_OK);
+	/* Those so far were kicked for without asking. */
+	ring_driver_kick(&rig.rig.rings[0]);
+	assert_true(ring_driver_offer(&rig.rig.rings[0], in, 3, false, 1));
+	assert_true(ring_driver_kick(&rig.rig.rings[0]));
+	rig_free(&rig);
+}
+
 /* Holds the I/O loop, when a request has just been completed, until the device is being stopped. */
 struct hold {
 	struct loop_hook hook;
@@ -591,6 +613,7 @@ int main(void)
 		cmocka_unit_test(test_depth),
 		cmocka_unit_test(test_turns),
 		cmocka_unit_test(test_save_restore),
+		cmocka_unit_test(test_kicks_left_off),
 		cmocka_unit_test(test_stop_after_completion),
 	};
 

@@ -258,6 +258,17 @@ static bool answer(struct virtqueue *queue, unsigned most)
 	return true;
 }
 
+static void keep(struct rig_model *model, struct virtqueue *queue)
+{
+	struct iovec segments[32];
+	struct virtqueue_chain chain = {.segments = segments, .capacity = 32};
+
+	while (virtqueue_pop(queue, &chain) == 1)
+		model->kept++;
+	if (model->at_end)
+		model->at_end(model->opaque);
+}
+
 static enum virtio_progress kick(struct virtio_device *device, struct virtqueue *queue)
 {
 	struct rig_model *model = model_of(device);
@@ -267,7 +278,9 @@ static enum virtio_progress kick(struct virtio_device *device, struct virtqueue 
 	if (model->kicks < sizeof(model->turns))
 		model->turns[model->kicks] = (uint8_t)queue->index;
 	model->kicks++;
-	if (!needs)
+	if (model->keeps)
+		keep(model, queue);
+	else if (!needs)
 		done = answer(queue, model->per_turn);
 	while (needs && has_enough(queue, needs))
 		answer(queue, 0);

@@ -73,7 +73,12 @@ struct rig_model {
 	_Atomic unsigned needs;    /* chains at a time: gives back what is less; 0: any number */
 	_Atomic unsigned per_turn; /* chains, then there may be more; 0: all */
 	_Atomic bool restless;     /* each turn says that there is more */
-	uint8_t turns[64];         /* the queues that had the first kicks, in their order */
+	_Atomic bool keeps;        /* requests are taken and not answered */
+	_Atomic unsigned kept;
+	/* Called on the I/O loop when it has found such a queue's end; may be null. */
+	void (*at_end)(void *opaque);
+	void *opaque;
+	uint8_t turns[64]; /* the queues that had the first kicks, in their order */
 	_Atomic bool *freed_flag;
 	unsigned held; /* of them, not yet released; I/O loop */
 	struct loop_task release;

@@ -140,8 +140,7 @@ static void round_done(struct loop_hook *hook)
 		if (!queue->pushed)
 			continue;
 		queue->pushed = false;
-		if (queue->paused)
-			virtio_turn(&disk->virtio, queue->queue);
+		virtio_look(&disk->virtio, queue->queue);
 		virtio_interrupt(&disk->virtio, queue->queue);
 	}
 }
@@ -158,6 +157,8 @@ static int activate(struct virtio_device *device)
 		disk->queues[i].queue = &device->queues[i];
 		if (device->queues[i].enabled)
 			ret = disk_queue_prepare(&disk->queues[i]);
+		/* Saved state of earlier versions may say that they are off. */
+		virtqueue_kicks_on(&device->queues[i]);
 		if (ret < 0) {
 			release(disk);
 			return ret;
@@ -293,6 +294,7 @@ int virtio_block_new(struct device **device, const char *name,
 	disk->virtio.config_size = DISK_CONFIG_SIZE;
 	disk->virtio.ring_features = options->packed ? VIRTIO_FEATURE(VIRTIO_F_RING_PACKED) : 0;
 	disk->virtio.polls = options->poll;
+	disk->virtio.lingers = true;
 	for (unsigned i = 0; i < queues; i++)
 		disk->queues[i].disk = disk;
 	fill_config(disk);

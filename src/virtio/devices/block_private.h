@@ -72,7 +72,6 @@ struct disk_queue {
 	struct disk_request *free;
 	unsigned fresh; /* requests never used so far start here */
 	bool pushed;    /* since the last turn: an interrupt may be due */
-	bool paused;    /* kicks stay off: completions make us look */
 	_Atomic uint64_t counts[DISK_COUNTS];
 };
 

@@ -24,10 +24,6 @@
 #define RANGE_UNMAP 1U
 #define SERIAL_SIZE 20
 
-/* With so many requests in flight completions come often enough to look at the ring, and the guest
- * is spared its kicks. Below, a slow request must not hold up the next. */
-#define BUSY_REQUESTS 16
-
 int disk_queue_prepare(struct disk_queue *queue)
 {
 	size_t count = queue->queue->setup.size;
@@ -44,7 +40,7 @@ int disk_queue_prepare(struct disk_queue *queue)
 	queue->large = (struct iovec *)((char *)pool + requests);
 	queue->free = NULL;
 	queue->fresh = 0;
-	queue->pushed = queue->paused = false;
+	queue->pushed = false;
 	return 0;
 }
 
@@ -336,10 +332,11 @@ static bool start_request(struct disk_queue *queue, struct virtqueue_chain *chai
 }
 
 /* Until the ring is empty (0), or the turn is over (1). Negative: the device is broken. */
-static int drain(struct disk_queue *queue, unsigned *taken)
+static int drain(struct disk_queue *queue)
 {
 	struct iovec segments[DISK_SEGMENTS];
 	struct virtqueue_chain chain = {.segments = segments, .capacity = DISK_SEGMENTS};
+	unsigned taken = 0;
 
 	do {
 		int ret = virtqueue_pop(queue->queue, &chain);
@@ -349,20 +346,14 @@ static int drain(struct disk_queue *queue, unsigned *taken)
 		if (!start_request(queue, &chain))
 			return -EPROTO;
 		/* One request alone does not look at the clock. */
-	} while (++*taken == 1 || !loop_turn_over(queue->disk->virtio.io));
+	} while (++taken == 1 || !loop_turn_over(queue->disk->virtio.io));
 	return 1;
 }
 
 enum virtio_progress disk_queue_process(struct disk_queue *queue)
 {
-	unsigned taken = 0;
-	int ret;
+	int ret = drain(queue);
 
-	virtqueue_kicks_off(queue->queue);
-	do {
-		ret = drain(queue, &taken);
-		queue->paused = queue->queue->in_flight >= BUSY_REQUESTS;
-	} while (ret == 0 && !queue->paused && virtqueue_kicks_on(queue->queue));
 	/* The turn's end interrupts. */
 	queue->pushed = false;
 	return ret > 0 ? VIRTIO_MORE : VIRTIO_DONE;

@@ -16,6 +16,7 @@
 #ifndef DUET_VIRTIO_TRANSPORT_TRANSPORT_H
 #define DUET_VIRTIO_TRANSPORT_TRANSPORT_H
 
+#include "base/pace.h"
 #include "pci/pci.h"
 #include "virtio/virtio.h"
 
@@ -65,6 +66,10 @@ struct virtio_queue_context {
 	struct loop_task turn; /* the next one, of a queue that goes on */
 	bool turn_posted;
 	unsigned in_flight; /* begun and not ended */
+	/* linger.c: while @look is set kicks are off, and it ends that. */
+	struct loop_timer look;
+	struct pace pace;
+	uint64_t seen; /* of the queue's chains */
 };
 
 /* The registers of one queue and its doorbell. */
@@ -166,6 +171,13 @@ bool virtio_is_in_flight(const struct virtio_pci *pci);
 void virtio_turns_prepare(struct virtio_pci *pci); /* at realize */
 void virtio_turns_all(struct virtio_pci *pci);     /* one of each queue */
 void virtio_turns_end(struct virtio_pci *pci);     /* those that were to come do not */
+
+/* linger.c; I/O loop. */
+bool virtio_lingers(const struct virtio_device *device);
+/* After a turn that found the queue's end: whether it is looked at again soon. Else the driver is
+ * to be asked for a kick. */
+bool virtio_linger(struct virtio_device *device, struct virtio_queue_context *context,
+	const struct virtqueue *queue);
 
 /* poll.c; I/O loop */
 void virtio_polling_start(struct virtio_pci *pci);

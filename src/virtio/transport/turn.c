@@ -20,6 +20,23 @@ bool virtio_queue_is_live(const struct virtio_queue_registers *registers)
 	       !atomic_load_explicit(&registers->handed_over, memory_order_relaxed);
 }
 
+/* A queue that lingers is as one that is polled until it is decided that nobody looks. */
+static enum virtio_progress serve(
+	struct virtio_device *device, struct virtio_queue_context *context, struct virtqueue *queue)
+{
+	enum virtio_progress progress;
+
+	if (!virtio_lingers(device))
+		return device->ops->kick(device, queue);
+	virtqueue_poll(queue);
+	progress = device->ops->kick(device, queue);
+	/* Asked for kicks first, then looked once more: what came in between is not lost. */
+	if (progress == VIRTIO_DONE && !virtio_linger(device, context, queue) &&
+		virtqueue_sleep(queue))
+		progress = device->ops->kick(device, queue);
+	return progress;
+}
+
 /* Not for a queue that goes on: what is new is found by its next turn. */
 void virtio_turn(struct virtio_device *device, struct virtqueue *queue)
 {
@@ -30,7 +47,7 @@ void virtio_turn(struct virtio_device *device, struct virtqueue *queue)
 	if (context->turn_posted || !virtio_queue_is_live(registers) || queue->broken ||
 		atomic_load_explicit(&registers->pci->faulted, memory_order_relaxed))
 		return;
-	if (device->ops->kick(device, queue) == VIRTIO_MORE) {
+	if (serve(device, context, queue) == VIRTIO_MORE) {
 		context->turn_posted = true;
 		loop_post(context->io, &context->turn);
 	}
@@ -47,6 +64,21 @@ static void next_turn(struct loop_task *task)
 
 	registers->context.turn_posted = false;
 	virtio_turn(pci->model, &pci->model->queues[registers - pci->queues]);
+}
+
+static void look_again(struct loop_timer *timer)
+{
+	struct virtio_queue_registers *registers =
+		container_of(timer, struct virtio_queue_registers, context.look);
+	struct virtio_pci *pci = registers->pci;
+
+	virtio_turn(pci->model, &pci->model->queues[registers - pci->queues]);
+}
+
+void virtio_look(struct virtio_device *device, struct virtqueue *queue)
+{
+	if (loop_timer_set(&registers_of(device, queue)->context.look) && virtqueue_poll(queue))
+		virtio_turn(device, queue);
 }
 
 void virtio_begin(struct virtio_device *device, struct virtqueue *queue)
@@ -76,6 +108,7 @@ void virtio_turns_prepare(struct virtio_pci *pci)
 	for (unsigned i = 0; i < pci->model->queue_count; i++) {
 		pci->queues[i].context.io = pci->place.io;
 		pci->queues[i].context.turn.run = next_turn;
+		pci->queues[i].context.look.expired = look_again;
 	}
 }
 
@@ -93,5 +126,6 @@ void virtio_turns_end(struct virtio_pci *pci)
 		if (context->turn_posted)
 			loop_unpost(context->io, &context->turn);
 		context->turn_posted = false;
+		loop_timer_stop(&context->look);
 	}
 }
