@@ -30,7 +30,7 @@ struct guest {
 	double holds, target; /* outside the balloon */
 	double cold, hot;     /* of cache and of working set: swapped by the host */
 	double guest_rate, host_rate, some;
-	double missing; /* sum over time of the share of its working set that is not there */
+	double missing; /* sum over time of the share of its working set that it had no room for */
 };
 
 struct model {
@@ -110,7 +110,8 @@ static void touch(struct model *model, struct guest *guest, double touches)
 {
 	double pages, missing = guest->need - guest->in;
 
-	guest->missing += guest->need > 0 ? (missing + guest->hot) / guest->need : 0;
+	if (guest->need > 0)
+		guest->missing += (above(guest->need - guest->holds) + guest->hot) / guest->need;
 	pages = guest->need > 0 ? least(touches * missing / guest->need, missing) : 0;
 	guest->guest_rate = pages;
 	model->result.guest_pages += pages;

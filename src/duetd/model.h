@@ -14,7 +14,7 @@ struct model;
 struct model_result {
 	double guest_pages; /* read in again by guests */
 	double host_pages;  /* by the host */
-	double worst;       /* of any VM: share of its working set that was not in memory, mean */
+	double worst; /* of any VM: mean share of its working set that there was no room for */
 };
 
 /* @trace must outlive it. Null: no memory. */

@@ -54,6 +54,7 @@ static void look_at_need(const struct vm_view *vm, struct memory_guest *guest)
 	guest->is_short = pages(vm);
 	if (guest->is_short)
 		need = need_when_short(vm, guest, need);
+	need *= 1 + SEEN_ERROR;
 	guest->working_set = least_of(most_of(need, HOLDS_LEAST), guest->memory);
 	guest->rests = !vm->says_hints && vm->balloon_since < REST_NS &&
 		       guest->told < guest->working_set * UNSEEN_FAR;
@@ -164,15 +165,11 @@ uint64_t memory_reclaim_step(const struct view *view, const struct vm_view *vm, 
 	return (uint64_t)(step * calm / MIB) << 20;
 }
 
-/* What can be given in this decision: what is there, and not promised to others already. */
+/* What can be given in this decision: what is there, whoever was promised it and has not used it.
+ */
 static double to_give(const struct memory_round *round)
 {
-	double held = 0, half = round->reserve / 2;
-
-	for (unsigned i = 0; i < round->count; i++)
-		if (round->guests[i].moves)
-			held += most_of(round->guests[i].holds, round->guests[i].told);
-	return most_of(0, least_of(round->available, round->room + round->reserve - held) - half);
+	return most_of(0, round->available - round->reserve / 2);
 }
 
 /* How much of what those that are short (or not) are to get can be given; takes it of @give. */

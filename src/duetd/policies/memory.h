@@ -13,10 +13,13 @@
 /* Kept on top of a working set: it is seen a second late, and grows before that is seen. */
 #define RESERVE_PART  (1.0 / 8)
 #define RESERVE_LEAST (64 * MIB)
+/* What is said of a working set is off by so much, either way; too little would make it page. */
+#define SEEN_ERROR (1.0 / 16)
 /* No guest is told to hold less: its kernel would kill programs, not page. */
 #define HOLDS_LEAST (64 * MIB)
 /* The host's own: bursts are answered from it at once, before others have given anything. Half of
- * it is given in one decision at most, the rest is for what guests touch until the next. */
+ * it is never given, for what guests touch until the next decision; the other half where working
+ * sets want it. */
 #define HOST_RESERVE (1.0 / 16)
 /* Of the host's memory; with so much available and no balloon anywhere there is enough for all. */
 #define HOST_COMFORT (1.0 / 8)

@@ -41,13 +41,13 @@ static double hand_out(struct memory_round *round, double room,
 
 static void share_out(struct memory_round *round)
 {
-	double room = round->room;
+	double half = round->reserve / 2, room = round->room + half;
 
 	for (unsigned i = 0; i < round->count; i++)
 		if (round->guests[i].moves)
 			round->guests[i].goal = 0;
 	room = hand_out(round, room, takes_working_set);
-	room = hand_out(round, room, takes_reserve);
+	room = hand_out(round, room > half ? room - half : 0, takes_reserve);
 	hand_out(round, room, takes_rest);
 	for (unsigned i = 0; i < round->count; i++) {
 		struct memory_guest *guest = &round->guests[i];
