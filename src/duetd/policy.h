@@ -37,6 +37,7 @@ enum reason {
 	REASON_CAPPED,   /* it says more threads than its vCPUs and share count for */
 	REASON_IDLE,     /* nothing can run: its configured weight */
 	REASON_NO_HINTS, /* by how busy its vCPUs are, its guest saying nothing */
+	REASON_SHARE,    /* its configured weight, whatever it does */
 	/* numa */
 	REASON_FOLLOWS_MEMORY, /* vCPUs go to where what they use is */
 	REASON_MEMORY_FOLLOWS, /* its memory goes to where its vCPUs are */
