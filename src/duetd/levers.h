@@ -42,6 +42,8 @@ struct lever_state {
 int levers_open(struct levers **levers, const struct levers_options *options, struct error *err);
 /* Puts everything back. Null is allowed. */
 void levers_close(struct levers *levers);
+/* Only puts back what the journal says: for a duetd that has ended. */
+int levers_undo(const struct levers_options *options, struct error *err);
 void levers_state(const struct levers *levers, enum lever lever, struct lever_state *state);
 const char *lever_name(enum lever lever);
 
