@@ -132,12 +132,27 @@ static void take(struct member *member, struct answer *answer, pid_t pid)
 	tell(member, changed);
 }
 
+/* Its API is there before its machine: nothing is wrong with it, and it will start one day. */
+static void not_started(struct member *member)
+{
+	fleet_gone(member);
+	snprintf(member->fault, sizeof(member->fault), "its machine has not started");
+	member->well = false;
+	member->faults = 0;
+	member->quiet = QUIET_STEP * QUIET_DOUBLES;
+	fleet_schedule(member);
+}
+
 void fleet_take_answer(struct member *member, const struct http_answer *http, pid_t pid)
 {
 	struct answer answer;
 	struct error err = {0};
 	char why[96];
 
+	if (http->status == 400) {
+		not_started(member);
+		return;
+	}
 	if (http->status != 200) {
 		snprintf(why, sizeof(why),
 			"it refuses GET /duet/brief (%u); is it a duet, and not an older one?",
