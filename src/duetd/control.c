@@ -167,7 +167,7 @@ static void get_vm(
 	vm = json_incref(json_array_get(listing.array, 0));
 	json_decref(listing.array);
 	if (!vm) {
-		refuse(exchange, 404, "no VM of that name; GET /vms lists them");
+		refuse(exchange, 404, "no VM of that name; duetctl ps lists them");
 		return;
 	}
 	if (index >= 0) {
@@ -261,7 +261,7 @@ static void put_policy(
 	struct error err = {0};
 
 	if (!take_mechanism(request->path + strlen("/policies/"), &mechanism))
-		refuse(exchange, 404, "no such mechanism; GET /policies lists them");
+		refuse(exchange, 404, "no such mechanism; duetctl policy lists them");
 	else if (!name)
 		refuse(exchange, 400, "the body is to be {\"policy\": NAME}");
 	else if (!(policy = policy_by_name(mechanism, name, &err)))

@@ -37,12 +37,22 @@ void fleet_gone(struct member *member)
 	member->answered = 0;
 }
 
+/* It may quote what a VM has said, and is printed: letters alone. */
+static void make_plain(char *text)
+{
+	for (; *text; text++)
+		if (*text < ' ' || *text > '~')
+			*text = '?';
+}
+
 /* Told of once, until it is well again. */
 void fleet_take_fault(struct member *member, const char *why, bool ended)
 {
-	if (member->faults == 0)
-		log_warning("%s: left out until it answers as a VM: %s", member->name, why);
 	snprintf(member->fault, sizeof(member->fault), "%s", why);
+	make_plain(member->fault);
+	if (member->faults == 0)
+		log_warning(
+			"%s: left out until it answers as a VM: %s", member->name, member->fault);
 	member->faults++;
 	member->quiet = 0;
 	member->well = false;

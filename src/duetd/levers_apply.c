@@ -2,6 +2,7 @@
 /* Does what a plan says, noting first what it was before. */
 #include "base/checked.h"
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "duetd/levers_private.h"
 
 #include <errno.h>
@@ -73,7 +74,7 @@ static int apply_weight(
 	if (!plan->set_cpu)
 		return vm->weight_before ? set_weight(levers, vm, vm->weight_before, err) : 0;
 	if (plan->weight < WEIGHT_MIN || plan->weight > WEIGHT_MAX)
-		return error_set(err, ERANGE, "%s: a weight of %u is none", vm->name, plan->weight);
+		return error_set(err, ERANGE, "a weight of %u is none", plan->weight);
 	return set_weight(levers, vm, plan->weight, err);
 }
 
@@ -211,19 +212,45 @@ static int reclaim(struct levers *levers, struct lever_vm *vm, uint64_t bytes, s
 	return 0;
 }
 
-int levers_apply(
-	struct levers *levers, const char *name, const struct vm_plan *plan, struct error *err)
+static int apply(
+	struct levers *levers, struct lever_vm *vm, const struct vm_plan *plan, struct error *err)
 {
-	struct lever_vm *vm = lever_find(levers, name);
-	int first;
+	int first = apply_weight(levers, vm, plan, err);
 
-	if (!vm)
-		return error_set(err, ENOENT, "%s: no process of it is known", name);
-	first = apply_weight(levers, vm, plan, err);
 	keep_first(&first, apply_threads(levers, vm, plan, err));
 	if (plan->set_numa)
 		keep_first(&first, move_memory(levers, vm, plan->memory_node, err));
 	if (plan->set_memory)
 		keep_first(&first, reclaim(levers, vm, plan->reclaim, err));
 	return first;
+}
+
+/* The same is tried each second, and told of once. */
+static void tell(struct lever_vm *vm, const struct error *err)
+{
+	uint32_t sum = 0;
+
+	for (const char *at = err->text; *at; at++)
+		sum = sum * 31 + (unsigned char)*at;
+	if (sum != vm->told)
+		log_warning("%s: %s", vm->name, err->text);
+	vm->told = sum;
+}
+
+int levers_apply(
+	struct levers *levers, const char *name, const struct vm_plan *plan, struct error *err)
+{
+	struct lever_vm *vm = lever_find(levers, name);
+	struct error why = {0};
+	int ret;
+
+	if (!vm)
+		return error_set(err, ENOENT, "%s: no process of it is known", name);
+	ret = apply(levers, vm, plan, &why);
+	if (ret == 0)
+		return 0;
+	tell(vm, &why);
+	if (err)
+		*err = why;
+	return ret;
 }

@@ -24,9 +24,10 @@ struct lever_vm {
 	char name[VIEW_NAME_MAX];
 	pid_t pid;
 	uint64_t start;
-	bool leaving; /* removed, but its process is still there */
-	bool moved;   /* into a cgroup of ours, which does not count what it took before */
-	char *cgroup; /* "/sys/fs/cgroup/..."; null: it has none of its own */
+	bool leaving;  /* removed, but its process is still there */
+	uint32_t told; /* stands for the fault that was told of last */
+	bool moved;    /* into a cgroup of ours, which does not count what it took before */
+	char *cgroup;  /* "/sys/fs/cgroup/..."; null: it has none of its own */
 	uint32_t weight, weight_before; /* 0: it was not changed */
 	int8_t memory_node;             /* where its memory was sent; -1: nowhere */
 	uint64_t viewed;                /* when, ns; 0: never */

@@ -31,7 +31,7 @@ static void came(void *opaque, const char *name, pid_t pid, const pid_t *threads
 	if (ret == 0 || ret == -EEXIST)
 		ret = levers_threads(manager->levers, name, threads, count, &err);
 	if (ret < 0)
-		log_warning("%s: %s", name, err.text);
+		log_warning("%s", err.text);
 	else
 		log_info("%s: process %d, %u vCPUs", name, (int)pid, count);
 	hasten(manager);
@@ -62,14 +62,10 @@ static bool make_room(struct manager *manager, unsigned count)
 	return true;
 }
 
-/* Told when it is another than the last. */
 static void take_fault(struct manager *manager, const struct error *err)
 {
 	manager->faults++;
-	if (strcmp(manager->fault, err->text) == 0)
-		return;
 	snprintf(manager->fault, sizeof(manager->fault), "%.255s", err->text);
-	log_warning("%s", err->text);
 }
 
 static bool see(struct manager *manager)
@@ -109,8 +105,10 @@ static void act(struct manager *manager)
 		const char *name = manager->view.vms[i].name;
 		const struct vm_plan *plan = &manager->plan.vms[i];
 		struct error err = {0};
+		/* Of one whose process is not known the balloon is what there is. */
+		int ret = levers_apply(manager->levers, name, plan, &err);
 
-		if (levers_apply(manager->levers, name, plan, &err) < 0)
+		if (ret < 0 && ret != -ENOENT)
 			take_fault(manager, &err);
 		fleet_apply(manager->fleet, name, plan);
 	}

@@ -36,6 +36,7 @@ enum behaviour {
 	REFUSES,
 	MEGABYTES,
 	CUTS_OFF,
+	PAINTS,
 	NOT_STARTED,
 };
 
@@ -122,6 +123,9 @@ static void serve(unsigned index, enum behaviour behaviour, int fd)
 		break;
 	case NONSENSE:
 		say(fd, "hello\r\n\r\nthere", 14);
+		break;
+	case PAINTS: /* the words of the fault quote it */
+		say(fd, "HTTP/1.1 200 OK\r\n\r\n\033[2J", 23);
 		break;
 	case REFUSES:
 		say(fd, "HTTP/1.1 404 Not Found\r\n\r\n{}", 28);
@@ -343,6 +347,7 @@ static void leaves_out_what_is_no_vm(void **state)
 		{"refuses", "404", REFUSES},
 		{"megabytes", "larger than", MEGABYTES},
 		{"cut", "no answer that is one", CUTS_OFF},
+		{"paints", "no JSON", PAINTS},
 	};
 	unsigned good, before;
 
@@ -355,6 +360,7 @@ static void leaves_out_what_is_no_vm(void **state)
 		assert_false(entry(others[i].name).well);
 		if (!strstr(entry(others[i].name).fault, others[i].fault))
 			fail_msg("%s: %s", others[i].name, entry(others[i].name).fault);
+		assert_null(strchr(entry(others[i].name).fault, 27));
 	}
 	assert_true(entry("good").well);
 	assert_int_equal(entry("good").pid, rig.peers[good]);
