@@ -5,6 +5,7 @@
 BUILD := build
 PREFIX ?= /usr/local
 DESTDIR ?=
+UNITS := duet@.service duetd.service
 .PHONY: all help deps build install uninstall demo test soak bench experiments report lint fuzz shell guest-kit deb clean
 
 all: build
@@ -22,7 +23,7 @@ help:
 	@echo "make deb     Debian packages of all of it, in $(BUILD)/packages"
 	@echo "make guest-kit  Debian packages for guests, in $(BUILD)/guest-kit"
 	@echo "make build   build/duet alone"
-	@echo "make install the program, its manual page, bash's completion (PREFIX=/usr/local, DESTDIR=)"
+	@echo "make install the programs, manual pages, units, bash's completion (PREFIX=/usr/local, DESTDIR=)"
 
 deps:
 	@lab/deps
@@ -38,17 +39,26 @@ build: deps $(BUILD)/build.ninja
 	@ninja -C $(BUILD) --quiet
 
 # As whoever may write there: sudo make install builds nothing that make has built already.
-install: $(BUILD)/duet
+install: $(BUILD)/duet $(BUILD)/duetd $(BUILD)/duetctl
 	install -D -m 755 $(BUILD)/duet "$(DESTDIR)$(PREFIX)/bin/duet"
+	install -D -m 755 $(BUILD)/duetctl "$(DESTDIR)$(PREFIX)/bin/duetctl"
+	install -D -m 755 $(BUILD)/duetd "$(DESTDIR)$(PREFIX)/sbin/duetd"
 	install -D -m 644 $(BUILD)/src/cli/duet.1 "$(DESTDIR)$(PREFIX)/share/man/man1/duet.1"
+	install -m 644 docs/duetd.1 docs/duetctl.1 "$(DESTDIR)$(PREFIX)/share/man/man1"
 	install -D -m 644 $(BUILD)/src/cli/duet "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/duet"
+	install -d "$(DESTDIR)$(PREFIX)/lib/systemd/system"
+	for unit in $(UNITS); do \
+		sed 's|@\(s*bin\)dir@|$(PREFIX)/\1|' packaging/$$unit.in >"$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit" && \
+		chmod 644 "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit" || exit 1; \
+	done
 
-$(BUILD)/duet:
+$(BUILD)/duet $(BUILD)/duetd $(BUILD)/duetctl:
 	@$(MAKE) --no-print-directory build
 
 uninstall:
-	rm -f "$(DESTDIR)$(PREFIX)/bin/duet" "$(DESTDIR)$(PREFIX)/share/man/man1/duet.1" \
-		"$(DESTDIR)$(PREFIX)/share/bash-completion/completions/duet"
+	cd "$(DESTDIR)$(PREFIX)" && rm -f bin/duet bin/duetctl sbin/duetd \
+		share/man/man1/duet.1 share/man/man1/duetd.1 share/man/man1/duetctl.1 \
+		share/bash-completion/completions/duet $(UNITS:%=lib/systemd/system/%)
 
 demo: build
 	@lab/demo

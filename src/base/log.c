@@ -13,6 +13,7 @@
 static _Atomic int current_level = LOG_LEVEL_WARNING;
 static _Atomic int patience = -1;
 static int output = STDERR_FILENO;
+static const char *program = "duet";
 static struct nowait stream; /* open when there is a limit to the patience */
 static _Atomic uint64_t dropped, untold;
 
@@ -22,6 +23,11 @@ static const char *const level_names[] = {
 	[LOG_LEVEL_INFO] = "info",
 	[LOG_LEVEL_DEBUG] = "debug",
 };
+
+void log_set_program(const char *name)
+{
+	program = name;
+}
 
 void log_set_level(enum log_level level)
 {
@@ -107,8 +113,8 @@ static bool tell_dropped(void)
 	if (!lost)
 		return true;
 	length = snprintf(line, sizeof(line),
-		"duet: warning: standard error took nothing: %" PRIu64 " lines were dropped\n",
-		lost);
+		"%s: warning: standard error took nothing: %" PRIu64 " lines were dropped\n",
+		program, lost);
 	if (emit(line, (size_t)length))
 		return true;
 	atomic_fetch_add_explicit(&untold, lost, memory_order_relaxed);
@@ -134,7 +140,7 @@ static void write_line(enum log_level level, const char *format, va_list args)
 static void write_line(enum log_level level, const char *format, va_list args)
 {
 	char line[1024];
-	int used = snprintf(line, sizeof(line), "duet: %s: ", level_names[level]);
+	int used = snprintf(line, sizeof(line), "%s: %s: ", program, level_names[level]);
 	int more = vsnprintf(line + used, sizeof(line) - (size_t)used - 1, format, args);
 	size_t length = (size_t)used + (more > 0 ? (size_t)more : 0);
 

@@ -25,6 +25,8 @@ enum log_level {
 	LOG_LEVEL_DEBUG,
 };
 
+/* What lines begin with, "duet" unless said; it stays the caller's. Before other threads. */
+void log_set_program(const char *name);
 void log_set_level(enum log_level level);
 /* "error", "warning", "info" or "debug"; false when @name is none of them. */
 bool log_level_parse(const char *name, enum log_level *level);

@@ -19,12 +19,20 @@ struct fleet;
 
 struct fleet_options {
 	const char *directory; /* "/run/duet" */
-	/* A VM has come (its threads known), or gone. May be null. */
+	/* A VM has come (its threads known; once more when they change), or gone. May be null. */
 	void (*came)(
 		void *opaque, const char *name, pid_t pid, const pid_t *threads, unsigned count);
 	void (*gone)(void *opaque, const char *name);
 	void *opaque;
+	unsigned period_ms;   /* between two questions; 0: FLEET_PERIOD_MS */
+	unsigned patience_ms; /* for an answer; 0: FLEET_PATIENCE_MS */
 };
+
+#define FLEET_PERIOD_MS   1000
+#define FLEET_PATIENCE_MS 2000
+#define FLEET_ANSWER_MAX  (256U << 10)
+/* A balloon goes back to what it was configured as when it is not told anew for so long. */
+#define FLEET_LEASE_MS 10000
 
 /* A VM or a socket that is none, for people. */
 struct fleet_entry {
@@ -37,7 +45,8 @@ struct fleet_entry {
 
 int fleet_open(struct fleet **fleet, struct loop *loop, const struct fleet_options *options,
 	struct error *err);
-/* Lets go of all balloons. Null is allowed. */
+/* Lets go of all balloons, for which it waits a second at most. The loop gives the rest of its
+ * memory back in its next round. Null is allowed. */
 void fleet_close(struct fleet *fleet);
 /* Those that are well, each with what its guest said last; the array is the fleet's until its next
  * round. The host's part of each is not filled in. */
@@ -45,7 +54,8 @@ unsigned fleet_views(struct fleet *fleet, struct vm_view **views);
 void fleet_each(const struct fleet *fleet,
 	void (*each)(void *opaque, const struct fleet_entry *entry), void *opaque);
 /* What of @plan the VM itself does: its balloon, on a lease that ends when duetd stays away
- * (PATCH /duet/balloon). */
+ * (PATCH /duet/balloon). To be called more often than the lease is long; a plan without memory lets
+ * it run out. */
 void fleet_apply(struct fleet *fleet, const char *name, const struct vm_plan *plan);
 
 #endif

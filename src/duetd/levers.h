@@ -42,6 +42,8 @@ struct lever_state {
 int levers_open(struct levers **levers, const struct levers_options *options, struct error *err);
 /* Puts everything back. Null is allowed. */
 void levers_close(struct levers *levers);
+/* Only puts back what the journal says: for a duetd that has ended. */
+int levers_undo(const struct levers_options *options, struct error *err);
 void levers_state(const struct levers *levers, enum lever lever, struct lever_state *state);
 const char *lever_name(enum lever lever);
 
@@ -58,7 +60,7 @@ int levers_threads(struct levers *levers, const char *name, const pid_t *threads
 /* The host's part of a VM's view: resident, what its vCPUs took, refaults, nodes. */
 int levers_view_vm(struct levers *levers, struct vm_view *vm, struct error *err);
 /* Does what of @plan is the host's: weight, slices, nodes, reclaim. Only what changed is written.
- */
+ * The log tells of what fails, once. -ENOENT: no process of it is known. */
 int levers_apply(
 	struct levers *levers, const char *name, const struct vm_plan *plan, struct error *err);
 

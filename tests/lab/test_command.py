@@ -2,6 +2,7 @@
 """The command line as its users see it, without a machine: help, completion, configurations."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -74,12 +75,26 @@ def test_completion_of_files(tmp_path):
         f"{tmp_path}/disk one.img"
 
 
-def test_manual_page_reads_well():
-    page = REPOSITORY / "build" / "src" / "cli" / "duet.1"
+def manual_page(page):
     result = subprocess.run(["groff", "-man", "-Tascii", "-P-cbou", "-ww", page], capture_output=True, text=True,
                             check=True, timeout=60)
     assert result.stderr == ""
-    assert "--on-reset" in result.stdout and "@OPTIONS@" not in result.stdout
+    return result.stdout
+
+
+def test_manual_page_reads_well():
+    page = manual_page(REPOSITORY / "build" / "src" / "cli" / "duet.1")
+    assert "--on-reset" in page and "@OPTIONS@" not in page
+
+
+@pytest.mark.parametrize("program", ["duetd", "duetctl"])
+def test_the_managers_pages_have_its_options(program):
+    page = manual_page(REPOSITORY / "docs" / f"{program}.1")
+    usage = subprocess.run([REPOSITORY / "build" / program, "--help"], capture_output=True, text=True, check=True,
+                           timeout=60).stdout
+    assert usage.startswith(f"Usage: {program} ")
+    for option in re.findall(r"--[a-z]+", usage):
+        assert option in page, option
 
 
 def test_what_is_printed_is_what_is_read(tmp_path):
@@ -174,7 +189,7 @@ def test_statistics_that_cannot_be_written(tmp_path, path, says):
 
 @pytest.mark.parametrize("prefix", [None, "/opt/with space"])
 def test_make_install(tmp_path, prefix):
-    """Program, manual page and completion, below DESTDIR; uninstall takes them away again."""
+    """Programs, manual pages, units and completion, below DESTDIR; uninstall takes them away again."""
     words = [f"DESTDIR={tmp_path}"] + ([f"PREFIX={prefix}"] if prefix else [])
 
     def make(target):
@@ -183,8 +198,10 @@ def test_make_install(tmp_path, prefix):
 
     make("install")
     home = tmp_path / (prefix or "/usr/local").lstrip("/")
-    files = {"bin/duet": 0o755, "share/man/man1/duet.1": 0o644,
-             "share/bash-completion/completions/duet": 0o644}
+    files = {"bin/duet": 0o755, "bin/duetctl": 0o755, "sbin/duetd": 0o755,
+             "share/man/man1/duet.1": 0o644, "share/man/man1/duetd.1": 0o644, "share/man/man1/duetctl.1": 0o644,
+             "share/bash-completion/completions/duet": 0o644,
+             "lib/systemd/system/duet@.service": 0o644, "lib/systemd/system/duetd.service": 0o644}
     found = {str(path.relative_to(home)): path.stat().st_mode & 0o777
              for path in tmp_path.rglob("*") if path.is_file()}
     assert found == files
@@ -192,6 +209,8 @@ def test_make_install(tmp_path, prefix):
                              timeout=60)
     assert version.stdout == duet("--version").stdout
     assert ".TH DUET 1" in (home / "share/man/man1/duet.1").read_text()
+    unit = (home / "lib/systemd/system/duetd.service").read_text()
+    assert f'ExecStopPost="{prefix or "/usr/local"}/sbin/duetd" --undo' in unit
     make("uninstall")
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Questions to VMs: each waits in the loop, with a limit, and none for another. */
+#include "base/checked.h"
+#include "base/clock.h"
+#include "duetd/fleet_private.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#define LET_GO_NS SECOND_NS
+#define LET_GO_MS 1 /* the lease that it is given to end with */
+
+static void free_ask(struct loop_watch *watch)
+{
+	free(container_of(watch, struct ask, watch));
+}
+
+void fleet_ask_end(struct ask *ask)
+{
+	if (ask->member)
+		ask->member->ask = NULL;
+	ask->member = NULL;
+	loop_timer_stop(&ask->patience);
+	loop_unwatch(&ask->watch, free_ask);
+	http_question_close(ask->question);
+}
+
+static pid_t peer_of(const struct http_question *question)
+{
+	struct ucred peer;
+	socklen_t size = sizeof(peer);
+
+	if (getsockopt(http_question_fd(question), SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
+		return 0;
+	return peer.pid;
+}
+
+/* A VM that cannot be told is asked as before: an older duet has no such request. */
+static void balloon_told(struct member *member, const struct http_answer *answer)
+{
+	const uint64_t now = clock_ns();
+
+	if (!member->leased || member->told_mib != member->wanted_mib)
+		member->target_since = now;
+	member->told_at = now;
+	member->told_mib = member->wanted_mib;
+	member->leased = answer->status < 300;
+	fleet_schedule(member);
+}
+
+static void answered(struct ask *ask, const struct http_answer *answer)
+{
+	struct member *member = ask->member;
+
+	if (ask->balloon)
+		balloon_told(member, answer);
+	else
+		fleet_take_answer(member, answer, peer_of(ask->question));
+}
+
+static void ready(struct loop_watch *watch, uint32_t events)
+{
+	struct ask *ask = container_of(watch, struct ask, watch);
+	struct member *member = ask->member;
+	struct http_answer answer;
+	struct error err = {0};
+	int ret;
+
+	if (!member)
+		return;
+	ret = http_question_go_on(ask->question, &answer, &err);
+	if (ret > 0)
+		return;
+	if (ret < 0)
+		fleet_take_fault(member, err.text, false);
+	else
+		answered(ask, &answer);
+	fleet_ask_end(ask);
+	if (member->due)
+		fleet_ask(member, true);
+}
+
+static void patience_over(struct loop_timer *timer)
+{
+	struct ask *ask = container_of(timer, struct ask, patience);
+	struct member *member = ask->member;
+	char why[160];
+
+	snprintf(why, sizeof(why), "no answer within %u ms: it hangs, or is stopped",
+		member->fleet->options.patience_ms);
+	fleet_take_fault(member, why, false);
+	fleet_ask_end(ask);
+}
+
+static int open_question(struct http_question **question, const struct member *member,
+	const char *body, struct error *err)
+{
+	const struct http_ask ask = {.socket = member->socket,
+		.method = body ? "PATCH" : "GET",
+		.path = body ? "/duet/balloon" : "/duet/brief",
+		.body = body,
+		.answer_max = FLEET_ANSWER_MAX};
+
+	return http_question_open(question, &ask, err);
+}
+
+static void lease_text(char text[80], uint64_t mib, unsigned ms)
+{
+	snprintf(text, 80, "{\"amount_mib\": %" PRIu64 ", \"for_ms\": %u}", mib, ms);
+}
+
+void fleet_ask(struct member *member, bool balloon)
+{
+	struct fleet *fleet = member->fleet;
+	struct ask *ask = calloc(1, sizeof(*ask));
+	struct error err = {0};
+	char body[80];
+	int ret;
+
+	if (balloon) {
+		lease_text(body, member->wanted_mib, FLEET_LEASE_MS);
+		member->due = false;
+	}
+	ret = ask ? open_question(&ask->question, member, balloon ? body : NULL, &err)
+		  : error_errno(&err, ENOMEM, "%s", member->socket);
+	if (ret < 0) {
+		free(ask);
+		fleet_take_fault(member, err.text, ret == -ECONNREFUSED);
+		return;
+	}
+	ask->balloon = balloon;
+	ask->member = member;
+	member->ask = ask;
+	loop_timer_stop(&member->next_time);
+	ask->patience.expired = patience_over;
+	loop_timer_after(fleet->loop, &ask->patience, fleet->options.patience_ms * 1000000ULL);
+	loop_watch(
+		fleet->loop, &ask->watch, http_question_fd(ask->question), POLLIN | POLLOUT, ready);
+}
+
+/* ---- the end ---- */
+
+static void let_go(const struct member *member, uint64_t until)
+{
+	struct http_question *question = NULL;
+	struct http_answer answer;
+	char body[80];
+
+	lease_text(body, member->told_mib, LET_GO_MS);
+	if (open_question(&question, member, body, NULL) < 0)
+		return;
+	while (http_question_go_on(question, &answer, NULL) > 0) {
+		struct pollfd fd = {
+			.fd = http_question_fd(question), .events = http_question_events(question)};
+		const uint64_t now = clock_ns();
+
+		if (now >= until || poll(&fd, 1, (int)((until - now) / 1000000) + 1) <= 0)
+			break;
+	}
+	http_question_close(question);
+}
+
+/* One that hangs costs the others no more than what is left of the second: their leases end. */
+void fleet_let_go(struct fleet *fleet)
+{
+	const uint64_t until = clock_ns() + LET_GO_NS;
+
+	for (const struct member *member = fleet->members; member; member = member->next)
+		if (member->leased && member->well)
+			let_go(member, until);
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The manager of one host: every second (half as often while nothing changes) it makes a view of
+ * host and VMs, lets each mechanism's policy decide, and does what was decided. Main thread.
+ */
+#ifndef DUET_DUETD_MANAGER_H
+#define DUET_DUETD_MANAGER_H
+
+#include "base/loop.h"
+#include "duetd/fleet.h"
+#include "duetd/levers.h"
+#include "duetd/policy.h"
+
+#define MANAGER_PERIOD_MS 1000
+
+struct manager_options {
+	const char *directory; /* of sockets */
+	struct levers_options levers;
+	const struct policy *policies[MECHANISMS];
+	unsigned period_ms;
+};
+
+struct manager {
+	struct loop *loop;
+	struct fleet *fleet;
+	struct levers *levers;
+	const struct policy *policies[MECHANISMS];
+	struct view view; /* of the last decision; its VMs are the fleet's until the next */
+	struct plan plan;
+	unsigned room; /* of the plan */
+	struct loop_timer round;
+	unsigned period_ms, quiet; /* quiet: decisions in a row that changed nothing */
+	uint64_t sum;              /* tells one plan from another */
+	uint64_t decisions, decision_ns;
+	uint64_t faults; /* of levers, in all */
+	char fault[256]; /* the last; "": none */
+};
+
+/* Puts back what an earlier one has left. To be closed in any case. */
+int manager_open(struct manager *manager, struct loop *loop, const struct manager_options *options,
+	struct error *err);
+/* Puts everything back. */
+void manager_close(struct manager *manager);
+/* At once, besides each period. */
+void manager_decide(struct manager *manager);
+/* -1: the last decision was not about it. */
+int manager_find(const struct manager *manager, const char *name);
+
+#endif

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "duetd/serve.h"
+#include "base/checked.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "duetd/control.h"
+#include "http/server.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#define LOOP_ENTRIES 64
+
+struct signals {
+	struct loop_watch watch;
+	struct loop *loop;
+	int fd;
+};
+
+static void signalled(struct loop_watch *watch, uint32_t events)
+{
+	struct signals *signals = container_of(watch, struct signals, watch);
+	struct signalfd_siginfo info;
+
+	if (read(signals->fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
+		return;
+	log_info("signal %u: everything is put back", info.ssi_signo);
+	loop_stop(signals->loop);
+}
+
+static int watch_signals(struct signals *signals, struct loop *loop, struct error *err)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	signals->loop = loop;
+	signals->fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (signals->fd < 0)
+		return error_errno(err, errno, "signals");
+	return loop_watch(loop, &signals->watch, signals->fd, POLLIN, signalled);
+}
+
+/* What one that was killed has left; whoever still listens keeps it. */
+static void remove_stale(const char *path)
+{
+	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+	if (fd < 0 || strlen(path) >= sizeof(address.sun_path))
+		return;
+	memcpy(address.sun_path, path, strlen(path));
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 && errno == ECONNREFUSED)
+		unlink(path);
+}
+
+static int run(struct loop *loop, struct manager *manager, const struct serve_options *options,
+	struct error *err)
+{
+	const struct http_options http = {.option = "--socket",
+		.name = "duetd",
+		.path = options->socket,
+		.body_max = 4096,
+		.request = control_handle,
+		.opaque = manager};
+	struct http_server *server = NULL;
+	struct signals signals = {.fd = -1};
+	int ret = watch_signals(&signals, loop, err);
+
+	remove_stale(options->socket);
+	if (ret == 0)
+		ret = http_server_open(&server, loop, &http, err);
+	if (ret == 0) {
+		log_info("VMs of %s, asked at %s", options->manager.directory, options->socket);
+		ret = loop_run(loop);
+		if (ret < 0)
+			error_errno(err, -ret, "io_uring");
+	}
+	http_server_close(server);
+	if (signals.fd >= 0)
+		close(signals.fd);
+	return ret;
+}
+
+struct ending {
+	struct loop_timer timer;
+	struct loop *loop;
+};
+
+static void end_now(struct loop_timer *timer)
+{
+	loop_stop(container_of(timer, struct ending, timer)->loop);
+}
+
+/* One round more, in which the loop gives back what it holds. */
+static void settle(struct loop *loop)
+{
+	struct ending ending = {.timer.expired = end_now, .loop = loop};
+
+	loop_timer_after(loop, &ending.timer, 1000000);
+	loop_run(loop);
+}
+
+int serve(const struct serve_options *options, struct error *err)
+{
+	struct manager manager;
+	struct loop *loop;
+	int ret = loop_new(&loop, LOOP_ENTRIES, err);
+
+	if (ret < 0)
+		return ret;
+	ret = manager_open(&manager, loop, &options->manager, err);
+	if (ret == 0)
+		ret = run(loop, &manager, options, err);
+	manager_close(&manager);
+	settle(loop);
+	loop_free(loop);
+	return ret;
+}

@@ -1,0 +1,472 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* duetd's VMs: processes of their own behind real sockets, good ones and others. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/checked.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "duetd/fleet.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define PERIOD_MS   10
+#define PATIENCE_MS 60
+#define MIB         (1ULL << 20)
+#define PEERS       8
+
+enum behaviour {
+	GOOD,
+	HANGS,
+	NONSENSE,
+	REFUSES,
+	MEGABYTES,
+	CUTS_OFF,
+	PAINTS,
+	NOT_STARTED,
+};
+
+/* What the processes tell of themselves. */
+struct shared {
+	_Atomic unsigned asked[PEERS], told[PEERS];
+	char body[PEERS][128]; /* of the last PATCH */
+};
+
+static struct rig {
+	struct loop *loop;
+	struct loop_timer tick;
+	struct fleet *fleet;
+	struct shared *shared;
+	char directory[64];
+	pid_t peers[PEERS];
+	unsigned count;
+	unsigned came, gone;
+	pid_t came_pid, came_thread;
+	char gone_name[64];
+} rig;
+
+/* ---- who listens ---- */
+
+static void say(int fd, const char *text, size_t length)
+{
+	if (send(fd, text, length, MSG_NOSIGNAL) < 0)
+		return;
+}
+
+static void say_brief(int fd)
+{
+	char body[512], text[1024];
+
+	snprintf(body, sizeof(body),
+		"{\"id\": \"x\", \"state\": \"Running\", \"memory_mib\": 512, \"cpus\": 1,"
+		" \"threads\": [77], \"balloon\": {\"target_mib\": 0, \"actual_mib\": 0}}");
+	snprintf(text, sizeof(text),
+		"HTTP/1.1 200 OK\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s",
+		strlen(body), body);
+	say(fd, text, strlen(text));
+}
+
+static void say_megabytes(int fd)
+{
+	static const char head[] = "HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n";
+	static char much[1 << 16];
+
+	say(fd, head, strlen(head));
+	while (send(fd, much, sizeof(much), MSG_NOSIGNAL) > 0)
+		continue;
+}
+
+static void take_patch(unsigned index, int fd, const char *request)
+{
+	static const char done[] = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
+	const char *body = strstr(request, "\r\n\r\n");
+
+	snprintf(rig.shared->body[index], sizeof(rig.shared->body[0]), "%s", body ? body + 4 : "");
+	rig.shared->told[index]++;
+	say(fd, done, strlen(done));
+}
+
+static void serve(unsigned index, enum behaviour behaviour, int fd)
+{
+	char request[2048] = "";
+	ssize_t count = recv(fd, request, sizeof(request) - 1, 0);
+
+	request[count > 0 ? count : 0] = 0;
+	rig.shared->asked[index]++;
+	if (strncmp(request, "PATCH /duet/balloon ", 20) == 0) {
+		take_patch(index, fd, request);
+		return;
+	}
+	switch (behaviour) {
+	case GOOD:
+		say_brief(fd);
+		break;
+	case NOT_STARTED:
+		say(fd, "HTTP/1.1 400 Bad Request\r\n\r\n{}", 30);
+		break;
+	case HANGS:
+		pause();
+		break;
+	case NONSENSE:
+		say(fd, "hello\r\n\r\nthere", 14);
+		break;
+	case PAINTS: /* the words of the fault quote it */
+		say(fd, "HTTP/1.1 200 OK\r\n\r\n\033[2J", 23);
+		break;
+	case REFUSES:
+		say(fd, "HTTP/1.1 404 Not Found\r\n\r\n{}", 28);
+		break;
+	case MEGABYTES:
+		say_megabytes(fd);
+		break;
+	case CUTS_OFF:
+		say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"id\"", 44);
+		break;
+	}
+}
+
+static int listen_at(const char *path)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+	strcpy(address.sun_path, path);
+	unlink(path);
+	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 8) < 0)
+		_exit(1);
+	return fd;
+}
+
+static const char *path_of(const char *name)
+{
+	static char path[96];
+
+	snprintf(path, sizeof(path), "%s/%s.sock", rig.directory, name);
+	return path;
+}
+
+/* Its index; it listens when this returns. */
+static unsigned start(const char *name, enum behaviour behaviour)
+{
+	const unsigned index = rig.count++;
+	struct stat status;
+
+	assert_true(index < PEERS);
+	unlink(path_of(name));
+	rig.peers[index] = fork();
+	if (rig.peers[index] == 0) {
+		int listening = listen_at(path_of(name));
+
+		for (;;) {
+			int fd = accept(listening, NULL, NULL);
+
+			serve(index, behaviour, fd);
+			close(fd);
+		}
+	}
+	for (unsigned i = 0; i < 2000 && stat(path_of(name), &status) < 0; i++)
+		usleep(1000);
+	usleep(2000);
+	return index;
+}
+
+static void end(unsigned index)
+{
+	if (!rig.peers[index])
+		return;
+	kill(rig.peers[index], SIGKILL);
+	waitpid(rig.peers[index], NULL, 0);
+	rig.peers[index] = 0;
+}
+
+/* ---- the fleet ---- */
+
+static void came(void *opaque, const char *name, pid_t pid, const pid_t *threads, unsigned count)
+{
+	rig.came++;
+	rig.came_pid = pid;
+	rig.came_thread = count ? threads[0] : 0;
+}
+
+static void gone(void *opaque, const char *name)
+{
+	rig.gone++;
+	snprintf(rig.gone_name, sizeof(rig.gone_name), "%s", name);
+}
+
+static void tick_over(struct loop_timer *timer)
+{
+	loop_stop(rig.loop);
+}
+
+static void run_for(unsigned ms)
+{
+	rig.tick.expired = tick_over;
+	loop_timer_after(rig.loop, &rig.tick, ms * 1000000ULL);
+	assert_int_equal(loop_run(rig.loop), 0);
+}
+
+/* Until @condition or for some seconds. */
+#define run_until(condition)                                                                       \
+	for (unsigned tries = 0; tries < 1000 && !(condition); tries++)                            \
+	run_for(5)
+
+static void open_fleet(void)
+{
+	const struct fleet_options options = {.directory = rig.directory,
+		.came = came,
+		.gone = gone,
+		.period_ms = PERIOD_MS,
+		.patience_ms = PATIENCE_MS};
+
+	assert_int_equal(fleet_open(&rig.fleet, rig.loop, &options, NULL), 0);
+}
+
+static int set_up(void **state)
+{
+	memset(&rig, 0, sizeof(rig));
+	strcpy(rig.directory, "/tmp/duet-fleet-XXXXXX");
+	rig.shared = mmap(NULL, sizeof(*rig.shared), PROT_READ | PROT_WRITE,
+		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	log_set_level(LOG_LEVEL_ERROR);
+	return mkdtemp(rig.directory) && loop_new(&rig.loop, 64, NULL) == 0 ? 0 : -1;
+}
+
+static int tear_down(void **state)
+{
+	char command[96];
+
+	fleet_close(rig.fleet);
+	run_for(2);
+	loop_free(rig.loop);
+	for (unsigned i = 0; i < rig.count; i++)
+		end(i);
+	munmap(rig.shared, sizeof(*rig.shared));
+	snprintf(command, sizeof(command), "rm -r %s", rig.directory);
+	return system(command);
+}
+
+static unsigned views(void)
+{
+	struct vm_view *all;
+
+	return fleet_views(rig.fleet, &all);
+}
+
+struct wanted {
+	const char *name;
+	bool found, well;
+	pid_t pid;
+	char fault[256];
+};
+
+static void look(void *opaque, const struct fleet_entry *entry)
+{
+	struct wanted *wanted = opaque;
+
+	if (strcmp(entry->name, wanted->name) != 0)
+		return;
+	wanted->found = true;
+	wanted->well = entry->well;
+	wanted->pid = entry->pid;
+	snprintf(wanted->fault, sizeof(wanted->fault), "%s", entry->fault ? entry->fault : "");
+	assert_int_equal(entry->well, entry->view != NULL);
+}
+
+static struct wanted entry(const char *name)
+{
+	struct wanted wanted = {.name = name};
+
+	fleet_each(rig.fleet, look, &wanted);
+	return wanted;
+}
+
+/* ---- tests ---- */
+
+static void finds_those_there_and_those_that_come(void **state)
+{
+	unsigned first = start("first", GOOD);
+	struct vm_view *all;
+
+	open_fleet();
+	run_until(views() == 1);
+	assert_int_equal(rig.came, 1);
+	assert_int_equal(rig.came_pid, rig.peers[first]);
+	assert_int_equal(rig.came_thread, 77);
+	assert_int_equal(fleet_views(rig.fleet, &all), 1);
+	assert_string_equal(all[0].name, "first");
+	assert_int_equal(all[0].memory, 512 * MIB);
+	start("second", GOOD);
+	run_until(views() == 2);
+	assert_int_equal(rig.came, 2);
+	unlink(path_of("second"));
+	run_until(rig.gone == 1);
+	assert_string_equal(rig.gone_name, "second");
+	assert_int_equal(views(), 1);
+}
+
+static void tells_a_crash_and_a_new_start(void **state)
+{
+	unsigned first = start("vm", GOOD), second;
+
+	open_fleet();
+	run_until(views() == 1);
+	end(first);
+	run_until(rig.gone == 1);
+	assert_int_equal(rig.gone, 1);
+	assert_false(entry("vm").well);
+	second = start("vm", GOOD);
+	run_until(views() == 1);
+	assert_int_equal(rig.came, 2);
+	assert_int_equal(rig.came_pid, rig.peers[second]);
+}
+
+/* Each of them is told of, and none keeps the good one from being asked. */
+static void leaves_out_what_is_no_vm(void **state)
+{
+	static const struct {
+		const char *name, *fault;
+		enum behaviour behaviour;
+	} others[] = {
+		{"hangs", "hangs", HANGS},
+		{"nonsense", "no answer that is one", NONSENSE},
+		{"refuses", "404", REFUSES},
+		{"megabytes", "larger than", MEGABYTES},
+		{"cut", "no answer that is one", CUTS_OFF},
+		{"paints", "no JSON", PAINTS},
+	};
+	unsigned good, before;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(others); i++)
+		start(others[i].name, others[i].behaviour);
+	good = start("good", GOOD);
+	open_fleet();
+	for (unsigned i = 0; i < ARRAY_SIZE(others); i++) {
+		run_until(entry(others[i].name).fault[0]);
+		assert_false(entry(others[i].name).well);
+		if (!strstr(entry(others[i].name).fault, others[i].fault))
+			fail_msg("%s: %s", others[i].name, entry(others[i].name).fault);
+		assert_null(strchr(entry(others[i].name).fault, 27));
+	}
+	assert_true(entry("good").well);
+	assert_int_equal(entry("good").pid, rig.peers[good]);
+	assert_int_equal(views(), 1);
+	before = rig.shared->asked[good];
+	run_for(300);
+	/* Ten times at a quarter of the usual, with room for a slow machine. */
+	assert_true(rig.shared->asked[good] >= before + 3);
+	/* Ever more rarely: 20, 40, 80, 160 ms. */
+	assert_true(rig.shared->asked[1] < rig.shared->asked[good]);
+	assert_true(rig.shared->asked[1] <= 8);
+}
+
+static void waits_for_one_that_has_not_started(void **state)
+{
+	unsigned vm = start("vm", NOT_STARTED);
+
+	open_fleet();
+	run_until(rig.shared->asked[vm] >= 8); /* it is not asked more and more rarely */
+	assert_true(rig.shared->asked[vm] >= 8);
+	assert_false(entry("vm").well);
+	assert_non_null(strstr(entry("vm").fault, "not started"));
+	assert_int_equal(views(), 0);
+	assert_int_equal(rig.came, 0);
+}
+
+static void passes_over_other_files(void **state)
+{
+	char text[128];
+	FILE *file;
+
+	snprintf(text, sizeof(text), "%s/file.sock", rig.directory);
+	file = fopen(text, "w");
+	assert_non_null(file);
+	fclose(file);
+	start("bad name", GOOD);
+	start(".hidden", GOOD);
+	start("good", GOOD);
+	open_fleet();
+	run_until(views() == 1);
+	run_for(30);
+	assert_int_equal(views(), 1);
+	assert_false(entry("file").found || entry("bad name").found || entry(".hidden").found);
+}
+
+static void tells_balloons_on_a_lease(void **state)
+{
+	struct vm_plan plan = {.set_memory = true, .allowed = 384 * MIB};
+	unsigned vm = start("vm", GOOD);
+
+	open_fleet();
+	run_until(views() == 1);
+	fleet_apply(rig.fleet, "vm", &plan);
+	fleet_apply(rig.fleet, "nobody", &plan);
+	run_until(rig.shared->told[vm] == 1);
+	assert_string_equal(rig.shared->body[vm], "{\"amount_mib\": 128, \"for_ms\": 10000}");
+	run_until(views() == 1);
+	run_for(20);
+	for (unsigned i = 0; i < 5; i++) {
+		fleet_apply(rig.fleet, "vm", &plan);
+		run_for(10);
+	}
+	assert_int_equal(rig.shared->told[vm], 1);
+	plan.allowed = UINT64_MAX;
+	fleet_apply(rig.fleet, "vm", &plan);
+	run_until(rig.shared->told[vm] == 2);
+	assert_string_equal(rig.shared->body[vm], "{\"amount_mib\": 0, \"for_ms\": 10000}");
+	run_for(20);
+	plan.allowed = 256 * MIB;
+	fleet_apply(rig.fleet, "vm", &plan);
+	run_until(rig.shared->told[vm] == 3);
+	run_for(20);
+	/* It is let go when there is no fleet any more. */
+	fleet_close(rig.fleet);
+	rig.fleet = NULL;
+	run_until(rig.shared->told[vm] == 4);
+	assert_string_equal(rig.shared->body[vm], "{\"amount_mib\": 256, \"for_ms\": 1}");
+}
+
+static void outlives_its_directory(void **state)
+{
+	char command[128];
+
+	start("vm", GOOD);
+	open_fleet();
+	run_until(views() == 1);
+	snprintf(command, sizeof(command), "rm -r %s", rig.directory);
+	assert_int_equal(system(command), 0);
+	run_until(rig.gone == 1);
+	assert_int_equal(views(), 0);
+	assert_int_equal(mkdir(rig.directory, 0755), 0);
+}
+
+#define fleet_test(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		fleet_test(finds_those_there_and_those_that_come),
+		fleet_test(tells_a_crash_and_a_new_start),
+		fleet_test(leaves_out_what_is_no_vm),
+		fleet_test(waits_for_one_that_has_not_started),
+		fleet_test(passes_over_other_files),
+		fleet_test(tells_balloons_on_a_lease),
+		fleet_test(outlives_its_directory),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

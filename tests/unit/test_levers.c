@@ -1,0 +1,490 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The host's levers on a made-up tree of /proc and /sys; slices and CPUs are those of a real child.
+ * mkdir() and rmdir() below its cgroups are as the kernel's: files come and go with the folder.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/checked.h"
+#include "base/log.h"
+#include "duetd/levers_private.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define START 4711
+#define MIB   (1ULL << 20)
+
+static char root[64], journal[96];
+static pid_t child;
+
+int __real_mkdir(const char *path, mode_t mode);
+int __wrap_mkdir(const char *path, mode_t mode);
+int __real_rmdir(const char *path);
+int __wrap_rmdir(const char *path);
+
+/* ---- the tree ---- */
+
+static void put(const char *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void put(const char *text, const char *format, ...)
+{
+	char path[512];
+	size_t used = (size_t)snprintf(path, sizeof(path), "%s", root);
+	va_list args;
+	FILE *file;
+
+	va_start(args, format);
+	vsnprintf(path + used, sizeof(path) - used, format, args);
+	va_end(args);
+	for (char *at = path + used + 1; (at = strchr(at, '/')); at++) {
+		*at = 0;
+		__real_mkdir(path, 0755);
+		*at = '/';
+	}
+	file = fopen(path, "w");
+	assert_non_null(file);
+	fputs(text, file);
+	fclose(file);
+}
+
+static const char *get(const char *path)
+{
+	static char text[512];
+	char whole[512];
+	FILE *file;
+
+	snprintf(whole, sizeof(whole), "%s%s", root, path);
+	file = fopen(whole, "r");
+	if (!file)
+		return "none";
+	text[fread(text, 1, sizeof(text) - 1, file)] = 0;
+	fclose(file);
+	return text;
+}
+
+static const char *const cgroup_files[] = {"cgroup.procs", "cgroup.subtree_control", "cpu.weight",
+	"memory.current", "memory.reclaim", "memory.stat"};
+
+int __wrap_mkdir(const char *path, mode_t mode)
+{
+	int ret = __real_mkdir(path, mode);
+
+	if (ret == 0 && strstr(path, CGROUPS)) {
+		for (unsigned i = 0; i < ARRAY_SIZE(cgroup_files); i++)
+			put(strcmp(cgroup_files[i], "cpu.weight") == 0 ? "100\n" : "", "%s/%s",
+				path + strlen(root), cgroup_files[i]);
+	}
+	return ret;
+}
+
+int __wrap_rmdir(const char *path)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(cgroup_files) && strstr(path, CGROUPS); i++) {
+		char file[512];
+
+		snprintf(file, sizeof(file), "%s/%s", path, cgroup_files[i]);
+		unlink(file);
+	}
+	return __real_rmdir(path);
+}
+
+static void put_stat(unsigned start)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text),
+		"%d (du) e t) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 %u 0 0 0 0 0 0 0 0 0 0 0 0 0"
+		" 0 0 17 1 0 0\n",
+		(int)child, start);
+	put(text, "/proc/%d/stat", (int)child);
+	put(text, "/proc/%d/task/%d/stat", (int)child, (int)child);
+}
+
+static void put_host(void)
+{
+	put("MemTotal:        1000 kB\nMemFree:  200 kB\nMemAvailable:   500 kB\n"
+	    "SwapTotal:  64 kB\nSwapFree: 32 kB\n",
+		"/proc/meminfo");
+	put("some avg10=1.25 avg60=0.00 avg300=0.00 total=1\nfull avg10=0.50 avg60=0.00 total=1\n",
+		"/proc/pressure/memory");
+	put("some avg10=100.00 avg60=0.00 avg300=0.00 total=1\n", "/proc/pressure/cpu");
+	put("0-1\n", "/sys/devices/system/cpu/online");
+	put("0\n", "/sys/devices/system/node/node0/cpulist");
+	put("1\n", "/sys/devices/system/node/node1/cpulist");
+	put("Node 0 MemTotal:  600 kB\n", "/sys/devices/system/node/node0/meminfo");
+	put("Node 1 MemTotal:  400 kB\n", "/sys/devices/system/node/node1/meminfo");
+	put("0\n", "/sys/kernel/mm/ksm/run");
+	put("cpuset cpu io memory pids\n", CGROUPS "/cgroup.controllers");
+	put("memory pids\n", CGROUPS "/cgroup.subtree_control");
+	put("", CGROUPS "/memory.reclaim");
+	put("", CGROUPS "/cgroup.procs");
+}
+
+/* In a session's cgroup, which others are in as well. */
+static void put_child(void)
+{
+	char text[64];
+
+	put_stat(START);
+	put("0::/user.slice/session\n", "/proc/%d/cgroup", (int)child);
+	snprintf(text, sizeof(text), "1\n%d\n", (int)child);
+	put(text, CGROUPS "/user.slice/session/cgroup.procs");
+	put("1000000 2000000 3\n", "/proc/%d/task/%d/schedstat", (int)child, (int)child);
+	put("Rss: 5000 kB\nPss:            4096 kB\nPss_Dirty: 1 kB\n", "/proc/%d/smaps_rollup",
+		(int)child);
+	put("7f00 default anon=3 N0=2 N1=1 kernelpagesize_kB=4\n"
+	    "7f10 default N1=2 kernelpagesize_kB=2048\n7f20 default\n",
+		"/proc/%d/numa_maps", (int)child);
+}
+
+static int set_up(void **state)
+{
+	strcpy(root, "/tmp/duet-levers-XXXXXX");
+	if (!mkdtemp(root))
+		return -1;
+	snprintf(journal, sizeof(journal), "%s/run/journal", root);
+	child = fork();
+	if (child == 0) {
+		pause();
+		_exit(0);
+	}
+	put_host();
+	put_child();
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	char command[96];
+
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	snprintf(command, sizeof(command), "rm -r %s", root);
+	return system(command);
+}
+
+static struct levers_options options(void)
+{
+	return (struct levers_options){.root = root, .journal = journal, .cgroup = "duet"};
+}
+
+static struct levers *open_levers(void)
+{
+	const struct levers_options all = options();
+	struct levers *levers = NULL;
+	struct error err = {0};
+
+	if (levers_open(&levers, &all, &err) < 0)
+		fail_msg("%s", err.text);
+	return levers;
+}
+
+static struct levers *open_with_child(void)
+{
+	struct levers *levers = open_levers();
+
+	assert_int_equal(levers_add(levers, "vm1", child, NULL), 0);
+	assert_int_equal(levers_threads(levers, "vm1", &child, 1, NULL), 0);
+	return levers;
+}
+
+/* As SIGKILL leaves it: the journal is let go of, nothing else done. */
+static void kill_levers(struct levers *levers)
+{
+	journal_close(levers->journal);
+	for (unsigned i = 0; i < levers->vms->count; i++)
+		free(levers->vms->threads[i].before);
+	free(levers->vms->threads);
+	free(levers->vms->cgroup);
+	free(levers->vms);
+	free(levers->root);
+	free(levers->ours);
+	free(levers);
+}
+
+static void assert_number(const char *path, pid_t number)
+{
+	assert_int_equal(strtol(get(path), NULL, 10), number);
+}
+
+static void assert_put_back(void)
+{
+	assert_string_equal(get(CGROUPS "/cgroup.subtree_control"), "-cpu");
+	assert_number(CGROUPS "/user.slice/session/cgroup.procs", child);
+	assert_string_equal(get(CGROUPS "/duet/vm1/cgroup.procs"), "none");
+	assert_string_equal(get(CGROUPS "/duet/cgroup.procs"), "none");
+}
+
+/* ---- what is seen ---- */
+
+static void sees_the_host(void **state)
+{
+	struct levers *levers = open_levers();
+	struct lever_state lever;
+	struct host_view host;
+
+	assert_int_equal(levers_view(levers, &host, NULL), 0);
+	assert_int_equal(host.memory, 1000 * 1024);
+	assert_int_equal(host.available, 500 * 1024);
+	assert_int_equal(host.free, 200 * 1024);
+	assert_int_equal(host.swap_total, 64 * 1024);
+	assert_int_equal(host.swap_free, 32 * 1024);
+	assert_int_equal(host.memory_some, 125);
+	assert_int_equal(host.memory_full, 50);
+	assert_int_equal(host.cpu_some, 10000);
+	assert_int_equal(host.cpus, 2);
+	assert_int_equal(host.nodes, 2);
+	assert_int_equal(host.node_memory[0], 600 * 1024);
+	assert_int_equal(host.node_cpus[1], 1);
+	assert_true(host.reclaim);
+	for (unsigned i = 0; i < LEVERS; i++) {
+		levers_state(levers, i, &lever);
+		assert_true(lever.works || i == LEVER_SLICE);
+		assert_true(strlen(lever_name(i)) > 0);
+	}
+	levers_close(levers);
+}
+
+static void sees_a_vm(void **state)
+{
+	struct vm_view vm = {.name = "vm1", .vcpus = 1};
+	struct levers *levers = open_with_child();
+
+	put("workingset_refault_anon 100\nworkingset_refault_file 20\npswpin 7\n",
+		CGROUPS "/duet/vm1/memory.stat");
+	assert_int_equal(levers_view_vm(levers, &vm, NULL), 0);
+	assert_int_equal(vm.resident, 4 * MIB);
+	assert_true(vm.host_refaults == 0 && vm.vcpu[0].busy == 0);
+	assert_int_equal(vm.vcpu[0].node, 1);
+	assert_int_equal(vm.nodes_hold[0], 8192);
+	assert_int_equal(vm.nodes_hold[1], 4096 + 4 * MIB);
+	usleep(10000);
+	put("workingset_refault_anon 200\nworkingset_refault_file 20\npswpin 57\n",
+		CGROUPS "/duet/vm1/memory.stat");
+	put("6000000 999000000000 3\n", "/proc/%d/task/%d/schedstat", (int)child, (int)child);
+	assert_int_equal(levers_view_vm(levers, &vm, NULL), 0);
+	assert_true(vm.host_refaults > 0 && vm.host_refaults <= 100 / 0.01);
+	assert_true(vm.host_swap_in * 2 > vm.host_refaults * 0.99 &&
+		    vm.host_swap_in * 2 < vm.host_refaults * 1.01);
+	assert_true(vm.vcpu[0].busy > 0 && vm.vcpu[0].busy <= 0.5);
+	assert_true(vm.vcpu[0].waits == 1);
+	strcpy(vm.name, "other");
+	assert_int_equal(levers_view_vm(levers, &vm, NULL), -ENOENT);
+	levers_close(levers);
+	assert_put_back();
+}
+
+static void says_why_a_lever_is_off(void **state)
+{
+	static const char *const gone[] = {CGROUPS "/cgroup.controllers", "/proc/pressure/memory",
+		"/sys/kernel/mm/ksm/run", "/sys/devices/system/node/node1/cpulist"};
+	struct vm_plan plan = {.set_cpu = true, .weight = 200, .set_memory = true, .reclaim = 4096};
+	struct lever_state lever;
+	struct levers *levers;
+	char path[256];
+
+	for (unsigned i = 0; i < ARRAY_SIZE(gone); i++) {
+		snprintf(path, sizeof(path), "%s%s", root, gone[i]);
+		assert_int_equal(unlink(path), 0);
+	}
+	log_set_level(LOG_LEVEL_ERROR);
+	levers = open_with_child();
+	log_set_level(LOG_LEVEL_INFO);
+	for (unsigned i = 0; i < LEVERS; i++) {
+		levers_state(levers, i, &lever);
+		if (i != LEVER_SLICE)
+			assert_false(lever.works);
+		if (!lever.works)
+			assert_true(strlen(lever.why) > 0);
+	}
+	assert_int_equal(levers_apply(levers, "vm1", &plan, NULL), 0);
+	levers_close(levers);
+	assert_string_equal(get(CGROUPS "/cgroup.subtree_control"), "memory pids\n");
+}
+
+/* ---- what is done ---- */
+
+static void moves_and_weighs(void **state)
+{
+	struct vm_plan plan = {
+		.set_cpu = true, .weight = 250, .set_memory = true, .reclaim = 1ULL << 40};
+	struct levers *levers = open_with_child();
+
+	assert_string_equal(get(CGROUPS "/cgroup.subtree_control"), "+cpu");
+	assert_string_equal(get(CGROUPS "/duet/cgroup.subtree_control"), "+cpu +memory");
+	assert_number(CGROUPS "/duet/vm1/cgroup.procs", child);
+	assert_int_equal(levers_add(levers, "vm1", child, NULL), -EEXIST);
+	assert_int_equal(levers_apply(levers, "vm1", &plan, NULL), 0);
+	assert_string_equal(get(CGROUPS "/duet/vm1/cpu.weight"), "250");
+	assert_string_equal(get(CGROUPS "/duet/vm1/memory.reclaim"), "67108864");
+	/* The same is not written again. */
+	put("untouched", CGROUPS "/duet/vm1/cpu.weight");
+	assert_int_equal(levers_apply(levers, "vm1", &plan, NULL), 0);
+	assert_string_equal(get(CGROUPS "/duet/vm1/cpu.weight"), "untouched");
+	plan.set_cpu = false;
+	assert_int_equal(levers_apply(levers, "vm1", &plan, NULL), 0);
+	assert_string_equal(get(CGROUPS "/duet/vm1/cpu.weight"), "100");
+	plan = (struct vm_plan){.set_cpu = true, .weight = 20000};
+	assert_int_equal(levers_apply(levers, "vm1", &plan, NULL), -ERANGE);
+	assert_int_equal(levers_apply(levers, "vm2", &plan, NULL), -ENOENT);
+	levers_close(levers);
+	assert_put_back();
+}
+
+static void leaves_a_units_cgroup(void **state)
+{
+	struct vm_plan plan = {.set_cpu = true, .weight = 300};
+	struct vm_view vm = {.name = "vm1", .vcpus = 1};
+	struct levers *levers;
+	char text[16];
+
+	put("0::/system.slice/duet@a.service\n", "/proc/%d/cgroup", (int)child);
+	snprintf(text, sizeof(text), "%d\n", (int)child);
+	put(text, CGROUPS "/system.slice/duet@a.service/cgroup.procs");
+	put("50\n", CGROUPS "/system.slice/duet@a.service/cpu.weight");
+	put("12345678\n", CGROUPS "/system.slice/duet@a.service/memory.current");
+	levers = open_with_child();
+	assert_string_equal(get(CGROUPS "/duet/vm1/cgroup.procs"), "none");
+	assert_int_equal(levers_view_vm(levers, &vm, NULL), 0);
+	assert_int_equal(vm.resident, 12345678);
+	assert_int_equal(levers_apply(levers, "vm1", &plan, NULL), 0);
+	assert_string_equal(get(CGROUPS "/system.slice/duet@a.service/cpu.weight"), "300");
+	levers_close(levers);
+	assert_string_equal(get(CGROUPS "/system.slice/duet@a.service/cpu.weight"), "50");
+}
+
+static void sets_slices_and_nodes(void **state)
+{
+	const uint64_t own = lever_slice_get(child);
+	struct vm_plan plan = {.set_cpu = true, .weight = 100, .set_numa = true, .memory_node = -1};
+	cpu_set_t before, now;
+	struct levers *levers;
+
+	if (!own || sched_getaffinity(child, sizeof(before), &before) < 0 || CPU_COUNT(&before) < 2)
+		skip();
+	levers = open_with_child();
+	plan.vcpu[0] = (struct vcpu_plan){.slice = 700000, .node = 1};
+	assert_int_equal(levers_apply(levers, "vm1", &plan, NULL), 0);
+	assert_int_equal(lever_slice_get(child), 700000);
+	sched_getaffinity(child, sizeof(now), &now);
+	assert_true(CPU_COUNT(&now) == 1 && CPU_ISSET(1, &now));
+	plan.vcpu[0] = (struct vcpu_plan){.slice = 0, .node = -1};
+	assert_int_equal(levers_apply(levers, "vm1", &plan, NULL), 0);
+	assert_int_equal(lever_slice_get(child), own);
+	sched_getaffinity(child, sizeof(now), &now);
+	assert_true(CPU_EQUAL(&now, &before));
+	plan.vcpu[0] = (struct vcpu_plan){.slice = 50, .node = -1};
+	assert_int_equal(levers_apply(levers, "vm1", &plan, NULL), -ERANGE);
+	plan.vcpu[0] = (struct vcpu_plan){.slice = 5000000, .node = 0};
+	assert_int_equal(levers_apply(levers, "vm1", &plan, NULL), 0);
+	levers_close(levers);
+	assert_int_equal(lever_slice_get(child), own);
+	sched_getaffinity(child, sizeof(now), &now);
+	assert_true(CPU_EQUAL(&now, &before));
+}
+
+static void refuses_threads_of_others(void **state)
+{
+	struct vm_plan plan = {.set_cpu = true, .weight = 100};
+	const uint64_t own = lever_slice_get(0);
+	struct levers *levers = open_levers();
+	const pid_t ours = getpid();
+
+	put("1 (me) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 5 0", "/proc/%d/stat", (int)ours);
+	assert_int_equal(levers_add(levers, "vm1", child, NULL), 0);
+	assert_int_equal(levers_threads(levers, "vm1", &ours, 1, NULL), 0);
+	plan.vcpu[0].slice = 700000;
+	assert_int_equal(levers_apply(levers, "vm1", &plan, NULL), 0);
+	assert_int_equal(lever_slice_get(0), own);
+	levers_close(levers);
+}
+
+/* ---- the ends of processes ---- */
+
+static void next_one_puts_back(void **state)
+{
+	const uint64_t own = lever_slice_get(child);
+	struct vm_plan plan = {.set_cpu = true, .weight = 250};
+	const struct levers_options all = options();
+	struct levers *levers = open_with_child();
+
+	plan.vcpu[0].slice = own ? 700000 : 0;
+	assert_int_equal(levers_apply(levers, "vm1", &plan, NULL), 0);
+	assert_int_equal(levers_undo(&all, NULL), -EWOULDBLOCK);
+	kill_levers(levers);
+	assert_number(CGROUPS "/duet/vm1/cgroup.procs", child);
+	assert_int_equal(levers_undo(&all, NULL), 0);
+	assert_put_back();
+	assert_int_equal(lever_slice_get(child), own);
+	put_host();
+	put_child();
+	kill_levers(open_with_child());
+	levers_close(open_levers());
+	assert_put_back();
+}
+
+/* Another process has the number now: nothing of it is touched. */
+static void leaves_a_later_process_alone(void **state)
+{
+	struct vm_plan plan = {.set_cpu = true, .weight = 250};
+	struct levers *levers = open_with_child();
+
+	plan.vcpu[0].slice = lever_slice_get(child) ? 700000 : 0;
+	assert_int_equal(levers_apply(levers, "vm1", &plan, NULL), 0);
+	put_stat(START + 1);
+	put("nobody", CGROUPS "/user.slice/session/cgroup.procs");
+	levers_close(levers);
+	assert_string_equal(get(CGROUPS "/user.slice/session/cgroup.procs"), "nobody");
+	assert_int_equal(lever_slice_get(child), plan.vcpu[0].slice);
+}
+
+static void forgets_who_has_ended(void **state)
+{
+	struct vm_plan plan = {.set_cpu = true, .weight = 250};
+	struct levers *levers = open_with_child();
+
+	assert_int_equal(levers_apply(levers, "vm1", &plan, NULL), 0);
+	levers_remove(levers, "vm1");
+	/* It still runs: what it has is to be put back. */
+	assert_number(CGROUPS "/duet/vm1/cgroup.procs", child);
+	put_stat(0);
+	lever_sweep(levers);
+	assert_null(levers->vms);
+	assert_string_equal(get(CGROUPS "/duet/vm1/cgroup.procs"), "none");
+	put("nobody", CGROUPS "/user.slice/session/cgroup.procs");
+	levers_close(levers);
+	assert_string_equal(get(CGROUPS "/user.slice/session/cgroup.procs"), "nobody");
+	assert_int_equal(levers_add(levers = open_levers(), "vm1", child, NULL), -ESRCH);
+	levers_close(levers);
+}
+
+#define lever_test(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		lever_test(sees_the_host),
+		lever_test(sees_a_vm),
+		lever_test(says_why_a_lever_is_off),
+		lever_test(moves_and_weighs),
+		lever_test(leaves_a_units_cgroup),
+		lever_test(sets_slices_and_nodes),
+		lever_test(refuses_threads_of_others),
+		lever_test(next_one_puts_back),
+		lever_test(leaves_a_later_process_alone),
+		lever_test(forgets_who_has_ended),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
