@@ -201,7 +201,7 @@ static void follows_words(const struct facts *facts, char *words, size_t room)
 	unsigned moved = 0;
 
 	for (unsigned i = 0; i < vcpus_seen(facts->vm); i++)
-		moved += facts->plan->vcpu[i].node != facts->vm->vcpu[i].node;
+		moved += (int)facts->plan->vcpu[i].node != (int)facts->vm->vcpu[i].node;
 	snprintf(words, room, "%u of its %u vCPUs move to the node of what they use", moved,
 		facts->vm->vcpus);
 }
