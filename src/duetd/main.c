@@ -20,6 +20,8 @@ static const char usage[] =
 	"  --socket PATH     its own, for duetctl (default: /run/duetd.sock)\n"
 	"  --memory POLICY, --cpu POLICY, --numa POLICY\n"
 	"                    the policies at first; duetctl policy lists and changes them\n"
+	"  --budget SIZE     of memory that the VMs may take together, as 48G (default: what the\n"
+	"                    host has, but a reserve)\n"
 	"  --period MS       between two decisions, 100 to 60000 (default: 1000)\n"
 	"  --root DIR        takes DIR/proc, DIR/sys and DIR/run for the host's: for tests\n"
 	"  --log LEVEL       error, warning, info or debug (default: info)\n"
@@ -83,6 +85,15 @@ static bool take_root(struct command_line *line, const char *value)
 	return true;
 }
 
+static bool take_budget(struct command_line *line, const char *value)
+{
+	if (parse_size(value, &line->serve.manager.budget) < 0) {
+		log_error("--budget %s: a size, as 512M or 48G", value);
+		return false;
+	}
+	return true;
+}
+
 static bool take_period(struct command_line *line, const char *value)
 {
 	uint64_t period;
@@ -113,6 +124,7 @@ static const struct option options[] = {
 	{"--memory", take_memory},
 	{"--cpu", take_cpu},
 	{"--numa", take_numa},
+	{"--budget", take_budget},
 	{"--period", take_period},
 	{"--root", take_root},
 	{"--log", take_log},

@@ -68,6 +68,21 @@ static void take_fault(struct manager *manager, const struct error *err)
 	snprintf(manager->fault, sizeof(manager->fault), "%.255s", err->text);
 }
 
+/* As if the host had no more than its VMs may take. */
+static void keep_to_budget(struct view *view, uint64_t budget)
+{
+	uint64_t taken = 0, left;
+
+	if (!budget || budget >= view->host.memory)
+		return;
+	for (unsigned i = 0; i < view->count; i++)
+		taken += min_u64(view->vms[i].resident, budget - min_u64(taken, budget));
+	left = budget - taken;
+	view->host.memory = budget;
+	view->host.available = min_u64(view->host.available, left);
+	view->host.free = min_u64(view->host.free, left);
+}
+
 static bool see(struct manager *manager)
 {
 	struct view *view = &manager->view;
@@ -84,6 +99,7 @@ static bool see(struct manager *manager)
 	/* Of one whose process is not known there is what it says itself. */
 	for (unsigned i = 0; i < view->count; i++)
 		levers_view_vm(manager->levers, &view->vms[i], NULL);
+	keep_to_budget(view, manager->budget);
 	return true;
 }
 
@@ -169,8 +185,10 @@ int manager_open(struct manager *manager, struct loop *loop, const struct manage
 		.period_ms = options->period_ms};
 	int ret;
 
-	*manager = (struct manager){
-		.loop = loop, .period_ms = options->period_ms, .round.expired = next_round};
+	*manager = (struct manager){.loop = loop,
+		.budget = options->budget,
+		.period_ms = options->period_ms,
+		.round.expired = next_round};
 	if (!manager->period_ms)
 		manager->period_ms = MANAGER_PERIOD_MS;
 	memcpy(manager->policies, options->policies, sizeof(manager->policies));

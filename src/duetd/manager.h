@@ -18,6 +18,7 @@ struct manager_options {
 	struct levers_options levers;
 	const struct policy *policies[MECHANISMS];
 	unsigned period_ms;
+	uint64_t budget; /* bytes of memory for all VMs together; 0: what the host has */
 };
 
 struct manager {
@@ -29,6 +30,7 @@ struct manager {
 	struct plan plan;
 	unsigned room; /* of the plan */
 	struct loop_timer round;
+	uint64_t budget;
 	unsigned period_ms, quiet; /* quiet: decisions in a row that changed nothing */
 	uint64_t sum;              /* tells one plan from another */
 	uint64_t decisions, decision_ns;

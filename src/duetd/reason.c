@@ -62,25 +62,33 @@ static void cut_words(const struct facts *facts, char *words, size_t room)
 
 static void grows_words(const struct facts *facts, char *words, size_t room)
 {
+	double swapped = within(facts->vm->swap_in, 1e9), read = within(facts->vm->refaults, 1e9);
+
 	snprintf(words, room,
 		"%s, up from %llu MiB at once: its guest reads %.0f pages a second in again and "
 		"waits for memory %.1f %% of its time",
-		facts->holds, mib(facts->guest.told),
-		within(facts->vm->swap_in, 1e9) + within(facts->vm->refaults, 1e9),
+		facts->holds, mib(facts->guest.told), swapped > read ? swapped : read,
 		facts->vm->memory_some / 100.0);
 }
 
 static void step_words(const struct facts *facts, char *words, size_t room)
 {
-	if (facts->allowed == facts->guest.told)
-		snprintf(words, room, "%s, and is to hold less once its guest has given %llu MiB",
-			facts->holds, mib(facts->guest.holds - facts->guest.told));
-	else
+	const struct memory_guest *guest = &facts->guest;
+
+	if (facts->allowed != guest->told)
 		snprintf(words, room,
-			"%s, a step from %llu MiB towards what it needs: a working set of %llu MiB "
-			"and a reserve of %llu MiB",
-			facts->holds, mib(facts->guest.told), mib(facts->guest.working_set),
-			mib(facts->guest.reserve));
+			"%s, a step from %llu MiB on its way: its working set is %llu MiB, its "
+			"reserve %llu",
+			facts->holds, mib(guest->told), mib(guest->working_set),
+			mib(guest->reserve));
+	else if (guest->rests)
+		snprintf(words, room,
+			"%s, and is to hold less, but waits for %llu s after the last step to see "
+			"whether it was borne",
+			facts->holds, (unsigned long long)(REST_NS / SECOND_NS));
+	else
+		snprintf(words, room, "%s, and is to hold less once its guest has given %llu MiB",
+			facts->holds, mib(guest->holds - guest->told));
 }
 
 static void still_words(const struct facts *facts, char *words, size_t room)
@@ -201,7 +209,7 @@ static void follows_words(const struct facts *facts, char *words, size_t room)
 	unsigned moved = 0;
 
 	for (unsigned i = 0; i < vcpus_seen(facts->vm); i++)
-		moved += facts->plan->vcpu[i].node != facts->vm->vcpu[i].node;
+		moved += (int)facts->plan->vcpu[i].node != (int)facts->vm->vcpu[i].node;
 	snprintf(words, room, "%u of its %u vCPUs move to the node of what they use", moved,
 		facts->vm->vcpus);
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "duetd/simulate.h"
 
-#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/numbers.h"
 #include "duetd/model.h"
@@ -9,6 +8,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char help[] =
@@ -157,13 +157,15 @@ static int try_all(const struct request *request, const struct trace *trace, str
 static int simulate(const struct request *request, struct error *err)
 {
 	bool piped = strcmp(request->file, "-") == 0;
-	_cleanup_fclose_ FILE *file = piped ? NULL : fopen(request->file, "re");
+	FILE *file = piped ? stdin : fopen(request->file, "re");
 	struct trace trace;
 	int ret;
 
-	if (!piped && !file)
+	if (!file)
 		return error_errno(err, errno, "%s", request->file);
-	ret = trace_read(&trace, piped ? stdin : file, request->file, err);
+	ret = trace_read(&trace, file, request->file, err);
+	if (!piped)
+		fclose(file);
 	if (ret == 0)
 		ret = try_all(request, &trace, err);
 	trace_free(&trace);
@@ -182,10 +184,10 @@ int command_simulate(unsigned count, const char *const *args)
 	}
 	if (request.help)
 		fputs(help, stdout);
-	else if (request.make)
-		trace_make(stdout, (unsigned)request.make, request.seed);
-	else
+	else if (request.file)
 		ret = simulate(&request, &err);
+	else
+		trace_make(stdout, (unsigned)request.make, request.seed);
 	if (ret < 0)
 		fprintf(stderr, "duetd simulate: %s\n", err.text);
 	else if (fflush(stdout) != 0 || ferror(stdout))

@@ -31,9 +31,9 @@ struct vcpu_view {
 struct vm_view {
 	char name[VIEW_NAME_MAX];
 	uint64_t memory;   /* what the guest was given at its start */
-	uint32_t share;    /* configured weight against other VMs, 1 to 10,000; usual: 100 */
 	uint64_t resident; /* host memory that it takes now (of its cgroup, or PSS) */
 	uint64_t age;      /* since it was first seen */
+	bool passthrough;  /* its memory is pinned: neither balloon nor reclaim nor sharing */
 
 	bool has_balloon;        /* with a driver */
 	uint64_t balloon;        /* what is in it now */
@@ -52,9 +52,9 @@ struct vm_view {
 
 	double host_refaults, host_swap_in; /* of its cgroup: pages a second read in again */
 
+	uint32_t share; /* configured weight against other VMs, 1 to 10,000; usual: 100 */
 	unsigned vcpus;
 	struct vcpu_view vcpu[VIEW_VCPUS_MAX];
-	bool passthrough; /* its memory is pinned: neither balloon nor reclaim nor sharing */
 	uint64_t nodes_hold[VIEW_NODES_MAX]; /* its memory by node */
 };
 

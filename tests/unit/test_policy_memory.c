@@ -239,6 +239,7 @@ static void small_differences_are_left_alone(void **state)
 
 static void without_a_kit_it_rests_between_steps(void **state)
 {
+	char words[256];
 	uint64_t before;
 
 	make_two();
@@ -247,10 +248,12 @@ static void without_a_kit_it_rests_between_steps(void **state)
 	sample.vms[0].guest_total = before * MIB_BYTES;
 	sample.vms[0].guest_available = 900 * MIB_BYTES;
 	sample.vms[1].working_set = 3000 * MIB_BYTES; /* now the other wants it */
-	sample.vms[0].balloon_since = REST_NS - SECOND_NS;
+	sample.vms[0].balloon_since = REST_NS - 2 * SECOND_NS;
 	sample_decide(&sample, policy("working-set"));
 	assert_int_equal(sample_allowed(&sample, 0), before);
-	/* REST_NS have passed now. */
+	reason_words(REASON_STEP, &sample.view, &sample.plan, 0, words, sizeof(words));
+	assert_non_null(strstr(words, "waits for 10 s after the last step"));
+	sample.vms[0].balloon_since = REST_NS;
 	sample_decide(&sample, policy("working-set"));
 	assert_in_range(sample_allowed(&sample, 0), before - 210, before - 150);
 	sample_decide(&sample, policy("working-set"));
@@ -383,6 +386,10 @@ static void said_in_words(void **state)
 	assert_string_equal(words,
 		"may hold 700 of its 4096 MiB: its working set of 544 MiB and a reserve of 68 MiB, "
 		"with 88 MiB of what is left over");
+	sample.vms[0].refaults = 70;
+	sample.vms[0].swap_in = 90;
+	reason_words(REASON_GROWS, &sample.view, &sample.plan, 0, words, sizeof(words));
+	assert_non_null(strstr(words, "its guest reads 90 pages a second in again"));
 	for (unsigned r = 0; r <= REASON_COUNT; r++) {
 		memset(words, 'x', sizeof(words));
 		reason_words((enum reason)r, &sample.view, &sample.plan, 0, words, sizeof(words));

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host's manager over guests with the kit: one grows, one idles, one lies, one crashes, the
+manager is killed in the middle; every guest's work is right, and what it changed is put back."""
+
+import contextlib
+import json
+import os
+import shlex
+import subprocess
+import tempfile
+from pathlib import Path
+
+from api import Api
+
+from duetlab.guest import kit, vm
+
+KERNEL = "6.12-amd64"
+LIMIT = 600
+MIB = 1 << 20
+MEMORY = 256  # MiB of each
+BUDGET = 1100  # of the six
+CGROUP = "/sys/fs/cgroup/duet"
+LIAR = Path(__file__).with_name("liar.c")
+ROLES = ("grows", "idles", "lies", "crashes", "works", "works-too")
+
+# Obeys: `keep N` holds N MiB and knows what is in them, `check` compares.
+GUEST = kit.PREPARE + """
+modprobe duet || exit 1
+mkdir -p /mnt/keep; mount -t tmpfs -o size=100% keep /mnt/keep
+pattern() { yes "some 32 bytes of text, all lines." | head -c $(($1 * 1048576)); }
+echo "ready"
+while read -r what n; do
+	case $what in
+	keep) pattern $n >/mnt/keep/file && md5sum </mnt/keep/file >/tmp/sum && echo "kept" ;;
+	check) md5sum </mnt/keep/file | cmp - /tmp/sum && echo "same" || echo "lost" ;;
+	lie) /bin/liar & ;;
+	stop) break ;;
+	esac
+done
+dmesg | grep -E "lockup|LOCKUP|detected stalls|BUG:|WARNING: CPU|Call Trace|Out of memory" && exit 1
+echo "end of story"
+"""
+
+
+def liar() -> bytes:
+    with tempfile.TemporaryDirectory() as home:
+        program = Path(home) / "liar"
+        subprocess.run(["gcc", "-static", "-O2", "-s", f"-I{vm.REPOSITORY / 'include'}", "-o", program, LIAR],
+                       check=True)
+        return program.read_bytes()
+
+
+class Member(vm.Guest):
+    def __init__(self, directory: str, role: str, program: bytes):
+        self.api = Api(f"{directory}/{role}.sock")
+        super().__init__("--coop", "--balloon", "stats=1", "--api-sock", self.api.socket, kernel=KERNEL,
+                         memory=f"{MEMORY}M", script=GUEST,
+                         files={**kit.files(KERNEL), "bin/liar": program})
+
+    def ask(self, line: str, answer: str):
+        after = len(self.output)
+        self.type(line + "\n")
+        return self.wait_for(answer, LIMIT, after)
+
+
+class Manager:
+    """duetd where the guests are, from the lab's side."""
+
+    def __init__(self, directory: str):
+        self.directory = directory
+        self.socket = f"{directory}/duetd"
+        self.log = f"{directory}/duetd.log"
+
+    def start(self):
+        command = [str(vm.REPOSITORY / "build" / "duetd"), "--directory", self.directory, "--socket", self.socket,
+                   "--budget", f"{BUDGET}M", "--period", "500"]
+        vm.run("sh", "-c", f"rm -f {self.socket}; nohup {shlex.join(command)} >>{self.log} 2>&1 </dev/null & "
+                           f"echo $! >{self.directory}/pid; until [ -S {self.socket} ]; do sleep 0.1; done")
+
+    def end(self, signal: str):
+        vm.run("sh", "-c", f"pid=$(cat {self.directory}/pid); kill -{signal} $pid; "
+                           "while [ -e /proc/$pid ]; do sleep 0.1; done")
+
+    def ctl(self, *words: str) -> str:
+        return vm.run(str(vm.REPOSITORY / "build" / "duetctl"), "--socket", self.socket, *words).stdout
+
+    def get(self, path: str):
+        return json.loads(vm.run("curl", "-sS", "--unix-socket", self.socket, f"http://localhost{path}").stdout)
+
+    def until(self, holds, what: str) -> dict:
+        """HOLDS(VMs by name) at last."""
+        for _ in range(LIMIT):
+            vms = {entry["name"]: entry for entry in self.get("/vms")}
+            if holds(vms):
+                return vms
+            vm.run("sleep", "0.5")
+        raise AssertionError(f"{what}: {json.dumps(vms, indent=1)}\n{vm.run('cat', self.log).stdout[-3000:]}")
+
+
+def read(path: str) -> str:
+    return vm.run("cat", path).stdout.strip()
+
+
+def cgroup_of(guest: vm.Guest) -> str:
+    return read(f"/proc/{guest.pid}/cgroup").split("::")[1]
+
+
+def decided(vms: dict, roles) -> bool:
+    return set(vms) >= set(roles) and all("weight" in vms[role] and "allowed" in vms[role] for role in roles)
+
+
+def held_within(vms: dict) -> bool:
+    """They are let hold no more than there is for them, and have got there."""
+    return sum(entry["allowed"] for entry in vms.values()) <= BUDGET * MIB and all(
+        entry["memory"] - entry["balloon"] <= entry["allowed"] + MIB for entry in vms.values())
+
+
+def test_six_guests():
+    with contextlib.ExitStack() as stack:
+        directory = f"/tmp/duetd-{os.getpid()}"
+        vm.run("mkdir", "-p", directory)
+        stack.callback(vm.run, "rm", "-rf", directory)
+        program = liar()
+        guests = {role: stack.enter_context(Member(directory, role, program)) for role in ROLES}
+        for guest in guests.values():
+            guest.wait_for("^ready$", LIMIT)
+        before = {role: cgroup_of(guest) for role, guest in guests.items()}
+        manager = Manager(directory)
+        manager.start()
+        stack.callback(vm.run, "sh", "-c", f"kill -9 $(cat {directory}/pid); {vm.REPOSITORY}/build/duetd --undo",
+                       check=False)
+        for role in ("works", "works-too", "lies"):
+            guests[role].ask("keep 60", "^kept$")
+
+        vms = manager.until(lambda vms: decided(vms, ROLES) and held_within(vms), "all six held within the budget")
+        for role in ROLES:
+            assert cgroup_of(guests[role]) == f"/duet/{role}"
+            assert int(read(f"{CGROUP}/{role}/cpu.weight")) == vms[role]["weight"]
+
+        # Who lies gets no more than its share and what nobody needs, and takes nobody's working set.
+        guests["lies"].ask("lie", "^liar: lies$")
+        manager.until(lambda vms: vms["lies"].get("working_set", 0) == MEMORY * MIB, "the lie is heard")
+        said = manager.ctl("explain", "lies")
+        print(said)
+        vms = manager.until(held_within, "all within the budget beside one who lies")
+        assert vms["lies"]["weight"] <= 2 * vms["idles"]["weight"]
+        for role in ROLES:
+            if role != "lies":
+                assert vms[role]["allowed"] >= vms[role]["working_set"], f"{role} below its working set: {vms[role]}"
+
+        # Who grows has its memory back, though the others hold on to theirs.
+        guests["grows"].ask("keep 130", "^kept$")
+        vms = manager.until(lambda vms: held_within(vms) and vms["grows"]["allowed"] > 130 * MIB, "one has grown")
+
+        guests["crashes"].kill_monitor()
+        manager.until(lambda vms: "crashes" not in vms, "one has crashed")
+        vm.run("sh", "-c", f"while [ -e {CGROUP}/crashes ]; do sleep 0.1; done")
+        left = [role for role in ROLES if role != "crashes"]
+
+        # Killed, it leaves what it has set; the balloons let go by themselves.
+        manager.end("KILL")
+        for role in left:
+            while guests[role].api.do("GET", "/balloon")["amount_mib"]:
+                vm.run("sleep", "0.2")
+            assert cgroup_of(guests[role]) == f"/duet/{role}"
+        manager.start()
+        manager.until(lambda vms: decided(vms, left) and held_within(vms), "another has taken over")
+        print(manager.ctl("ps"), manager.ctl("policy"))
+
+        manager.end("TERM")
+        for role in left:
+            assert cgroup_of(guests[role]) == before[role]
+        assert vm.run("test", "-e", CGROUP, check=False).returncode != 0, "its folder is left"
+        for role in ("works", "works-too", "lies", "grows"):
+            guests[role].ask("check", "^same$")
+        for role in left:
+            guests[role].type("stop\n")
+            assert "end of story" in guests[role].succeed()
