@@ -17,6 +17,8 @@
 #define SUFFIX ".sock"
 /* Without being told that something changed: notices may be lost, a directory made anew. */
 #define AGAIN_NS (10 * SECOND_NS)
+/* A socket has its name a moment before somebody listens. */
+#define FIRST_NS 20000000ULL
 /* A balloon is told anew when this part of its lease is over. */
 #define RENEW_NS (FLEET_LEASE_MS / 4 * 1000000ULL)
 
@@ -47,13 +49,14 @@ static struct member *new_member(struct fleet *fleet, const char *name, ino_t in
 	member->inode = inode;
 	member->next_time.expired = next_time;
 	snprintf(member->name, sizeof(member->name), "%s", name);
+	snprintf(member->fault, sizeof(member->fault), "not asked yet");
 	if (asprintf(&member->socket, "%s/%s" SUFFIX, fleet->directory, name) < 0) {
 		free(member);
 		return NULL;
 	}
 	member->next = fleet->members;
 	fleet->members = member;
-	loop_timer_after(fleet->loop, &member->next_time, 0);
+	loop_timer_after(fleet->loop, &member->next_time, FIRST_NS);
 	return member;
 }
 

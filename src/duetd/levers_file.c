@@ -12,7 +12,8 @@
 
 #define READ_MAX (4U << 20) /* numa_maps of a large process */
 
-static int open_path(const struct levers *levers, int flags, const char *format, va_list args)
+__attribute__((format(printf, 3, 0))) static int open_path(
+	const struct levers *levers, int flags, const char *format, va_list args)
 {
 	char path[PATH_MAX];
 	const size_t root = strlen(levers->root);

@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -109,6 +110,17 @@ static void settle(struct loop *loop)
 	loop_run(loop);
 }
 
+/* A descriptor for each machine that is asked at the same time. */
+static void allow_files(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == limit.rlim_max)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int serve(const struct serve_options *options, struct error *err)
 {
 	struct manager manager;
@@ -117,6 +129,7 @@ int serve(const struct serve_options *options, struct error *err)
 
 	if (ret < 0)
 		return ret;
+	allow_files();
 	ret = manager_open(&manager, loop, &options->manager, err);
 	if (ret == 0)
 		ret = run(loop, &manager, options, err);

@@ -299,6 +299,7 @@ static void tells_why_one_is_left_out(void **state)
 	http_server_close(rig.vm);
 	rig.vm = NULL;
 	run_until(rig.manager.view.count == 0);
+	run_until((ask("GET", "/vms", ""), strstr(rig.body, "no machine answers")));
 	all = get("/vms");
 	assert_int_equal(json_array_size(all), 1);
 	assert_string_equal(text(json_array_get(all, 0), "name"), "kept");
