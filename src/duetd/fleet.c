@@ -181,13 +181,15 @@ static int open_notice(struct fleet *fleet, struct error *err)
 {
 	struct fleet_notice *notice = calloc(1, sizeof(*notice));
 
-	if (!notice)
-		return error_errno(err, ENOMEM, "%s", fleet->directory);
+	if (!notice) {
+		error_errno(err, ENOMEM, "%s", fleet->directory);
+		return -ENOMEM;
+	}
 	notice->fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	if (notice->fd < 0) {
+		error_errno(err, errno, "inotify; raise /proc/sys/fs/inotify/max_user_instances");
 		free(notice);
-		return error_errno(
-			err, errno, "inotify; raise /proc/sys/fs/inotify/max_user_instances");
+		return -EMFILE;
 	}
 	notice->fleet = fleet;
 	fleet->notice = notice;
@@ -224,7 +226,11 @@ int fleet_open(struct fleet **out, struct loop *loop, const struct fleet_options
 	fleet->again.expired = read_again;
 	fleet->directory = strdup(options->directory);
 	fleet->options.directory = fleet->directory;
-	ret = fleet->directory ? open_notice(fleet, err) : error_errno(err, ENOMEM, "duetd");
+	ret = -ENOMEM;
+	if (fleet->directory)
+		ret = open_notice(fleet, err);
+	else
+		error_errno(err, ENOMEM, "%s", options->directory);
 	if (ret < 0) {
 		fleet_close(fleet);
 		return ret;

@@ -113,8 +113,10 @@ static int open_levers(struct levers **out, const struct levers_options *options
 	struct levers *levers = calloc(1, sizeof(*levers));
 	int ret = -ENOMEM;
 
-	if (!levers)
-		return error_errno(err, ENOMEM, "%s", options->journal);
+	if (!levers) {
+		error_errno(err, ENOMEM, "%s", options->journal);
+		return -ENOMEM;
+	}
 	levers->root = strdup(options->root);
 	if (levers->root && asprintf(&levers->ours, "%s/%s", CGROUPS, options->cgroup) > 0)
 		ret = journal_open(&levers->journal, options->journal, err);

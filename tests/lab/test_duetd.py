@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The manager and duetctl as programs: a machine's API that a test plays, a made-up /proc and /sys."""
 
+import contextlib
 import json
 import os
 import signal
@@ -37,14 +38,11 @@ class Machine:
     def serve(self):
         while True:
             client, _ = self.listening.accept()
-            with client:
+            with client, contextlib.suppress(ConnectionError):  # duetd may be killed in the middle
                 asked = client.recv(4096)
                 body = json.dumps(self.brief).encode()
                 status = b"200 OK" if asked.startswith(b"GET /duet/brief ") else b"404 Not Found"
-                try:
-                    client.sendall(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body))
-                except BrokenPipeError:  # duetd was killed
-                    pass
+                client.sendall(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body))
 
 
 class Host:
