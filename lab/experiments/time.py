@@ -21,7 +21,7 @@ REQUESTS, WORK_US, TIMEOUT_MS = 200, 5000, 15
 CLOCKS = ("wall", "effective")
 TAP, HOST, GUEST = "exp0", "10.77.3.1", "10.77.3.2"
 CONTROLS = ("cubic", "reno", "duet")
-STREAM_BYTES = 32 << 20
+STREAM_BYTES = 8 << 20
 STRETCH = 16  # the module's bound on what a time-out may take on the wall
 
 COUNTS = ("awk '/^TcpExt:/ {if (n++) {for (i in column) print i, $(column[i])} else for (i = 2; i <= NF; i++) "
