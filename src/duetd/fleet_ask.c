@@ -125,8 +125,11 @@ void fleet_ask(struct member *member, bool balloon)
 		lease_text(body, member->wanted_mib, FLEET_LEASE_MS);
 		member->due = false;
 	}
-	ret = ask ? open_question(&ask->question, member, balloon ? body : NULL, &err)
-		  : error_errno(&err, ENOMEM, "%s", member->socket);
+	if (!ask) {
+		fleet_take_fault(member, "no memory to ask it", false);
+		return;
+	}
+	ret = open_question(&ask->question, member, balloon ? body : NULL, &err);
 	if (ret < 0) {
 		free(ask);
 		fleet_take_fault(member, err.text, ret == -ECONNREFUSED);

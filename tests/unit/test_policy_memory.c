@@ -256,12 +256,38 @@ static void without_a_kit_it_rests_between_steps(void **state)
 	sample.vms[0].balloon_since = REST_NS;
 	sample_decide(&sample, policy("working-set"));
 	assert_in_range(sample_allowed(&sample, 0), before - 210, before - 150);
+	sample.vms[0].guest_total = sample.vms[0].memory - sample.vms[0].balloon;
+	sample.vms[0].guest_available = sample.vms[0].guest_total - (before - 900) * MIB_BYTES;
 	sample_decide(&sample, policy("working-set"));
 	assert_in_range(sample_allowed(&sample, 0), before - 210, before - 150);
 	/* What the kit says needs no such care. */
 	sample.vms[0].says_hints = true;
 	sample_decide(&sample, policy("working-set"));
 	assert_in_range(sample_allowed(&sample, 0), before - 420, before - 350);
+}
+
+/* A working set is what is touched; what is not is no cache for that, and a guest without swap
+ * would have to kill for it. A balloon that its driver counts as used is not. */
+static void what_is_in_use_stays(void **state)
+{
+	make_two();
+	for (unsigned i = 0; i < 2; i++) {
+		sample.vms[i].working_set = 20 * MIB_BYTES;
+		sample.vms[i].guest_total = sample.vms[i].memory - sample.vms[i].balloon;
+		sample.vms[i].guest_available = sample.vms[i].guest_total - 900 * MIB_BYTES;
+	}
+	for (unsigned i = 0; i < 100; i++) {
+		sample_decide(&sample, policy("working-set"));
+		assert_true(sample_allowed(&sample, 0) >= 900);
+		assert_true(sample_allowed(&sample, 1) >= 900);
+	}
+	sample.vms[0].guest_total = sample.vms[0].memory;
+	sample.vms[0].guest_available =
+		sample.vms[0].memory - sample.vms[0].balloon - 100 * MIB_BYTES;
+	sample.vms[1].working_set = sample.vms[1].memory;
+	for (unsigned i = 0; i < 200; i++)
+		sample_decide(&sample, policy("working-set"));
+	assert_true(sample_allowed(&sample, 0) < 2100);
 }
 
 static void who_cannot_give(void **state)
@@ -414,6 +440,7 @@ int main(void)
 		cmocka_unit_test(given_back_at_once),
 		cmocka_unit_test(small_differences_are_left_alone),
 		cmocka_unit_test(without_a_kit_it_rests_between_steps),
+		cmocka_unit_test(what_is_in_use_stays),
 		cmocka_unit_test(who_cannot_give),
 		cmocka_unit_test(without_a_balloon),
 		cmocka_unit_test(static_splits_by_share),

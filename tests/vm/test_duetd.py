@@ -53,7 +53,7 @@ def liar() -> bytes:
 class Member(vm.Guest):
     def __init__(self, directory: str, role: str, program: bytes):
         self.api = Api(f"{directory}/{role}.sock")
-        super().__init__("--coop", "--balloon", "stats=1", "--api-sock", self.api.socket, kernel=KERNEL,
+        super().__init__("--coop", "--balloon", "stats=1,deflate-on-oom=on", "--api-sock", self.api.socket, kernel=KERNEL,
                          memory=f"{MEMORY}M", script=GUEST,
                          files={**kit.files(KERNEL), "bin/liar": program})
 

@@ -27,13 +27,24 @@ static bool pages(const struct vm_view *vm)
 	return vm->says_memory && within(vm->swap_in, 1e12) > SHORT_PAGES;
 }
 
+/* What is in use and no cache, which the guest's kernel can give up by swapping alone, if at all. A
+ * driver that lets go for want of memory counts the balloon as the guest's, others do not. */
+static double in_use(const struct vm_view *vm)
+{
+	double total = (double)vm->guest_total, balloon = (double)vm->balloon;
+
+	if (total + balloon > (double)vm->memory)
+		total -= balloon;
+	return most_of(0, total - (double)vm->guest_available);
+}
+
 /* As its guest says, or as can be seen from outside. */
 static double working_set_seen(const struct vm_view *vm)
 {
 	if (vm->says_hints && vm->working_set)
-		return (double)vm->working_set;
-	if (vm->says_memory && vm->guest_total >= vm->guest_available)
-		return (double)(vm->guest_total - vm->guest_available) * (1 + UNSEEN);
+		return most_of((double)vm->working_set, vm->says_memory ? in_use(vm) : 0);
+	if (vm->says_memory)
+		return in_use(vm) * (1 + UNSEEN);
 	return (double)vm->resident;
 }
 
