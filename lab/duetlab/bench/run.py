@@ -52,7 +52,7 @@ def _run_parts(args: argparse.Namespace, lab: BenchLab, report: Report) -> None:
     if "balloon" in args.parts:
         balloon.measure(lab, report)
     if "api" in args.parts:
-        api.measure(lab, report)
+        api.measure(lab, report, args.runs)
     if "fio" in args.parts:
         fio.measure(lab, report)
 
