@@ -168,8 +168,10 @@ static void rig_free(struct rig *rig)
 	free(rig);
 }
 
+/* As the guest, which looks at it first. */
 static struct duet_coop_page *page(struct rig *rig, unsigned vcpu)
 {
+	fake_guest_read(&rig->device.machine, rig->memory, 1);
 	for (unsigned i = 0; i < FAKE_HOST_WINDOWS; i++) {
 		const struct fake_window *window = &rig->device.machine.host.windows[i];
 
@@ -246,6 +248,48 @@ static void shows_itself(void **state)
 	assert_int_equal(config(rig, FIELD(vcpus), 4), VCPUS);
 	assert_int_equal(config(rig, FIELD(page_size), 4), DUET_COOP_PAGE_SIZE);
 	assert_int_equal(driver_features(&rig->device.driver) & 0xffffff & ~F(COPY), ALL);
+	rig_free(rig);
+}
+
+static void memory_is_mapped_when_it_is_looked_at(void **state)
+{
+	struct rig *rig = rig_new(&all);
+	struct fake_machine *machine = &rig->device.machine;
+	struct fake_host *host = &machine->host;
+	uint32_t command = pci(rig, 4, 2);
+
+	(void)state;
+	/* A kernel that sizes BARs. */
+	for (unsigned i = 0; i < 7; i++) {
+		assert_int_equal(fake_host_windows(host), 0);
+		fake_guest_config_write(machine, SLOT, 4, 2, command & ~2U);
+		fake_guest_config_write(machine, SLOT, 4, 2, command);
+	}
+	/* Behind the memory is not the memory. */
+	fake_guest_write(machine, rig->memory + VCPUS * 4096, 4, 1);
+	assert_int_equal(fake_host_windows(host), 0);
+	fake_guest_write(machine, rig->memory + 0x1404, 4, 9);
+	assert_int_equal(fake_host_windows(host), 1);
+	assert_int_equal(fake_guest_read(machine, rig->memory + 0x1404, 4), 9);
+	assert_int_equal(fake_host_windows(host), 1);
+	fake_guest_config_write(machine, SLOT, 4, 2, command & ~2U);
+	assert_int_equal(fake_host_windows(host), 0);
+	fake_guest_config_write(machine, SLOT, 4, 2, command);
+	assert_int_equal(fake_host_windows(host), 0);
+	assert_int_equal(page(rig, 1)->guest.runnable, 9);
+	rig_free(rig);
+}
+
+static void memory_is_there_without_a_window(void **state)
+{
+	struct rig *rig = rig_new(&all);
+	struct fake_machine *machine = &rig->device.machine;
+
+	(void)state;
+	machine->host.window_error = -ENOSPC;
+	fake_guest_write(machine, rig->memory + 0x1404, 4, 9);
+	assert_int_equal(fake_guest_read(machine, rig->memory + 0x1404, 4), 9);
+	assert_int_equal(fake_host_windows(&machine->host), 0);
 	rig_free(rig);
 }
 
@@ -792,6 +836,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(shows_itself),
 		cmocka_unit_test(memory_moves),
+		cmocka_unit_test(memory_is_mapped_when_it_is_looked_at),
+		cmocka_unit_test(memory_is_there_without_a_window),
 		cmocka_unit_test(agrees_on_a_version),
 		cmocka_unit_test(calls_fast),
 		cmocka_unit_test(yields),
