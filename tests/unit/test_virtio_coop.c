@@ -258,7 +258,6 @@ static void memory_is_mapped_when_it_is_looked_at(void **state)
 	struct fake_host *host = &machine->host;
 	uint32_t command = pci(rig, 4, 2);
 
-	(void)state;
 	/* A kernel that sizes BARs. */
 	for (unsigned i = 0; i < 7; i++) {
 		assert_int_equal(fake_host_windows(host), 0);
@@ -285,7 +284,6 @@ static void memory_is_there_without_a_window(void **state)
 	struct rig *rig = rig_new(&all);
 	struct fake_machine *machine = &rig->device.machine;
 
-	(void)state;
 	machine->host.window_error = -ENOSPC;
 	fake_guest_write(machine, rig->memory + 0x1404, 4, 9);
 	assert_int_equal(fake_guest_read(machine, rig->memory + 0x1404, 4), 9);
@@ -494,6 +492,30 @@ static void answers_batches(void **state)
 	assert_int_equal(request(rig, many, DUET_COOP_BATCH_MAX + 1), 0);
 	assert_int_equal(counted(rig, "requests", "nop"), DUET_COOP_BATCH_MAX - 2);
 	assert_int_equal(counted(rig, "requests", "malformed"), 1);
+	rig_free(rig);
+}
+
+/* As drivers give them; request() cuts its own in two. */
+static void answers_batches_in_one_piece(void **state)
+{
+	struct duet_coop_request three[3] = {{.function = DUET_COOP_NOP}};
+	static const struct ring_buffer whole[] = {
+		{DATA, sizeof(three), false}, {ANSWERS, 4096, true}};
+	struct rig *rig = rig_new(&all);
+
+	up(rig, ALL, 1);
+	for (unsigned i = 0; i < ARRAY_SIZE(three); i++)
+		three[i].arguments[0] = 70 + i;
+	three[1].function = 12345;
+	memcpy(device_rig_at(&rig->device, DATA), three, sizeof(three));
+	memset(device_rig_at(&rig->device, ANSWERS), 0xee, 4096);
+	assert_int_equal(device_rig_request(&rig->device, DUET_COOP_REQUESTS, whole, 2, false),
+		3 * sizeof(struct duet_coop_answer));
+	assert_int_equal(answer(rig, 1)->status, -DUET_COOP_ENOSYS);
+	assert_int_equal(answer(rig, 0)->values[0], 70);
+	assert_int_equal(answer(rig, 2)->status, 0);
+	assert_int_equal(answer(rig, 2)->values[0], 72);
+	assert_int_equal(answer(rig, 3)->status, (int)0xeeeeeeee);
 	rig_free(rig);
 }
 
@@ -844,6 +866,7 @@ int main(void)
 		cmocka_unit_test(counts),
 		cmocka_unit_test(is_reset_amid_calls),
 		cmocka_unit_test(answers_batches),
+		cmocka_unit_test(answers_batches_in_one_piece),
 		cmocka_unit_test(refuses_bad_batches),
 		cmocka_unit_test(reads_hints),
 		cmocka_unit_test(wishes),
