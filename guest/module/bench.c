@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What the channel costs, for whoever counts instructions around it: the debugfs file duet-channel takes a
- * way and how often, and the write returns when it is done. Interrupts stay on.
+ * What the channel costs, for whoever counts instructions around it: the debugfs file duet-channel
+ * takes a way and how often, and the write returns when it is done. Interrupts stay on.
  */
 #include <linux/debugfs.h>
 #include <linux/io.h>
@@ -145,7 +145,8 @@ static void bench_stop(struct duet *duet)
 /* Each way works, and what is none is refused. */
 static int bench_selftest(struct duet *duet)
 {
-	static const char *const wrong[] = {"", "call", "none 1", "call 100001", "request 1 0", "request 1 257"};
+	static const char *const wrong[] = {"", "call", "none 1", "call 100001", "request 1 0",
+					    "request 1 257"};
 	unsigned int i;
 	int error = 0;
 
