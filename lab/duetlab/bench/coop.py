@@ -13,8 +13,9 @@ from .monitors import Boot
 from .report import Report
 
 FILE = "/sys/kernel/debug/duet-channel"  # the module's guest/module/bench.c
-STEPS = 60
-TIMES = 20  # what a step does: so short that some steps see no tick of a clock
+STEPS = 300
+SWITCH_STEPS = 60
+TIMES = 5  # what a step does: so short that many steps see no tick of a clock
 READS = 1000
 BATCHES = (1, 8, 64)
 CALL_MAX = 1.2  # of an empty port write
@@ -96,7 +97,7 @@ def _load(lab: ExperimentLab, hints: str) -> tuple[float, float, float]:
     """The guest's instructions for a switch under load, for one with naps, and for a second of rest."""
     with Subject(lab, "--coop", f"hints={hints}", files=kit.files(KERNEL)) as subject:
         subject.command(kit.PREPARE.strip() + "; modprobe duet")
-        found = [subject.counted(f"workload switches {STEPS} {us}") for us in (0, NAP_US)]
+        found = [subject.counted(f"workload switches {SWITCH_STEPS} {us}") for us in (0, NAP_US)]
         switches = [_guest_of(undisturbed(one["counts"]["steps"])) / one["answer"]["switches"] for one in found]
         rest = subject.counted(f"mark 20; sleep {SECONDS}; mark 21; echo '{{}}'")["counts"]
         return *switches, _guest_of(rest) / SECONDS
