@@ -89,8 +89,11 @@ static uint32_t config(struct device_fuzz *fuzz, unsigned offset)
 	return fake_guest_config_read(&fuzz->machine, fuzz->driver.slot, offset, 4);
 }
 
+/* As the guest, which looks at it first. */
 static struct duet_coop_page *page(struct device_fuzz *fuzz, unsigned vcpu)
 {
+	fake_guest_read(&fuzz->machine,
+		(config(fuzz, 0x20) & ~15ULL) | (uint64_t)config(fuzz, 0x24) << 32, 1);
 	for (unsigned i = 0; i < FAKE_HOST_WINDOWS; i++)
 		if (fuzz->machine.host.windows[i].length)
 			return (struct duet_coop_page *)fuzz->machine.host.windows[i].memory + vcpu;

@@ -33,7 +33,7 @@ struct duet_part {
 #define DUET_NO_FEATURE 64
 
 extern const struct duet_part duet_hints, duet_counters, duet_heap, duet_timers, duet_locks,
-	duet_tcp;
+	duet_tcp, duet_bench;
 
 #define DUET_WISHES 8
 

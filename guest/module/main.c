@@ -30,6 +30,7 @@ static const struct duet_part *const parts[] = {
 	&duet_locks,
 	&duet_tcp,
 	&duet_heap,
+	&duet_bench,
 };
 
 /* Of the machine's one device. */

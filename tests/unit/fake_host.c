@@ -173,6 +173,8 @@ static int window_add(
 
 	if ((address | length | (uintptr_t)memory) & 4095 || !length)
 		fail("window not page aligned");
+	if (fake->window_error)
+		return fake->window_error;
 	for (unsigned i = 0; i < FAKE_HOST_WINDOWS; i++) {
 		const struct fake_window *other = &fake->windows[i];
 

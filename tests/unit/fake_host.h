@@ -47,7 +47,8 @@ struct fake_host {
 	unsigned doorbells_end; /* behind the last place that was ever used */
 	struct fake_window windows[FAKE_HOST_WINDOWS]; /* by one thread at a time */
 	struct bus_eoi_watch *eoi_watches;
-	int attach_error; /* what irqfd_attach() returns if not 0; by one thread at a time */
+	/* What irqfd_attach() and window_add() return if not 0; by one thread at a time. */
+	int attach_error, window_error;
 	/* Calls so far. */
 	unsigned msi_adds, msi_changes, msi_removes, attaches, detaches;
 	unsigned doorbell_adds, doorbell_removes;

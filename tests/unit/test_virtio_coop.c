@@ -168,8 +168,10 @@ static void rig_free(struct rig *rig)
 	free(rig);
 }
 
+/* As the guest, which looks at it first. */
 static struct duet_coop_page *page(struct rig *rig, unsigned vcpu)
 {
+	fake_guest_read(&rig->device.machine, rig->memory, 1);
 	for (unsigned i = 0; i < FAKE_HOST_WINDOWS; i++) {
 		const struct fake_window *window = &rig->device.machine.host.windows[i];
 
@@ -246,6 +248,46 @@ static void shows_itself(void **state)
 	assert_int_equal(config(rig, FIELD(vcpus), 4), VCPUS);
 	assert_int_equal(config(rig, FIELD(page_size), 4), DUET_COOP_PAGE_SIZE);
 	assert_int_equal(driver_features(&rig->device.driver) & 0xffffff & ~F(COPY), ALL);
+	rig_free(rig);
+}
+
+static void memory_is_mapped_when_it_is_looked_at(void **state)
+{
+	struct rig *rig = rig_new(&all);
+	struct fake_machine *machine = &rig->device.machine;
+	struct fake_host *host = &machine->host;
+	uint32_t command = pci(rig, 4, 2);
+
+	/* A kernel that sizes BARs. */
+	for (unsigned i = 0; i < 7; i++) {
+		assert_int_equal(fake_host_windows(host), 0);
+		fake_guest_config_write(machine, SLOT, 4, 2, command & ~2U);
+		fake_guest_config_write(machine, SLOT, 4, 2, command);
+	}
+	/* Behind the memory is not the memory. */
+	fake_guest_write(machine, rig->memory + VCPUS * 4096, 4, 1);
+	assert_int_equal(fake_host_windows(host), 0);
+	fake_guest_write(machine, rig->memory + 0x1404, 4, 9);
+	assert_int_equal(fake_host_windows(host), 1);
+	assert_int_equal(fake_guest_read(machine, rig->memory + 0x1404, 4), 9);
+	assert_int_equal(fake_host_windows(host), 1);
+	fake_guest_config_write(machine, SLOT, 4, 2, command & ~2U);
+	assert_int_equal(fake_host_windows(host), 0);
+	fake_guest_config_write(machine, SLOT, 4, 2, command);
+	assert_int_equal(fake_host_windows(host), 0);
+	assert_int_equal(page(rig, 1)->guest.runnable, 9);
+	rig_free(rig);
+}
+
+static void memory_is_there_without_a_window(void **state)
+{
+	struct rig *rig = rig_new(&all);
+	struct fake_machine *machine = &rig->device.machine;
+
+	machine->host.window_error = -ENOSPC;
+	fake_guest_write(machine, rig->memory + 0x1404, 4, 9);
+	assert_int_equal(fake_guest_read(machine, rig->memory + 0x1404, 4), 9);
+	assert_int_equal(fake_host_windows(&machine->host), 0);
 	rig_free(rig);
 }
 
@@ -450,6 +492,30 @@ static void answers_batches(void **state)
 	assert_int_equal(request(rig, many, DUET_COOP_BATCH_MAX + 1), 0);
 	assert_int_equal(counted(rig, "requests", "nop"), DUET_COOP_BATCH_MAX - 2);
 	assert_int_equal(counted(rig, "requests", "malformed"), 1);
+	rig_free(rig);
+}
+
+/* As drivers give them; request() cuts its own in two. */
+static void answers_batches_in_one_piece(void **state)
+{
+	struct duet_coop_request three[3] = {{.function = DUET_COOP_NOP}};
+	static const struct ring_buffer whole[] = {
+		{DATA, sizeof(three), false}, {ANSWERS, 4096, true}};
+	struct rig *rig = rig_new(&all);
+
+	up(rig, ALL, 1);
+	for (unsigned i = 0; i < ARRAY_SIZE(three); i++)
+		three[i].arguments[0] = 70 + i;
+	three[1].function = 12345;
+	memcpy(device_rig_at(&rig->device, DATA), three, sizeof(three));
+	memset(device_rig_at(&rig->device, ANSWERS), 0xee, 4096);
+	assert_int_equal(device_rig_request(&rig->device, DUET_COOP_REQUESTS, whole, 2, false),
+		3 * sizeof(struct duet_coop_answer));
+	assert_int_equal(answer(rig, 1)->status, -DUET_COOP_ENOSYS);
+	assert_int_equal(answer(rig, 0)->values[0], 70);
+	assert_int_equal(answer(rig, 2)->status, 0);
+	assert_int_equal(answer(rig, 2)->values[0], 72);
+	assert_int_equal(answer(rig, 3)->status, (int)0xeeeeeeee);
 	rig_free(rig);
 }
 
@@ -792,12 +858,15 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(shows_itself),
 		cmocka_unit_test(memory_moves),
+		cmocka_unit_test(memory_is_mapped_when_it_is_looked_at),
+		cmocka_unit_test(memory_is_there_without_a_window),
 		cmocka_unit_test(agrees_on_a_version),
 		cmocka_unit_test(calls_fast),
 		cmocka_unit_test(yields),
 		cmocka_unit_test(counts),
 		cmocka_unit_test(is_reset_amid_calls),
 		cmocka_unit_test(answers_batches),
+		cmocka_unit_test(answers_batches_in_one_piece),
 		cmocka_unit_test(refuses_bad_batches),
 		cmocka_unit_test(reads_hints),
 		cmocka_unit_test(wishes),

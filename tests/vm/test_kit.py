@@ -75,6 +75,7 @@ def test_self_test(kernel):
         said = guest.ask('log "duet virtio"')
         assert "selftest of the channel: passed" in said
         assert "selftest of hints: passed" in said
+        assert "selftest of bench: passed" in said
         assert "not cached" not in said, "writes to the shared pages are slow"
         guest.end()
 

@@ -2,15 +2,22 @@
 """What a policy on the virtio path costs a packet, and how exactly limits hold."""
 
 import json
+import re
+import subprocess
 
 from ..experiment.lab import HOME, PORT, ExperimentLab
-from ..experiment.subject import Subject, undisturbed
+from ..experiment.subject import MARK_END, MARK_START, Subject, undisturbed
+from . import profile
 from .report import Report
 
 TAP, HOST, GUEST = "bench2", "10.77.9.1", "10.77.9.2"
 TRIPS, WARMUP = 300, 50
 RULES = 10
 INSTRUCTIONS_MAX = 600  # of duet's own, a packet
+OFF_MAX = 0.01  # of duet's own instructions a packet, when there is no policy
+GATE_FILES = {"gate.c", "gate_change.c", "policy.c", "policy_own.c", "frame.c", "bucket.c"}
+GATE_NAMES = r"net_gate|net_polic|gate_(wake|expired)|frame_|bucket_"  # of those of their functions that others call
+PINGS = 200
 OFF_BY = 0.05
 ENOUGH = 1.5  # times the limit, without it
 DISK_MIB = 64
@@ -25,15 +32,61 @@ def _rules() -> str:
     return json.dumps([*others, {"name": "all", "action": "allow"}])
 
 
-def _trip(lab: ExperimentLab, option: str) -> float:
-    """duet's own instructions for a packet and its answer."""
+def _net(lab: ExperimentLab, option: str) -> str:
     lab.tap(TAP, HOST)
-    net = f"tap,ifname={TAP},mac=52:54:00:77:00:09{option}"
-    with Subject(lab, "--net", net) as subject, lab.peer(HOST):
-        subject.command(f"ip addr add {GUEST}/24 dev eth0; ip link set eth0 up")
-        subject.command("workload offloads eth0 off")
+    return f"tap,ifname={TAP},mac=52:54:00:77:00:09{option}"
+
+
+def _link_up(subject: Subject) -> None:
+    subject.command(f"ip addr add {GUEST}/24 dev eth0; ip link set eth0 up")
+    subject.command("workload offloads eth0 off")
+
+
+def _trip(lab: ExperimentLab, option: str, taken_off: bool = False) -> float:
+    """duet's own instructions for a packet and its answer; of a policy that was TAKEN_OFF while the guest ran."""
+    socket = f"{HOME}/policy.sock"
+    lab.shell(f"rm -f {socket}")
+    with Subject(lab, "--net", _net(lab, option), "--api-sock", socket) as subject, lab.peer(HOST):
+        _link_up(subject)
+        if taken_off:
+            lab.shell(f"{HOME}/duet ctl {socket} limit net0 tx-rate=0")
         found = subject.measure(f"workload request {HOST} {PORT} {TRIPS} {WARMUP}")
     return undisturbed(found["counts"]["steps"])["host_user"]
+
+
+def _gate_functions(duet) -> set[str]:
+    """By the program's symbols: those of each source file stand behind its name."""
+    found, own = set(), False
+    text = subprocess.run(["readelf", "-sW", str(duet)], capture_output=True, text=True, check=True).stdout
+    for kind, bind, name in re.findall(r"(?m)^ *\d+: \w+ +\d+ (\w+) +(\w+) +\w+ +\w+ (\S+)$", text):
+        if kind == "FILE":
+            own = name in GATE_FILES
+        elif kind == "FUNC" and (own if bind == "LOCAL" else re.match(GATE_NAMES, name)):
+            found.add(name)
+    return found
+
+
+def _gate_instructions(lab: ExperimentLab) -> int:
+    """Of the gate's functions while the host's kernel answers PINGS of a guest without a policy. At most: what other
+    programs of the host do at the same addresses is in it."""
+    with Subject(lab, "--net", _net(lab, "")) as subject:
+        _link_up(subject)
+        subject.command(f"ping -c 2 -q {HOST}")
+        profile.expect(lab.host, MARK_START, MARK_END)
+        subject.counted(f"mark {MARK_START}; ping -c {PINGS} -i 0.01 -q {HOST}; mark {MARK_END}; echo '{{}}'")
+        blocks = profile.take(lab.host)
+    counts = profile.by_function(blocks, profile.program_symbols(lab.duet), False, profile.STATIC)
+    return sum(counts[name] for name in _gate_functions(lab.duet))
+
+
+def _off(lab: ExperimentLab, report: Report, plain: float) -> None:
+    """What the gate costs where there is none: its functions beside all, and after a policy is taken off again."""
+    gate = _gate_instructions(lab)
+    report.row("no policy: the gate's share of them", gate / PINGS / plain, "", OFF_MAX,
+               detail=f"{gate} instructions in {PINGS} packets and their answers")  # fmt: skip
+    after = _trip(lab, ",tx-rate=100M", taken_off=True)
+    report.row("policy taken off again: more, as a share", abs(after / plain - 1), "", OFF_MAX,
+               detail=f"{after / 2:.0f} a packet")  # fmt: skip
 
 
 def _packets(lab: ExperimentLab, report: Report) -> None:
@@ -41,6 +94,7 @@ def _packets(lab: ExperimentLab, report: Report) -> None:
     lab.shell(f"cat >{path} <<'END'\n{_rules()}\nEND\n")
     plain = _trip(lab, "")
     report.row("no policy: duet's instructions a packet", plain / 2, "")
+    _off(lab, report, plain)
     ruled = _trip(lab, f",rules={path}")
     report.row(f"{RULES} rules: more a packet", (ruled - plain) / 2, "", INSTRUCTIONS_MAX)
     claims = _trip(lab, f",rules={path},mac-check=on,ip={GUEST}")

@@ -14,7 +14,8 @@ from ..host import counter
 from ..host.life import LabHost
 
 SOCKET = "profile.sock"
-UPPER_HALF = 1 << 63
+UPPER = range(1 << 63, 1 << 64)  # kernels
+STATIC = range(1 << 22, 1 << 26)  # programs like duet, which lie where they were linked
 FUNCTION_MAX = 1 << 17  # further from a symbol than this is not that function
 
 # What the functions of a kernel's start are for, the first match wins. Words of names.
@@ -82,11 +83,11 @@ def _ask(host: LabHost, line: str) -> str:
         raise LabError("no profile: start the lab host by lab/lab up --profile") from error
 
 
-def by_function(blocks, symbols: Symbols, guest: bool) -> collections.Counter:
-    """Instructions in each function of the upper half, of the guests or of the host."""
+def by_function(blocks, symbols: Symbols, guest: bool, where: range = UPPER) -> collections.Counter:
+    """Instructions in each function at addresses WHERE, of the guests or of the host."""
     counts: collections.Counter = collections.Counter()
     for of_guest, address, count in blocks:
-        if of_guest == guest and address >= UPPER_HALF:
+        if of_guest == guest and address in where:
             counts[symbols.name(address)] += count
     return counts
 
@@ -98,6 +99,13 @@ def by_category(functions: collections.Counter) -> collections.Counter:
         found = (name for name, pattern in patterns if pattern.search(function))
         counts[next(found, "other")] += count
     return counts
+
+
+def program_symbols(program: Path) -> Symbols:
+    """Of a program of the host at addresses STATIC; others may lie there too."""
+    text = subprocess.run(["nm", "--defined-only", str(program)], capture_output=True, text=True, check=True).stdout
+    found = (line.split() for line in text.splitlines())
+    return Symbols("".join(f"{address} {name}\n" for address, kind, name in found if kind in "tTwWiI"))
 
 
 def host_symbols(host: LabHost) -> Symbols:

@@ -10,11 +10,11 @@ from ..experiment.lab import ExperimentLab
 from ..guest.images import GuestError
 from ..guest.vm import GuestFailure
 from ..host.life import say
-from . import api, balloon, boot, fio, idle, io, policy
+from . import api, balloon, boot, coop, fio, idle, io, policy
 from .lab import BenchLab
 from .report import Report
 
-SECTIONS = ("boot", "where", "memory", "idle", "balloon", "api", "fio", "io", "policy")
+SECTIONS = ("boot", "where", "memory", "idle", "balloon", "api", "fio", "coop", "io", "policy")
 
 
 def _arguments(text: str) -> argparse.Namespace:
@@ -52,9 +52,11 @@ def _run_parts(args: argparse.Namespace, lab: BenchLab, report: Report) -> None:
     if "balloon" in args.parts:
         balloon.measure(lab, report)
     if "api" in args.parts:
-        api.measure(lab, report)
+        api.measure(lab, report, args.runs)
     if "fio" in args.parts:
         fio.measure(lab, report)
+    if "coop" in args.parts:
+        coop.unused(lab, report, args.runs)
 
 
 def main(text: str) -> int:
@@ -64,9 +66,9 @@ def main(text: str) -> int:
         with BenchLab(args.duet, keep=args.keep) as lab:
             report.note(lab.describe())
             _run_parts(args, lab, report)
-        paths = [module for name, module in (("io", io), ("policy", policy)) if name in args.parts]
+        paths = [module for name, module in (("io", io), ("policy", policy), ("coop", coop)) if name in args.parts]
         if paths:
-            with ExperimentLab(args.duet, args.keep) as lab:
+            with ExperimentLab(args.duet, args.keep, profile=True) as lab:
                 for module in paths:
                     module.measure(lab, report)
     except (LabError, GuestError, GuestFailure) as error:

@@ -24,6 +24,8 @@ static const struct {
 	{"await", await_service, 4},
 	{"fork", fork_heap, 3},
 	{"faults", faults, 1},
+	{"repeat", repeat, 3},
+	{"switches", switches, 2},
 };
 
 uint64_t now_ns(void)

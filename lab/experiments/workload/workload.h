@@ -28,6 +28,9 @@ int counters(char **args); /* PMU EVENT[+EVENT]...|none thread|CPU ROUNDS NAPS: 
 int noise(char **args);    /* CPU SECONDS spin|rest: a neighbour, and what the whole CPU retires */
 int fork_heap(char **args); /* private|heap MIB PERCENT: a fork, and writes after it */
 int faults(char **args);    /* MIB: first writes to fresh pages, and copies of them */
+int repeat(char **args); /* FILE TEXT COUNT: writes TEXT so often, each time from its beginning */
+int switches(
+	char **args); /* STEPS NAP-US: two programs wake each other, some naps between or none */
 uint64_t now_ns(void);
 unsigned long number(const char *text);
 /* Says what failed, with errno's words, and ends the program. */

@@ -12,6 +12,27 @@
 
 /* ---- memory ---- */
 
+/* Into the guest, at the first look at it. Not when the BAR gets its place: a kernel that sizes
+ * BARs switches them off and on for each, and KVM forgets all of a guest's nested page tables when
+ * a window goes. A guest whose driver never looks pays for none of that. */
+static void show(struct virtio_pci *pci)
+{
+	struct bus_host *host = pci->place.host;
+	int ret;
+
+	pthread_mutex_lock(&pci->lock);
+	if (pci->shared_state == VIRTIO_SHARED_UNSEEN) {
+		ret = host->ops->window_add(host, pci->shared_address, pci->model->shared,
+			pci->model->shared_length, &pci->shared_window);
+		pci->shared_state = ret == 0 ? VIRTIO_SHARED_SHOWN : VIRTIO_SHARED_REFUSED;
+		if (ret < 0)
+			log_guest(&pci->model->guest_log, pci->name,
+				"shared memory at 0x%llx cannot be mapped into the guest: %s",
+				(unsigned long long)pci->shared_address, strerror(-ret));
+	}
+	pthread_mutex_unlock(&pci->lock);
+}
+
 /* What KVM has mapped comes here no more; all of it does where the host has no window left, and
  * what is behind the memory up to the BAR's end always. The guest writes to it meanwhile: bytes,
  * whatever they are worth. */
@@ -23,6 +44,7 @@ static uint64_t shared_read(void *device, uint64_t offset, unsigned size)
 
 	if (!range_within(offset, size, pci->model->shared_length))
 		return 0;
+	show(pci);
 	for (unsigned i = 0; i < size; i++)
 		bytes[i] = memory[offset + i];
 	return load_le(bytes, size);
@@ -35,31 +57,26 @@ static void shared_write(void *device, uint64_t offset, unsigned size, uint64_t 
 
 	if (!range_within(offset, size, pci->model->shared_length))
 		return;
+	show(pci);
 	for (unsigned i = 0; i < size; i++)
 		memory[offset + i] = (uint8_t)(value >> 8 * i);
 }
 
 static const struct bus_ops shared_ops = {.read = shared_read, .write = shared_write};
 
+/* Accesses may be under way: they find the memory away, or where it is now. */
 static void shared_moved(struct pci_function *function, unsigned bar, bool mapped, uint64_t address)
 {
 	struct virtio_pci *pci = container_of(function, struct virtio_pci, function);
 	struct bus_host *host = pci->place.host;
-	int ret;
 
 	(void)bar;
-	if (pci->shared_mapped)
+	pthread_mutex_lock(&pci->lock);
+	if (pci->shared_state == VIRTIO_SHARED_SHOWN)
 		host->ops->window_remove(host, pci->shared_window);
-	pci->shared_mapped = false;
-	if (!mapped)
-		return;
-	ret = host->ops->window_add(
-		host, address, pci->model->shared, pci->model->shared_length, &pci->shared_window);
-	pci->shared_mapped = ret == 0;
-	if (ret < 0)
-		log_guest(&pci->model->guest_log, pci->name,
-			"shared memory at 0x%llx cannot be mapped into the guest: %s",
-			(unsigned long long)address, strerror(-ret));
+	pci->shared_state = mapped ? VIRTIO_SHARED_UNSEEN : VIRTIO_SHARED_AWAY;
+	pci->shared_address = address;
+	pthread_mutex_unlock(&pci->lock);
 }
 
 /* ---- ports ---- */

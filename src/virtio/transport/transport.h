@@ -90,6 +90,14 @@ struct virtio_queue_registers {
 	struct loop_watch watch;
 };
 
+/* A model's memory in the guest. */
+enum virtio_shared {
+	VIRTIO_SHARED_AWAY,    /* its BAR has no place */
+	VIRTIO_SHARED_UNSEEN,  /* nobody has looked: the first access will exit */
+	VIRTIO_SHARED_SHOWN,   /* a window of the guest's */
+	VIRTIO_SHARED_REFUSED, /* the host has no window left: each access exits */
+};
+
 struct virtio_pci {
 	struct pci_function function;
 	struct device_ops device_ops;
@@ -116,8 +124,9 @@ struct virtio_pci {
 	unsigned removing;  /* of them, those that it has been asked to let go of */
 	bool notify_mapped; /* BAR 2 is mapped at: */
 	uint64_t notify_port;
-	bool shared_mapped; /* the shared memory is in the guest, as: */
-	unsigned shared_window;
+	enum virtio_shared shared_state;
+	uint64_t shared_address; /* of its BAR, unless AWAY */
+	unsigned shared_window;  /* SHOWN */
 	_Atomic uint16_t config_vector;
 	_Atomic uint8_t generation;
 	_Atomic bool faulted; /* needs a reset */
