@@ -31,8 +31,7 @@
 #include <linux/version.h>
 
 /* Of the offsets in a file, in pages: in bytes they fit into as many bits. */
-#define OFFSETS_MAX   (ULONG_MAX >> PAGE_SHIFT)
-#define RESCHED_PAGES 256
+#define OFFSETS_MAX (ULONG_MAX >> PAGE_SHIFT)
 
 static bool heap_protect = true;
 module_param(heap_protect, bool, 0600);
@@ -91,30 +90,13 @@ static struct heap *heap_new(struct heap_file *file, struct mm_struct *mm)
 	return heap;
 }
 
-static void free_pages_from(struct heap *heap, unsigned long first, unsigned long end)
-{
-	unsigned long index, seen = 0;
-	struct page *page;
-
-	if (first >= end)
-		return;
-	xa_for_each_range(&heap->pages, index, page, first, end - 1) {
-		/* Of two that free a page, one gets it. */
-		page = xa_erase(&heap->pages, index);
-		if (page)
-			put_page(page);
-		if (++seen % RESCHED_PAGES == 0)
-			cond_resched();
-	}
-}
-
 static void heap_free(struct kref *kref)
 {
 	struct heap *heap = container_of(kref, struct heap, mappings);
 
 	list_del(&heap->list);
 	mutex_unlock(&heap->file->lock);
-	free_pages_from(heap, 0, ULONG_MAX);
+	heap_free_pages(&heap->pages, 0, ULONG_MAX);
 	xa_destroy(&heap->pages);
 	kfree(heap);
 }
@@ -145,30 +127,6 @@ static struct heap *heap_find(struct heap_file *file, struct mm_struct *mm, bool
 
 /* Fork */
 
-static int allocate_child(struct heap *parent, struct heap *child, struct vm_area_struct *vma,
-			  struct heap_pool *pool)
-{
-	unsigned long first = vma->vm_pgoff, index, seen = 0;
-	struct page *page, *copy;
-	int ret;
-
-	xa_for_each_range(&parent->pages, index, page, first, first + vma_pages(vma) - 1) {
-		copy = heap_pool_take(pool);
-		if (!copy)
-			return -ENOMEM;
-		ret = xa_err(xa_store(&child->pages, index, copy, GFP_KERNEL_ACCOUNT | __GFP_NOWARN));
-		if (ret) {
-			__free_page(copy);
-			return ret;
-		}
-		if (fatal_signal_pending(current))
-			return -EINTR;
-		if (++seen % RESCHED_PAGES == 0)
-			cond_resched();
-	}
-	return 0;
-}
-
 static int allocate_all(struct heap *parent, struct heap *child)
 {
 	struct heap_pool pool = { 0 };
@@ -186,7 +144,8 @@ static int allocate_all(struct heap *parent, struct heap *child)
 		vma_start_write(vma);
 #endif
 		if (!(vma->vm_flags & VM_DONTCOPY))
-			ret = allocate_child(parent, child, vma, &pool);
+			ret = heap_pages_like(&child->pages, &parent->pages, vma->vm_pgoff,
+					      vma->vm_pgoff + vma_pages(vma), &pool);
 		if (ret)
 			break;
 	}
@@ -252,33 +211,37 @@ static int copy_heap(struct heap *parent, struct heap *child)
 	return ret;
 }
 
-#define MAP_BATCH 128
+static int map_leaf(struct vm_area_struct *vma, struct heap_leaf *leaf, unsigned long index)
+{
+	unsigned long address, left;
+	unsigned int i, end, next;
+	int ret = 0;
+
+	heap_slots(index, vma->vm_pgoff, vma->vm_pgoff + vma_pages(vma), &i, &end);
+	for (; i < end && !ret; i = next) {
+		for (next = i; next < end && leaf->page[next]; next++)
+			;
+		left = next - i;
+		address = vma->vm_start + ((index * HEAP_LEAF + i - vma->vm_pgoff) << PAGE_SHIFT);
+		if (left)
+			ret = vm_insert_pages(vma, address, leaf->page + i, &left);
+		else
+			next++;
+	}
+	return ret;
+}
 
 /* Spares the child its faults; what is not mapped here comes by heap_fault(). */
 static void map_pages(struct heap *heap, struct vm_area_struct *vma)
 {
-	struct page **batch = kmalloc_array(MAP_BATCH, sizeof(*batch), GFP_KERNEL | __GFP_NOWARN);
-	unsigned long first = vma->vm_pgoff, start = 0, count = 0, left = 0, index;
-	struct page *page;
+	unsigned long first = vma->vm_pgoff, last = first + vma_pages(vma) - 1, index;
+	struct heap_leaf *leaf;
 
-	if (!batch)
-		return;
-	xa_for_each_range(&heap->pages, index, page, first, first + vma_pages(vma) - 1) {
-		if (count == MAP_BATCH || (count && index != start + count)) {
-			left = count;
-			if (vm_insert_pages(vma, vma->vm_start + ((start - first) << PAGE_SHIFT),
-					    batch, &left))
-				break;
-			count = 0;
-			cond_resched();
-		}
-		if (!count)
-			start = index;
-		batch[count++] = page;
+	xa_for_each_range(&heap->pages, index, leaf, first / HEAP_LEAF, last / HEAP_LEAF) {
+		if (map_leaf(vma, leaf, index))
+			break;
+		cond_resched();
 	}
-	if (count && !left)
-		vm_insert_pages(vma, vma->vm_start + ((start - first) << PAGE_SHIFT), batch, &count);
-	kfree(batch);
 	/* With it the next fork would share what is mapped with the grandchild. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
 	vm_flags_clear(vma, VM_MIXEDMAP);
@@ -310,7 +273,7 @@ static struct heap *fork_heap(struct heap *parent, struct mm_struct *mm)
 		return &nowhere;
 	}
 	child->dead = true;
-	free_pages_from(child, 0, ULONG_MAX);
+	heap_free_pages(&child->pages, 0, ULONG_MAX);
 	return child;
 }
 
@@ -389,7 +352,7 @@ static void free_pages_of(struct heap *heap, struct vm_area_struct *vma)
 
 	while (at < end) {
 		covered = first_covered(heap, vma, at, end, &over);
-		free_pages_from(heap, at, covered);
+		heap_free_pages(&heap->pages, at, covered);
 		at = over;
 	}
 	/* Of as many mappings as a process may have, each one looks at all. */
@@ -409,26 +372,22 @@ static void heap_close(struct vm_area_struct *vma)
 static vm_fault_t heap_fault(struct vm_fault *vmf)
 {
 	struct heap *heap = vmf->vma->vm_private_data;
-	struct page *page, *other;
+	struct page *page, *there;
 
 	if (heap->dead)
 		return VM_FAULT_SIGBUS;
-	page = xa_load(&heap->pages, vmf->pgoff);
-	if (!page) {
+	there = heap_page(&heap->pages, vmf->pgoff);
+	if (!there) {
 		page = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
 		if (!page)
 			return VM_FAULT_OOM;
-		other = xa_cmpxchg(&heap->pages, vmf->pgoff, NULL, page, GFP_KERNEL_ACCOUNT);
-		if (other) {
+		there = heap_add_page(&heap->pages, vmf->pgoff, page);
+		if (there != page)
 			__free_page(page);
-			if (xa_is_err(other))
-				return VM_FAULT_OOM;
-			page = other;
-		}
+		if (!there)
+			return VM_FAULT_OOM;
 	}
-	/* The mmap lock keeps the page in the heap until here. */
-	get_page(page);
-	vmf->page = page;
+	vmf->page = there;
 	return 0;
 }
 
@@ -523,7 +482,8 @@ static void free_range(unsigned long start, unsigned long end)
 		unsigned long first = vma->vm_pgoff + ((from - vma->vm_start) >> PAGE_SHIFT);
 
 		zap(vma, from, to - from);
-		free_pages_from(heap_of(vma), first, first + ((to - from) >> PAGE_SHIFT));
+		heap_free_pages(&heap_of(vma)->pages, first,
+				first + ((to - from) >> PAGE_SHIFT));
 	}
 }
 

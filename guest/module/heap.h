@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What heap.c and heap_copy.c share. */
+/* What heap.c, heap_copy.c and heap_pages.c share. */
 #ifndef DUET_MODULE_HEAP_H
 #define DUET_MODULE_HEAP_H
 
@@ -18,10 +18,6 @@ struct heap_counts {
 };
 extern struct heap_counts heap_counts;
 
-/* Copies @from's pages to the pages of the same index in @to. Nobody writes to @from meanwhile.
- * -EINTR when the caller is being killed; then @to's are not to be used. */
-int heap_copy_pages(struct duet *duet, struct xarray *from, struct xarray *to);
-
 /* Pages for a copy, taken from larger blocks where there are some: neighbours make long runs. Their
  * content is anything. */
 struct heap_pool {
@@ -30,6 +26,31 @@ struct heap_pool {
 };
 struct page *heap_pool_take(struct heap_pool *pool); /* null: no memory, or the group's limit */
 void heap_pool_drain(struct heap_pool *pool);
+
+/* A heap's pages: an array of leaves, each of HEAP_LEAF pages or null by offset. */
+#define HEAP_LEAF 64
+struct heap_leaf {
+	struct page *page[HEAP_LEAF];
+};
+
+/* The slots of leaf number @leaf that offsets @first to @end are in. */
+void heap_slots(unsigned long leaf, unsigned long first, unsigned long end, unsigned int *from,
+		unsigned int *to);
+/* The page at @offset with a reference for the caller, or null. */
+struct page *heap_page(struct xarray *pages, unsigned long offset);
+/* The same, which is @page now unless there was another; null: no memory. May sleep. */
+struct page *heap_add_page(struct xarray *pages, unsigned long offset, struct page *page);
+/* Of two that free a page, one does. May sleep. */
+void heap_free_pages(struct xarray *pages, unsigned long first, unsigned long end);
+/* A page in @pages for each of @model's from @first to @end; -ENOMEM, -EINTR: for some of them.
+ * Nobody changes either meanwhile. May sleep. */
+int heap_pages_like(struct xarray *pages, struct xarray *model, unsigned long first,
+		    unsigned long end, struct heap_pool *pool);
+
+/* Copies @from's pages to the pages of the same offset in @to; @from has all that @to has. Nobody
+ * changes @from, @to or the pages meanwhile. -EINTR when the caller is being killed; then @to's are
+ * not to be used. */
+int heap_copy_pages(struct duet *duet, struct xarray *from, struct xarray *to);
 
 int heap_copy_selftest(struct duet *duet);
 

@@ -137,20 +137,28 @@ static void copy_one(struct copier *copier, struct page *from, struct page *to)
 		copy_list(copier);
 }
 
+static void copy_leaf(struct copier *copier, const struct heap_leaf *from,
+		      const struct heap_leaf *to)
+{
+	unsigned int i;
+
+	for (i = 0; i < HEAP_LEAF; i++)
+		if (to->page[i])
+			copy_one(copier, from->page[i], to->page[i]);
+}
+
 int heap_copy_pages(struct duet *duet, struct xarray *from, struct xarray *to)
 {
 	struct copier copier = { .duet = duet };
+	struct heap_leaf *leaf;
 	unsigned long index;
-	struct page *page;
 	int ret = 0;
 
 	copier.list = (void *)get_zeroed_page(GFP_KERNEL);
 	if (!copier.list)
 		return -ENOMEM;
-	xa_for_each(to, index, page) {
-		copy_one(&copier, xa_load(from, index), page);
-		if (copier.pages)
-			continue;
+	xa_for_each(to, index, leaf) {
+		copy_leaf(&copier, xa_load(from, index), leaf);
 		cond_resched();
 		if (fatal_signal_pending(current)) {
 			ret = -EINTR;
@@ -167,16 +175,6 @@ int heap_copy_pages(struct duet *duet, struct xarray *from, struct xarray *to)
 
 #define TEST_PAGES 700
 
-static void free_pages_of(struct xarray *pages)
-{
-	unsigned long index;
-	struct page *page;
-
-	xa_for_each(pages, index, page)
-		__free_page(page);
-	xa_destroy(pages);
-}
-
 static int fill(struct xarray *pages, u32 seed)
 {
 	struct heap_pool pool = { 0 };
@@ -191,10 +189,11 @@ static int fill(struct xarray *pages, u32 seed)
 			break;
 		}
 		memset32(page_address(page), seed + i, PAGE_SIZE / 4);
-		/* Every third index is missing: a sparse heap. */
-		ret = xa_err(xa_store(pages, i * 3 / 2, page, GFP_KERNEL));
-		if (ret)
-			__free_page(page);
+		/* Every third offset is missing: a sparse heap. */
+		if (heap_add_page(pages, i * 3 / 2, page) != page)
+			ret = -ENOMEM;
+		/* The one reference is the heap's, or nobody's. */
+		put_page(page);
 	}
 	heap_pool_drain(&pool);
 	return ret;
@@ -202,16 +201,22 @@ static int fill(struct xarray *pages, u32 seed)
 
 static int compare(struct xarray *from, struct xarray *to)
 {
-	unsigned long index;
-	struct page *page;
+	unsigned int i;
+	int ret = 0;
 
-	xa_for_each(to, index, page) {
-		if (memcmp(page_address(page), page_address(xa_load(from, index)), PAGE_SIZE)) {
-			pr_err("duet: heap self-test: page %lu is no copy\n", index);
-			return -EIO;
+	for (i = 0; i < TEST_PAGES && !ret; i++) {
+		struct page *one = heap_page(from, i * 3 / 2), *other = heap_page(to, i * 3 / 2);
+
+		if (!one || !other || memcmp(page_address(one), page_address(other), PAGE_SIZE)) {
+			pr_err("duet: heap self-test: page %u is no copy\n", i * 3 / 2);
+			ret = -EIO;
 		}
+		if (one)
+			put_page(one);
+		if (other)
+			put_page(other);
 	}
-	return 0;
+	return ret;
 }
 
 static int refused_list(struct duet *duet, u64 list, int expected)
@@ -266,7 +271,11 @@ int heap_copy_selftest(struct duet *duet)
 		pr_err("duet: heap self-test: the host copied fewer than %d pages\n", TEST_PAGES);
 		ret = -EIO;
 	}
-	free_pages_of(&from);
-	free_pages_of(&to);
+	heap_free_pages(&from, 0, ULONG_MAX);
+	heap_free_pages(&to, 0, ULONG_MAX);
+	if (!ret && !(xa_empty(&from) && xa_empty(&to))) {
+		pr_err("duet: heap self-test: pages that were freed have left leaves\n");
+		ret = -EIO;
+	}
 	return ret ?: refusals(duet);
 }

@@ -129,6 +129,11 @@ u64 duet_stolen_update(struct duet_stolen *stolen)
 	return stolen->total;
 }
 
+bool duet_steal_is_told(void)
+{
+	return raw_cpu_read(steal_times) != NULL;
+}
+
 bool duet_cpu_preempted(unsigned int cpu)
 {
 	const struct kvm_steal_time *time = per_cpu(steal_times, cpu);

@@ -39,6 +39,9 @@ u64 duet_stolen_update(struct duet_stolen *stolen);
 /* The total up to now; from anywhere. */
 u64 duet_stolen_peek(const struct duet_stolen *stolen);
 
+/* KVM tells the steal time of the CPU that runs this. */
+bool duet_steal_is_told(void);
+
 /* KVM says that @cpu has no CPU of the host's just now; true also where nothing is known. */
 bool duet_cpu_preempted(unsigned int cpu);
 

@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <linux/perf_event.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,12 +87,15 @@ static void take(int fd, struct sample *sample)
 		fail("read");
 }
 
-static void work(uint64_t rounds, unsigned long naps)
+/* A step of the measurement begins with each nap, unless it is to @warm up. */
+static void work(uint64_t rounds, unsigned long naps, bool warm)
 {
 	const struct timespec nap = {.tv_nsec = NAP_NS};
 
 	spin(rounds / (naps + 1));
 	for (unsigned long i = 0; i < naps; i++) {
+		if (!warm)
+			LAB_MARK(MARK_STEP);
 		nanosleep(&nap, NULL);
 		spin(rounds / (naps + 1));
 	}
@@ -120,13 +124,13 @@ int counters(char **args)
 	/* All of it has run once before it counts: what is between a read and its mark is small. */
 	for (unsigned i = 0; i < count; i++)
 		take(fds[i], &after[i]);
-	work(rounds / 100, naps / 10);
+	work(rounds / 100, naps / 10, true);
 	start = now_ns();
 	thread = thread_ns();
 	for (unsigned i = 0; i < count; i++)
 		take(fds[i], &before[i]);
 	LAB_MARK(MARK_START);
-	work(rounds, naps);
+	work(rounds, naps, false);
 	LAB_MARK(MARK_END);
 	for (unsigned i = 0; i < count; i++)
 		take(fds[i], &after[i]);

@@ -23,7 +23,7 @@ static const struct {
 	{"noise", noise, 3},
 	{"await", await_service, 4},
 	{"fork", fork_heap, 3},
-	{"faults", faults, 1},
+	{"copy", copy, 1},
 	{"repeat", repeat, 3},
 	{"switches", switches, 2},
 };

@@ -27,7 +27,7 @@ int rings(char **args); /* PCI-ADDRESS K BATCHES poll|interrupt|heed: a virtio-n
 int counters(char **args); /* PMU EVENT[+EVENT]...|none thread|CPU ROUNDS NAPS: work under events */
 int noise(char **args);    /* CPU SECONDS spin|rest: a neighbour, and what the whole CPU retires */
 int fork_heap(char **args); /* private|heap MIB PERCENT: a fork, and writes after it */
-int faults(char **args);    /* MIB: first writes to fresh pages, and copies of them */
+int copy(char **args);      /* MIB: copies of pages, as the guest's kernel makes them */
 int repeat(char **args); /* FILE TEXT COUNT: writes TEXT so often, each time from its beginning */
 int switches(
 	char **args); /* STEPS NAP-US: two programs wake each other, some naps between or none */

@@ -5,17 +5,18 @@
 #include "base/checked.h"
 
 #include <duet/coop.h>
-#include <emmintrin.h>
 #include <errno.h>
+#include <immintrin.h>
 
 /* Past the caches: the source was just used and stays there, the copy is seldom read soon, and a
- * line that is written whole is not read from memory first (docs/decisions.md). */
-static void copy_page(void *to, const void *from)
+ * line that is written whole is not read from memory first (docs/decisions.md). Page by page and
+ * upwards: where runs overlap, no page is half of each. */
+static void copy_by_sse2(void *to, const void *from, uint64_t pages)
 {
 	const __m128i *in = from;
 	__m128i *out = to;
 
-	for (unsigned i = 0; i < MEMORY_PAGE / sizeof(*in); i += 4) {
+	for (uint64_t i = 0; i < pages * MEMORY_PAGE / sizeof(*in); i += 4) {
 		__m128i a = _mm_load_si128(in + i), b = _mm_load_si128(in + i + 1);
 		__m128i c = _mm_load_si128(in + i + 2), d = _mm_load_si128(in + i + 3);
 
@@ -24,6 +25,34 @@ static void copy_page(void *to, const void *from)
 		_mm_stream_si128(out + i + 2, c);
 		_mm_stream_si128(out + i + 3, d);
 	}
+}
+
+/* Two lines at a time: four are twice as slow, for they are written in turns. */
+__attribute__((target("avx2"))) static void copy_by_avx2(void *to, const void *from, uint64_t pages)
+{
+	const __m256i *in = from;
+	__m256i *out = to;
+
+#pragma GCC unroll 4
+	for (uint64_t i = 0; i < pages * MEMORY_PAGE / sizeof(*in); i += 4) {
+		__m256i a = _mm256_load_si256(in + i), b = _mm256_load_si256(in + i + 1);
+		__m256i c = _mm256_load_si256(in + i + 2), d = _mm256_load_si256(in + i + 3);
+
+		_mm256_stream_si256(out + i, a);
+		_mm256_stream_si256(out + i + 1, b);
+		_mm256_stream_si256(out + i + 2, c);
+		_mm256_stream_si256(out + i + 3, d);
+	}
+}
+
+static void copy_pages(void *to, const void *from, uint64_t pages)
+{
+	if (__builtin_cpu_supports("avx2"))
+		copy_by_avx2(to, from, pages);
+	else
+		copy_by_sse2(to, from, pages);
+	/* Streaming stores have no order of their own: the guest and the dirty log come after. */
+	_mm_sfence();
 }
 
 static int check_run(const struct memory *memory, const struct duet_coop_copy_run *run)
@@ -59,11 +88,7 @@ static void copy_run(
 		memory_begin(memory, GPA(run->from + first * MEMORY_PAGE), pages * MEMORY_PAGE);
 	uint8_t *to = memory_begin(memory, GPA(run->to + first * MEMORY_PAGE), pages * MEMORY_PAGE);
 
-	/* Page by page, and aligned to pages: where runs overlap, no page is half of each. */
-	for (uint64_t i = 0; i < pages; i++)
-		copy_page(to + i * MEMORY_PAGE, from + i * MEMORY_PAGE);
-	/* Streaming stores have no order of their own: the guest and the dirty log come after. */
-	_mm_sfence();
+	copy_pages(to, from, pages);
 	memory_end(memory, to, pages * MEMORY_PAGE);
 }
 
