@@ -51,10 +51,9 @@ int footprint_read(const struct memory *memory, struct footprint *footprint)
 /* Only whole pages that are never written: what they hold is in the file. */
 static int give_back(struct dl_phdr_info *object, size_t size, void *opaque)
 {
-	const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+	const uintptr_t page = *(const uintptr_t *)opaque;
 
 	(void)size;
-	(void)opaque;
 	for (unsigned i = 0; i < object->dlpi_phnum; i++) {
 		const ElfW(Phdr) *part = &object->dlpi_phdr[i];
 		const uintptr_t first = object->dlpi_addr + part->p_vaddr + page - 1;
@@ -71,6 +70,9 @@ static int give_back(struct dl_phdr_info *object, size_t size, void *opaque)
 /* Unpackers, loaders and the tables of options are most of the program. */
 void footprint_trim(void)
 {
+	/* Asked first: what is called once pages have gone brings others back. */
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+
 	malloc_trim(0);
-	dl_iterate_phdr(give_back, NULL);
+	dl_iterate_phdr(give_back, &page);
 }
