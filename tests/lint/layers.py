@@ -69,6 +69,18 @@ def check_file(path: Path, layer: str) -> list[str]:
     return found
 
 
+def check_layout() -> list[str]:
+    """Each of duet's objects that src/resident.ld puts in its place is one: the linker passes over others in silence."""
+    layout = (ROOT / "src" / "resident.ld").read_text()
+    found = []
+    for layer, name in sorted(set(re.findall(r"libduet_(\w+)\.a\.p/(\w+)\.c\.o", layout))):
+        sources = {str(path.relative_to(ROOT / "src" / layer).with_suffix("")).replace("/", "_")
+                   for path in (ROOT / "src" / layer).rglob("*.c")}
+        if name not in sources:
+            found.append(f"src/resident.ld: no source in src/{layer} is {name}.c.o")
+    return found
+
+
 def check_sources() -> list[str]:
     found = []
     for layer in sorted(p.name for p in (ROOT / "src").iterdir() if p.is_dir()):
@@ -132,7 +144,7 @@ def main() -> int:
              for folder, names in LAYERS.items() for name in names if name not in LAYERS]
     if not LAYERS:
         found.append("docs/architecture.md: no table of layers")
-    found += check_sources() + check_python()
+    found += check_sources() + check_layout() + check_python()
     for line in found:
         print(line)
     if not found:
