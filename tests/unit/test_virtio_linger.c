@@ -259,6 +259,8 @@ static void asks_for_each_that_comes_alone(void **state)
 		for (unsigned i = 0; i < 500; i++) {
 			assert_true(offer(&rig));
 			await_answers(&rig, 1);
+			/* The answer is seen before the turn is over, which would find the next. */
+			assert_false(lingers(&rig));
 		}
 		rig_free(&rig);
 	}

@@ -42,6 +42,9 @@ void sample_refresh(struct sample *sample)
 		uint64_t holds = vm->memory - vm->balloon;
 
 		vm->resident = min_u64(sample->wants[i], holds);
+		vm->guest_total = holds;
+		if (!sample->fixed_available)
+			vm->guest_available = holds - min_u64(vm->working_set, holds);
 		taken += vm->resident;
 	}
 	/* More than there is: swapped, of each alike. */

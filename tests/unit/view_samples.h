@@ -18,6 +18,8 @@ struct sample {
 	struct vm_plan plans[SAMPLE_VMS];
 	uint64_t wants[SAMPLE_VMS]; /* what each would take if it held enough, bytes */
 	uint64_t seed;
+	bool fixed_available; /* what is available in guests is the test's, not what they do not use
+			       */
 };
 
 uint64_t sample_number(struct sample *sample, uint64_t low, uint64_t high);

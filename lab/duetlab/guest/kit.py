@@ -60,21 +60,32 @@ def _copy(sources: list[Path], target: Path) -> None:
         shutil.copy(path, place)
 
 
-def _make_module(kernel_headers: Path, sources: list[Path], result: Path) -> None:
+def _edit(place: Path, edits: tuple[tuple[str, str, str], ...]) -> None:
+    for name, old, new in edits:
+        text = (place / name).read_text()
+        if text.count(old) != 1:
+            raise images.GuestError(f"{name}: {old!r} stands there {text.count(old)} times, not once")
+        (place / name).write_text(text.replace(old, new))
+
+
+def _make_module(kernel_headers: Path, sources: list[Path], edits, result: Path) -> None:
     with tempfile.TemporaryDirectory(dir=result.parent) as name, step(f"duet.ko for {kernel_headers.name}"):
         _copy(sources, Path(name))
         place = Path(name) / MODULE.relative_to(REPOSITORY)
+        _edit(place, edits)
         _run(["make", "-j1", f"KERNELDIR={kernel_headers}", "KCFLAGS=-Werror", "modules"], place)
         _run(["strip", "--strip-debug", "duet.ko"], place)
         write_atomically(result, (place / "duet.ko").read_bytes())
 
 
-def module(kernel: str) -> Path:
-    """duet.ko for the kernel of that name, without debug information."""
+def module(kernel: str, edits: tuple[tuple[str, str, str], ...] = ()) -> Path:
+    """duet.ko for the kernel of that name, without debug information. EDITS make another of it, for tests: in that file of
+    its sources, for that text this one."""
     kernel_headers = headers.headers_dir(kernel)
     sources = _sources(MODULE, CONTRACT)
-    return _cached(f"duet.ko-{kernel}", sources, [kernel_headers.name],
-                   lambda result: _make_module(kernel_headers, sources, result))
+    words = [text for edit in edits for text in edit]
+    return _cached(f"duet.ko{'-edited' if edits else ''}-{kernel}", sources, [kernel_headers.name, *words],
+                   lambda result: _make_module(kernel_headers, sources, edits, result))
 
 
 def _make_daemon(result: Path) -> None:
@@ -91,7 +102,7 @@ def daemon() -> Path:
     return _cached("duet-guestd", _sources(GUEST / "guestd", CONTRACT), [], _make_daemon)
 
 
-def files(kernel: str) -> dict[str, bytes]:
-    """The kit for vm.Guest's FILES; the guest runs PREPARE before it uses the module."""
+def files(kernel: str, edits: tuple[tuple[str, str, str], ...] = ()) -> dict[str, bytes]:
+    """The kit for vm.Guest's FILES; the guest runs PREPARE before it uses the module. EDITS: as for module()."""
     place = f"lib/modules/{images.release(kernel)}/updates/duet.ko"
-    return {place: module(kernel).read_bytes(), "sbin/duet-guestd": daemon().read_bytes()}
+    return {place: module(kernel, edits).read_bytes(), "sbin/duet-guestd": daemon().read_bytes()}

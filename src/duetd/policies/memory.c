@@ -27,24 +27,20 @@ static bool pages(const struct vm_view *vm)
 	return vm->says_memory && within(vm->swap_in, 1e12) > SHORT_PAGES;
 }
 
-/* What is in use and no cache, which the guest's kernel can give up by swapping alone, if at all. A
- * driver that lets go for want of memory counts the balloon as the guest's, others do not. */
-static double in_use(const struct vm_view *vm)
+/* What is in use and no cache, which the guest's kernel can give up by swapping alone, if at all; and
+ * what that kernel does not manage, which is itself. */
+static double in_use(const struct vm_view *vm, const struct memory_guest *guest)
 {
-	double total = (double)vm->guest_total, balloon = (double)vm->balloon;
-
-	if (total + balloon > (double)vm->memory)
-		total -= balloon;
-	return most_of(0, total - (double)vm->guest_available);
+	return most_of(0, guest->holds - (double)vm->guest_available);
 }
 
 /* As its guest says, or as can be seen from outside. */
-static double working_set_seen(const struct vm_view *vm)
+static double working_set_seen(const struct vm_view *vm, const struct memory_guest *guest)
 {
 	if (vm->says_hints && vm->working_set)
-		return most_of((double)vm->working_set, vm->says_memory ? in_use(vm) : 0);
+		return most_of((double)vm->working_set, vm->says_memory ? in_use(vm, guest) : 0);
 	if (vm->says_memory)
-		return in_use(vm) * (1 + UNSEEN);
+		return in_use(vm, guest) * (1 + UNSEEN);
 	return (double)vm->resident;
 }
 
@@ -60,7 +56,7 @@ static double need_when_short(
 
 static void look_at_need(const struct vm_view *vm, struct memory_guest *guest)
 {
-	double need = least_of(working_set_seen(vm), guest->memory);
+	double need = least_of(working_set_seen(vm, guest), guest->memory);
 
 	guest->is_short = pages(vm);
 	if (guest->is_short)
