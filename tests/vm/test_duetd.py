@@ -81,7 +81,8 @@ class Manager:
     def until(self, holds, what: str) -> dict:
         """HOLDS(VMs by name) at last."""
         for _ in range(LIMIT):
-            vms = {entry["name"]: entry for entry in self.get("/vms")}
+            # A machine that was killed leaves its socket.
+            vms = {entry["name"]: entry for entry in self.get("/vms") if entry["well"]}
             if holds(vms):
                 return vms
             vm.run("sleep", "0.5")
