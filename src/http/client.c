@@ -153,13 +153,30 @@ static int read_some(struct http_question *question)
 	}
 }
 
+/* "HTTP/1.1 200": three digits, no sign and no other blanks, which scanf() would take. */
+static bool read_status(const char *text, unsigned *status)
+{
+	static const char version[] = "HTTP/1.1 ";
+	const size_t length = sizeof(version) - 1;
+
+	if (strncmp(text, version, length) != 0)
+		return false;
+	*status = 0;
+	for (unsigned i = 0; i < 3; i++) {
+		if (text[length + i] < '0' || text[length + i] > '9')
+			return false;
+		*status = *status * 10 + (unsigned)(text[length + i] - '0');
+	}
+	return true;
+}
+
 /* Its body must be whole. */
 static bool parse(const struct http_question *question, struct http_answer *answer)
 {
 	const char *end, *length;
 	size_t body;
 
-	if (sscanf(question->got, "HTTP/1.1 %3u", &answer->status) != 1)
+	if (!read_status(question->got, &answer->status))
 		return false;
 	end = strstr(question->got, "\r\n\r\n");
 	if (!end)

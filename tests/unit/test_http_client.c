@@ -150,6 +150,11 @@ static void refuses_what_is_no_answer(void **state)
 	is_nonsense(state, "SSH-2.0-OpenSSH\r\n", 17);
 }
 
+static void refuses_a_status_that_is_none(void **state)
+{
+	is_nonsense(state, "HTTP/1.1-411\r\n\r\n", 16);
+}
+
 static void refuses_nothing(void **state)
 {
 	is_nonsense(state, "", 0);
@@ -233,6 +238,7 @@ int main(void)
 		TEST(asks_and_reads),
 		TEST(sends_a_body),
 		TEST(refuses_what_is_no_answer),
+		TEST(refuses_a_status_that_is_none),
 		TEST(refuses_nothing),
 		TEST(refuses_a_head_without_an_end),
 		TEST(refuses_a_body_cut_off),

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "duetd/policies/memory.h"
+#include "base/checked.h"
 
 #include <stdlib.h>
 
@@ -27,8 +28,8 @@ static bool pages(const struct vm_view *vm)
 	return vm->says_memory && within(vm->swap_in, 1e12) > SHORT_PAGES;
 }
 
-/* What is in use and no cache, which the guest's kernel can give up by swapping alone, if at all; and
- * what that kernel does not manage, which is itself. */
+/* What is in use and no cache, which the guest's kernel can give up by swapping alone, if at all;
+ * and what that kernel does not manage, which is itself. */
 static double in_use(const struct vm_view *vm, const struct memory_guest *guest)
 {
 	return most_of(0, guest->holds - (double)vm->guest_available);
@@ -169,7 +170,8 @@ uint64_t memory_reclaim_step(const struct view *view, const struct vm_view *vm, 
 
 	if (calm <= 0 || step < MIB)
 		return 0;
-	return (uint64_t)(step * calm / MIB) << 20;
+	/* A number with more digits than a double has was rounded, perhaps up. */
+	return min_u64((uint64_t)(step * calm / MIB) << 20, vm->resident);
 }
 
 /* What can be given in this decision: what is there, whoever was promised it and has not used it.
