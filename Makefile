@@ -11,19 +11,21 @@ UNITS := duet@.service duetd.service
 all: build
 
 help:
-	@echo "make demo    boot a stock Debian kernel under duet and show what it does"
-	@echo "make test    all tests (in the nested lab without hardware virtualization)"
-	@echo "make soak    the same with its long matrices: some hours"
-	@echo "make bench   performance, beside the peers that are installed"
+	@echo "make demo         boot a stock Debian kernel under duet and show what it does"
+	@echo "make test         all tests (in the nested lab without hardware virtualization)"
+	@echo "make soak         the same with its long matrices: some hours"
+	@echo "make bench        performance, beside the peers that are installed"
 	@echo "make experiments  measure what the textbook claims"
-	@echo "make report  $(BUILD)/report/index.html: what the experiments found, with plots"
-	@echo "make shell   an interactive guest"
-	@echo "make lint    formatting, layers, names, clang-tidy"
-	@echo "make fuzz    each fuzz target for a minute (SECONDS_EACH=60)"
-	@echo "make deb     Debian packages of all of it, in $(BUILD)/packages"
-	@echo "make guest-kit  Debian packages for guests, in $(BUILD)/guest-kit"
-	@echo "make build   build/duet alone"
-	@echo "make install the programs, manual pages, units, bash's completion (PREFIX=/usr/local, DESTDIR=)"
+	@echo "make report       $(BUILD)/report/index.html: what the experiments found, with plots"
+	@echo "make shell        an interactive guest"
+	@echo "make lint         formatting, layers, names, clang-tidy"
+	@echo "make fuzz         each fuzz target for a minute (SECONDS_EACH=60)"
+	@echo "make deb          Debian packages of all of it, in $(BUILD)/packages"
+	@echo "make guest-kit    Debian packages for guests, in $(BUILD)/guest-kit"
+	@echo "make build        builds alone: duet, duetd and duetctl, in $(BUILD)"
+	@echo "make install      the programs, manual pages, units, bash's completion (PREFIX=/usr/local, DESTDIR=)"
+	@echo "make uninstall    takes away what install put there (the same PREFIX and DESTDIR)"
+	@echo "make clean        removes $(BUILD) and build-*"
 
 deps:
 	@lab/deps
