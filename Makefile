@@ -46,7 +46,8 @@ install: $(BUILD)/duet $(BUILD)/duetd $(BUILD)/duetctl
 	install -D -m 755 $(BUILD)/duetctl "$(DESTDIR)$(PREFIX)/bin/duetctl"
 	install -D -m 755 $(BUILD)/duetd "$(DESTDIR)$(PREFIX)/sbin/duetd"
 	install -D -m 644 $(BUILD)/src/cli/duet.1 "$(DESTDIR)$(PREFIX)/share/man/man1/duet.1"
-	install -m 644 docs/duetd.1 docs/duetctl.1 "$(DESTDIR)$(PREFIX)/share/man/man1"
+	install -D -m 644 docs/duetctl.1 "$(DESTDIR)$(PREFIX)/share/man/man1/duetctl.1"
+	install -D -m 644 docs/duetd.8 "$(DESTDIR)$(PREFIX)/share/man/man8/duetd.8"
 	install -D -m 644 $(BUILD)/src/cli/duet "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/duet"
 	install -d "$(DESTDIR)$(PREFIX)/lib/systemd/system"
 	for unit in $(UNITS); do \
@@ -59,7 +60,7 @@ $(BUILD)/duet $(BUILD)/duetd $(BUILD)/duetctl:
 
 uninstall:
 	cd "$(DESTDIR)$(PREFIX)" && rm -f bin/duet bin/duetctl sbin/duetd \
-		share/man/man1/duet.1 share/man/man1/duetd.1 share/man/man1/duetctl.1 \
+		share/man/man1/duet.1 share/man/man8/duetd.8 share/man/man1/duetctl.1 \
 		share/bash-completion/completions/duet $(UNITS:%=lib/systemd/system/%)
 
 demo: build
