@@ -200,7 +200,10 @@ static int open_notice(struct fleet *fleet, struct error *err)
 static int make_directory(const char *path, struct error *err)
 {
 	if (mkdir(path, 0755) < 0 && errno != EEXIST)
-		return error_errno(err, errno, "--directory %s", path);
+		return error_errno(err, errno,
+			"--directory %s: cannot be made; name one in a directory that is there and "
+			"that you may write to",
+			path);
 	return 0;
 }
 

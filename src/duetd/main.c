@@ -143,7 +143,7 @@ static bool take_option(struct command_line *line, const char *name, const char 
 		log_error("%s: a value is to follow it; see duetd --help", name);
 		return false;
 	}
-	log_error("%s: no such option; see duetd --help", name);
+	log_error("%s: no such option, and a value is a word of its own; see duetd --help", name);
 	return false;
 }
 

@@ -80,7 +80,8 @@ static int run(struct loop *loop, struct manager *manager, const struct serve_op
 	if (ret == 0)
 		ret = http_server_open(&server, loop, &http, err);
 	if (ret == 0) {
-		log_info("VMs of %s, asked at %s", options->manager.directory, options->socket);
+		log_info("manages the VMs of %s; duetctl finds it at %s",
+			options->manager.directory, options->socket);
 		ret = loop_run(loop);
 		if (ret < 0)
 			error_errno(err, -ret, "io_uring");

@@ -162,7 +162,9 @@ static int simulate(const struct request *request, struct error *err)
 	int ret;
 
 	if (!file)
-		return error_errno(err, errno, "%s", request->file);
+		return error_errno(err, errno,
+			"%s: cannot be opened; duetd simulate --make 100 writes a trace",
+			request->file);
 	ret = trace_read(&trace, file, request->file, err);
 	if (!piped)
 		fclose(file);
