@@ -11,19 +11,21 @@ UNITS := duet@.service duetd.service
 all: build
 
 help:
-	@echo "make demo    boot a stock Debian kernel under duet and show what it does"
-	@echo "make test    all tests (in the nested lab without hardware virtualization)"
-	@echo "make soak    the same with its long matrices: some hours"
-	@echo "make bench   performance, beside the peers that are installed"
+	@echo "make demo         boot a stock Debian kernel under duet and show what it does"
+	@echo "make test         all tests (in the nested lab without hardware virtualization)"
+	@echo "make soak         the same with its long matrices: some hours"
+	@echo "make bench        performance, beside the peers that are installed"
 	@echo "make experiments  measure what the textbook claims"
-	@echo "make report  $(BUILD)/report/index.html: what the experiments found, with plots"
-	@echo "make shell   an interactive guest"
-	@echo "make lint    formatting, layers, names, clang-tidy"
-	@echo "make fuzz    each fuzz target for a minute (SECONDS_EACH=60)"
-	@echo "make deb     Debian packages of all of it, in $(BUILD)/packages"
-	@echo "make guest-kit  Debian packages for guests, in $(BUILD)/guest-kit"
-	@echo "make build   build/duet alone"
-	@echo "make install the programs, manual pages, units, bash's completion (PREFIX=/usr/local, DESTDIR=)"
+	@echo "make report       $(BUILD)/report/index.html: what the experiments found, with plots"
+	@echo "make shell        an interactive guest"
+	@echo "make lint         formatting, layers, names, clang-tidy"
+	@echo "make fuzz         each fuzz target for a minute (SECONDS_EACH=60)"
+	@echo "make deb          Debian packages of all of it, in $(BUILD)/packages"
+	@echo "make guest-kit    Debian packages for guests, in $(BUILD)/guest-kit"
+	@echo "make build        builds alone: duet, duetd and duetctl, in $(BUILD)"
+	@echo "make install      the programs, manual pages, units, bash's completion (PREFIX=/usr/local, DESTDIR=)"
+	@echo "make uninstall    takes away what install put there (the same PREFIX and DESTDIR)"
+	@echo "make clean        removes $(BUILD) and build-*"
 
 deps:
 	@lab/deps
@@ -44,7 +46,8 @@ install: $(BUILD)/duet $(BUILD)/duetd $(BUILD)/duetctl
 	install -D -m 755 $(BUILD)/duetctl "$(DESTDIR)$(PREFIX)/bin/duetctl"
 	install -D -m 755 $(BUILD)/duetd "$(DESTDIR)$(PREFIX)/sbin/duetd"
 	install -D -m 644 $(BUILD)/src/cli/duet.1 "$(DESTDIR)$(PREFIX)/share/man/man1/duet.1"
-	install -m 644 docs/duetd.1 docs/duetctl.1 "$(DESTDIR)$(PREFIX)/share/man/man1"
+	install -D -m 644 docs/duetctl.1 "$(DESTDIR)$(PREFIX)/share/man/man1/duetctl.1"
+	install -D -m 644 docs/duetd.8 "$(DESTDIR)$(PREFIX)/share/man/man8/duetd.8"
 	install -D -m 644 $(BUILD)/src/cli/duet "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/duet"
 	install -d "$(DESTDIR)$(PREFIX)/lib/systemd/system"
 	for unit in $(UNITS); do \
@@ -57,7 +60,7 @@ $(BUILD)/duet $(BUILD)/duetd $(BUILD)/duetctl:
 
 uninstall:
 	cd "$(DESTDIR)$(PREFIX)" && rm -f bin/duet bin/duetctl sbin/duetd \
-		share/man/man1/duet.1 share/man/man1/duetd.1 share/man/man1/duetctl.1 \
+		share/man/man1/duet.1 share/man/man8/duetd.8 share/man/man1/duetctl.1 \
 		share/bash-completion/completions/duet $(UNITS:%=lib/systemd/system/%)
 
 demo: build

@@ -52,11 +52,13 @@ json_t *ask(const char *socket, const char *method, const char *path, const char
 	json_t *json = NULL;
 	int ret = http_question_open(&question, &what, err);
 
-	if (ret < 0)
+	if (ret == -EACCES)
+		error_set(err, EACCES, "%s: it is for the user alone who runs duetd; ask as root",
+			socket);
+	else if (ret < 0)
 		error_set(err, -ret,
 			"%s: no duetd answers there (%s); start it (systemctl start duetd), or "
-			"name "
-			"its socket by --socket",
+			"name its socket by --socket",
 			socket, strerror(-ret));
 	else if (wait_for(question, &answer, err) == 0)
 		json = take(&answer, err);

@@ -164,7 +164,9 @@ static int run(const char *socket, unsigned count, const char *const *args)
 		log_error("%s: wrong number of arguments; see duetctl --help", args[0]);
 		return 2;
 	}
-	log_error("%s: unknown command; it is ps, top, explain or policy", args[0]);
+	log_error("%s: unknown command; it is ps, top, explain or policy, after --socket PATH if "
+		  "that is given",
+		args[0]);
 	return 2;
 }
 

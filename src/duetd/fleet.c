@@ -199,8 +199,19 @@ static int open_notice(struct fleet *fleet, struct error *err)
 
 static int make_directory(const char *path, struct error *err)
 {
-	if (mkdir(path, 0755) < 0 && errno != EEXIST)
-		return error_errno(err, errno, "--directory %s", path);
+	struct stat status;
+	int ret = mkdir(path, 0755);
+
+	if (ret < 0 && errno == EEXIST && stat(path, &status) == 0 && !S_ISDIR(status.st_mode))
+		return error_set(err, ENOTDIR,
+			"--directory %s: is a file; name the directory where the machines have "
+			"their sockets",
+			path);
+	if (ret < 0 && errno != EEXIST)
+		return error_errno(err, errno,
+			"--directory %s: cannot be made; name one in a directory that is there and "
+			"that you may write to",
+			path);
 	return 0;
 }
 

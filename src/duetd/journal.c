@@ -292,10 +292,13 @@ static int open_file(const char *path, struct error *err)
 	if (slash && slash != folder) {
 		*slash = 0;
 		if (mkdir(folder, 0700) < 0 && errno != EEXIST)
-			return error_errno(err, errno, "%s", folder);
+			return error_errno(err, errno,
+				"%s: no folder for the journal; run duetd as root", folder);
 	}
 	fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-	return fd < 0 ? error_errno(err, errno, "%s", path) : fd;
+	if (fd < 0)
+		return error_errno(err, errno, "%s: no journal; run duetd as root", path);
+	return fd;
 }
 
 /* Whether the locked file is still the one at @path: its owner may have replaced it meanwhile. */

@@ -11,29 +11,32 @@
 
 static const char usage[] =
 	"Usage: duetd [OPTION]...\n"
-	"       duetd simulate TRACE\n"
+	"       duetd simulate TRACE     (see duetd simulate --help)\n"
 	"       duetd --undo\n"
 	"Manages the virtual machines of this host: how much memory each may hold, what weight\n"
-	"and slices its CPUs have, on which nodes it is. All of it is put back when it ends.\n"
+	"and slices its CPUs have, on which nodes it is. It runs as root, starts and ends no\n"
+	"machine, and puts weights, slices, CPUs and balloons back when it ends.\n"
 	"\n"
 	"  --directory DIR   where VMs have their API sockets, NAME.sock (default: /run/duet)\n"
 	"  --socket PATH     its own, for duetctl (default: /run/duetd.sock)\n"
 	"  --memory POLICY, --cpu POLICY, --numa POLICY\n"
 	"                    the policies at first; duetctl policy lists and changes them\n"
-	"  --budget SIZE     of memory that the VMs may take together, as 48G (default: what the\n"
-	"                    host has, but a reserve)\n"
+	"  --budget SIZE     how much memory the VMs may take together, as 48G (default: the\n"
+	"                    host's)\n"
 	"  --period MS       between two decisions, 100 to 60000 (default: 1000)\n"
-	"  --root DIR        takes DIR/proc, DIR/sys and DIR/run for the host's: for tests\n"
+	"  --root DIR        for tests: takes DIR/proc and DIR/sys for the host's, and keeps the\n"
+	"                    journal in DIR/run/duetd\n"
 	"  --log LEVEL       error, warning, info or debug (default: info)\n"
 	"  --undo            puts back what a duetd that was killed has left, and ends\n"
 	"  --help, --version\n"
 	"\n"
-	"Exit status: 0 ended by SIGTERM or SIGINT; 1 it cannot start; 2 wrong command line.\n"
+	"Exit status: 0 ended by SIGTERM or SIGINT, or all was put back; 1 it cannot start;\n"
+	"2 wrong command line.\n"
 	"\n"
 	"Examples\n"
 	"  duetd\n"
 	"  duetd --memory pressure --cpu off\n"
-	"  duetd simulate --make 1000\n"
+	"  duetd simulate --make 1000 >t.jsonl && duetd simulate t.jsonl\n"
 	"  duetctl explain web\n";
 
 struct command_line {
@@ -140,7 +143,7 @@ static bool take_option(struct command_line *line, const char *name, const char 
 		log_error("%s: a value is to follow it; see duetd --help", name);
 		return false;
 	}
-	log_error("%s: no such option; see duetd --help", name);
+	log_error("%s: no such option, and a value is a word of its own; see duetd --help", name);
 	return false;
 }
 
@@ -211,9 +214,11 @@ int main(int argc, char **argv)
 
 	log_set_program("duetd");
 	log_set_level(LOG_LEVEL_INFO);
-	if (count && is(args[1], "--help", "-h")) {
-		fputs(usage, stdout);
-		return 0;
+	for (unsigned i = 1; i <= count && strcmp(args[1], "simulate") != 0; i++) {
+		if (is(args[i], "--help", "-h")) {
+			fputs(usage, stdout);
+			return 0;
+		}
 	}
 	if (count && is(args[1], "--version", "-V")) {
 		puts("duetd " DUET_VERSION);

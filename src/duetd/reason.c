@@ -199,7 +199,7 @@ static void no_hints_words(const struct facts *facts, char *words, size_t room)
 
 static void share_words(const struct facts *facts, char *words, size_t room)
 {
-	snprintf(words, room, "weighs %u, as it was configured", facts->plan->weight);
+	snprintf(words, room, "weighs %u, its share", facts->plan->weight);
 }
 
 /* ---- numa ---- */

@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #define LOOP_ENTRIES 64
@@ -55,8 +56,11 @@ static void remove_stale(const char *path)
 {
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct stat status;
 
-	if (fd < 0 || strlen(path) >= sizeof(address.sun_path))
+	/* To connect to a file that is no socket is refused, too. */
+	if (fd < 0 || strlen(path) >= sizeof(address.sun_path) || lstat(path, &status) < 0 ||
+		!S_ISSOCK(status.st_mode))
 		return;
 	memcpy(address.sun_path, path, strlen(path));
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 && errno == ECONNREFUSED)
@@ -80,7 +84,8 @@ static int run(struct loop *loop, struct manager *manager, const struct serve_op
 	if (ret == 0)
 		ret = http_server_open(&server, loop, &http, err);
 	if (ret == 0) {
-		log_info("VMs of %s, asked at %s", options->manager.directory, options->socket);
+		log_info("manages the VMs of %s; duetctl finds it at %s",
+			options->manager.directory, options->socket);
 		ret = loop_run(loop);
 		if (ret < 0)
 			error_errno(err, -ret, "io_uring");

@@ -20,7 +20,7 @@ static const char help[] =
 	"\n"
 	"  --policy NAME  this one alone: working-set, static, idle-tax, ovirt, pressure, off\n"
 	"  --make VMS     writes a trace of so many VMs with moving working sets\n"
-	"  --seed N       another such trace (usual: 1)\n"
+	"  --seed N       another such trace (default: 1)\n"
 	"\n"
 	"examples:\n"
 	"  duetd simulate --make 1000 >t.jsonl && duetd simulate t.jsonl\n"
@@ -162,7 +162,9 @@ static int simulate(const struct request *request, struct error *err)
 	int ret;
 
 	if (!file)
-		return error_errno(err, errno, "%s", request->file);
+		return error_errno(err, errno,
+			"%s: cannot be opened; duetd simulate --make 100 writes a trace",
+			request->file);
 	ret = trace_read(&trace, file, request->file, err);
 	if (!piped)
 		fclose(file);

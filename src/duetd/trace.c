@@ -187,7 +187,7 @@ int trace_read(struct trace *trace, FILE *file, const char *name, struct error *
 	}
 	free(line);
 	if (ret == 0 && ferror(file))
-		ret = error_errno(err, EIO, "%s", name);
+		ret = error_errno(err, EIO, "%s: cannot be read; name a file", name);
 	if (ret == 0 && trace->count == 0)
 		ret = error_set(err, EINVAL,
 			"%s: no VM in it; see docs/duetd-trace.md, or make one: duetd simulate "

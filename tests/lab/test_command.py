@@ -87,9 +87,9 @@ def test_manual_page_reads_well():
     assert "--on-reset" in page and "@OPTIONS@" not in page
 
 
-@pytest.mark.parametrize("program", ["duetd", "duetctl"])
-def test_the_managers_pages_have_its_options(program):
-    page = manual_page(REPOSITORY / "docs" / f"{program}.1")
+@pytest.mark.parametrize(("program", "section"), [("duetd", 8), ("duetctl", 1)])
+def test_the_managers_pages_have_its_options(program, section):
+    page = manual_page(REPOSITORY / "docs" / f"{program}.{section}")
     usage = subprocess.run([REPOSITORY / "build" / program, "--help"], capture_output=True, text=True, check=True,
                            timeout=60).stdout
     assert usage.startswith(f"Usage: {program} ")
@@ -199,7 +199,7 @@ def test_make_install(tmp_path, prefix):
     make("install")
     home = tmp_path / (prefix or "/usr/local").lstrip("/")
     files = {"bin/duet": 0o755, "bin/duetctl": 0o755, "sbin/duetd": 0o755,
-             "share/man/man1/duet.1": 0o644, "share/man/man1/duetd.1": 0o644, "share/man/man1/duetctl.1": 0o644,
+             "share/man/man1/duet.1": 0o644, "share/man/man8/duetd.8": 0o644, "share/man/man1/duetctl.1": 0o644,
              "share/bash-completion/completions/duet": 0o644,
              "lib/systemd/system/duet@.service": 0o644, "lib/systemd/system/duetd.service": 0o644}
     found = {str(path.relative_to(home)): path.stat().st_mode & 0o777
@@ -209,6 +209,7 @@ def test_make_install(tmp_path, prefix):
                              timeout=60)
     assert version.stdout == duet("--version").stdout
     assert ".TH DUET 1" in (home / "share/man/man1/duet.1").read_text()
+    assert ".TH DUETD 8" in (home / "share/man/man8/duetd.8").read_text()
     unit = (home / "lib/systemd/system/duetd.service").read_text()
     assert f'ExecStopPost="{prefix or "/usr/local"}/sbin/duetd" --undo' in unit
     make("uninstall")

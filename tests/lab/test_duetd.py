@@ -124,6 +124,17 @@ def test_one_is_enough_and_the_next_takes_over(host):
     assert (host.root / "sys/fs/cgroup/unit/cpu.weight").read_text().strip() == "100"
 
 
+def test_files_that_are_no_sockets_stay(host, tmp_path):
+    """Nor are they a directory."""
+    file = tmp_path / "precious"
+    file.write_text("kept")
+    for words in (["--socket", file], ["--directory", file]):
+        result = subprocess.run([BUILD / "duetd", "--root", host.root, "--directory", host.root / "vms", *words],
+                                capture_output=True, text=True, check=False, timeout=20)
+        assert result.returncode == 1 and f"{words[0]} {file}: is " in result.stderr
+        assert file.read_text() == "kept"
+
+
 @pytest.mark.parametrize("words", [["--period", "99"], ["--memory", "brew"], ["--socket"], ["--log", "loud"], ["-x"]])
 def test_wrong_command_lines(words):
     result = subprocess.run([BUILD / "duetd", *words], capture_output=True, text=True, check=False, timeout=20)

@@ -133,5 +133,5 @@ const struct policy cpu_runnable = {.name = "runnable",
 	.decide = decide_runnable};
 const struct policy cpu_share = {.name = "share",
 	.mechanism = MECHANISM_CPU,
-	.help = "the configured weights alone",
+	.help = "each VM its share alone, whatever runs in it",
 	.decide = decide_share};
