@@ -15,8 +15,13 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 
 #define LOOP_ENTRIES 64
+
+/* Two seconds in all. */
+#define OPEN_TRIES   100
+#define OPEN_WAIT_NS 20000000
 
 struct signals {
 	struct loop_watch watch;
@@ -67,6 +72,22 @@ static void remove_stale(const char *path)
 		unlink(path);
 }
 
+/* The kernel lets go of a killed one's socket a moment after it has ended: its io_uring is taken
+ * apart by then. */
+static int open_server(struct http_server **server, struct loop *loop,
+	const struct http_options *options, struct error *err)
+{
+	int ret = -EADDRINUSE;
+
+	for (unsigned i = 0; ret == -EADDRINUSE && i < OPEN_TRIES; i++) {
+		if (i)
+			nanosleep(&(struct timespec){.tv_nsec = OPEN_WAIT_NS}, NULL);
+		remove_stale(options->path);
+		ret = http_server_open(server, loop, options, err);
+	}
+	return ret;
+}
+
 static int run(struct loop *loop, struct manager *manager, const struct serve_options *options,
 	struct error *err)
 {
@@ -80,9 +101,8 @@ static int run(struct loop *loop, struct manager *manager, const struct serve_op
 	struct signals signals = {.fd = -1};
 	int ret = watch_signals(&signals, loop, err);
 
-	remove_stale(options->socket);
 	if (ret == 0)
-		ret = http_server_open(&server, loop, &http, err);
+		ret = open_server(&server, loop, &http, err);
 	if (ret == 0) {
 		log_info("manages the VMs of %s; duetctl finds it at %s",
 			options->manager.directory, options->socket);
