@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #define LOOP_ENTRIES 64
@@ -50,13 +51,16 @@ static int watch_signals(struct signals *signals, struct loop *loop, struct erro
 	return loop_watch(loop, &signals->watch, signals->fd, POLLIN, signalled);
 }
 
-/* What one that was killed has left; whoever still listens keeps it. */
+/* What one that was killed has left; whoever still listens keeps it. A file of another kind refuses
+ * a connection in the same way, and is not ours. */
 static void remove_stale(const char *path)
 {
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct stat status;
 
-	if (fd < 0 || strlen(path) >= sizeof(address.sun_path))
+	if (fd < 0 || strlen(path) >= sizeof(address.sun_path) || lstat(path, &status) < 0 ||
+		!S_ISSOCK(status.st_mode))
 		return;
 	memcpy(address.sun_path, path, strlen(path));
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 && errno == ECONNREFUSED)
