@@ -136,6 +136,9 @@ static void read_directory(struct fleet *fleet)
 	DIR *directory = opendir(fleet->directory);
 	const struct dirent *file;
 
+	/* One that cannot be looked at now, for want of descriptors or memory, says nothing. */
+	if (!directory && errno != ENOENT && errno != ENOTDIR)
+		return;
 	while (directory && (file = readdir(directory)))
 		take_file(fleet, dirfd(directory), file->d_name);
 	if (directory)

@@ -192,6 +192,20 @@ static struct lever_vm *new_vm(const char *name, pid_t pid, uint64_t start)
 	return vm;
 }
 
+/* One that was removed while its process went on is back: what it had before us is known already.
+ */
+static bool takes_back(struct levers *levers, const char *name, pid_t pid, uint64_t start)
+{
+	for (struct lever_vm *vm = levers->vms; vm; vm = vm->next) {
+		if (vm->leaving && vm->pid == pid && vm->start == start &&
+			strcmp(vm->name, name) == 0) {
+			vm->leaving = false;
+			return true;
+		}
+	}
+	return false;
+}
+
 int levers_add(struct levers *levers, const char *name, pid_t pid, struct error *err)
 {
 	const uint64_t start = lever_start_time(levers, 0, pid);
@@ -202,6 +216,8 @@ int levers_add(struct levers *levers, const char *name, pid_t pid, struct error 
 		return error_set(err, EEXIST, "%s is known already", name);
 	if (!start)
 		return error_set(err, ESRCH, "%s: its process %d has ended", name, (int)pid);
+	if (takes_back(levers, name, pid, start))
+		return 0;
 	vm = new_vm(name, pid, start);
 	if (!vm)
 		return error_errno(err, ENOMEM, "%s", name);

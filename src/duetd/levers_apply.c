@@ -80,6 +80,13 @@ static int apply_weight(
 
 /* ---- slices ---- */
 
+/* It may have ended since it was named, and its number be another's. */
+static bool is_still(
+	const struct levers *levers, const struct lever_vm *vm, const struct lever_thread *thread)
+{
+	return lever_start_time(levers, vm->pid, thread->tid) == thread->start;
+}
+
 /* What it was is put back as the host's own when it was that: the host's may change meanwhile. */
 static int note_slice(struct levers *levers, const struct lever_thread *thread, struct error *err)
 {
@@ -164,7 +171,8 @@ static int move_memory(struct levers *levers, struct lever_vm *vm, int8_t node, 
 	const unsigned long from = (1UL << levers->nodes) - 1;
 	unsigned long to;
 
-	if (node < 0 || node >= (int)levers->nodes || node == vm->memory_node)
+	if (node < 0 || node >= (int)levers->nodes || node == vm->memory_node ||
+		lever_start_time(levers, 0, vm->pid) != vm->start)
 		return 0;
 	to = 1UL << node;
 	vm->memory_node = node;
@@ -184,15 +192,14 @@ static int apply_threads(
 
 	for (unsigned i = 0; i < vm->count; i++) {
 		struct lever_thread *thread = &vm->threads[i];
+		const uint64_t slice = slices && plan->set_cpu ? plan->vcpu[i].slice : 0;
+		const int8_t node = nodes && plan->set_numa ? plan->vcpu[i].node : -1;
 
-		if (!thread->tid)
+		if (!thread->tid || (slice == thread->slice && node == thread->node) ||
+			!is_still(levers, vm, thread))
 			continue;
-		if (slices)
-			keep_first(&first, set_slice(levers, thread,
-						   plan->set_cpu ? plan->vcpu[i].slice : 0, err));
-		if (nodes)
-			keep_first(&first, set_node(levers, thread,
-						   plan->set_numa ? plan->vcpu[i].node : -1, err));
+		keep_first(&first, set_slice(levers, thread, slice, err));
+		keep_first(&first, set_node(levers, thread, node, err));
 	}
 	return first;
 }

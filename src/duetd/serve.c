@@ -56,7 +56,8 @@ static int watch_signals(struct signals *signals, struct loop *loop, struct erro
 	return loop_watch(loop, &signals->watch, signals->fd, POLLIN, signalled);
 }
 
-/* What one that was killed has left; whoever still listens keeps it. */
+/* What one that was killed has left; whoever still listens keeps it. A file of another kind refuses
+ * a connection in the same way, and is not ours. */
 static void remove_stale(const char *path)
 {
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

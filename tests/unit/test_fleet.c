@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -454,6 +455,26 @@ static void outlives_its_directory(void **state)
 	assert_int_equal(mkdir(rig.directory, 0755), 0);
 }
 
+/* Others have taken all descriptors: the directory cannot be read, and its VMs are there. */
+static void keeps_all_while_it_cannot_look(void **state)
+{
+	struct rlimit before, none;
+
+	start("vm", GOOD);
+	open_fleet();
+	run_until(views() == 1);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = (struct rlimit){.rlim_cur = 0, .rlim_max = before.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	symlink("nowhere", path_of("another"));
+	run_for(2 * PERIOD_MS);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_int_equal(rig.gone, 0);
+	run_until(views() == 1);
+	assert_int_equal(views(), 1);
+	assert_int_equal(rig.came, 1);
+}
+
 #define fleet_test(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -466,6 +487,7 @@ int main(void)
 		fleet_test(passes_over_other_files),
 		fleet_test(tells_balloons_on_a_lease),
 		fleet_test(outlives_its_directory),
+		fleet_test(keeps_all_while_it_cannot_look),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

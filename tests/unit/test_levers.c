@@ -469,6 +469,48 @@ static void forgets_who_has_ended(void **state)
 	levers_close(levers);
 }
 
+/* Its socket went and came, as often as it likes: what was before is what was at first. */
+static void knows_one_that_comes_back(void **state)
+{
+	struct vm_plan plan = {.set_cpu = true, .weight = 250};
+	struct levers *levers = open_with_child();
+
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(levers_apply(levers, "vm1", &plan, NULL), 0);
+		levers_remove(levers, "vm1");
+		assert_int_equal(levers_apply(levers, "vm1", &plan, NULL), -ENOENT);
+		assert_int_equal(levers_add(levers, "vm1", child, NULL), 0);
+		assert_int_equal(levers_threads(levers, "vm1", &child, 1, NULL), 0);
+	}
+	assert_null(levers->vms->next);
+	plan.set_cpu = false;
+	assert_int_equal(levers_apply(levers, "vm1", &plan, NULL), 0);
+	assert_string_equal(get(CGROUPS "/duet/vm1/cpu.weight"), "100");
+	levers_close(levers);
+	assert_put_back();
+}
+
+/* Between two questions it ended, and another thread has its number: that one is let be. */
+static void touches_no_later_thread(void **state)
+{
+	struct vm_plan plan = {.set_cpu = true, .weight = 100, .set_numa = true, .memory_node = -1};
+	const uint64_t own = lever_slice_get(child);
+	cpu_set_t before, now;
+	struct levers *levers;
+
+	assert_int_equal(sched_getaffinity(child, sizeof(before), &before), 0);
+	if (CPU_COUNT(&before) < 2)
+		skip();
+	levers = open_with_child();
+	put_stat(START + 1);
+	plan.vcpu[0] = (struct vcpu_plan){.slice = own ? 700000 : 0, .node = 1};
+	levers_apply(levers, "vm1", &plan, NULL);
+	assert_int_equal(sched_getaffinity(child, sizeof(now), &now), 0);
+	assert_true(CPU_EQUAL(&now, &before));
+	assert_int_equal(lever_slice_get(child), own);
+	levers_close(levers);
+}
+
 #define lever_test(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -484,6 +526,8 @@ int main(void)
 		lever_test(next_one_puts_back),
 		lever_test(leaves_a_later_process_alone),
 		lever_test(forgets_who_has_ended),
+		lever_test(knows_one_that_comes_back),
+		lever_test(touches_no_later_thread),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
