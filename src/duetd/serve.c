@@ -64,7 +64,6 @@ static void remove_stale(const char *path)
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	struct stat status;
 
-	/* To connect to a file that is no socket is refused, too. */
 	if (fd < 0 || strlen(path) >= sizeof(address.sun_path) || lstat(path, &status) < 0 ||
 		!S_ISSOCK(status.st_mode))
 		return;
