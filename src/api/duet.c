@@ -234,6 +234,9 @@ static int change_balloon(struct call *call, const struct device_config *device)
 			"stats", &call->err);
 	if (ret == 0 && size)
 		ret = virtio_balloon_set_target(balloon, wanted.balloon.size, &call->err);
+	/* A size without an end to it, as PATCH /balloon says one. */
+	if (ret == 0 && size)
+		lease_end(call->api);
 	if (ret == 0 && stats)
 		virtio_balloon_set_interval(balloon, wanted.balloon.stats);
 	return ret;

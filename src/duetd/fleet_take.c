@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "duetd/fleet_private.h"
+#include "duetd/plain.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -35,14 +36,6 @@ void fleet_gone(struct member *member)
 	member->leased = false;
 	member->due = false;
 	member->answered = 0;
-}
-
-/* It may quote what a VM has said, and is printed: letters alone. */
-static void make_plain(char *text)
-{
-	for (; *text; text++)
-		if (*text < ' ' || *text > '~')
-			*text = '?';
 }
 
 /* Told of once, until it is well again. */

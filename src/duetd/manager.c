@@ -3,6 +3,7 @@
 #include "base/checked.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "duetd/plain.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -66,6 +67,7 @@ static void take_fault(struct manager *manager, const struct error *err)
 {
 	manager->faults++;
 	snprintf(manager->fault, sizeof(manager->fault), "%.255s", err->text);
+	make_plain(manager->fault);
 }
 
 /* As if the host had no more than its VMs may take. */

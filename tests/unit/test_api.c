@@ -586,6 +586,11 @@ static void leases_a_balloon(void **state)
 	loop_timer_after(rig->loop, &end, 1);
 	assert_int_equal(loop_run(rig->loop), 0);
 	assert_balloon(rig, 3);
+	done(rig, "PATCH", "/duet/balloon", "{\"amount_mib\": 9, \"for_ms\": 0}");
+	done(rig, "PATCH", "/duet/devices/balloon0", "{\"size\": \"4M\"}");
+	loop_timer_after(rig->loop, &end, 1);
+	assert_int_equal(loop_run(rig->loop), 0);
+	assert_balloon(rig, 4);
 	/* One that is on its way ends with the machine. */
 	done(rig, "PATCH", "/duet/balloon", "{\"amount_mib\": 9, \"for_ms\": 0}");
 	api_set_machine(rig->api, NULL);

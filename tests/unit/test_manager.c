@@ -328,6 +328,23 @@ static void tells_of_the_host(void **state)
 	json_decref(host);
 }
 
+/* Whoever may make cgroups names them with any bytes, and a fault quotes that. */
+static void tells_of_a_fault_in_plain_words(void **state)
+{
+	char number_of_us[32];
+	json_t *host;
+
+	snprintf(number_of_us, sizeof(number_of_us), "%d\n", (int)getpid());
+	put("0::/\xff\033[2J\n", "/proc/%d/cgroup", (int)getpid());
+	put(number_of_us, "/sys/fs/cgroup/\xff\033[2J/cgroup.procs");
+	open_vm("web");
+	open_manager();
+	run_until(rig.manager.faults);
+	host = get("/host");
+	assert_non_null(strstr(text(host, "fault"), "/sys/fs/cgroup/??[2J/cpu.weight"));
+	json_decref(host);
+}
+
 static void changes_policies(void **state)
 {
 	json_t *all;
@@ -392,6 +409,7 @@ int main(void)
 		manager_test(tells_of_vms),
 		manager_test(tells_why_one_is_left_out),
 		manager_test(tells_of_the_host),
+		manager_test(tells_of_a_fault_in_plain_words),
 		manager_test(changes_policies),
 		manager_test(refuses_what_it_has_not),
 		manager_test(has_metrics),
