@@ -88,8 +88,8 @@ static int open_server(struct http_server **server, struct loop *loop,
 	return ret;
 }
 
-static int run(struct loop *loop, struct manager *manager, const struct serve_options *options,
-	struct error *err)
+static int run(struct loop *loop, struct manager *manager, struct signals *signals,
+	const struct serve_options *options, struct error *err)
 {
 	const struct http_options http = {.option = "--socket",
 		.name = "duetd",
@@ -98,8 +98,7 @@ static int run(struct loop *loop, struct manager *manager, const struct serve_op
 		.request = control_handle,
 		.opaque = manager};
 	struct http_server *server = NULL;
-	struct signals signals = {.fd = -1};
-	int ret = watch_signals(&signals, loop, err);
+	int ret = watch_signals(signals, loop, err);
 
 	if (ret == 0)
 		ret = open_server(&server, loop, &http, err);
@@ -111,8 +110,10 @@ static int run(struct loop *loop, struct manager *manager, const struct serve_op
 			error_errno(err, -ret, "io_uring");
 	}
 	http_server_close(server);
-	if (signals.fd >= 0)
-		close(signals.fd);
+	if (signals->fd >= 0) {
+		loop_unwatch(&signals->watch, NULL);
+		close(signals->fd);
+	}
 	return ret;
 }
 
@@ -148,6 +149,7 @@ static void allow_files(void)
 
 int serve(const struct serve_options *options, struct error *err)
 {
+	struct signals signals = {.fd = -1}; /* the loop's to its end */
 	struct manager manager;
 	struct loop *loop;
 	int ret = loop_new(&loop, LOOP_ENTRIES, err);
@@ -157,7 +159,7 @@ int serve(const struct serve_options *options, struct error *err)
 	allow_files();
 	ret = manager_open(&manager, loop, &options->manager, err);
 	if (ret == 0)
-		ret = run(loop, &manager, options, err);
+		ret = run(loop, &manager, &signals, options, err);
 	manager_close(&manager);
 	settle(loop);
 	loop_free(loop);
