@@ -248,6 +248,10 @@ def main(kind: str, *command: str) -> dict:
             seconds = time.monotonic() - begun
             storage.go_on()
             status = duet.wait(60)
+        except BaseException:
+            errors.seek(0)
+            print(errors.read().decode(errors="replace"), file=sys.stderr)
+            raise
         finally:
             duet.kill()
             storage.go_on()
