@@ -90,6 +90,11 @@ static struct virtio_balloon_statistics statistics_of(const struct api *api)
 	return statistics;
 }
 
+uint64_t balloon_target_mib(const struct api *api)
+{
+	return machine_balloon(api->machine) ? statistics_of(api).target >> 20 : 0;
+}
+
 json_t *balloon_json(const struct api *api)
 {
 	const struct device_config *device =

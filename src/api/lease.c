@@ -51,20 +51,12 @@ void lease_end(struct api *api)
 	loop_timer_stop(&api->lease.timer);
 }
 
-static uint64_t size_now(const struct api *api)
-{
-	json_t *balloon = balloon_json(api);
-	json_int_t mib = json_integer_value(json_object_get(balloon, "amount_mib"));
-
-	json_decref(balloon);
-	return (uint64_t)mib;
-}
-
 static int patch(struct call *call)
 {
 	const struct fields *fields = call->fields;
 	struct api *api = call->api;
-	uint64_t before = loop_timer_set(&api->lease.timer) ? api->lease.back : size_now(api);
+	uint64_t before =
+		loop_timer_set(&api->lease.timer) ? api->lease.back : balloon_target_mib(api);
 	int ret = balloon_resize(call, fields->amount.value);
 
 	if (ret < 0)

@@ -102,6 +102,8 @@ json_t *nets_json(const struct api *api);
 json_t *balloon_json(const struct api *api);
 /* While there is a machine with a balloon. */
 json_t *balloon_statistics_json(const struct api *api);
+/* While there is a machine; 0 without a balloon. */
+uint64_t balloon_target_mib(const struct api *api);
 /* While there is a machine. Refuses what PATCH /balloon refuses. */
 int balloon_resize(struct call *call, uint64_t mib);
 json_t *vsock_json(const struct api *api);

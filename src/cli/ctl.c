@@ -10,7 +10,6 @@
 #include <ctype.h>
 #include <errno.h>
 #include <jansson.h>
-#include <poll.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -205,16 +204,14 @@ static int wait_for_answer(
 {
 	int ret;
 
-	while ((ret = http_question_go_on(question, answer, err)) > 0) {
-		struct pollfd fd = {
-			.fd = http_question_fd(question), .events = http_question_events(question)};
-
-		if (poll(&fd, 1, PATIENCE_S * 1000) == 0)
-			return error_set(err, ETIMEDOUT,
-				"it has not answered for %u s; it may be stopped, or its storage "
-				"stands still",
-				PATIENCE_S);
-	}
+	do
+		ret = http_question_wait(question, PATIENCE_S * 1000, answer, err);
+	while (ret > 0);
+	if (ret == -ETIMEDOUT)
+		error_set(err, ETIMEDOUT,
+			"it has not answered for %u s; it may be stopped, or its storage "
+			"stands still",
+			PATIENCE_S);
 	return ret;
 }
 

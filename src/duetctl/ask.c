@@ -3,7 +3,6 @@
 #include "http/client.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -15,15 +14,12 @@ static int wait_for(struct http_question *question, struct http_answer *answer, 
 {
 	int ret;
 
-	while ((ret = http_question_go_on(question, answer, err)) > 0) {
-		struct pollfd fd = {
-			.fd = http_question_fd(question), .events = http_question_events(question)};
-
-		if (poll(&fd, 1, PATIENCE_MS) == 0)
-			return error_set(err, ETIMEDOUT,
-				"duetd has not answered for %u s; is it stopped?",
-				PATIENCE_MS / 1000);
-	}
+	do
+		ret = http_question_wait(question, PATIENCE_MS, answer, err);
+	while (ret > 0);
+	if (ret == -ETIMEDOUT)
+		error_set(err, ETIMEDOUT, "duetd has not answered for %u s; is it stopped?",
+			PATIENCE_MS / 1000);
 	return ret;
 }
 

@@ -152,18 +152,18 @@ static void let_go(const struct member *member, uint64_t until)
 	struct http_question *question = NULL;
 	struct http_answer answer;
 	char body[80];
+	uint64_t now;
+	int ret;
 
 	lease_text(body, member->told_mib, LET_GO_MS);
 	if (open_question(&question, member, body, NULL) < 0)
 		return;
-	while (http_question_go_on(question, &answer, NULL) > 0) {
-		struct pollfd fd = {
-			.fd = http_question_fd(question), .events = http_question_events(question)};
-		const uint64_t now = clock_ns();
-
-		if (now >= until || poll(&fd, 1, (int)((until - now) / 1000000) + 1) <= 0)
-			break;
-	}
+	/* Told in any case, and not waited for when the time is over. */
+	do {
+		now = clock_ns();
+		ret = http_question_wait(question,
+			now < until ? (unsigned)((until - now) / 1000000) + 1 : 0, &answer, NULL);
+	} while (ret > 0 && now < until);
 	http_question_close(question);
 }
 

@@ -216,6 +216,17 @@ int http_question_go_on(
 	return ret < 0 ? no_answer(question, -ret, err) : ret;
 }
 
+int http_question_wait(struct http_question *question, unsigned patience_ms,
+	struct http_answer *answer, struct error *err)
+{
+	struct pollfd fd = {.fd = question->fd, .events = http_question_events(question)};
+
+	if (poll(&fd, 1, (int)patience_ms) == 0)
+		return error_set(err, ETIMEDOUT, "%s: nothing came for %u ms", question->socket,
+			patience_ms);
+	return http_question_go_on(question, answer, err);
+}
+
 void http_question_close(struct http_question *question)
 {
 	if (!question)

@@ -216,6 +216,21 @@ static void reads_what_was_said_before_it_closed(void **state)
 	assert_string_equal(rig->answer.body, "no");
 }
 
+static void waits_for_a_while(void **state)
+{
+	struct rig *rig = *state;
+	char got[512];
+
+	ask(rig, "GET", NULL, got);
+	assert_int_equal(http_question_wait(rig->question, 1, &rig->answer, &rig->err), -ETIMEDOUT);
+	assert_non_null(strstr(rig->err.text, "nothing came for 1 ms"));
+	says(rig, "HTTP/1.1 204 \r\n\r\n", 17);
+	assert_int_equal(http_question_wait(rig->question, 1000, &rig->answer, &rig->err), 1);
+	leaves(rig);
+	assert_int_equal(http_question_wait(rig->question, 1000, &rig->answer, &rig->err), 0);
+	assert_int_equal(rig->answer.status, 204);
+}
+
 static void says_who_is_not_there(void **state)
 {
 	struct rig *rig = *state;
@@ -244,6 +259,7 @@ int main(void)
 		TEST(refuses_a_body_cut_off),
 		TEST(refuses_too_much),
 		TEST(reads_what_was_said_before_it_closed),
+		TEST(waits_for_a_while),
 		TEST(says_who_is_not_there),
 	};
 
