@@ -71,9 +71,9 @@ uint32_t device_rig_request(struct device_rig *rig, unsigned queue,
 
 bool device_rig_needs_reset(struct device_rig *rig)
 {
-	const struct timespec step = {.tv_nsec = 500000};
+	const struct timespec step = {.tv_nsec = 1000000};
 
-	for (unsigned i = 0; i < 2000; i++) {
+	for (unsigned i = 0; i < FAKE_PATIENCE_MS; i++) {
 		if (driver_read(&rig->driver, COMMON_STATUS, 1) & 64)
 			return true;
 		nanosleep(&step, NULL);

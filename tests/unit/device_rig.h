@@ -26,7 +26,7 @@ uint8_t *device_rig_at(struct device_rig *rig, uint64_t gpa);
 /* Offers one chain, kicks, waits for it; the used length. */
 uint32_t device_rig_request(struct device_rig *rig, unsigned queue,
 	const struct ring_buffer *buffers, unsigned count, bool indirect);
-/* Waits up to a second for DEVICE_NEEDS_RESET. */
+/* Waits for DEVICE_NEEDS_RESET. False after FAKE_PATIENCE_MS. */
 bool device_rig_needs_reset(struct device_rig *rig);
 
 #endif

@@ -128,7 +128,7 @@ uint32_t network_takes(struct e1000_rig *rig, uint8_t *to, size_t room)
 	struct pollfd readable = {.fd = rig->other, .events = POLLIN};
 	uint32_t length;
 
-	assert_int_equal(poll(&readable, 1, 5000), 1);
+	assert_int_equal(poll(&readable, 1, FAKE_PATIENCE_MS), 1);
 	assert_int_equal(recv(rig->other, &length, 4, MSG_WAITALL), 4);
 	length = ntohl(length);
 	assert_true(length <= room);
@@ -183,11 +183,11 @@ void card_go(struct e1000_rig *rig)
 
 uint8_t card_await_receive(struct e1000_rig *rig, uint16_t *length)
 {
-	const struct timespec step = {.tv_nsec = 500000};
+	const struct timespec step = {.tv_nsec = 1000000};
 	uint8_t *at = rig->machine.ram + CARD_RX_RING + 16UL * rig->receive_next;
 	_Atomic uint8_t *status = (_Atomic uint8_t *)at + 12;
 
-	for (unsigned i = 0; i < 10000 && !(atomic_load(status) & RXD_DD); i++)
+	for (unsigned i = 0; i < FAKE_PATIENCE_MS && !(atomic_load(status) & RXD_DD); i++)
 		nanosleep(&step, NULL);
 	assert_true(atomic_load(status) & RXD_DD);
 	*length = load_le16(at + 8);
@@ -203,9 +203,9 @@ const uint8_t *card_received(const struct e1000_rig *rig)
 
 bool card_await_line(struct e1000_rig *rig, bool level)
 {
-	const struct timespec step = {.tv_nsec = 500000};
+	const struct timespec step = {.tv_nsec = 1000000};
 
-	for (unsigned i = 0; i < 10000; i++) {
+	for (unsigned i = 0; i < FAKE_PATIENCE_MS; i++) {
 		if (fake_host_line(&rig->machine.host, pci_slot_gsi(CARD_SLOT)) == level)
 			return true;
 		nanosleep(&step, NULL);

@@ -324,11 +324,11 @@ uint64_t fake_host_take_msi(struct fake_host *fake, uint32_t data)
 	return sum;
 }
 
-bool fake_host_wait_msi(struct fake_host *fake, uint32_t data, unsigned milliseconds)
+bool fake_host_wait_msi(struct fake_host *fake, uint32_t data)
 {
 	const struct timespec step = {.tv_nsec = 1000000};
 
-	for (unsigned waited = 0; waited <= milliseconds; waited++) {
+	for (unsigned waited = 0; waited <= FAKE_PATIENCE_MS; waited++) {
 		if (fake_host_take_msi(fake, data))
 			return true;
 		nanosleep(&step, NULL);

@@ -47,7 +47,7 @@ bool tap_rig_await_link(const char *ifname)
 	bool running = false;
 
 	strcpy(request.ifr_name, ifname);
-	for (unsigned i = 0; i < 2000 && !running; i++) {
+	for (unsigned i = 0; i < TAP_RIG_PATIENCE_MS && !running; i++) {
 		usleep(1000);
 		running = ioctl(control, SIOCGIFFLAGS, &request) == 0 &&
 			  (request.ifr_flags & IFF_RUNNING);

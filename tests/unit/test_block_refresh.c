@@ -448,11 +448,11 @@ static void test_driver_is_told(void **state)
 	assert_int_equal(capacity(&guest), SIZE / 512);
 	assert_int_equal(truncate(rig.path[0], 6LL << 40), 0);
 	assert_int_equal(block_refresh(options.block, io, io, NULL, NULL), 0);
-	assert_true(fake_host_wait_msi(&guest.machine.host, CONFIG_MSI, 1000));
+	assert_true(fake_host_wait_msi(&guest.machine.host, CONFIG_MSI));
 	assert_int_equal(driver_read(&guest.driver, COMMON_GENERATION, 1), 1);
 	assert_int_equal(capacity(&guest), (6ULL << 40) / 512);
 	assert_int_equal(block_refresh(options.block, io, io, rig.path[1], NULL), 0);
-	assert_true(fake_host_wait_msi(&guest.machine.host, CONFIG_MSI, 1000));
+	assert_true(fake_host_wait_msi(&guest.machine.host, CONFIG_MSI));
 	assert_int_equal(capacity(&guest), SIZE / 512);
 	device_rig_free(&guest);
 	remove_files(&rig);

@@ -308,7 +308,7 @@ static bool wait_for_line(struct rig *rig)
 {
 	const struct timespec step = {.tv_nsec = 1000000};
 
-	for (unsigned i = 0; i < 5000; i++) {
+	for (unsigned i = 0; i < FAKE_PATIENCE_MS; i++) {
 		if (fake_host_line(&rig->machine.host, pci_slot_gsi(SLOT)))
 			return true;
 		nanosleep(&step, NULL);

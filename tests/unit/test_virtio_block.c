@@ -150,7 +150,7 @@ static void read_write(struct rig *rig, uint64_t features)
 	memset(data, 0, 65536);
 	assert_int_equal(request(rig, T_IN, 8, 65536), S_OK);
 	assert_memory_equal(data, copy, 65536);
-	assert_true(fake_host_wait_msi(&rig->rig.machine.host, 0x101, 1000));
+	assert_true(fake_host_wait_msi(&rig->rig.machine.host, 0x101));
 	free(copy);
 	free(on_disk);
 }

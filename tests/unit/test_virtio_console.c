@@ -75,7 +75,7 @@ static void expect_text(struct rig *rig, const uint8_t *text, size_t length)
 		uint8_t got[4096];
 		ssize_t count;
 
-		assert_int_equal(poll(&readable, 1, 2000), 1);
+		assert_int_equal(poll(&readable, 1, FAKE_PATIENCE_MS), 1);
 		count = read(rig->output, got, min_u64(sizeof(got), length - at));
 		assert_true(count > 0);
 		assert_memory_equal(got, text + at, (size_t)count);
@@ -300,7 +300,7 @@ static void test_config(void **state)
 	config = rig.rig.driver.config;
 	assert_int_equal(driver_features(&rig.rig.driver) & 7, 5);
 	virtio_console_resize(rig.rig.device, 132, 43);
-	assert_true(fake_host_wait_msi(&rig.rig.machine.host, 0x100, 1000));
+	assert_true(fake_host_wait_msi(&rig.rig.machine.host, 0x100));
 	assert_int_equal(fake_guest_read(&rig.rig.machine, config, 2), 132);
 	assert_int_equal(fake_guest_read(&rig.rig.machine, config + 2, 2), 43);
 	assert_int_equal(fake_guest_read(&rig.rig.machine, config + 4, 4), 1);
@@ -319,7 +319,7 @@ static void test_size_from_the_start(void **state)
 	virtio_console_resize(rig.rig.device, 123, 41);
 	for (unsigned start = 0; start < 2; start++) {
 		device_rig_up(&rig.rig, 1, 2);
-		assert_true(fake_host_wait_msi(&rig.rig.machine.host, 0x100, 1000));
+		assert_true(fake_host_wait_msi(&rig.rig.machine.host, 0x100));
 		assert_int_equal(fake_guest_read(&rig.rig.machine, rig.rig.driver.config, 4),
 			123 | 41 << 16);
 	}

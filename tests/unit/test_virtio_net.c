@@ -104,7 +104,7 @@ static bool take_frame(struct rig *rig, uint8_t *to, uint32_t length)
 	struct pollfd readable = {.fd = rig->other, .events = POLLIN};
 	uint32_t prefix;
 
-	if (poll(&readable, 1, 1000) != 1)
+	if (poll(&readable, 1, FAKE_PATIENCE_MS) != 1)
 		return false;
 	assert_int_equal(recv(rig->other, &prefix, 4, MSG_WAITALL), 4);
 	assert_int_equal(ntohl(prefix), length);
@@ -191,7 +191,7 @@ static void receive(struct rig *rig, uint64_t features)
 		put_frame(rig, 60 + i, i);
 	for (unsigned i = 0; i < 8; i++)
 		expect(rig, 60 + i, i);
-	assert_true(fake_host_wait_msi(&rig->rig.machine.host, 0x101, 1000));
+	assert_true(fake_host_wait_msi(&rig->rig.machine.host, 0x101));
 }
 
 static void test_receive(void **state)
@@ -439,7 +439,7 @@ static void test_config_and_link(void **state)
 	offer(&rig, DATA, 2048);
 	driver_kick(&rig.rig.driver, RECEIVE);
 	shutdown(rig.other, SHUT_RDWR);
-	assert_true(fake_host_wait_msi(&rig.rig.machine.host, 0x100, 1000));
+	assert_true(fake_host_wait_msi(&rig.rig.machine.host, 0x100));
 	assert_int_equal(fake_guest_read(&rig.rig.machine, config + 6, 2), 0);
 	/* Frames go nowhere, and come back. */
 	device_rig_request(

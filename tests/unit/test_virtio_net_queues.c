@@ -168,7 +168,7 @@ static unsigned queues_on(struct rig *rig)
 
 static void await_queues(struct rig *rig, unsigned count)
 {
-	for (unsigned i = 0; i < 2000 && queues_on(rig) != count; i++)
+	for (unsigned i = 0; i < FAKE_PATIENCE_MS && queues_on(rig) != count; i++)
 		usleep(1000);
 	assert_int_equal(queues_on(rig), count);
 }

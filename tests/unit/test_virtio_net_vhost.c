@@ -112,7 +112,7 @@ static void rig_init(struct device_rig *rig)
 
 static void await_starts(unsigned count)
 {
-	for (unsigned i = 0; i < 2000 && vhost.starts != count; i++)
+	for (unsigned i = 0; i < FAKE_PATIENCE_MS && vhost.starts != count; i++)
 		usleep(1000);
 	assert_int_equal(vhost.starts, count);
 }
@@ -132,7 +132,7 @@ static void test_fault(void **state)
 		assert_int_equal(driver_read(&rig.driver, COMMON_STATUS, 1), 15);
 		assert_int_equal(eventfd_write(vhost.faults[i % 2], 1), 0);
 		assert_true(device_rig_needs_reset(&rig));
-		assert_true(fake_host_wait_msi(&rig.machine.host, 0x100, 1000));
+		assert_true(fake_host_wait_msi(&rig.machine.host, 0x100));
 		assert_true(driver_reset(&rig.driver));
 		assert_int_equal(vhost.backends[0], -1);
 		assert_int_equal(vhost.faults[1], -1);
@@ -174,7 +174,8 @@ static void test_handed_over_no_more(void **state)
 	driver_queue(&rig.driver, 1, &rig.rings[1], 0x100000, &setup, 0xffff);
 	driver_ok(&rig.driver);
 	/* The doorbell is the last of an activation. */
-	for (unsigned i = 0; i < 2000 && fake_host_doorbells(&rig.machine.host) == 0; i++)
+	for (unsigned i = 0; i < FAKE_PATIENCE_MS && fake_host_doorbells(&rig.machine.host) == 0;
+		i++)
 		usleep(1000);
 	/* Only frames that go through this process are counted. */
 	assert_int_equal(device_stat(rig.device, "queue1", "frames"), 0);
@@ -184,7 +185,7 @@ static void test_handed_over_no_more(void **state)
 
 static void await_backends(bool on)
 {
-	for (unsigned i = 0; i < 2000 && (vhost.backends[0] >= 0) != on; i++)
+	for (unsigned i = 0; i < FAKE_PATIENCE_MS && (vhost.backends[0] >= 0) != on; i++)
 		usleep(1000);
 	assert_int_equal(vhost.backends[0] >= 0, on);
 	assert_int_equal(vhost.backends[1] >= 0, on);

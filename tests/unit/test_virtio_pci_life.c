@@ -49,7 +49,7 @@ static void test_slow_reset(void **state)
 	transport_expect_answer(&rig, 0);
 	rig.model->hold_quiesce = 2;
 	driver_write(&rig.driver, COMMON_STATUS, 1, 0);
-	for (unsigned i = 0; i < 1000 && rig.model->quiesces == 0; i++)
+	for (unsigned i = 0; i < FAKE_PATIENCE_MS && rig.model->quiesces == 0; i++)
 		transport_pause();
 	assert_int_equal(driver_read(&rig.driver, COMMON_STATUS, 1), 15);
 	driver_write(&rig.driver, COMMON_STATUS, 1, 1);
@@ -82,8 +82,8 @@ static void test_needs_reset(void **state)
 		&rig.rings[0], (struct ring_buffer[]){{FAKE_RAM_SIZE, 32, true}}, 1, false, 1));
 	driver_kick(&rig.driver, 0);
 	transport_await_status(&rig, STATUS_NEEDS_RESET | 4);
-	assert_true(fake_host_wait_msi(&rig.machine.host, 0x100, 1000));
-	for (unsigned i = 0; i < 1000 && rig.model->quiesces == 0; i++)
+	assert_true(fake_host_wait_msi(&rig.machine.host, 0x100));
+	for (unsigned i = 0; i < FAKE_PATIENCE_MS && rig.model->quiesces == 0; i++)
 		transport_pause();
 	kicks = rig.model->kicks;
 	driver_kick(&rig.driver, 0);
@@ -222,7 +222,8 @@ static void test_hands_over_anew(void **state)
 		if (round % 5 == 0)
 			fake_machine_round(&rig.machine);
 		if (rig.model->hold_quiesce) {
-			for (unsigned i = 0; i < 1000 && rig.model->quiesces == quiesces; i++)
+			for (unsigned i = 0;
+				i < FAKE_PATIENCE_MS && rig.model->quiesces == quiesces; i++)
 				transport_pause();
 			rig.model->hold_quiesce = 0;
 			rig_release(rig.model);
@@ -233,7 +234,7 @@ static void test_hands_over_anew(void **state)
 		}
 		for (unsigned i = 0; i < 2; i++)
 			assert_true(driver_await(&rig.rings[i], &(uint64_t){0}, &(uint32_t){0}));
-		for (unsigned i = 0; i < 1000 && rig.model->activations == before; i++)
+		for (unsigned i = 0; i < FAKE_PATIENCE_MS && rig.model->activations == before; i++)
 			transport_pause();
 		assert_true(rig.model->activations > before);
 		assert_int_equal(driver_read(&rig.driver, COMMON_STATUS, 1), 15);

@@ -129,7 +129,7 @@ static void test_window(void **state)
 	assert_int_equal(driver_read(&rig.driver, COMMON_QUEUE_SELECT, 2), 3);
 	transport_up(&rig, FEATURES_ALL, 1, false);
 	transport_await_doorbells(&rig, 1);
-	for (unsigned i = 0; i < 1000 && rig.model->kicks == 0; i++)
+	for (unsigned i = 0; i < FAKE_PATIENCE_MS && rig.model->kicks == 0; i++)
 		transport_pause();
 	transport_request(&rig, 0);
 	transport_expect_answer(&rig, 0);

@@ -22,7 +22,7 @@ static void requests_with(uint64_t features)
 		ring_driver_interrupts_on(&rig.rings[queue], 0);
 		transport_request(&rig, queue);
 		transport_expect_answer(&rig, queue);
-		assert_true(fake_host_wait_msi(&rig.machine.host, 0x101 + queue, 1000));
+		assert_true(fake_host_wait_msi(&rig.machine.host, 0x101 + queue));
 	}
 	assert_int_equal(rig.model->virtio.queues[0].stats.chains, 10);
 	assert_int_equal(rig.model->virtio.queues[0].stats.interrupts, 10);
@@ -51,7 +51,7 @@ static void test_intx(void **state)
 	transport_up(&rig, FEATURES_ALL, 1, false);
 	transport_request(&rig, 0);
 	transport_expect_answer(&rig, 0);
-	for (unsigned i = 0; i < 1000 && !fake_host_line(&rig.machine.host, gsi); i++)
+	for (unsigned i = 0; i < FAKE_PATIENCE_MS && !fake_host_line(&rig.machine.host, gsi); i++)
 		transport_pause();
 	assert_true(fake_host_line(&rig.machine.host, gsi));
 	assert_int_equal(fake_guest_read(&rig.machine, rig.driver.isr, 1), 1);

@@ -60,7 +60,7 @@ static void move_to_another_machine(uint64_t features)
 	driver_probe(&to.driver, &to.machine, TRANSPORT_SLOT);
 	assert_int_equal(to.driver.common, 0xc8000000);
 	transport_expect_answer(&to, 1);
-	assert_true(fake_host_wait_msi(&to.machine.host, 0x102, 1000));
+	assert_true(fake_host_wait_msi(&to.machine.host, 0x102));
 	transport_await_doorbells(&to, 2);
 	transport_request(&to, 0);
 	transport_expect_answer(&to, 0);

@@ -126,7 +126,7 @@ static void await_sleep(struct rig *rig, uint64_t misses)
 	const struct timespec step = {.tv_nsec = 1000000};
 	const struct virtqueue_stats *stats = &rig->model->virtio.queues[0].stats;
 
-	for (unsigned i = 0; i < 10000 && count_of(&stats->poll_misses) == misses; i++)
+	for (unsigned i = 0; i < FAKE_PATIENCE_MS && count_of(&stats->poll_misses) == misses; i++)
 		nanosleep(&step, NULL);
 	assert_true(count_of(&stats->poll_misses) > misses);
 }
@@ -220,7 +220,7 @@ static void serves_others(void **state)
 		loop_call(rig.machine.place.io, &task);
 		offer_and_kick(&rig, 0);
 		await_answer(&rig, 0);
-		assert_true(fake_host_wait_msi(&rig.machine.host, 0x101, 5000));
+		assert_true(fake_host_wait_msi(&rig.machine.host, 0x101));
 	}
 	rig_free(&rig);
 }

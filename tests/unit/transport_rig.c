@@ -68,14 +68,15 @@ void transport_pause(void)
 
 void transport_await_doorbells(struct transport_rig *rig, unsigned count)
 {
-	for (unsigned i = 0; i < 1000 && fake_host_doorbells(&rig->machine.host) != count; i++)
+	for (unsigned i = 0;
+		i < FAKE_PATIENCE_MS && fake_host_doorbells(&rig->machine.host) != count; i++)
 		transport_pause();
 	assert_int_equal(fake_host_doorbells(&rig->machine.host), count);
 }
 
 void transport_await_status(struct transport_rig *rig, uint8_t bits)
 {
-	for (unsigned i = 0; i < 1000; i++) {
+	for (unsigned i = 0; i < FAKE_PATIENCE_MS; i++) {
 		if ((driver_read(&rig->driver, COMMON_STATUS, 1) & bits) == bits)
 			return;
 		transport_pause();

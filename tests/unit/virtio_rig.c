@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PATIENCE_NS 5000000000ULL
+#define PATIENCE_NS (FAKE_PATIENCE_MS * 1000000ULL)
 
 static uint32_t config(struct virtio_driver *driver, unsigned offset, unsigned size)
 {

@@ -47,7 +47,8 @@ struct virtio_driver {
 void driver_probe(struct virtio_driver *driver, struct fake_machine *machine, unsigned slot);
 uint64_t driver_read(struct virtio_driver *driver, unsigned offset, unsigned size);
 void driver_write(struct virtio_driver *driver, unsigned offset, unsigned size, uint64_t value);
-/* Writes 0 to the status and waits for it to read so. False after a second. */
+/* Writes 0 to the status and waits for it to read so. False after FAKE_PATIENCE_MS.
+ */
 bool driver_reset(struct virtio_driver *driver);
 uint64_t driver_features(struct virtio_driver *driver);
 /* ACKNOWLEDGE, DRIVER, features, FEATURES_OK; false when the device refuses them. */
@@ -60,7 +61,7 @@ void driver_queue(struct virtio_driver *driver, unsigned index, struct ring_driv
 void driver_ok(struct virtio_driver *driver);
 void driver_kick(struct virtio_driver *driver, unsigned queue); /* at its port */
 void driver_kick_memory(struct virtio_driver *driver, unsigned queue);
-/* Waits up to a second for a used buffer. */
+/* Waits for a used buffer. False after FAKE_PATIENCE_MS. */
 bool driver_await(struct ring_driver *ring, uint64_t *token, uint32_t *written);
 
 /* The test's model. */

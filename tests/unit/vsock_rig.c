@@ -91,7 +91,7 @@ void vsock_await_count(struct vsock_rig *rig, const char *name, uint64_t value)
 {
 	const struct timespec step = {.tv_nsec = 1000000};
 
-	for (unsigned i = 0; i < 2000 && vsock_counted(rig, name) != value; i++)
+	for (unsigned i = 0; i < FAKE_PATIENCE_MS && vsock_counted(rig, name) != value; i++)
 		nanosleep(&step, NULL);
 	assert_int_equal(vsock_counted(rig, name), value);
 }
@@ -233,7 +233,7 @@ void host_expects_bytes(int fd, uint8_t byte, size_t length)
 		struct pollfd readable = {.fd = fd, .events = POLLIN};
 		ssize_t got;
 
-		assert_int_equal(poll(&readable, 1, 2000), 1);
+		assert_int_equal(poll(&readable, 1, FAKE_PATIENCE_MS), 1);
 		got = read(fd, bytes, min_u64(sizeof(bytes), length));
 		assert_true(got > 0);
 		for (ssize_t i = 0; i < got; i++)
@@ -247,7 +247,7 @@ void host_expects_end(int fd)
 	struct pollfd readable = {.fd = fd, .events = POLLIN};
 	uint8_t byte;
 
-	assert_int_equal(poll(&readable, 1, 2000), 1);
+	assert_int_equal(poll(&readable, 1, FAKE_PATIENCE_MS), 1);
 	assert_true(read(fd, &byte, 1) <= 0);
 }
 
