@@ -14,7 +14,7 @@
 
 #define NS_PER_S 1000000000ULL
 /* In parts of a million: what two measurements of one crystal differ by at most. */
-#define KHZ_TOLERANCE_PPM 500
+#define SAME_CRYSTAL_PPM 500
 
 static int tsc_attribute(struct kvm_vcpu *vcpu, unsigned long request, int64_t *offset)
 {
@@ -63,6 +63,7 @@ static int moment_now(struct kvm_vm *vm, struct kvm_moment *moment)
 		moment->realtime = realtime_ns();
 	if (!(clock.flags & KVM_CLOCK_HOST_TSC))
 		moment->tsc = __rdtsc();
+	moment->tsc = kvm_tsc_scaled(vm, moment->tsc);
 	return 0;
 }
 
@@ -89,15 +90,8 @@ int kvm_clock_save(struct kvm_vm *vm, struct state_writer *writer)
 	return 0;
 }
 
-static bool same_rate(uint32_t a, uint32_t b)
-{
-	uint64_t apart = a > b ? a - b : b - a;
-
-	/* 0: KVM does not say. */
-	return !a || !b || apart * 1000000 <= (uint64_t)KHZ_TOLERANCE_PPM * b;
-}
-
-/* The clock goes on as if the guest had run all the time, but never backwards. */
+/* The clock goes on as if the guest had run all the time, but never backwards; or as if no time had
+ * passed. */
 static int move_clock(struct kvm_vm *vm, struct error *err)
 {
 	struct kvm_moment *from = &vm->from;
@@ -105,7 +99,7 @@ static int move_clock(struct kvm_vm *vm, struct error *err)
 	struct kvm_clock_data clock = {.clock = from->clock};
 	int ret;
 
-	if (now > from->realtime)
+	if (now > from->realtime && !vm->options.clock_stopped)
 		clock.clock += now - from->realtime;
 	ret = kvm_ioctl(vm->fd, KVM_SET_CLOCK, &clock);
 	if (ret == 0)
@@ -123,11 +117,11 @@ int kvm_clock_restore(struct kvm_vm *vm, struct state_reader *reader, struct err
 	khz = state_get_u32(reader);
 	if (reader->failed)
 		return error_set(err, EINVAL, "saved VM: clock: is cut off");
-	if (!same_rate(khz, own))
+	if (!kvm_tsc_same_rate(khz, own, SAME_CRYSTAL_PPM) && !vm->options.tsc_may_differ)
 		return error_set(err, ENOTSUP,
-			"saved VM: its TSC counts %u kHz, this host's %u; restore it on a host of "
-			"the same frequency",
-			khz, own);
+			"saved VM: its TSC counts %u kHz, this machine's %u; restore it with its "
+			"own configuration, or with --tsc-khz %u",
+			khz, own, khz);
 	return move_clock(vm, err);
 }
 

@@ -50,7 +50,8 @@ struct routing {
 	unsigned end; /* one past the highest GSI in use */
 };
 
-/* One instant in three clocks: kvmclock and time of day in nanoseconds, the host's TSC. */
+/* One instant in three clocks: kvmclock and time of day in nanoseconds, the host's TSC scaled to
+ * the guest's frequency. */
 struct kvm_moment {
 	uint64_t clock, realtime, tsc;
 };
@@ -73,6 +74,11 @@ struct kvm_vm {
 	pthread_mutex_t ring_lock; /* one drains at a time, so that writes keep their order */
 	unsigned xsave_size, nested_size; /* bytes; 0: no nested virtualization */
 	struct kvm_moment from, to; /* of a VM that was restored: where it comes from, and here */
+	/* tsc.c: of the host's TSC and of the guest's; 0: KVM does not say. */
+	uint32_t host_khz, tsc_khz;
+	uint64_t tsc_ratio; /* of the two, with @tsc_fraction bits behind the point; 0: 1 */
+	unsigned tsc_fraction;
+	bool set_khz; /* each vCPU is told */
 };
 
 struct kvm_vcpu {
@@ -113,6 +119,13 @@ int kvm_clock_restore(struct kvm_vm *vm, struct state_reader *reader, struct err
 int kvm_clock_make_fresh(struct kvm_vm *vm, struct state_reader *reader, struct error *err);
 /* The offset here of a TSC that had @offset where the VM comes from. */
 int64_t kvm_clock_moved_offset(struct kvm_vm *vm, int64_t offset);
+
+/* tsc.c. start: of a new vCPU, the first one first. scaled: what a guest's TSC without an offset
+ * says when the host's says @tsc. */
+int kvm_tsc_start(struct kvm_vcpu *vcpu, struct error *err);
+uint64_t kvm_tsc_scaled(const struct kvm_vm *vm, uint64_t tsc);
+/* Apart by at most @ppm parts of a million, or not known. */
+bool kvm_tsc_same_rate(uint32_t a, uint32_t b, unsigned ppm);
 
 /* vcpu_msrs.c. @fresh: of a vCPU that was never run; its TSC is left alone. */
 int kvm_msrs_save(struct kvm_vcpu *vcpu, const uint32_t *indices, unsigned count,

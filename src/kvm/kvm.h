@@ -71,6 +71,10 @@ struct kvm_vm_options {
 	/* Four pages below 4 GiB that nobody else uses, for KVM on Intel (LAYOUT_KVM_RESERVED); 0:
 	 * KVM's default. */
 	uint64_t reserved_gpa;
+	unsigned tsc_khz;    /* of the guest's TSC; 0: the host's */
+	bool tsc_may_differ; /* the guest does not go by its TSC alone: any host will do */
+	/* A restored guest's clock goes on where it stopped; else as if it had run meanwhile. */
+	bool clock_stopped;
 };
 int kvm_vm_new(struct kvm_vm **vm, const struct kvm_host *host,
 	const struct kvm_vm_options *options, struct error *err);

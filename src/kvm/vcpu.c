@@ -48,6 +48,11 @@ int kvm_vcpu_new(struct kvm_vcpu **out, struct kvm_vm *vm, unsigned index, struc
 		vcpu->stats_fd = kvm_ioctl_value(vcpu->fd, KVM_GET_STATS_FD, 0);
 	if (index == 0)
 		vm->vcpu0_fd = vcpu->fd;
+	ret = kvm_tsc_start(vcpu, err);
+	if (ret < 0) {
+		kvm_vcpu_free(vcpu);
+		return ret;
+	}
 	*out = vcpu;
 	return 0;
 }

@@ -199,13 +199,3 @@ int kvm_vm_coalesce(struct kvm_vm *vm, bool port, uint64_t address, unsigned len
 		atomic_store(&vm->coalescing, true);
 	return ret;
 }
-
-unsigned kvm_vm_tsc_khz(struct kvm_vm *vm)
-{
-	int ret = kvm_ioctl_value(vm->fd, KVM_GET_TSC_KHZ, 0);
-
-	/* Only kernels since 6.0 answer for the VM. */
-	if (ret <= 0 && vm->vcpu0_fd >= 0)
-		ret = kvm_ioctl_value(vm->vcpu0_fd, KVM_GET_TSC_KHZ, 0);
-	return ret > 0 ? (unsigned)ret : 0;
-}

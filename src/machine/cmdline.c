@@ -20,8 +20,6 @@ static const char *const machine_words[] = {
 	"i8042.noaux",
 	/* The timer interrupt's routing is known to work. */
 	"no_timer_check",
-	/* kvmclock and the TSC are the host's: nothing to watch them with. */
-	"tsc=reliable",
 	/* One serial port. */
 	"8250.nr_uarts=1",
 	/* The cryptographic API would test itself: 870 M instructions for a stock 6.1 kernel, 0.6
@@ -32,6 +30,9 @@ static const char *const machine_words[] = {
 
 /* Without a keyboard its controller only resets the machine. */
 static const char no_keyboard_word[] = "i8042.nokbd";
+
+/* kvmclock and the TSC are the host's: nothing to watch them with. Not where the TSC may change. */
+static const char reliable_word[] = "tsc=reliable";
 
 /*
  * A panic marks itself in the BIOS's warm-start word at 0x472, where duet tells it from a reboot
@@ -81,14 +82,15 @@ static int append_tsc(const struct machine_config *config, const char *user, uns
 	char *buffer, size_t size, struct error *err)
 {
 	char word[32];
+	bool told = tsc_khz && config->profile == PROFILE_HOST;
 	int ret = 0;
 
-	if (!tsc_khz)
-		return 0;
+	if (config->profile == PROFILE_HOST && !machine_cmdline_has(user, reliable_word))
+		ret = append(buffer, size, reliable_word, err);
 	snprintf(word, sizeof(word), "tsc_early_khz=%u", tsc_khz);
-	if (!machine_cmdline_has(user, word))
+	if (ret == 0 && told && !machine_cmdline_has(user, word))
 		ret = append(buffer, size, word, err);
-	if (ret == 0 && spares_pm_timer(config, user))
+	if (ret == 0 && tsc_khz && spares_pm_timer(config, user))
 		ret = append(buffer, size, "pmtmr=0", err);
 	return ret;
 }

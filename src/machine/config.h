@@ -30,7 +30,7 @@
 #define MACHINE_SLOTS       32 /* of the PCI bus; 0 is the host bridge's */
 #define MACHINE_ID_SIZE     65 /* the null included; as Firecracker's clients have them */
 #define MACHINE_DEVICES_MAX 64 /* records; more than there are slots and drives */
-#define MACHINE_FIELDS_MAX  24 /* of a machine, and of a device: see machine/fields.h */
+#define MACHINE_FIELDS_MAX  40 /* of a machine, and of a device: see machine/fields.h */
 #define DEVICE_FIELDS_MAX   32 /* bits of cli/suboptions.c's */
 
 enum disk_model {
@@ -160,6 +160,17 @@ enum pmu_kind {
 	PMU_FILTER, /* ... for events of the guest's own work alone */
 };
 
+enum profile_kind {
+	PROFILE_HOST,       /* all that there is */
+	PROFILE_MIGRATABLE, /* nothing that ties the guest to one frequency of the TSC */
+};
+
+/* The clock of a guest that was saved, when it goes on. */
+enum clock_kind {
+	CLOCK_HOST,    /* as if it had run meanwhile */
+	CLOCK_STOPPED, /* where it was */
+};
+
 struct machine_uuid {
 	uint8_t bytes[16]; /* in the order in which it is written */
 	bool given;        /* else a random one at the first start */
@@ -178,6 +189,10 @@ struct machine_config {
 	char *manufacturer, *product, *serial_number;
 	struct machine_uuid uuid;
 	enum pmu_kind pmu;
+	/* What it is shown of the host's clocks. */
+	enum profile_kind profile;
+	unsigned tsc_khz; /* of its TSC; 0: the host's. Decided at the first start */
+	enum clock_kind clock;
 	bool nested; /* the guest may run guests of its own: it sees SVM or VMX */
 	enum console_kind console;
 	bool entropy;

@@ -2,6 +2,7 @@
 #include "machine/config_rules.h"
 
 #include "machine/fields.h"
+#include "x86/cpu.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -355,10 +356,21 @@ static int check_pmu(const struct machine_config *config, struct error *err)
 		     : "; add --coop, and the module duet in the guest");
 }
 
+/* What a guest goes by when it is shown nothing of its TSC. */
+static int check_profile(const struct machine_config *config, struct error *err)
+{
+	if (config->profile == PROFILE_HOST || (config->pv & PV_CLOCK))
+		return 0;
+	return error_set(err, EINVAL,
+		"--profile migratable: the guest needs KVM's clock; add clock to --pv");
+}
+
 int config_check(const struct machine_config *config, struct error *err)
 {
 	int ret = check_pmu(config, err);
 
+	if (ret == 0)
+		ret = check_profile(config, err);
 	for (unsigned i = 0; ret == 0 && i < config->device_count; i++)
 		ret = check_device(config, &config->devices[i], err);
 	if (ret == 0 && !config->kernel && config->file)

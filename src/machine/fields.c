@@ -11,11 +11,17 @@
 /* By enum pmu_kind. */
 const char *const pmu_words[] = {"off", "pv", "pass", "filter", NULL};
 
+/* KVM takes what it is given; a processor of today is well within. */
+#define TSC_KHZ_MIN 100000
+#define TSC_KHZ_MAX 10000000
+
 #define IN_MACHINE(member) offsetof(struct machine_config, member)
 #define IN_DEVICE(member)  offsetof(struct device_config, member)
 
 static const char *const unpack_words[] = {"host", "guest", NULL};
 static const char *const irqchip_words[] = {"kernel", "split", NULL};
+static const char *const profile_words[] = {"host", "migratable", NULL};
+static const char *const clock_words[] = {"host", "stopped", NULL};
 static const char *const reset_words[] = {"restart", "exit", NULL};
 static const char *const console_words[] = {"serial", "virtio", NULL};
 static const char *const ring_words[] = {"split", "packed", NULL};
@@ -98,6 +104,28 @@ static const struct field machine_table[] = {
 		.help = "performance counters: pv: the host counts, the\n"
 			"guest's module duet shows them (with --coop); pass:\n"
 			"KVM's PMU; filter: that, of the guest's own work alone"},
+	{.name = "profile",
+		.kind = FIELD_WORD,
+		.offset = IN_MACHINE(profile),
+		.words = profile_words,
+		.fallback = "host",
+		.help = "migratable: nothing that ties the guest to one\n"
+			"frequency of the TSC (invariant TSC, deadline timer)"},
+	{.name = "tsc-khz",
+		.kind = FIELD_NUMBER,
+		.offset = IN_MACHINE(tsc_khz),
+		.value = "KHZ",
+		.least = TSC_KHZ_MIN,
+		.most = TSC_KHZ_MAX,
+		.unset = "the host's",
+		.help = "frequency of the guest's TSC, scaled where KVM can"},
+	{.name = "clock",
+		.kind = FIELD_WORD,
+		.offset = IN_MACHINE(clock),
+		.words = clock_words,
+		.fallback = "host",
+		.help = "of a guest that was saved and goes on: host: time has\n"
+			"passed meanwhile; stopped: none has"},
 	{.name = "on-reset",
 		.kind = FIELD_WORD,
 		.offset = IN_MACHINE(on_reset),

@@ -70,6 +70,9 @@ static int create_vm(struct machine *machine, struct error *err)
 		.cpus = machine->config.cpus,
 		.pit = machine->config.irqchip == KVM_VM_IRQCHIP_KERNEL,
 		.pmu = pmu_of(&machine->config),
+		.tsc_khz = machine->config.tsc_khz,
+		.tsc_may_differ = machine->config.profile == PROFILE_MIGRATABLE,
+		.clock_stopped = machine->config.clock == CLOCK_STOPPED,
 		.reserved_gpa = LAYOUT_KVM_RESERVED};
 	int ret = kvm_host_open(&machine->kvm_host, err);
 
@@ -196,6 +199,8 @@ static int build(struct machine *machine, struct error *err)
 		ret = machine_create_devices(machine, err);
 	if (ret == 0)
 		ret = machine_create_vcpus(machine, err);
+	if (ret == 0)
+		machine->config.tsc_khz = kvm_vm_tsc_khz(machine->vm);
 	return ret;
 }
 

@@ -32,6 +32,7 @@ static int set_cpuid(struct machine *machine, const union cpuid_table *host,
 	struct cpu_topology topology = {.cpus = machine->config.cpus, .index = vcpu->index};
 	struct cpu_traits traits = {.pv = machine->config.pv,
 		.tsc_khz = kvm_vm_tsc_khz(machine->vm),
+		.any_rate = machine->config.profile == PROFILE_MIGRATABLE,
 		.nested = machine->config.nested,
 		.pmu = machine->config.pmu == PMU_PASS || machine->config.pmu == PMU_FILTER};
 	union cpuid_table table = *host;

@@ -43,6 +43,7 @@ struct cpu_topology {
 struct cpu_traits {
 	unsigned pv;      /* enum pv_feature bits */
 	unsigned tsc_khz; /* of the guest's TSC; 0: unknown */
+	bool any_rate;    /* nothing is shown that holds for one frequency of the TSC alone */
 	bool nested;      /* SVM and VMX are shown, where the host has them for guests */
 	bool pmu;         /* performance counters are, likewise */
 };

@@ -6,33 +6,35 @@
 #include <errno.h>
 #include <string.h>
 
-#define LEAF_SIGNATURE     0x40000000U
-#define LEAF_FEATURES      0x40000001U
-#define LEAF_TIMING        0x40000010U /* as VMware has it: TSC kHz, APIC bus kHz */
-#define BUS_MHZ            100
-#define APIC_BUS_KHZ       1000000U /* of KVM's LAPIC timer */
-#define AUTHENTIC_AMD_EBX  0x68747541U
-#define HYGON_GENUINE_EBX  0x6f677948U
-#define GENUINE_INTEL_EBX  0x756e6547U
-#define LEAF_SVM           0x8000000aU
-#define ECX1_VMX           (1U << 5)
-#define ECX1_X2APIC        (1U << 21)
-#define ECX1_TSC_DEADLINE  (1U << 24)
-#define ECX1_OSXSAVE       (1U << 27)
-#define ECX1_HYPERVISOR    (1U << 31)
-#define EDX1_HTT           (1U << 28)
-#define EAX6_ARAT          (1U << 2)
-#define ECX7_OSPKE         (1U << 4)
-#define ECX81_SVM          (1U << 2)
-#define ECX81_CMP_LEGACY   (1U << 1)
-#define LEAF_AMD_PMU       0x80000022U
-#define LEAF_INTEL_PMU     0xaU
-#define LEAF_INTEL_PMU_EXT 0x23U
-#define LEAF_LBR           0x1cU
-#define ECX1_DTES64        (1U << 2)
-#define ECX1_PDCM          (1U << 15)
-#define EDX1_DS            (1U << 21)
-#define EDX7_ARCH_LBR      (1U << 19)
+#define LEAF_SIGNATURE      0x40000000U
+#define LEAF_FEATURES       0x40000001U
+#define LEAF_TIMING         0x40000010U /* as VMware has it: TSC kHz, APIC bus kHz */
+#define BUS_MHZ             100
+#define APIC_BUS_KHZ        1000000U /* of KVM's LAPIC timer */
+#define AUTHENTIC_AMD_EBX   0x68747541U
+#define HYGON_GENUINE_EBX   0x6f677948U
+#define GENUINE_INTEL_EBX   0x756e6547U
+#define LEAF_POWER          0x80000007U
+#define LEAF_SVM            0x8000000aU
+#define ECX1_VMX            (1U << 5)
+#define ECX1_X2APIC         (1U << 21)
+#define ECX1_TSC_DEADLINE   (1U << 24)
+#define ECX1_OSXSAVE        (1U << 27)
+#define ECX1_HYPERVISOR     (1U << 31)
+#define EDX1_HTT            (1U << 28)
+#define EAX6_ARAT           (1U << 2)
+#define EDX87_INVARIANT_TSC (1U << 8)
+#define ECX7_OSPKE          (1U << 4)
+#define ECX81_SVM           (1U << 2)
+#define ECX81_CMP_LEGACY    (1U << 1)
+#define LEAF_AMD_PMU        0x80000022U
+#define LEAF_INTEL_PMU      0xaU
+#define LEAF_INTEL_PMU_EXT  0x23U
+#define LEAF_LBR            0x1cU
+#define ECX1_DTES64         (1U << 2)
+#define ECX1_PDCM           (1U << 15)
+#define EDX1_DS             (1U << 21)
+#define EDX7_ARCH_LBR       (1U << 19)
 /* Core, northbridge and last-level cache counters, and a counter of time beside them. */
 #define ECX81_COUNTERS     (1U << 23 | 1U << 24 | 1U << 27 | 1U << 28)
 #define LEVEL_SMT          0x100U
@@ -251,6 +253,25 @@ static void set_leaf_16(struct table *table, unsigned tsc_khz)
 			   .ecx = BUS_MHZ});
 }
 
+/* A guest that may go on where the TSC counts otherwise: neither its frequency, nor that it is
+ * always the same, nor a timer that goes by it. Linux takes kvmclock and the APIC's own timer then.
+ */
+static void hide_frequency(struct table *table)
+{
+	struct kvm_cpuid_entry2 *basic = find(table, 1), *power = find(table, LEAF_POWER);
+
+	if (basic)
+		basic->ecx &= ~ECX1_TSC_DEADLINE;
+	if (power)
+		power->edx &= ~EDX87_INVARIANT_TSC;
+	for (uint32_t leaf = 0x15; leaf <= 0x16; leaf++) {
+		struct kvm_cpuid_entry2 *found = find(table, leaf);
+
+		if (found)
+			*found = (struct kvm_cpuid_entry2){.function = leaf};
+	}
+}
+
 int cpu_cpuid(struct kvm_cpuid2 *cpuid, unsigned capacity, const struct cpu_topology *topology,
 	const struct cpu_traits *traits, struct error *err)
 {
@@ -272,9 +293,11 @@ int cpu_cpuid(struct kvm_cpuid2 *cpuid, unsigned capacity, const struct cpu_topo
 	set_amd_topology(&table);
 	set_topology_leaf(&table, 0xb);
 	set_topology_leaf(&table, 0x1f);
-	set_kvm_leaves(&table, traits->pv, traits->tsc_khz);
+	set_kvm_leaves(&table, traits->pv, traits->any_rate ? 0 : traits->tsc_khz);
 	set_leaf_15(&table, traits->tsc_khz);
 	set_leaf_16(&table, traits->tsc_khz);
+	if (traits->any_rate)
+		hide_frequency(&table);
 	if (!traits->nested)
 		hide_virtualization(&table);
 	if (!traits->pmu)

@@ -14,6 +14,7 @@
 #include "base/checked.h"
 #include "cli/options.h"
 #include "machine/net_policy.h"
+#include "x86/cpu.h"
 
 /* "--kernel k" and @words, completed. */
 static void build(struct machine_config *config, unsigned count, const char *const *words)
@@ -589,6 +590,22 @@ static void tells_what_it_cannot_write(void **state)
 	machine_config_free(&config);
 }
 
+static void any_rate_needs_the_clock(void **state)
+{
+	struct machine_config config = {0};
+	struct error err = {0};
+
+	(void)state;
+	BUILD(&config, "--profile", "migratable", "--tsc-khz", "2500000", "--clock", "stopped");
+	assert_int_equal(config.profile, PROFILE_MIGRATABLE);
+	assert_int_equal(config.tsc_khz, 2500000);
+	assert_int_equal(config.clock, CLOCK_STOPPED);
+	config.pv &= ~PV_CLOCK;
+	assert_int_equal(machine_config_complete(&config, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "--pv"));
+	machine_config_free(&config);
+}
+
 /* Counters come by the cooperation device. */
 static void counters_need_coop(void **state)
 {
@@ -653,6 +670,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(comes_back),
+		cmocka_unit_test(any_rate_needs_the_clock),
 		cmocka_unit_test(counters_need_coop),
 		cmocka_unit_test(has_policies),
 		cmocka_unit_test(comes_back_without_features),

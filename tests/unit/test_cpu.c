@@ -222,6 +222,32 @@ static void test_nested(void **state)
 }
 
 /* Counters likewise: of AMD and of Intel. */
+/* Nothing of the TSC's frequency is left, on either make. */
+static void test_any_rate(void **state)
+{
+	static const struct kvm_cpuid_entry2 of_intel[] = {
+		{.function = 0, .eax = 0x16, .ebx = 0x756e6547},
+		{.function = 1},
+		{.function = 0x80000007, .edx = 1 << 8 | 1},
+	};
+	struct cpu_topology topology = {.cpus = 1};
+
+	(void)state;
+	for (unsigned any = 0; any < 2; any++) {
+		struct kvm_cpuid2 *one = table(of_intel, 3);
+
+		assert_int_equal(cpu_cpuid(one, CAPACITY, &topology,
+					 TRAITS(.tsc_khz = 2000000, .any_rate = any), NULL),
+			0);
+		assert_int_equal(leaf(one, 1, 0).ecx >> 24 & 1, !any);
+		assert_int_equal(leaf(one, 0x80000007, 0).edx, any ? 1 : 0x101);
+		assert_int_equal(has_leaf(one, 0x40000010), !any);
+		assert_int_equal(leaf(one, 0x15, 0).ebx, any ? 0 : 2000000);
+		assert_int_equal(leaf(one, 0x16, 0).eax, any ? 0 : 2000);
+		free(one);
+	}
+}
+
 static void test_pmu(void **state)
 {
 	static const struct kvm_cpuid_entry2 amd[] = {
@@ -367,6 +393,7 @@ int main(void)
 		cmocka_unit_test(test_amd),
 		cmocka_unit_test(test_nested),
 		cmocka_unit_test(test_pmu),
+		cmocka_unit_test(test_any_rate),
 		cmocka_unit_test(test_cpuid_full),
 		cmocka_unit_test(test_long_entry),
 		cmocka_unit_test(test_pvh_entry),

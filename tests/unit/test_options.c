@@ -449,6 +449,13 @@ static void user_words_win(void **state)
 	assert_non_null(strstr(line, "panic=5 quiet reboot=k"));
 	/* Linux takes both, one behind the other. */
 	assert_non_null(strstr(line, "reboot=panic_warm "));
+	assert_non_null(strstr(line, " tsc=reliable "));
+	/* One that may move to another frequency is told of none. */
+	config.profile = PROFILE_MIGRATABLE;
+	assert_int_equal(machine_cmdline(&config, 3000000, line, sizeof(line), &err), 0);
+	assert_null(strstr(line, "tsc"));
+	assert_non_null(strstr(line, " pmtmr=0 "));
+	config.profile = PROFILE_HOST;
 	config.pv &= ~PV_CLOCK;
 	free(config.cmdline);
 	config.cmdline = strdup("console=tty0");
