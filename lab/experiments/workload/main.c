@@ -26,6 +26,9 @@ static const struct {
 	{"copy", copy, 1},
 	{"repeat", repeat, 3},
 	{"switches", switches, 2},
+	{"tell-time", tell_time, 2},
+	{"ask-time", ask_time, 2},
+	{"watch-clocks", watch_clocks, 1},
 };
 
 uint64_t now_ns(void)

@@ -55,6 +55,16 @@ static int listening(char **args, int type)
 	return fd;
 }
 
+int socket_listening(char **args)
+{
+	return listening(args, SOCK_DGRAM);
+}
+
+int socket_connected(char **args)
+{
+	return connected(args, SOCK_DGRAM);
+}
+
 static void echo(int udp)
 {
 	char packet[2048];

@@ -31,6 +31,13 @@ int copy(char **args);      /* MIB: copies of pages, as the guest's kernel makes
 int repeat(char **args); /* FILE TEXT COUNT: writes TEXT so often, each time from its beginning */
 int switches(
 	char **args); /* STEPS NAP-US: two programs wake each other, some naps between or none */
+int tell_time(char **args);    /* ADDRESS PORT: UDP, answered with CLOCK_MONOTONIC */
+int ask_time(char **args);     /* ADDRESS PORT: the teller's clock, and this one's and the TSC then */
+int watch_clocks(char **args); /* FILE: until it is there; how far clock and TSC stepped back */
+
+/* net.c: a UDP socket at ADDRESS PORT, or one that sends there and waits for seconds. */
+int socket_listening(char **args);
+int socket_connected(char **args);
 uint64_t now_ns(void);
 unsigned long number(const char *text);
 /* Says what failed, with errno's words, and ends the program. */
