@@ -56,6 +56,7 @@ def _boot(machine: Machine) -> list[str]:
         "intel_iommu=on",
         "iommu=pt",
         "tsc=reliable",  # an emulated CPU held up by its host is no unstable TSC
+        "no_timer_check",  # ... nor does its timer not work when ten ticks come late
         "mitigations=off",
         machine.kernel_options,
     ]
