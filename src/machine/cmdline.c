@@ -68,10 +68,12 @@ static int append(char *buffer, size_t size, const char *word, struct error *err
 	return 0;
 }
 
-/* A kernel with kvmclock never looks at the PM timer, but that it tries it: some 30 exits. */
+/* A kernel with kvmclock never looks at the PM timer, but that it tries it: some 30 exits. One
+ * without a deadline timer measures its APIC timer against it. */
 static bool spares_pm_timer(const struct machine_config *config, const char *user)
 {
-	return (config->pv & PV_CLOCK) && !machine_cmdline_has(user, "no-kvmclock") &&
+	return (config->pv & PV_CLOCK) && config->profile == PROFILE_HOST &&
+	       !machine_cmdline_has(user, "no-kvmclock") &&
 	       !machine_cmdline_has(user, "clocksource=") && !machine_cmdline_has(user, "pmtmr=");
 }
 
