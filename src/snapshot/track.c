@@ -75,10 +75,8 @@ void snapshot_track_done(
 	}
 }
 
-void snapshot_track_end(struct snapshot_track *track, struct machine *machine)
+void snapshot_track_end(struct snapshot_track *track)
 {
-	if (track->changed && machine)
-		machine_log_stop(machine);
 	free(track->changed);
 	track->changed = NULL;
 	track->last = (struct snapshot_id){{0}};

@@ -22,7 +22,7 @@ int snapshot_track_collect(
 /* Snapshot @id is complete, since whose moment the machine was at rest. */
 void snapshot_track_done(
 	struct snapshot_track *track, struct machine *machine, const struct snapshot_id *id);
-/* The machine is null when it is gone, and its log with it. */
-void snapshot_track_end(struct snapshot_track *track, struct machine *machine);
+/* The machine goes, and its log with it. */
+void snapshot_track_end(struct snapshot_track *track);
 
 #endif
