@@ -209,20 +209,30 @@ static int finish_files(struct snapshot_target *target)
 	return 0;
 }
 
-/* The memory first: its marks tell that it is not that of an old state. */
-static int replace_files(struct snapshot_target *target)
+/* What cannot be made sure of is taken back. */
+static int replace_surely(struct successor *it)
 {
-	int ret = replace(&target->memory);
+	int ret = replace(it);
 
 	if (ret < 0)
 		return ret;
-	ret = replace(&target->state);
-	if (ret < 0) {
-		undo(&target->memory);
+	ret = sync_directory_of(it->name);
+	if (ret < 0)
+		undo(it);
+	return ret;
+}
+
+/* The memory first: its marks tell that it is not that of an old state. */
+static int replace_files(struct snapshot_target *target)
+{
+	int ret = replace_surely(&target->memory);
+
+	if (ret < 0)
 		return ret;
-	}
-	ret = sync_directory_of(target->state.name);
-	return ret < 0 ? ret : sync_directory_of(target->memory.name);
+	ret = replace_surely(&target->state);
+	if (ret < 0)
+		undo(&target->memory);
+	return ret;
 }
 
 int snapshot_target_commit(struct snapshot_target *target, struct error *err)
@@ -233,9 +243,7 @@ int snapshot_target_commit(struct snapshot_target *target, struct error *err)
 	if (ret == 0)
 		ret = replace_files(target);
 	if (ret == 0 && target->directory.name)
-		ret = replace(&target->directory);
-	if (ret == 0 && target->directory.name)
-		ret = sync_directory_of(target->directory.name);
+		ret = replace_surely(&target->directory);
 	return ret < 0 ? error_errno(err, -ret, "%s", name) : 0;
 }
 
