@@ -19,7 +19,7 @@ echo "ready"
 while read -r line; do
 	count=$((count + 1))
 	case $line in
-	go) echo "count $count sum $(cksum </tmp/data | tr ' ' '-')" ;;
+	go) echo "count $count sum $(md5sum </tmp/data)" ;;
 	write) head -c 3000000 /dev/urandom >/tmp/more; rm /tmp/more; head -c 2000000 /dev/zero >/tmp/zero; echo "written $count" ;;
 	random) echo "random $(head -c 16 /dev/urandom | md5sum)" ;;
 	told) dmesg | grep -c "virtual machine fork" | sed 's/^/told /' ;;
@@ -52,7 +52,7 @@ def restored(directory: str, *options: str) -> vm.Guest:
     return vm.Guest(peer=lambda _kernel, _initrd: [str(vm.DUET), "run", "--restore", directory, *options])
 
 
-def go(guest: vm.Guest, word: str = "go", pattern: str = r"^count (\d+) sum (\S+)$") -> tuple[str, ...]:
+def go(guest: vm.Guest, word: str = "go", pattern: str = r"^count (\d+) sum (\w{32})") -> tuple[str, ...]:
     after = len(guest.output)
     guest.type(f"{word}\n")
     return guest.wait_for(pattern, after=after).groups()
@@ -109,7 +109,7 @@ def test_clones_are_told(folder):
     with contextlib.ExitStack() as stack:
         clones = [stack.enter_context(restored(f"{folder}/one")) for _ in range(CLONES)]
         assert [go(clone, "told", r"^told (\d+)$") for clone in clones] == [("1",)] * CLONES
-        numbers = {go(clone, "random", r"^random (\w+)")[0] for clone in clones}
+        numbers = {go(clone, "random", r"^random (\w{32})")[0] for clone in clones}
         assert len(numbers) == CLONES
 
 
