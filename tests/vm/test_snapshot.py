@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from api import Api, firecracker, socket
+from api import firecracker, socket
 from matrix import SOAK, soak
 
 from duetlab.guest import vm
