@@ -109,6 +109,13 @@ static int make_file(struct successor *it, const char *name, int *fd, struct err
 	return error_errno(err, errno, "%s", it->new);
 }
 
+static bool is_kind(const char *name, mode_t kind)
+{
+	struct stat stat;
+
+	return lstat(name, &stat) == 0 && (stat.st_mode & S_IFMT) == kind;
+}
+
 static bool is_snapshots(const char *name)
 {
 	return strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strcmp(name, "state") == 0 ||
@@ -136,10 +143,15 @@ static int check_old(const char *directory, struct error *err)
 
 static int make_directory(struct successor *it, const char *name, struct error *err)
 {
+	int ret;
+
 	if (name_it(it, name) < 0)
 		return error_errno(err, ENOMEM, "snapshot");
-	if (check_old(it->name, err) < 0)
-		return -err->code;
+	if (is_kind(it->name, S_IFLNK))
+		return error_set(err, EINVAL, "%s: is a link; name the directory itself", it->name);
+	ret = check_old(it->name, err);
+	if (ret < 0)
+		return ret;
 	if (mkdir(it->new, 0700) == 0) {
 		it->made = true;
 		return 0;
@@ -177,6 +189,9 @@ int snapshot_target_open(
 		ret = make_directory(&target->directory, place->directory, err);
 		return ret < 0 ? ret : open_in_directory(target, err);
 	}
+	if (is_kind(place->state, S_IFDIR) || is_kind(place->memory, S_IFDIR))
+		return error_set(err, EISDIR, "%s or %s: is a directory; name a file", place->state,
+			place->memory);
 	if (strcmp(place->state, place->memory) == 0)
 		return error_set(
 			err, EINVAL, "%s: state and memory need a file each", place->state);

@@ -179,6 +179,9 @@ static void two_files_instead_of_a_directory(void **state)
 		assert_int_equal(rig_entries(rig), 2);
 	}
 	assert_int_equal(snapshot_write(&content, &one, &rig->progress, &rig->err), -EINVAL);
+	assert_int_equal(unlink(names[1]), 0);
+	assert_int_equal(mkdir(names[1], 0700), 0);
+	assert_int_equal(snapshot_write(&content, &place, &rig->progress, &rig->err), -EISDIR);
 	assert_int_equal(rig_entries(rig), 2);
 }
 
@@ -214,7 +217,9 @@ static void leaves_what_is_not_its_own(void **state)
 	assert_int_equal(rig_take(rig, "two", false), -EEXIST);
 	assert_non_null(strstr(rig->err.text, "two.new: is there already"));
 	assert_int_equal(access(rig_path(rig, "two.new"), F_OK), 0);
-	assert_int_equal(rig_entries(rig), 2);
+	assert_int_equal(symlink("one", rig_path(rig, "link")), 0);
+	assert_int_equal(rig_take(rig, "link", false), -EINVAL);
+	assert_int_equal(rig_entries(rig), 3);
 }
 
 static void stops_when_told(void **state)
