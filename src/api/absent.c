@@ -21,7 +21,6 @@ static int absent(struct call *call)
 		method, path, .bare = true, .function = absent                                     \
 	}
 static const struct route routes[] = {
-	ABSENT("PUT", "snapshot"),
 	ABSENT("GET", "mmds"),
 	ABSENT("PUT", "mmds"),
 	ABSENT("PATCH", "mmds"),

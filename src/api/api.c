@@ -21,7 +21,8 @@ struct path {
 
 static const struct route_set *const groups[] = {&instance_routes, &machine_config_routes,
 	&boot_routes, &drive_routes, &net_routes, &balloon_routes, &output_routes, &vsock_routes,
-	&absent_routes, &duet_routes, &hints_routes, &job_routes, &brief_routes, &lease_routes};
+	&absent_routes, &duet_routes, &hints_routes, &job_routes, &brief_routes, &lease_routes,
+	&snapshot_routes, &snapshot_load_routes};
 
 /* ---- answers ---- */
 
@@ -302,6 +303,7 @@ void api_set_machine(struct api *api, struct machine *machine)
 	if (api->machine && !machine) {
 		jobs_ended(api);
 		lease_end(api);
+		snapshot_track_end(&api->track);
 		if (api->pausing)
 			paused(&api->pause, -ECANCELED, "the machine has ended");
 	}
@@ -319,6 +321,12 @@ void api_free(struct api *api)
 		free(api->drives[i].partuuid);
 	free(api->boot_args);
 	free(api);
+}
+
+int api_track(struct api *api, const struct snapshot_id *parent, struct error *err)
+{
+	api->track.wanted = true;
+	return parent ? snapshot_track_begin(&api->track, api->machine, parent, err) : 0;
 }
 
 const struct machine_config *api_config(const struct api *api)

@@ -17,6 +17,8 @@
 #define API_ID   "anonymous-instance" /* unless --id says otherwise */
 
 struct api;
+struct snapshot;
+struct snapshot_id;
 
 struct api_options {
 	const char *id; /* --id, as GET / gives it; null: API_ID */
@@ -25,6 +27,11 @@ struct api_options {
 	/* InstanceStart: makes, builds and starts a machine of @config, which stays as it is should
 	 * that fail, and says api_set_machine(). Null: it runs already. */
 	int (*start)(void *opaque, struct error *err);
+	/* PUT /snapshot/load: makes a machine of @config and what @snapshot has, and says
+	 * api_set_machine(); it waits for go(), which lets it run. Not called where start() is
+	 * null. */
+	int (*restore)(void *opaque, const struct snapshot *snapshot, struct error *err);
+	int (*go)(void *opaque, struct error *err);
 	/* The places that PUT /logger and PUT /metrics name. May be null: 400 then. @path and
 	 * @level ("error" to "debug", as log_level_parse() has them): null when not said. */
 	int (*log_to)(void *opaque, const char *path, const char *level, struct error *err);
@@ -43,6 +50,9 @@ int api_new(struct api **api, const struct api_options *options, struct error *e
 void api_free(struct api *api);
 /* The machine that runs; null: it is about to be freed, having ended. */
 void api_set_machine(struct api *api, struct machine *machine);
+/* Changes are to be known from the next snapshot on; with @parent, of which the machine was made
+ * and has not run since, from now on. */
+int api_track(struct api *api, const struct snapshot_id *parent, struct error *err);
 void api_handle(struct api *api, const struct request *request, struct exchange *exchange);
 
 /* Firecracker's word for a level of the log, in any case of letters, as log_level_parse() has it:

@@ -70,6 +70,11 @@ static const struct body vm_body = {.name = "Vm",
 	.count = ARRAY_SIZE(vm_members),
 	.size = sizeof(struct vm_fields)};
 
+static bool is_loaded(const struct api *api)
+{
+	return machine_state(api->machine) == MACHINE_BUILT;
+}
+
 static int begin_pause(struct api *api, struct error *err)
 {
 	int ret = machine_pause(api->machine, &api->pause, PAUSE_LIMIT_NS);
@@ -88,7 +93,7 @@ static int pause_machine(struct call *call)
 {
 	struct api *api = call->api;
 
-	if (machine_is_paused(api->machine))
+	if (machine_is_paused(api->machine) || is_loaded(api))
 		return 0;
 	if (api->waiter_count == API_WAITERS_MAX)
 		return error_set(&call->err, EBUSY, "Too many wait for the pause already.");
@@ -107,6 +112,10 @@ static int patch_vm(struct call *call)
 
 	if (fields->state.value == 0)
 		return pause_machine(call);
+	if (is_loaded(call->api))
+		return call->api->options.go(call->api->options.opaque, &call->err);
+	if (snapshot_check_resume(call->api, &call->err) < 0)
+		return -EBUSY;
 	machine_resume(call->api->machine);
 	return 0;
 }

@@ -14,48 +14,21 @@
 #define SECONDS_MAX   3600
 #define SECONDS_GIVEN 60
 
-enum job_state {
-	JOB_RUNNING,
-	JOB_DONE,
-	JOB_FAILED,
-	JOB_CANCELLED,
-};
+/* ---- any job ---- */
 
-/* A round of free page hints, which is all that takes long yet. */
-struct job {
-	struct job *next;
-	struct api *api;
-	unsigned number;
-	enum job_state state;
-	bool cancelled; /* asked for */
-	uint64_t bytes;
-	char why[256];
-	struct machine_hints hints;
-};
-
-static void hints_done(struct machine_hints *hints, int result, uint64_t bytes, const char *why)
-{
-	struct job *job = container_of(hints, struct job, hints);
-
-	job->bytes = bytes;
-	if (result == 0)
-		job->state = JOB_DONE;
-	else
-		job->state = job->cancelled ? JOB_CANCELLED : JOB_FAILED;
-	if (result == 0 || job->cancelled)
-		return;
-	snprintf(job->why, sizeof(job->why), "%s",
-		why && *why            ? why
-		: result == -ETIMEDOUT ? "the guest did not come to an end in time"
-				       : strerrordesc_np(-result));
-}
-
-static struct job *running(const struct api *api)
+struct job *jobs_running(const struct api *api)
 {
 	for (struct job *job = api->jobs; job; job = job->next)
 		if (job->state == JOB_RUNNING)
 			return job;
 	return NULL;
+}
+
+int jobs_check_free(const struct api *api, struct error *err)
+{
+	const struct job *job = jobs_running(api);
+
+	return job ? error_set(err, EBUSY, "%s is on its way already", job->kind->what) : 0;
 }
 
 /* The oldest go; one at a time runs, and that is among the newest. */
@@ -73,54 +46,39 @@ static void forget_old(struct api *api)
 	}
 }
 
-int hints_begin(struct api *api, unsigned seconds, struct job **job, struct error *err)
+void job_begin(struct job *job, struct api *api, const struct job_kind *kind)
 {
-	struct job *made;
-	int ret;
-
-	if (running(api))
-		return error_set(err, EBUSY, "a round of hints is on its way already");
-	made = calloc(1, sizeof(*made));
-	if (!made)
-		return error_errno(err, ENOMEM, "job");
-	made->api = api;
-	made->hints.done = hints_done;
-	ret = machine_take_hints(api->machine, &made->hints, seconds * SECOND_NS, err);
-	if (ret < 0) {
-		free(made);
-		return ret;
-	}
-	made->number = ++api->last_job;
-	made->next = api->jobs;
-	api->jobs = made;
+	job->api = api;
+	job->kind = kind;
+	job->number = ++api->last_job;
+	job->next = api->jobs;
+	api->jobs = job;
 	forget_old(api);
-	*job = made;
-	return 0;
+}
+
+void job_end(struct job *job, int result, const char *why)
+{
+	if (result == 0)
+		job->state = JOB_DONE;
+	else
+		job->state = job->cancelled ? JOB_CANCELLED : JOB_FAILED;
+	if (result < 0 && !job->cancelled)
+		snprintf(job->why, sizeof(job->why), "%s",
+			why && *why ? why : strerrordesc_np(-result));
 }
 
 static void cancel(struct job *job)
 {
 	job->cancelled = true;
-	machine_cut_hints(&job->hints);
+	job->kind->cancel(job);
 }
 
-void hints_cut(struct api *api)
-{
-	struct job *job = running(api);
-
-	if (job)
-		cancel(job);
-}
-
-/* A machine that has ended answers no pause any more, but its timer may be set. */
 void jobs_ended(struct api *api)
 {
-	struct job *job = running(api);
+	struct job *job = jobs_running(api);
 
-	if (!job)
-		return;
-	loop_timer_stop(&job->hints.timer);
-	hints_done(&job->hints, -ECANCELED, 0, "the machine has ended");
+	if (job)
+		job->kind->abandon(job);
 }
 
 void jobs_free(struct api *api)
@@ -133,18 +91,95 @@ void jobs_free(struct api *api)
 	}
 }
 
-/* ---- routes ---- */
+/* ---- a round of free page hints ---- */
 
-static json_t *job_json(const struct job *job)
+struct hints_job {
+	struct job job; /* first: it is freed by it */
+	uint64_t bytes;
+	struct machine_hints hints;
+};
+
+static struct hints_job *hints_of(const struct job *job)
 {
-	static const char *const states[] = {"running", "done", "failed", "cancelled"};
-	struct virtio_balloon_hints status = {.bytes = job->bytes};
+	return container_of(job, struct hints_job, job);
+}
+
+static void hints_done(struct machine_hints *hints, int result, uint64_t bytes, const char *why)
+{
+	struct hints_job *self = container_of(hints, struct hints_job, hints);
+
+	self->bytes = bytes;
+	if (result == -ETIMEDOUT && !(why && *why))
+		why = "the guest did not come to an end in time";
+	job_end(&self->job, result, why);
+}
+
+static void cancel_hints(struct job *job)
+{
+	machine_cut_hints(&hints_of(job)->hints);
+}
+
+/* A machine that has ended answers no pause any more, but its timer may be set. */
+static void abandon_hints(struct job *job)
+{
+	loop_timer_stop(&hints_of(job)->hints.timer);
+	hints_done(&hints_of(job)->hints, -ECANCELED, 0, "the machine has ended");
+}
+
+static uint64_t hints_bytes(const struct job *job)
+{
+	struct virtio_balloon_hints status = {.bytes = hints_of(job)->bytes};
 	struct machine *machine = job->api->machine;
 
 	if (job->state == JOB_RUNNING && machine && machine_balloon(machine))
 		virtio_balloon_hint_status(machine_balloon(machine), &status);
-	return json_pack("{s:i, s:s, s:s, s:I, s:o}", "id", (int)job->number, "type", "hints",
-		"state", states[job->state], "bytes", (json_int_t)status.bytes, "error",
+	return status.bytes;
+}
+
+static const struct job_kind hints_kind = {.name = "hints",
+	.what = "a round of hints",
+	.cancel = cancel_hints,
+	.abandon = abandon_hints,
+	.bytes = hints_bytes};
+
+int hints_begin(struct api *api, unsigned seconds, struct job **job, struct error *err)
+{
+	struct hints_job *made;
+	int ret = jobs_check_free(api, err);
+
+	if (ret < 0)
+		return ret;
+	made = calloc(1, sizeof(*made));
+	if (!made)
+		return error_errno(err, ENOMEM, "job");
+	made->hints.done = hints_done;
+	ret = machine_take_hints(api->machine, &made->hints, seconds * SECOND_NS, err);
+	if (ret < 0) {
+		free(made);
+		return ret;
+	}
+	job_begin(&made->job, api, &hints_kind);
+	*job = &made->job;
+	return 0;
+}
+
+void hints_cut(struct api *api)
+{
+	struct job *job = jobs_running(api);
+
+	if (job && job->kind == &hints_kind)
+		cancel(job);
+}
+
+/* ---- routes ---- */
+
+json_t *job_json(const struct job *job)
+{
+	static const char *const states[] = {"running", "done", "failed", "cancelled"};
+
+	return json_pack("{s:i, s:s, s:s, s:I, s:o}", "id", (int)job->number, "type",
+		job->kind->name, "state", states[job->state], "bytes",
+		(json_int_t)job->kind->bytes(job), "error",
 		*job->why ? json_string(job->why) : json_null());
 }
 

@@ -95,9 +95,6 @@ static void tell(const struct fields *fields)
 {
 	if (fields->smt.value)
 		log_warning("PUT /machine-config: smt: each vCPU is a core of its own");
-	if (fields->track_dirty_pages.value)
-		log_info("PUT /machine-config: track_dirty_pages: pages are logged when it is "
-			 "needed");
 	if (fields->cpu_template.given && fields->cpu_template.value != TEMPLATE_NONE)
 		log_warning("PUT /machine-config: cpu_template %s: the guest sees the host's CPU "
 			    "as it is",
@@ -124,7 +121,7 @@ static int apply(struct call *call, const struct fields *fields, bool whole)
 	config->memory = mib << 20;
 	api->smt = smt;
 	if (fields->track_dirty_pages.given || whole)
-		api->track_dirty_pages = fields->track_dirty_pages.value;
+		api->track.wanted = fields->track_dirty_pages.value;
 	if (fields->cpu_template.given) {
 		api->has_template = fields->cpu_template.value != TEMPLATE_NONE;
 		api->cpu_template = fields->cpu_template.value;
@@ -159,7 +156,7 @@ json_t *machine_config_json(const struct api *api)
 	const struct machine_config *config = api_config(api);
 	json_t *object = json_pack("{s:i, s:I, s:b, s:b, s:s}", "vcpu_count", (int)config->cpus,
 		"mem_size_mib", (json_int_t)(config->memory >> 20), "smt", api->smt,
-		"track_dirty_pages", api->track_dirty_pages, "huge_pages", "None");
+		"track_dirty_pages", api->track.wanted, "huge_pages", "None");
 
 	if (api->has_template)
 		json_object_set_new(

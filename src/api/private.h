@@ -6,6 +6,7 @@
 #include "api/api.h"
 #include "api/body.h"
 #include "machine/fields.h"
+#include "snapshot/track.h"
 
 #include <jansson.h>
 
@@ -20,7 +21,36 @@ struct api_drive {
 	char *partuuid;
 };
 
+enum job_state {
+	JOB_RUNNING,
+	JOB_DONE,
+	JOB_FAILED,
+	JOB_CANCELLED,
+};
+
 struct job;
+
+struct job_kind {
+	const char *name; /* as GET /duet/jobs has it */
+	const char *what; /* "a snapshot", for messages */
+	/* It is to end soon. */
+	void (*cancel)(struct job *job);
+	/* It is to have ended: the machine goes. */
+	void (*abandon)(struct job *job);
+	/* What it has moved so far. */
+	uint64_t (*bytes)(const struct job *job);
+};
+
+/* The first member of what is known of a job besides. */
+struct job {
+	struct job *next;
+	struct api *api;
+	const struct job_kind *kind;
+	unsigned number;
+	enum job_state state;
+	bool cancelled; /* asked for */
+	char why[256];
+};
 
 struct api {
 	struct api_options options;
@@ -29,7 +59,7 @@ struct api {
 	struct api_drive drives[API_DRIVES_MAX];
 	unsigned drive_count;
 	char *boot_args; /* as they came; null: none did */
-	bool smt, track_dirty_pages, has_template;
+	bool smt, has_template;
 	unsigned cpu_template; /* of machine-config's words */
 	/* Those who have asked for the one pause that is on its way. */
 	struct machine_pause pause;
@@ -40,7 +70,8 @@ struct api {
 		struct loop_timer timer;
 		uint64_t back; /* MiB that the balloon goes back to, while the timer is set */
 	} lease;
-	struct job *jobs; /* the newest first */
+	struct snapshot_track track; /* PUT /machine-config, PUT /snapshot/load, --track-dirty */
+	struct job *jobs;            /* the newest first */
 	unsigned last_job;
 };
 
@@ -85,7 +116,7 @@ struct route_set {
 
 extern const struct route_set instance_routes, machine_config_routes, boot_routes, drive_routes,
 	net_routes, balloon_routes, output_routes, vsock_routes, absent_routes, duet_routes,
-	hints_routes, job_routes, brief_routes, lease_routes;
+	hints_routes, job_routes, brief_routes, lease_routes, snapshot_routes, snapshot_load_routes;
 
 /* @body as in exchange.h. */
 void api_answer_json(struct exchange *exchange, unsigned status, json_t *body);
@@ -159,11 +190,22 @@ void lease_init(struct api *api);
 void lease_end(struct api *api);
 
 /* jobs.c */
+/* Null: none runs. */
+struct job *jobs_running(const struct api *api);
+/* -EBUSY: one runs. */
+int jobs_check_free(const struct api *api, struct error *err);
+/* @job, zeroed and in memory of malloc(), is the API's from now on. */
+void job_begin(struct job *job, struct api *api, const struct job_kind *kind);
+void job_end(struct job *job, int result, const char *why);
+json_t *job_json(const struct job *job);
 /* @seconds: of the guest's round. */
 int hints_begin(struct api *api, unsigned seconds, struct job **job, struct error *err);
 /* The round that is on its way, if there is one, ends soon. */
 void hints_cut(struct api *api);
 void jobs_ended(struct api *api);
 void jobs_free(struct api *api);
+
+/* snapshot.c: -EBUSY while one is being written. */
+int snapshot_check_resume(const struct api *api, struct error *err);
 
 #endif

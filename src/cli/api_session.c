@@ -5,6 +5,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "cli/restore.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -28,6 +29,26 @@ int api_session_start(void *opaque, struct error *err)
 	}
 	api_set_machine(self->api, session->machine);
 	return 0;
+}
+
+static int restore(void *opaque, const struct snapshot *snapshot, struct error *err)
+{
+	struct api_session *self = opaque;
+	int ret = restore_machine(self->session, self->config, snapshot, err);
+
+	if (ret < 0) {
+		session_forget(self->session);
+		return ret;
+	}
+	api_set_machine(self->api, self->session->machine);
+	return 0;
+}
+
+static int go(void *opaque, struct error *err)
+{
+	const struct api_session *self = opaque;
+
+	return session_start(self->session, err);
 }
 
 /* A FIFO need not have a reader yet. */
@@ -128,6 +149,8 @@ int api_session_open(struct api_session *self, struct session *session,
 		.loop = session->loop,
 		.config = options->config,
 		.start = options->running ? NULL : api_session_start,
+		.restore = restore,
+		.go = go,
 		.log_to = api_session_log_to,
 		.metrics_to = api_session_metrics_to,
 		.serial_to = serial_to,

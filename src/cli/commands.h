@@ -5,6 +5,7 @@
 
 int command_run(unsigned count, const char *const *args);
 int command_doctor(unsigned count, const char *const *args);
+int command_snapshot(unsigned count, const char *const *args);
 int command_ctl(unsigned count, const char *const *args);
 /* Without a command's name: all arguments. */
 int command_firecracker(unsigned count, const char *const *args);

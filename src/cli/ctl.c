@@ -12,10 +12,13 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <string.h>
+#include <unistd.h>
 
 #define ANSWER_MAX (16U << 20)
 /* A pause may take as long as a disk's slowest request. */
 #define PATIENCE_S 120
+/* So much memory may have to go to a slow disk. */
+#define SNAPSHOT_PATIENCE_S 3600
 
 static const char help[] =
 	"Usage: duet ctl SOCK COMMAND [ARGUMENT]...\n"
@@ -29,6 +32,8 @@ static const char help[] =
 	"                          asked which pages are worth sharing, or used by whom\n"
 	"                          (needs --coop, and in the guest its kit)\n"
 	"  balloon SIZE            what the balloon shall take from the guest: 256M\n"
+	"  snapshot DIR [--diff]   its memory and state, as --restore takes them; --diff:\n"
+	"                          what has changed since the last (needs --track-dirty)\n"
 	"  limit DEVICE NAME=RATE...  (get /duet/devices lists them)\n"
 	"                          iops, bw of a disk; rx-rate, tx-pps and so on of a\n"
 	"                          network; 0: no limit\n"
@@ -47,6 +52,7 @@ struct ctl_request {
 	const char *method, *path;
 	char *made;                          /* of a path, when it was put together */
 	char *body;                          /* null: none */
+	unsigned patience;                   /* seconds without an answer */
 	void (*print)(const json_t *answer); /* null: as JSON */
 };
 
@@ -91,6 +97,31 @@ static bool make_balloon(struct ctl_request *request, unsigned count, const char
 		return false;
 	}
 	return asprintf(&request->body, "{\"amount_mib\": %.0f}", mib) >= 0;
+}
+
+/* The machine's process may be elsewhere. */
+static bool make_snapshot(struct ctl_request *request, unsigned count, const char *const *args)
+{
+	_cleanup_free_ char *here = getcwd(NULL, 0), *path = NULL;
+	json_t *fields;
+
+	if (count > 1 && strcmp(args[1], "--diff") != 0) {
+		log_error("snapshot %s: it may be followed by --diff alone", args[1]);
+		return false;
+	}
+	if (args[0][0] == '/' ? asprintf(&path, "%s", args[0]) < 0
+			      : !here || asprintf(&path, "%s/%s", here, args[0]) < 0) {
+		log_error("snapshot %s: the present directory is gone; give a whole path", args[0]);
+		path = NULL;
+		return false;
+	}
+	fields = json_pack("{s:s, s:s}", "directory", path, "type", count > 1 ? "Diff" : "Full");
+	request->body = fields ? json_dumps(fields, JSON_COMPACT) : NULL;
+	json_decref(fields);
+	request->patience = SNAPSHOT_PATIENCE_S;
+	if (!request->body)
+		log_error("snapshot %s: the name is no UTF-8", args[0]);
+	return request->body;
 }
 
 static bool make_hints(struct ctl_request *request, unsigned count, const char *const *args)
@@ -156,6 +187,7 @@ static const struct command commands[] = {
 	{.name = "metrics", .method = "GET", .path = "/duet/metrics"},
 	{"hints", 0, 1, "GET", "/duet/hints", NULL, make_hints},
 	{"balloon", 1, 1, "PATCH", "/balloon", NULL, make_balloon},
+	{"snapshot", 1, 2, "PUT", "/duet/snapshot", NULL, make_snapshot},
 	{"limit", 2, 32, "PATCH", NULL, NULL, make_limit},
 	{"get", 1, 1, "GET", NULL, NULL, take_path},
 	{"put", 2, 2, "PUT", NULL, NULL, take_path},
@@ -199,19 +231,19 @@ static int print_answer(const struct http_answer *answer, void (*print)(const js
 }
 
 /* 0: @answer is there. */
-static int wait_for_answer(
-	struct http_question *question, struct http_answer *answer, struct error *err)
+static int wait_for_answer(struct http_question *question, unsigned patience,
+	struct http_answer *answer, struct error *err)
 {
 	int ret;
 
 	do
-		ret = http_question_wait(question, PATIENCE_S * 1000, answer, err);
+		ret = http_question_wait(question, patience * 1000, answer, err);
 	while (ret > 0);
 	if (ret == -ETIMEDOUT)
 		error_set(err, ETIMEDOUT,
 			"it has not answered for %u s; it may be stopped, or its storage "
 			"stands still",
-			PATIENCE_S);
+			patience);
 	return ret;
 }
 
@@ -228,7 +260,7 @@ static int ask(const char *path, const struct ctl_request *request)
 	int ret = http_question_open(&asked, &question, &err);
 
 	if (ret == 0)
-		ret = wait_for_answer(asked, &answer, &err);
+		ret = wait_for_answer(asked, request->patience, &answer, &err);
 	if (ret < 0)
 		log_error("%s", err.text);
 	else
@@ -240,7 +272,8 @@ static int ask(const char *path, const struct ctl_request *request)
 static int run(
 	const struct command *command, const char *path, unsigned count, const char *const *args)
 {
-	struct ctl_request request = {.method = command->method, .path = command->path};
+	struct ctl_request request = {
+		.method = command->method, .path = command->path, .patience = PATIENCE_S};
 	int status = 2;
 
 	if (count < command->least || count > command->most) {

@@ -14,6 +14,7 @@ static const char usage[] =
 	"\n"
 	"  run      run a virtual machine (duet run --help)\n"
 	"  ctl      ask or change a running one through its API\n"
+	"  snapshot put snapshots together, or check them\n"
 	"  doctor   what this host can do, and what to do about what it cannot\n"
 	"  help [COMMAND], version\n"
 	"  --api-sock PATH [OPTION]...\n"
@@ -27,6 +28,7 @@ static const struct {
 } commands[] = {
 	{"run", command_run},
 	{"ctl", command_ctl},
+	{"snapshot", command_snapshot},
 	{"doctor", command_doctor},
 };
 
@@ -54,7 +56,9 @@ static int run_named(const char *name, unsigned count, const char *const *args)
 		if (strcmp(name, commands[i].name) == 0)
 			return commands[i].run(count, args);
 	if (*name)
-		log_error("%s: unknown command; it is run, ctl or doctor, see duet --help", name);
+		log_error(
+			"%s: unknown command; it is run, ctl, snapshot or doctor, see duet --help",
+			name);
 	else
 		fputs(usage, stderr);
 	return 2;

@@ -19,6 +19,28 @@ static const struct field run_table[] = {
 		.value = "FILE",
 		.help = "a configuration in JSON; other options win over it, --pv -NAME takes "
 			"from its list, and devices are added to its own, with other ids"},
+	{.name = "restore",
+		.kind = FIELD_TEXT,
+		.offset = offsetof(struct run_options, restore),
+		.value = "DIR",
+		.unset = "none",
+		.help = "goes on with the machine of a snapshot, which stays as it is; the files "
+			"of "
+			"its disks must be as they were then. No option of a machine but --stats "
+			"goes "
+			"with it"},
+	{.name = "restore-taps",
+		.kind = FIELD_TEXT,
+		.offset = offsetof(struct run_options, restore_taps),
+		.value = "ID=IFNAME,...",
+		.unset = "those of the snapshot",
+		.help = "taps of this host for the snapshot's networks"},
+	{.name = "track-dirty",
+		.kind = FIELD_SWITCH,
+		.offset = offsetof(struct run_options, track_dirty),
+		.fallback = "off",
+		.help = "from the first snapshot on, which pages change is known: duet ctl SOCK "
+			"snapshot DIR --diff; needs --api-sock"},
 	{.name = "log",
 		.kind = FIELD_WORD,
 		.offset = offsetof(struct run_options, log),
@@ -191,6 +213,35 @@ static int set(
 	return field_from_text(field, target, option->value, what, err);
 }
 
+/* Of a machine that is restored nothing can be chosen any more. */
+static int check_restore(const struct run_options *options, uint64_t seen, struct error *err)
+{
+	const struct machine_config *config = &options->config;
+
+	if (options->from || config->device_count)
+		return error_set(err, EINVAL,
+			"--restore %s: the machine is as it was; take %s away", options->restore,
+			options->from ? "--config" : "the options of devices");
+	for (unsigned i = 0; i < machine_fields.count; i++)
+		if (seen >> i & 1 && strcmp(machine_fields.fields[i].name, "stats") != 0)
+			return error_set(err, EINVAL,
+				"--restore %s: the machine is as it was; take --%s away",
+				options->restore, machine_fields.fields[i].name);
+	return 0;
+}
+
+static int check(struct run_options *options, uint64_t seen, struct error *err)
+{
+	if (options->track_dirty && !options->api_sock)
+		return error_set(err, EINVAL,
+			"--track-dirty on: snapshots are taken through --api-sock; add it");
+	if (options->restore)
+		return check_restore(options, seen, err);
+	if (options->restore_taps)
+		return error_set(err, EINVAL, "--restore-taps: goes with --restore alone");
+	return machine_config_complete(&options->config, err);
+}
+
 int run_options_parse(
 	struct run_options *options, unsigned count, const char *const *args, struct error *err)
 {
@@ -210,7 +261,7 @@ int run_options_parse(
 		if (ret < 0)
 			return ret;
 	}
-	return ret < 0 ? ret : machine_config_complete(&options->config, err);
+	return ret < 0 ? ret : check(options, seen, err);
 }
 
 void run_options_free(struct run_options *options)

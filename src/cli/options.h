@@ -9,10 +9,13 @@
 #include <stdbool.h>
 
 struct run_options {
-	struct machine_config config; /* complete */
+	struct machine_config config; /* complete; with --restore only its @stats */
 	enum log_level log;
-	char *from;        /* --config */
-	char *api_sock;    /* null: no API */
+	char *from;         /* --config */
+	char *api_sock;     /* null: no API */
+	char *restore;      /* a snapshot's directory; null: it starts */
+	char *restore_taps; /* "net0=tap7,..." */
+	bool track_dirty;
 	bool print_config; /* ... as JSON instead of running it */
 	bool help;
 };

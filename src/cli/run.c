@@ -6,6 +6,7 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/report.h"
+#include "cli/restore.h"
 #include "cli/session.h"
 #include "cli/stats_file.h"
 
@@ -35,40 +36,48 @@ static int print_help(void)
 }
 
 static int open_api(struct api_session *api, struct session *session, struct run_options *options,
-	struct error *err)
+	const struct snapshot *snapshot, struct error *err)
 {
 	const struct api_session_options of_api = {.path = options->api_sock,
 		.id = "duet",
 		.body_max = HTTP_BODY_MAX,
 		.config = &options->config,
 		.running = true};
+	int ret = options->api_sock ? api_session_open(api, session, &of_api, err) : 0;
 
-	return options->api_sock ? api_session_open(api, session, &of_api, err) : 0;
+	if (ret < 0 || !options->track_dirty)
+		return ret;
+	return api_track(api->api, options->restore ? &snapshot->head.id : NULL, err);
 }
 
 static int build(struct session *session, struct api_session *api, struct run_options *options,
-	struct error *err)
+	const struct snapshot *snapshot, struct error *err)
 {
 	const struct machine_config *config = &options->config;
 	int ret = config->stats ? stats_file_check(config->stats, err) : 0;
 
 	if (ret == 0)
 		ret = session_open(session, err);
-	if (ret == 0)
+	if (ret < 0)
+		return ret;
+	if (options->restore)
+		ret = restore_machine(session, config, snapshot, err);
+	else
 		ret = session_machine(session, config, err);
-	if (ret == 0)
+	if (ret == 0 && !options->restore)
 		ret = machine_build(session->machine, err);
-	return ret < 0 ? ret : open_api(api, session, options, err);
+	return ret < 0 ? ret : open_api(api, session, options, snapshot, err);
 }
 
 /* Tells what there is to tell; the exit status. */
-static int run_session(
-	struct session *session, struct api_session *api, struct run_options *options)
+static int run_session(struct session *session, struct api_session *api,
+	struct run_options *options, struct snapshot *snapshot)
 {
 	const struct machine_config *config = &options->config;
 	struct error err = {0};
-	int status = 1, ret = build(session, api, options, &err);
+	int status = 1, ret = build(session, api, options, snapshot, &err);
 
+	snapshot_close(snapshot);
 	if (ret == 0)
 		ret = session_run(session, &err);
 	if (ret == 0)
@@ -82,23 +91,37 @@ static int run_session(
 	return status;
 }
 
-static int run(struct run_options *options)
+static int run_with(struct run_options *options, struct snapshot *snapshot)
 {
 	struct session session = {.signals.fd = -1};
 	struct api_session api = {.log = -1, .metrics = -1, .serial = -1};
 	int status;
 
-	if (options->help)
-		return print_help();
 	if (options->print_config)
 		return print_config(&options->config);
 	log_set_level(options->log);
 	log_set_patience(SESSION_LOG_PATIENCE_MS);
 	cache_choose(&options->config);
 	signals_block();
-	status = run_session(&session, &api, options);
+	status = run_session(&session, &api, options, snapshot);
 	api_session_close(&api);
 	session_close(&session);
+	return status;
+}
+
+static int run(struct run_options *options)
+{
+	struct snapshot snapshot = {.memory_fd = -1};
+	struct error err = {0};
+	int status = 2;
+
+	if (options->help)
+		return print_help();
+	if (!options->restore || restore_open(&snapshot, options, &err) == 0)
+		status = run_with(options, &snapshot);
+	else
+		log_error("%s", err.text);
+	snapshot_close(&snapshot);
 	return status;
 }
 

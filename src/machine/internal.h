@@ -43,6 +43,7 @@ struct machine {
 	struct lifecycle life;
 	struct gate gate; /* of the vCPU threads */
 	struct memory memory;
+	int image; /* of machine_build_over(), while it builds; -1: memory begins as zeroes */
 	struct kvm_host kvm_host;
 	struct kvm_vm *vm;
 	struct kvm_fresh *fresh; /* what a reset brings back */
@@ -72,6 +73,9 @@ struct machine {
 
 /* machine.c: the parts of building that a reset repeats. */
 int machine_load_kernel(struct machine *machine, struct error *err);
+
+/* generation.c: into the guest's memory. */
+int machine_write_generation(struct machine *machine, struct error *err);
 
 /* devices.c: the device table. */
 int machine_create_devices(struct machine *machine, struct error *err);

@@ -18,15 +18,25 @@
 /* Operations between two waits of the loop: doorbells, a few hundred block requests. */
 #define IO_LOOP_ENTRIES 256
 
+static int add_region(
+	struct machine *machine, uint64_t base, uint64_t size, const char *name, struct error *err)
+{
+	struct memory *memory = &machine->memory;
+
+	if (machine->image >= 0)
+		return memory_add_file(
+			memory, GPA(base), size, machine->image, memory_size(memory), name, err);
+	return memory_add(memory, GPA(base), size, MEMORY_ANONYMOUS, name, err);
+}
+
 static int add_memory(struct machine *machine, struct error *err)
 {
 	uint64_t low = min_u64(machine->config.memory, LAYOUT_LOW_RAM_MAX);
 	uint64_t high = machine->config.memory - low;
-	int ret = memory_add(&machine->memory, GPA(0), low, MEMORY_ANONYMOUS, "low", err);
+	int ret = add_region(machine, 0, low, "low", err);
 
 	if (ret == 0 && high)
-		ret = memory_add(&machine->memory, GPA(LAYOUT_HIGH_RAM), high, MEMORY_ANONYMOUS,
-			"high", err);
+		ret = add_region(machine, LAYOUT_HIGH_RAM, high, "high", err);
 	if (ret == 0)
 		ret = kvm_vm_map_memory(machine->vm, &machine->memory, err);
 	return ret;
@@ -161,6 +171,8 @@ static int write_tables(struct machine *machine, uint64_t *rsdp, struct error *e
 		ret = mptable_write(&machine->memory, &mptable, err);
 	if (ret == 0)
 		ret = write_smbios(machine, err);
+	if (ret == 0)
+		ret = machine_write_generation(machine, err);
 	return ret == 0 ? machine_prepare_restart(machine, err) : ret;
 }
 
@@ -230,6 +242,16 @@ int machine_build_bare(struct machine *machine, struct error *err)
 		machine->kernel = NULL;
 	}
 	return build(machine, err);
+}
+
+int machine_build_over(struct machine *machine, int fd, struct error *err)
+{
+	int ret;
+
+	machine->image = fd;
+	ret = machine_build_bare(machine, err);
+	machine->image = -1;
+	return ret;
 }
 
 /* What the guest printed and KVM still queues: a guest that went idle makes no exit. */
@@ -314,6 +336,7 @@ int machine_new(struct machine **out, const struct machine_config *config,
 		return ret;
 	}
 	machine->owner = *owner;
+	machine->image = -1;
 	machine->kvm_host.fd = -1;
 	machine->last_device = &machine->devices;
 	lifecycle_init(&machine->life, &lifecycle_ops, owner->loop, &machine->devices);

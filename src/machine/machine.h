@@ -68,6 +68,10 @@ int machine_build(struct machine *machine, struct error *err);
 /* All but kernel and first instruction, which machine_restore() brings. That the kernel's file is
  * not here is told at once, and matters when the guest resets. */
 int machine_build_bare(struct machine *machine, struct error *err);
+/* The same, and memory begins as what file @fd has, region after region from its start on, until it
+ * is written to. The file is as long as memory at least, and must not shrink; @fd stays the
+ * caller's, who may close it afterwards. */
+int machine_build_over(struct machine *machine, int fd, struct error *err);
 int machine_start(struct machine *machine, struct error *err);
 /* Ended, or never started: no thread of it runs. One that is stuck is left to the end of the
  * process. Null is allowed. */
@@ -119,6 +123,9 @@ void machine_resize_console(struct machine *machine, uint16_t columns, uint16_t 
  */
 int machine_save(struct machine *machine, struct state_writer *writer, struct error *err);
 int machine_restore(struct machine *machine, struct state_reader *reader, struct error *err);
+/* After machine_restore(), where the machine that was saved may go on too, or be restored again:
+ * the guest gets another VM generation ID, and is told so when it starts. */
+int machine_renew_generation(struct machine *machine, struct error *err);
 struct memory *machine_memory(struct machine *machine);
 /*
  * A log of the pages that are written to, by whomever: the guest, duet, or the host's kernel on its

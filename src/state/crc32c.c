@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "state/crc32c.h"
 
+#include <string.h>
+
 #define POLYNOMIAL 0x82f63b78U /* reflected */
 
 #define BIT(crc)    ((crc)&1 ? ((crc) >> 1) ^ POLYNOMIAL : (crc) >> 1)
@@ -26,15 +28,38 @@ static const uint32_t table[16] = {
 	NIBBLE(15),
 };
 
-uint32_t crc32c(uint32_t crc, const void *bytes, size_t length)
+static uint32_t by_table(uint32_t crc, const uint8_t *at, size_t length)
 {
-	const uint8_t *at = bytes;
-
-	crc = ~crc;
 	for (size_t i = 0; i < length; i++) {
 		crc ^= at[i];
 		crc = crc >> 4 ^ table[crc & 15];
 		crc = crc >> 4 ^ table[crc & 15];
 	}
-	return ~crc;
+	return crc;
+}
+
+/* A snapshot's memory is summed up too: one instruction for eight bytes instead of some fifty. */
+__attribute__((target("sse4.2"))) static uint32_t by_instruction(
+	uint32_t crc, const uint8_t *at, size_t length)
+{
+	uint64_t sum = crc, word;
+
+	for (; length >= sizeof(word); at += sizeof(word), length -= sizeof(word)) {
+		memcpy(&word, at, sizeof(word));
+		sum = __builtin_ia32_crc32di(sum, word);
+	}
+	while (length--)
+		sum = __builtin_ia32_crc32qi((uint32_t)sum, *at++);
+	return (uint32_t)sum;
+}
+
+uint32_t crc32c(uint32_t crc, const void *bytes, size_t length)
+{
+	return ~(__builtin_cpu_supports("sse4.2") ? by_instruction(~crc, bytes, length)
+						  : by_table(~crc, bytes, length));
+}
+
+uint32_t crc32c_by_table(uint32_t crc, const void *bytes, size_t length)
+{
+	return ~by_table(~crc, bytes, length);
 }

@@ -4,6 +4,7 @@
 #include "base/bytes.h"
 #include "base/checked.h"
 #include "dsdt.h"
+#include "generation.h"
 #include "keyboard.h"
 #include "x86/layout.h"
 
@@ -307,6 +308,7 @@ int acpi_build(
 	build_madt(&builder, config);
 	build_mcfg(&builder, config);
 	build_ssdt(&builder, config);
+	list_compiled(&builder, generation_aml, sizeof(generation_aml));
 	if (config->keyboard)
 		list_compiled(&builder, keyboard_aml, sizeof(keyboard_aml));
 	build_rsdp(&builder);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ACPI 6.5 tables for the machine, written at LAYOUT_ACPI: RSDP, XSDT, FADT (not hardware-reduced:
  * PM1 event and control for power-off and the power button, reset register), FACS, MADT, MCFG,
- * DSDT (dsdt.asl), an SSDT with the windows of this machine, and one with the keyboard. */
+ * DSDT (dsdt.asl), SSDTs with the windows of this machine, with the VM generation ID
+ * (generation.asl) and with the keyboard. */
 #ifndef DUET_X86_ACPI_H
 #define DUET_X86_ACPI_H
 

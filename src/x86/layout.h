@@ -15,22 +15,24 @@
 #define LAYOUT_MMIO64_SIZE  0x1000000000ULL /* 64-bit BARs, from the end of RAM, 4 GiB aligned */
 
 /* Below 1 MiB. */
-#define LAYOUT_BOOT_GDT     0x500ULL
-#define LAYOUT_PVH_INFO     0x6000ULL
-#define LAYOUT_ZERO_PAGE    0x7000ULL
-#define LAYOUT_SETUP_DATA   0x8000ULL /* entropy for the guest */
-#define LAYOUT_PAGE_TABLES  0x9000ULL /* up to 0x10000 */
-#define LAYOUT_CMDLINE      0x20000ULL
-#define LAYOUT_CMDLINE_MAX  0x10000ULL
-#define LAYOUT_EBDA         0x9fc00ULL
-#define LAYOUT_ACPI         0xe0000ULL /* RSDP and tables, up to 1 MiB */
-#define LAYOUT_ACPI_END     0x100000ULL
-#define LAYOUT_MPTABLE      0xff000ULL /* from 0xf0000 on guests look for it */
-#define LAYOUT_MPTABLE_END  0xff800ULL
-#define LAYOUT_SMBIOS       0xff800ULL
-#define LAYOUT_SMBIOS_END   0xfff00ULL
-#define LAYOUT_RESET_VECTOR 0xffff0ULL
-#define LAYOUT_KERNEL       0x1000000ULL /* default load address, 16 MiB */
+#define LAYOUT_BOOT_GDT        0x500ULL
+#define LAYOUT_PVH_INFO        0x6000ULL
+#define LAYOUT_ZERO_PAGE       0x7000ULL
+#define LAYOUT_SETUP_DATA      0x8000ULL /* entropy for the guest */
+#define LAYOUT_PAGE_TABLES     0x9000ULL /* up to 0x10000 */
+#define LAYOUT_CMDLINE         0x20000ULL
+#define LAYOUT_CMDLINE_MAX     0x10000ULL
+#define LAYOUT_EBDA            0x9fc00ULL
+#define LAYOUT_ACPI            0xe0000ULL /* RSDP and tables, up to 1 MiB */
+#define LAYOUT_ACPI_END        0x100000ULL
+#define LAYOUT_GENERATION      0xef000ULL /* VM generation ID, a page of its own */
+#define LAYOUT_MPTABLE         0xff000ULL /* from 0xf0000 on guests look for it */
+#define LAYOUT_MPTABLE_END     0xff800ULL
+#define LAYOUT_SMBIOS          0xff800ULL
+#define LAYOUT_SMBIOS_END      0xfff00ULL
+#define LAYOUT_RESET_VECTOR    0xffff0ULL
+#define LAYOUT_GENERATION_SIZE 16           /* bytes */
+#define LAYOUT_KERNEL          0x1000000ULL /* default load address, 16 MiB */
 
 /* Interrupts (GSI) and ports of the board's own devices. */
 #define LAYOUT_SERIAL_PORT    0x3f8
@@ -42,6 +44,7 @@
 #define LAYOUT_KEYBOARD_CMD   0x64
 #define LAYOUT_KEYBOARD_GSI   1
 #define LAYOUT_ACPI_SCI       9
+#define LAYOUT_GENERATION_GSI 5     /* an edge: the VM generation ID is another one */
 #define LAYOUT_PM_PORT        0x600 /* PM1a event (4), PM1a control (2) at +4, PM timer (4) at +8 */
 #define LAYOUT_PM_EVENT       0x600
 #define LAYOUT_PM_CONTROL     0x604

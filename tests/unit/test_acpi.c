@@ -97,6 +97,28 @@ static void test_keyboard(void **state)
 	assert_int_equal(found, 1);
 }
 
+/* The page that machine/generation.c writes to, behind AML's name, package and prefix of a double
+ * word. */
+static void test_generation(void **state)
+{
+	static const uint8_t id[] = "VMGENCTR", address[] = {0x00, 0xf0, 0x0e, 0x00};
+	struct memory *memory = *state;
+	struct acpi_config config = config_for(1);
+	unsigned ids = 0, addresses = 0;
+	uint64_t rsdp;
+
+	assert_int_equal(acpi_build(memory, &config, &rsdp, NULL), 0);
+	for (uint64_t at = LAYOUT_ACPI; at < LAYOUT_ACPI + 8192 - 8; at++) {
+		const uint8_t *bytes = memory_begin(memory, GPA(at), 8);
+
+		ids += !memcmp(bytes, id, 8);
+		addresses += bytes[0] == 0x0c && !memcmp(bytes + 1, address, 4);
+	}
+	assert_int_equal(ids, 1);
+	assert_int_equal(addresses, 1);
+	assert_int_equal(LAYOUT_GENERATION, 0xef000);
+}
+
 /* Counts the entries of @type, whose lengths must add up; the last one goes to @last. */
 static unsigned count(const uint8_t *madt, uint8_t type, const uint8_t **last)
 {
@@ -197,6 +219,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_fadt, table_set_up, table_tear_down),
 		cmocka_unit_test_setup_teardown(test_keyboard, table_set_up, table_tear_down),
+		cmocka_unit_test_setup_teardown(test_generation, table_set_up, table_tear_down),
 		cmocka_unit_test_setup_teardown(test_madt, table_set_up, table_tear_down),
 		cmocka_unit_test_setup_teardown(test_mcfg, table_set_up, table_tear_down),
 		cmocka_unit_test_setup_teardown(test_ssdt, table_set_up, table_tear_down),

@@ -111,6 +111,14 @@ enum machine_state __wrap_machine_state(const struct machine *machine)
 	return MACHINE_RUNNING;
 }
 
+static bool paused;
+
+bool __wrap_machine_is_paused(const struct machine *machine);
+bool __wrap_machine_is_paused(const struct machine *machine)
+{
+	return paused;
+}
+
 int __wrap_machine_vcpu_thread(const struct machine *machine, unsigned vcpu);
 int __wrap_machine_vcpu_thread(const struct machine *machine, unsigned vcpu)
 {
@@ -464,7 +472,7 @@ static void has_room_for_each_body(void **state)
 	const struct route_set *const sets[] = {&instance_routes, &machine_config_routes,
 		&boot_routes, &drive_routes, &net_routes, &balloon_routes, &output_routes,
 		&vsock_routes, &absent_routes, &duet_routes, &hints_routes, &job_routes,
-		&brief_routes, &lease_routes};
+		&brief_routes, &lease_routes, &snapshot_routes, &snapshot_load_routes};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(sets); i++)
 		for (unsigned n = 0; n < sets[i]->count; n++)

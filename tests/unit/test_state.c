@@ -25,6 +25,8 @@ static void test_checksum(void **state)
 		bytes[i] = (uint8_t)i;
 	assert_int_equal(crc32c(0, bytes, sizeof(bytes)), 0x46dd794e);
 	assert_int_equal(crc32c(crc32c(0, bytes, 7), bytes + 7, 25), 0x46dd794e);
+	for (unsigned i = 0; i <= sizeof(bytes); i++)
+		assert_int_equal(crc32c_by_table(1, bytes, i), crc32c(1, bytes, i));
 }
 
 static void write_sample(struct state_writer *writer)

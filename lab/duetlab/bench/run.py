@@ -10,11 +10,11 @@ from ..experiment.lab import ExperimentLab
 from ..guest.images import GuestError
 from ..guest.vm import GuestFailure
 from ..host.life import say
-from . import api, balloon, boot, coop, fio, idle, io, policy
+from . import api, balloon, boot, coop, fio, idle, io, policy, restore
 from .lab import BenchLab
 from .report import Report
 
-SECTIONS = ("boot", "where", "memory", "idle", "balloon", "api", "fio", "coop", "io", "policy")
+SECTIONS = ("boot", "where", "memory", "idle", "balloon", "api", "restore", "fio", "coop", "io", "policy")
 
 
 def _arguments(text: str) -> argparse.Namespace:
@@ -53,6 +53,8 @@ def _run_parts(args: argparse.Namespace, lab: BenchLab, report: Report) -> None:
         balloon.measure(lab, report)
     if "api" in args.parts:
         api.measure(lab, report, args.runs)
+    if "restore" in args.parts:
+        restore.measure(lab, report, args.runs)
     if "fio" in args.parts:
         fio.measure(lab, report)
     if "coop" in args.parts:
