@@ -30,7 +30,7 @@
 #define MACHINE_SLOTS       32 /* of the PCI bus; 0 is the host bridge's */
 #define MACHINE_ID_SIZE     65 /* the null included; as Firecracker's clients have them */
 #define MACHINE_DEVICES_MAX 64 /* records; more than there are slots and drives */
-#define MACHINE_FIELDS_MAX  24 /* of a machine, and of a device: see machine/fields.h */
+#define MACHINE_FIELDS_MAX  32 /* of a machine, and of a device: see machine/fields.h */
 #define DEVICE_FIELDS_MAX   32 /* bits of cli/suboptions.c's */
 
 enum disk_model {
@@ -172,6 +172,9 @@ struct machine_config {
 	char *cache; /* directory for unpacked kernels; "off": none */
 	unsigned cpus;
 	uint64_t memory; /* bytes */
+	/* The guest's nodes, which have as many vCPUs and as much memory each (machine/numa.h). */
+	unsigned numa, numa_distance;
+	char *numa_host; /* the host's node for the memory of each, "0+1"; null: any */
 	unsigned pv;     /* enum pv_feature bits */
 	enum kvm_vm_irqchip irqchip;
 	/* What the guest finds in its SMBIOS table. */

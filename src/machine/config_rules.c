@@ -2,6 +2,7 @@
 #include "machine/config_rules.h"
 
 #include "machine/fields.h"
+#include "machine/numa.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -359,6 +360,8 @@ int config_check(const struct machine_config *config, struct error *err)
 {
 	int ret = check_pmu(config, err);
 
+	if (ret == 0)
+		ret = numa_check(config, err);
 	for (unsigned i = 0; ret == 0 && i < config->device_count; i++)
 		ret = check_device(config, &config->devices[i], err);
 	if (ret == 0 && !config->kernel && config->file)

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "machine/internal.h"
+#include "machine/numa.h"
 #include "virtio/devices.h"
 #include "virtio/virtio.h"
 #include "x86/acpi.h"
@@ -27,6 +28,8 @@ static int add_memory(struct machine *machine, struct error *err)
 	if (ret == 0 && high)
 		ret = memory_add(&machine->memory, GPA(LAYOUT_HIGH_RAM), high, MEMORY_ANONYMOUS,
 			"high", err);
+	if (ret == 0)
+		ret = numa_bind(&machine->memory, &machine->config, err);
 	if (ret == 0)
 		ret = kvm_vm_map_memory(machine->vm, &machine->memory, err);
 	return ret;
@@ -141,6 +144,7 @@ static int write_tables(struct machine *machine, uint64_t *rsdp, struct error *e
 	const struct machine_config *config = &machine->config;
 	const struct pci_windows *windows = &machine->windows;
 	const bool pic = config->irqchip == KVM_VM_IRQCHIP_KERNEL;
+	struct acpi_range ranges[ACPI_RANGES_MAX];
 	struct acpi_config acpi = {
 		.cpus = config->cpus,
 		.ecam = windows->ecam,
@@ -150,6 +154,10 @@ static int write_tables(struct machine *machine, uint64_t *rsdp, struct error *e
 		.mmio64_size = windows->memory64_size,
 		.pic = pic,
 		.keyboard = config->keyboard,
+		.nodes = config->numa,
+		.distance = config->numa_distance,
+		.ranges = ranges,
+		.range_count = numa_ranges(config, ranges),
 	};
 	struct mptable_config mptable = {.cpus = config->cpus, .pic = pic, .slots = MACHINE_SLOTS};
 	int ret = acpi_build(&machine->memory, &acpi, rsdp, err);

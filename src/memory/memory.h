@@ -123,6 +123,10 @@ int memory_write(struct memory *memory, gpa_t gpa, const void *from, size_t leng
 int memory_discard(struct memory *memory, gpa_t gpa, uint64_t length);
 /* All of it reads as zeroes: discarded, or written over while it is pinned. No vCPU runs. */
 int memory_clear(struct memory *memory);
+/* Pages of the range that are not there yet are taken from the host's node @node, 0 to 63, while it
+ * has some (mbind(2), MPOL_PREFERRED). @gpa and @length are page multiples within one region, else
+ * -EFAULT; -EINVAL when there is no such node. Also after the pages were discarded. */
+int memory_prefer(struct memory *memory, gpa_t gpa, uint64_t length, unsigned node);
 /* While it is pinned (as often as it was), the pages stay where they are and the regions too. */
 void memory_pin(struct memory *memory, bool pinned);
 
