@@ -21,7 +21,8 @@ struct path {
 
 static const struct route_set *const groups[] = {&instance_routes, &machine_config_routes,
 	&boot_routes, &drive_routes, &net_routes, &balloon_routes, &output_routes, &vsock_routes,
-	&absent_routes, &duet_routes, &hints_routes, &job_routes, &brief_routes, &lease_routes};
+	&absent_routes, &duet_routes, &hints_routes, &job_routes, &brief_routes, &lease_routes,
+	&place_routes};
 
 /* ---- answers ---- */
 
@@ -302,6 +303,7 @@ void api_set_machine(struct api *api, struct machine *machine)
 	if (api->machine && !machine) {
 		jobs_ended(api);
 		lease_end(api);
+		place_forget(api);
 		if (api->pausing)
 			paused(&api->pause, -ECANCELED, "the machine has ended");
 	}
@@ -315,6 +317,7 @@ void api_free(struct api *api)
 		return;
 	api_set_machine(api, NULL);
 	jobs_free(api);
+	place_forget(api);
 	for (unsigned i = 0; i < api->drive_count; i++)
 		free(api->drives[i].partuuid);
 	free(api->boot_args);

@@ -403,6 +403,7 @@ void machine_free(struct machine *machine)
 	 * hangs, or the loop that would have brought it to rest has failed. */
 	if (!machine || machine->life.stuck || machine->life.phase != DEVICES_AT_REST)
 		return;
+	placement_end(&machine->placement);
 	machine_join_vcpus(machine);
 	/* The I/O thread first: no callback runs while devices go. */
 	if (machine->io)
