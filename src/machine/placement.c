@@ -79,18 +79,27 @@ static int look_at(struct look *look, const struct virtio_coop_run *run, uint64_
 	return ++look->count == MEMORY_PLACE_MAX ? look_up(look) : 0;
 }
 
+/* The @number-th page of the sample: anywhere within its step, or memory that lies on nodes in
+ * turns would seem to be all on one. */
+static uint64_t sampled(uint64_t number, uint64_t step)
+{
+	return number * step + ((uint32_t)(number * 2654435761U) >> 7) % step;
+}
+
 int placement_uses(const struct memory *memory, const struct placement_map *map,
 	uint64_t uses[MACHINE_CPUS_MAX][MACHINE_NODES_MAX])
 {
 	const uint64_t step = map->pages / PLACEMENT_SAMPLE + 1;
 	struct look look = {.memory = memory, .each = step * MEMORY_PAGE, .uses = uses};
-	uint64_t page = 0;
+	uint64_t number = 0, begin = 0;
 	int ret = 0;
 
 	for (unsigned i = 0; ret == 0 && i < map->count; i++) {
-		for (; ret == 0 && page < map->runs[i].pages; page += step)
-			ret = look_at(&look, &map->runs[i], page);
-		page -= map->runs[i].pages;
+		const struct virtio_coop_run *run = &map->runs[i];
+
+		for (; ret == 0 && sampled(number, step) < begin + run->pages; number++)
+			ret = look_at(&look, run, sampled(number, step) - begin);
+		begin += run->pages;
 	}
 	return ret == 0 && look.count ? look_up(&look) : ret;
 }

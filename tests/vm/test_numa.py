@@ -38,9 +38,8 @@ def test_two_nodes(kernel):
     nodes = nodes_of(text)
     assert sorted(nodes) == [0, 1], text
     assert [nodes[node][:2] for node in (0, 1)] == [("0-1", [10, 31]), ("2-3", [31, 10])]
-    # Half of 512 MiB each, less what the kernel keeps for itself before it counts.
-    assert all(128 << 10 < nodes[node][2] <= 256 << 10 for node in nodes), nodes
-    assert nodes[1][2] > 240 << 10, nodes
+    # Half of 512 MiB each, less what the kernel, which lies anywhere, keeps for itself before it counts.
+    assert all(192 << 10 < nodes[node][2] <= 256 << 10 for node in nodes), nodes
     assert re.findall(r"^cpu\d package (\d+) siblings (\S+)", text, re.M) == [
         ("0", "0-1"), ("0", "0-1"), ("1", "2-3"), ("1", "2-3")], text
     assert "complaint" not in text, text
@@ -77,8 +76,9 @@ def test_host_nodes():
     if vm.run("test", "-d", "/sys/devices/system/node/node1", check=False).returncode != 0:
         pytest.skip("this host has one node: nothing to choose between")
     script = """
+    set -e
     mount -t tmpfs -o size=100m,mpol=bind:1 none /mnt
-    head -c 96M /dev/zero | tr '\\0' x >/mnt/x
+    dd if=/dev/zero of=/mnt/x bs=1M count=96
     echo filled; read wait
     """
     with vm.Guest("--cpus", "2", "--numa", "2", "--numa-host", "1+0", script=script) as guest:

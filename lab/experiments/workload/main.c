@@ -26,6 +26,7 @@ static const struct {
 	{"copy", copy, 1},
 	{"repeat", repeat, 3},
 	{"switches", switches, 2},
+	{"touch", touch, 2},
 };
 
 uint64_t now_ns(void)
