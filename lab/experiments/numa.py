@@ -12,7 +12,6 @@ from duetlab.experiment.lab import HOME, ExperimentLab
 from duetlab.experiment.record import Skipped, attempt, usual_confounders
 from duetlab.experiment.subject import Subject
 from duetlab.guest import vm
-from duetlab.host import counter
 
 ORDER = 11
 MECHANISMS = {"M11": "NUMA placement"}
@@ -111,14 +110,14 @@ class Watch:
         self.lab, self.layout = lab, layout
 
     def window(self) -> float:
-        before = counter.touches(self.lab.host)
+        before = self.lab.touches()
         until = time.monotonic() + SECONDS
         far = every = 0
         while every < WINDOW:
             if time.monotonic() > until:
                 raise vm.GuestFailure(f"the programs in the guest came to {every} accesses in {SECONDS} s")
             time.sleep(0.1)
-            far, every = self.layout.remote(before, counter.touches(self.lab.host))
+            far, every = self.layout.remote(before, self.lab.touches())
         return far / every
 
     def settle(self) -> list[float]:

@@ -44,6 +44,7 @@ static void assert_refused(const char *why, int got, const struct error *err)
 		struct run_options options;                                                        \
 		struct error err = {0};                                                            \
 		int ret = PARSE(&options, &err, __VA_ARGS__);                                      \
+		run_options_free(&options);                                                        \
 		assert_refused(why, ret, &err);                                                    \
 	} while (0)
 
