@@ -21,7 +21,7 @@ WHAT = ("Two programs in a guest, one on each of its vCPUs, write to memory of t
 
 MIB = 48               # of each program
 WINDOW = 2_000_000     # accesses that a share is taken of
-SECONDS = 60           # that a way has to do its work in
+SECONDS = 90           # that a way has to do its work in
 SETTLED, CALM = 0.01, 3  # so many windows in a row below that share: it is done
 ORDER_OF_MAGNITUDE = 10
 WAYS = {"chance": "placed by chance", "balancing": "the host kernel's balancing", "map": "the guest's map, by duetd",

@@ -4,6 +4,7 @@
 #include "api/private.h"
 #include "base/checked.h"
 #include "base/clock.h"
+#include "virtio/devices.h"
 
 #include <errno.h>
 #include <string.h>
@@ -54,18 +55,31 @@ static int get(struct call *call)
 	return call->reply ? 0 : error_errno(&call->err, ENOMEM, "place");
 }
 
+/* Nothing has begun or ended since it was last looked at, and that was not long ago. */
+static bool is_fresh(struct api *api, uint64_t now)
+{
+	struct machine_placing placing;
+	struct virtio_coop_runs runs;
+	bool same;
+
+	machine_placing(api->machine, &placing);
+	virtio_coop_runs(machine_coop(api->machine), VIRTIO_COOP_LOCALITY, &runs);
+	same = api->place.was_moving == placing.moving && api->place.told == runs.told &&
+	       api->place.was_complete == runs.complete;
+	api->place.was_moving = placing.moving;
+	api->place.told = runs.told;
+	api->place.was_complete = runs.complete;
+	return same && api->place.at && now - api->place.at < LOOK_NS;
+}
+
 json_t *place_brief_json(struct api *api)
 {
 	const uint64_t now = clock_ns();
-	struct machine_placing placing;
 
-	machine_placing(api->machine, &placing);
-	if (api->place.at && now - api->place.at < LOOK_NS &&
-		placing.moving == api->place.was_moving)
+	if (is_fresh(api, now))
 		return json_incref(api->place.answer);
 	place_forget(api);
 	api->place.at = now;
-	api->place.was_moving = placing.moving;
 	if (machine_uses(api->machine, &api->place.uses, NULL) == 0 && api->place.uses.complete)
 		api->place.answer = place_json(api, &api->place.uses);
 	return json_incref(api->place.answer);

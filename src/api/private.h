@@ -41,9 +41,10 @@ struct api {
 		uint64_t back; /* MiB that the balloon goes back to, while the timer is set */
 	} lease;
 	struct {
-		uint64_t at; /* when it was last looked up, ns; 0: not yet */
-		bool was_moving;
-		json_t *answer; /* null: there is no whole map */
+		uint64_t at;                   /* when it was last looked up, ns; 0: not yet */
+		bool was_moving, was_complete; /* a move, the map, ... */
+		uint32_t told;                 /* ... of this number */
+		json_t *answer;                /* null: there is no whole map */
 		struct machine_uses uses;
 	} place;
 	struct job *jobs; /* the newest first */
@@ -164,7 +165,8 @@ void lease_init(struct api *api);
 /* The balloon's size stays what it is. */
 void lease_end(struct api *api);
 
-/* place.c: what GET /duet/place says, of late; null: there is no whole map. A new reference. */
+/* place.c, with a cooperation device: what GET /duet/place says, of late; null: there is no whole
+ * map. A new reference. */
 json_t *place_brief_json(struct api *api);
 void place_forget(struct api *api);
 

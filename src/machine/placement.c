@@ -122,7 +122,7 @@ static unsigned next_pages(
 			continue;
 		}
 		pages[count] = GPA(run->gpa + placement->page++ * MEMORY_PAGE);
-		nodes[count++] = placement->nodes[run->vcpu];
+		nodes[count++] = (int)placement->nodes[run->vcpu];
 	}
 	return count;
 }
