@@ -135,8 +135,6 @@ static void check_numa(const struct host_view *host, const struct vm_plan *plan)
 {
 	if (!plan->set_numa)
 		return;
-	must(plan->memory_node >= -1 && plan->memory_node < VIEW_NODES_MAX, "memory's node");
-	must(plan->memory_node < (int64_t)host->nodes, "memory's node is not there");
 	for (unsigned v = 0; v < VIEW_VCPUS_MAX; v++) {
 		must(plan->vcpu[v].node >= -1 && plan->vcpu[v].node < VIEW_NODES_MAX, "node");
 		must(plan->vcpu[v].node < (int64_t)host->nodes, "node that is not there");

@@ -22,6 +22,7 @@
 #include "mark.h"
 #include "qemu.h"
 #include "server.h"
+#include "touch.h"
 
 #define MAX_VCPUS   64
 #define MAX_MARKS   (1U << 20)
@@ -217,10 +218,32 @@ static void translate_insn(struct qemu_plugin_insn *insn)
 
 		remember_resume(resume);
 		qemu_plugin_register_vcpu_insn_exec_cb(insn, at_vmrun, NO_REGISTERS, resume);
-	} else if (is_mark(bytes, size, &mark)) {
+	} else if (is_mark(bytes, size, &mark) && mark != LAB_TOUCH) {
 		qemu_plugin_register_vcpu_insn_exec_cb(
 			insn, at_mark, NO_REGISTERS, (void *)(uintptr_t)mark);
 	}
+}
+
+static bool asks_for_touches(struct qemu_plugin_insn *insn)
+{
+	size_t size = qemu_plugin_insn_size(insn);
+	uint8_t bytes[LAB_MARK_SIZE];
+	unsigned int mark;
+
+	if (size != sizeof(bytes))
+		return false;
+	insn_bytes(insn, bytes, size);
+	return is_mark(bytes, size, &mark) && mark == LAB_TOUCH;
+}
+
+static void translate_touches(struct qemu_plugin_tb *tb, size_t insns)
+{
+	bool asked = false;
+
+	for (size_t i = 0; i < insns && !asked; i++)
+		asked = asks_for_touches(qemu_plugin_tb_get_insn(tb, i));
+	for (size_t i = 0; i < insns && asked; i++)
+		touch_watch(qemu_plugin_tb_get_insn(tb, i));
 }
 
 /* Blocks that follow a vmrun are a handful: what they need is never freed. */
@@ -251,6 +274,7 @@ static void translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 		count_block(tb, &plugin.counts, half, insns);
 	for (size_t i = 0; i < insns; i++)
 		translate_insn(qemu_plugin_tb_get_insn(tb, i));
+	translate_touches(tb, insns);
 }
 
 /* Answers */
@@ -304,6 +328,8 @@ static void answer(FILE *out, const char *line)
 {
 	if (!strcmp(line, "marks\n"))
 		answer_marks(out);
+	else if (!strcmp(line, "touches\n"))
+		touch_answer(out, plugin.vcpus);
 	else
 		answer_count(out);
 }

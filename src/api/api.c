@@ -22,7 +22,7 @@ struct path {
 static const struct route_set *const groups[] = {&instance_routes, &machine_config_routes,
 	&boot_routes, &drive_routes, &net_routes, &balloon_routes, &output_routes, &vsock_routes,
 	&absent_routes, &duet_routes, &hints_routes, &job_routes, &brief_routes, &lease_routes,
-	&snapshot_routes, &snapshot_load_routes};
+	&snapshot_routes, &snapshot_load_routes, &place_routes};
 
 /* ---- answers ---- */
 
@@ -304,6 +304,7 @@ void api_set_machine(struct api *api, struct machine *machine)
 		jobs_ended(api);
 		lease_end(api);
 		snapshot_track_end(&api->track);
+		place_forget(api);
 		if (api->pausing)
 			paused(&api->pause, -ECANCELED, "the machine has ended");
 	}
@@ -317,6 +318,7 @@ void api_free(struct api *api)
 		return;
 	api_set_machine(api, NULL);
 	jobs_free(api);
+	place_forget(api);
 	for (unsigned i = 0; i < api->drive_count; i++)
 		free(api->drives[i].partuuid);
 	free(api->boot_args);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a manager of many machines asks each of them every second, in one answer: small, and made
- * without looking at anything but numbers that are there.
+ * without looking at anything but numbers that are there; where memory is, by what was seen of
+ * late.
  */
 #include "api/private.h"
 #include "base/checked.h"
@@ -35,16 +36,22 @@ static json_t *hints_json(const struct api *api)
 		"{s:o, s:o*}", "vcpus", hints_vcpus_json(api), "machine", hints_machine_json(api));
 }
 
+static json_t *place_json(struct api *api)
+{
+	return machine_coop(api->machine) ? place_brief_json(api) : NULL;
+}
+
 static int get(struct call *call)
 {
-	const struct api *api = call->api;
+	struct api *api = call->api;
 	const struct machine_config *config = machine_config(api->machine);
 	json_t *balloon = machine_balloon(api->machine) ? balloon_statistics_json(api) : NULL;
 
-	call->reply = json_pack("{s:s, s:s, s:I, s:i, s:b, s:o, s:o*, s:o*}", "id", api->options.id,
-		"state", api_state_name(api), "memory_mib", (json_int_t)(config->memory >> 20),
-		"cpus", (int)config->cpus, "passthrough", has_passthrough(config), "threads",
-		threads_json(api), "balloon", balloon, "hints", hints_json(api));
+	call->reply = json_pack("{s:s, s:s, s:I, s:i, s:b, s:o, s:o*, s:o*, s:o*}", "id",
+		api->options.id, "state", api_state_name(api), "memory_mib",
+		(json_int_t)(config->memory >> 20), "cpus", (int)config->cpus, "passthrough",
+		has_passthrough(config), "threads", threads_json(api), "balloon", balloon, "hints",
+		hints_json(api), "place", place_json(api));
 	return call->reply ? 0 : error_set(&call->err, ENOMEM, "No memory for the answer.");
 }
 

@@ -71,7 +71,14 @@ struct api {
 		uint64_t back; /* MiB that the balloon goes back to, while the timer is set */
 	} lease;
 	struct snapshot_track track; /* PUT /machine-config, PUT /snapshot/load, --track-dirty */
-	struct job *jobs;            /* the newest first */
+	struct {
+		uint64_t at;                   /* when it was last looked up, ns; 0: not yet */
+		bool was_moving, was_complete; /* a move, the map, ... */
+		uint32_t told;                 /* ... of this number */
+		json_t *answer;                /* null: there is no whole map */
+		struct machine_uses uses;
+	} place;
+	struct job *jobs; /* the newest first */
 	unsigned last_job;
 };
 
@@ -116,7 +123,8 @@ struct route_set {
 
 extern const struct route_set instance_routes, machine_config_routes, boot_routes, drive_routes,
 	net_routes, balloon_routes, output_routes, vsock_routes, absent_routes, duet_routes,
-	hints_routes, job_routes, brief_routes, lease_routes, snapshot_routes, snapshot_load_routes;
+	hints_routes, job_routes, brief_routes, lease_routes, snapshot_routes, snapshot_load_routes,
+	place_routes;
 
 /* @body as in exchange.h. */
 void api_answer_json(struct exchange *exchange, unsigned status, json_t *body);
@@ -188,6 +196,11 @@ json_t *hints_machine_json(const struct api *api);
 void lease_init(struct api *api);
 /* The balloon's size stays what it is. */
 void lease_end(struct api *api);
+
+/* place.c, with a cooperation device: what GET /duet/place says, of late; null: there is no whole
+ * map. A new reference. */
+json_t *place_brief_json(struct api *api);
+void place_forget(struct api *api);
 
 /* jobs.c */
 /* Null: none runs. */

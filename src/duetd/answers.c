@@ -90,6 +90,25 @@ static void read_threads(struct answer *answer, const json_t *threads)
 	}
 }
 
+/* Of a map that its guest has told to its end. */
+static void read_uses(struct vm_view *view, const json_t *place)
+{
+	const json_t *uses = json_object_get(place, "uses");
+
+	if (!json_is_true(json_object_get(place, "complete")))
+		return;
+	for (size_t v = 0; v < view->vcpus && v < json_array_size(uses); v++) {
+		const json_t *nodes = json_array_get(uses, v);
+
+		for (size_t n = 0; n < VIEW_NODES_MAX && n < json_array_size(nodes); n++) {
+			json_int_t bytes = json_integer_value(json_array_get(nodes, n));
+
+			view->vcpu[v].uses[n] =
+				bytes < 0 ? 0 : min_u64((uint64_t)bytes, view->memory);
+		}
+	}
+}
+
 static int read_brief(struct answer *answer, const json_t *brief, struct error *err)
 {
 	const char *state = json_string_value(json_object_get(brief, "state"));
@@ -108,6 +127,7 @@ static int read_brief(struct answer *answer, const json_t *brief, struct error *
 	read_threads(answer, json_object_get(brief, "threads"));
 	read_balloon(answer, json_object_get(brief, "balloon"));
 	read_hints(answer, json_object_get(brief, "hints"));
+	read_uses(view, json_object_get(brief, "place"));
 	return 0;
 }
 

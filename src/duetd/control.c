@@ -70,8 +70,8 @@ static void add_plan(json_t *object, const struct vm_plan *plan)
 		json_object_set_new(object, "allowed", number(plan->allowed));
 	if (plan->set_cpu)
 		json_object_set_new(object, "weight", json_integer(plan->weight));
-	if (plan->set_numa && plan->memory_node >= 0)
-		json_object_set_new(object, "node", json_integer(plan->memory_node));
+	if (plan->set_numa)
+		json_object_set_new(object, "memory_follows", json_boolean(plan->memory_follows));
 }
 
 struct listing {

@@ -36,7 +36,7 @@ static void next_time(struct loop_timer *timer)
 	struct member *member = container_of(timer, struct member, next_time);
 
 	if (!member->ask)
-		fleet_ask(member, member->due);
+		fleet_ask(member);
 }
 
 static struct member *new_member(struct fleet *fleet, const char *name, ino_t inode)
@@ -329,23 +329,32 @@ void fleet_each(const struct fleet *fleet,
 	}
 }
 
-void fleet_apply(struct fleet *fleet, const char *name, const struct vm_plan *plan)
+static void apply_balloon(struct member *member, const struct vm_plan *plan)
 {
-	struct member *member = find(fleet, name);
-	const struct vm_view *view = member ? &member->answer.view : NULL;
+	const struct vm_view *view = &member->answer.view;
 	uint64_t mib;
 
-	if (!member || !member->well || !view->has_balloon)
+	if (!view->has_balloon)
 		return;
 	if (!plan->set_memory) {
-		member->leased = member->due = false;
+		member->leased = member->due[ASK_BALLOON] = false;
 		return;
 	}
 	mib = (view->memory - min_u64(plan->allowed, view->memory)) >> 20;
 	if (mib == member->told_mib && clock_ns() - member->told_at < RENEW_NS && member->told_at)
 		return;
 	member->wanted_mib = mib;
-	member->due = true;
-	if (!member->ask)
-		fleet_ask(member, true);
+	member->due[ASK_BALLOON] = true;
+}
+
+void fleet_apply(struct fleet *fleet, const char *name, const struct vm_plan *plan)
+{
+	struct member *member = find(fleet, name);
+
+	if (!member || !member->well)
+		return;
+	apply_balloon(member, plan);
+	fleet_place(member, plan);
+	if (!member->ask && fleet_is_due(member))
+		fleet_ask(member);
 }

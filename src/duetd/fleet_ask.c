@@ -2,6 +2,7 @@
 /* Questions to VMs: each waits in the loop, with a limit, and none for another. */
 #include "base/checked.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "duetd/fleet_private.h"
 
 #include <errno.h>
@@ -9,10 +10,22 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #define LET_GO_NS SECOND_NS
 #define LET_GO_MS 1 /* the lease that it is given to end with */
+
+#define BODY_MAX 512 /* a node for each of VIEW_VCPUS_MAX */
+
+static const struct {
+	const char *method, *path;
+} orders[ASK_KINDS] = {
+	[ASK_BRIEF] = {"GET", "/duet/brief"},
+	[ASK_BALLOON] = {"PATCH", "/duet/balloon"},
+	[ASK_PLACE] = {"PATCH", "/duet/place"},
+	[ASK_MAP] = {"PUT", "/duet/hints"},
+};
 
 static void free_ask(struct loop_watch *watch)
 {
@@ -52,14 +65,26 @@ static void balloon_told(struct member *member, const struct http_answer *answer
 	fleet_schedule(member);
 }
 
+/* One that cannot is tried again with the next decision that comes late enough. */
+static void node_told(
+	struct member *member, const struct ask *ask, const struct http_answer *answer)
+{
+	if (answer->status >= 300)
+		log_debug("%s: refuses %s (%u)", member->name, orders[ask->kind].path,
+			answer->status);
+	fleet_schedule(member);
+}
+
 static void answered(struct ask *ask, const struct http_answer *answer)
 {
 	struct member *member = ask->member;
 
-	if (ask->balloon)
+	if (ask->kind == ASK_BALLOON)
 		balloon_told(member, answer);
-	else
+	else if (ask->kind == ASK_BRIEF)
 		fleet_take_answer(member, answer, peer_of(ask->question));
+	else
+		node_told(member, ask, answer);
 }
 
 static void ready(struct loop_watch *watch, uint32_t events)
@@ -80,8 +105,8 @@ static void ready(struct loop_watch *watch, uint32_t events)
 	else
 		answered(ask, &answer);
 	fleet_ask_end(ask);
-	if (member->due)
-		fleet_ask(member, true);
+	if (fleet_is_due(member))
+		fleet_ask(member);
 }
 
 static void patience_over(struct loop_timer *timer)
@@ -97,45 +122,54 @@ static void patience_over(struct loop_timer *timer)
 }
 
 static int open_question(struct http_question **question, const struct member *member,
-	const char *body, struct error *err)
+	enum ask_kind kind, const char *body, struct error *err)
 {
 	const struct http_ask ask = {.socket = member->socket,
-		.method = body ? "PATCH" : "GET",
-		.path = body ? "/duet/balloon" : "/duet/brief",
-		.body = body,
+		.method = orders[kind].method,
+		.path = orders[kind].path,
+		.body = kind == ASK_BRIEF ? NULL : body,
 		.answer_max = FLEET_ANSWER_MAX};
 
 	return http_question_open(question, &ask, err);
 }
 
-static void lease_text(char text[80], uint64_t mib, unsigned ms)
+static void lease_text(char text[BODY_MAX], uint64_t mib, unsigned ms)
 {
-	snprintf(text, 80, "{\"amount_mib\": %" PRIu64 ", \"for_ms\": %u}", mib, ms);
+	snprintf(text, BODY_MAX, "{\"amount_mib\": %" PRIu64 ", \"for_ms\": %u}", mib, ms);
 }
 
-void fleet_ask(struct member *member, bool balloon)
+static void write_body(const struct member *member, enum ask_kind kind, char body[BODY_MAX])
+{
+	if (kind == ASK_BALLOON)
+		lease_text(body, member->wanted_mib, FLEET_LEASE_MS);
+	else if (kind == ASK_PLACE)
+		fleet_place_text(member, body, BODY_MAX);
+	else
+		snprintf(body, BODY_MAX, "{\"wish\": \"locality\"}");
+}
+
+static enum ask_kind what_is_due(const struct member *member)
+{
+	for (enum ask_kind kind = ASK_BRIEF + 1; kind < ASK_KINDS; kind++)
+		if (member->due[kind])
+			return kind;
+	return ASK_BRIEF;
+}
+
+bool fleet_is_due(const struct member *member)
+{
+	return what_is_due(member) != ASK_BRIEF;
+}
+
+void fleet_forget_due(struct member *member)
+{
+	memset(member->due, 0, sizeof(member->due));
+}
+
+static void begin(struct member *member, struct ask *ask)
 {
 	struct fleet *fleet = member->fleet;
-	struct ask *ask = calloc(1, sizeof(*ask));
-	struct error err = {0};
-	char body[80];
-	int ret;
 
-	if (balloon) {
-		lease_text(body, member->wanted_mib, FLEET_LEASE_MS);
-		member->due = false;
-	}
-	if (!ask) {
-		fleet_take_fault(member, "no memory to ask it", false);
-		return;
-	}
-	ret = open_question(&ask->question, member, balloon ? body : NULL, &err);
-	if (ret < 0) {
-		free(ask);
-		fleet_take_fault(member, err.text, ret == -ECONNREFUSED);
-		return;
-	}
-	ask->balloon = balloon;
 	ask->member = member;
 	member->ask = ask;
 	loop_timer_stop(&member->next_time);
@@ -145,18 +179,42 @@ void fleet_ask(struct member *member, bool balloon)
 		fleet->loop, &ask->watch, http_question_fd(ask->question), POLLIN | POLLOUT, ready);
 }
 
+void fleet_ask(struct member *member)
+{
+	struct ask *ask = calloc(1, sizeof(*ask));
+	enum ask_kind kind = what_is_due(member);
+	struct error err = {0};
+	char body[BODY_MAX];
+	int ret;
+
+	write_body(member, kind, body);
+	member->due[kind] = false;
+	if (!ask) {
+		fleet_take_fault(member, "no memory to ask it", false);
+		return;
+	}
+	ask->kind = kind;
+	ret = open_question(&ask->question, member, kind, body, &err);
+	if (ret < 0) {
+		free(ask);
+		fleet_take_fault(member, err.text, ret == -ECONNREFUSED);
+		return;
+	}
+	begin(member, ask);
+}
+
 /* ---- the end ---- */
 
 static void let_go(const struct member *member, uint64_t until)
 {
 	struct http_question *question = NULL;
 	struct http_answer answer;
-	char body[80];
+	char body[BODY_MAX];
 	uint64_t now;
 	int ret;
 
 	lease_text(body, member->told_mib, LET_GO_MS);
-	if (open_question(&question, member, body, NULL) < 0)
+	if (open_question(&question, member, ASK_BALLOON, body, NULL) < 0)
 		return;
 	/* Told in any case, and not waited for when the time is over. */
 	do {

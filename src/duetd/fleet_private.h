@@ -15,13 +15,22 @@
 
 struct member;
 
+/* What a VM is asked, or told. */
+enum ask_kind {
+	ASK_BRIEF,
+	ASK_BALLOON,
+	ASK_PLACE, /* what its vCPUs use is to come to their nodes */
+	ASK_MAP,   /* its guest is to say what they use */
+	ASK_KINDS,
+};
+
 /* A question on its way. */
 struct ask {
 	struct loop_watch watch;
 	struct loop_timer patience;
 	struct http_question *question;
 	struct member *member;
-	bool balloon; /* PATCH /duet/balloon, else GET /duet/brief */
+	enum ask_kind kind;
 };
 
 /* A socket of the directory. */
@@ -45,8 +54,11 @@ struct member {
 	struct ask *ask; /* null: none is on its way */
 	struct loop_timer next_time;
 
-	bool leased, due; /* due: told what is wanted as soon as no question is on its way */
+	bool leased;
+	bool due[ASK_KINDS]; /* told what is wanted as soon as no question is on its way */
 	uint64_t told_mib, told_at, wanted_mib;
+	int8_t nodes[VIEW_VCPUS_MAX];  /* where its memory was told to come, by vCPU */
+	uint64_t placed_at, wished_at; /* when it was told so, and asked for a map, ns; 0: never */
 };
 
 struct fleet_notice;
@@ -62,11 +74,18 @@ struct fleet {
 	unsigned room;
 };
 
-/* fleet_ask.c */
-void fleet_ask(struct member *member, bool balloon);
+/* fleet_ask.c: what is due, else for news of it. */
+void fleet_ask(struct member *member);
+bool fleet_is_due(const struct member *member);
+/* Nothing is any more. */
+void fleet_forget_due(struct member *member);
 void fleet_ask_end(struct ask *ask);
 /* Balloons go back to what they were configured as. */
 void fleet_let_go(struct fleet *fleet);
+
+/* fleet_place.c: what of @plan concerns nodes becomes due; in words. */
+void fleet_place(struct member *member, const struct vm_plan *plan);
+void fleet_place_text(const struct member *member, char *text, size_t room);
 
 /* fleet_take.c */
 void fleet_take_answer(struct member *member, const struct http_answer *answer, pid_t pid);

@@ -34,8 +34,9 @@ void fleet_gone(struct member *member)
 		options->gone(options->opaque, member->name);
 	member->here = false;
 	member->leased = false;
-	member->due = false;
+	fleet_forget_due(member);
 	member->answered = 0;
+	member->placed_at = member->wished_at = 0;
 }
 
 /* Told of once, until it is well again. */
@@ -49,7 +50,7 @@ void fleet_take_fault(struct member *member, const char *why, bool ended)
 	member->faults++;
 	member->quiet = 0;
 	member->well = false;
-	member->due = false;
+	fleet_forget_due(member);
 	/* One that hangs may be back. */
 	if (ended)
 		fleet_gone(member);

@@ -188,7 +188,6 @@ static struct lever_vm *new_vm(const char *name, pid_t pid, uint64_t start)
 	snprintf(vm->name, sizeof(vm->name), "%s", name);
 	vm->pid = pid;
 	vm->start = start;
-	vm->memory_node = -1;
 	return vm;
 }
 

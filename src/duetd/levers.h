@@ -59,7 +59,7 @@ int levers_threads(struct levers *levers, const char *name, const pid_t *threads
 	struct error *err);
 /* The host's part of a VM's view: resident, what its vCPUs took, refaults, nodes. */
 int levers_view_vm(struct levers *levers, struct vm_view *vm, struct error *err);
-/* Does what of @plan is the host's: weight, slices, nodes, reclaim. Only what changed is written.
+/* Does what of @plan is the host's: weight, slices, CPUs, reclaim. Only what changed is written.
  * The log tells of what fails, once. -ENOENT: no process of it is known. */
 int levers_apply(
 	struct levers *levers, const char *name, const struct vm_plan *plan, struct error *err);

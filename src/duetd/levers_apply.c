@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/syscall.h>
 
 #define WEIGHT_MIN 1
 #define WEIGHT_MAX 10000
@@ -165,22 +164,6 @@ static int set_node(
 	return 0;
 }
 
-/* Pages that are there are moved; nothing lasts, so there is nothing to be put back. */
-static int move_memory(struct levers *levers, struct lever_vm *vm, int8_t node, struct error *err)
-{
-	const unsigned long from = (1UL << levers->nodes) - 1;
-	unsigned long to;
-
-	if (node < 0 || node >= (int)levers->nodes || node == vm->memory_node ||
-		lever_start_time(levers, 0, vm->pid) != vm->start)
-		return 0;
-	to = 1UL << node;
-	vm->memory_node = node;
-	if (syscall(SYS_migrate_pages, vm->pid, sizeof(to) * 8, &from, &to) < 0)
-		return error_errno(err, errno, "memory of %s to node %d", vm->name, node);
-	return 0;
-}
-
 /* ---- all of it ---- */
 
 static int apply_threads(
@@ -225,8 +208,6 @@ static int apply(
 	int first = apply_weight(levers, vm, plan, err);
 
 	keep_first(&first, apply_threads(levers, vm, plan, err));
-	if (plan->set_numa)
-		keep_first(&first, move_memory(levers, vm, plan->memory_node, err));
 	if (plan->set_memory)
 		keep_first(&first, reclaim(levers, vm, plan->reclaim, err));
 	return first;

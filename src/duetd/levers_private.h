@@ -29,7 +29,6 @@ struct lever_vm {
 	bool moved;    /* into a cgroup of ours, which does not count what it took before */
 	char *cgroup;  /* "/sys/fs/cgroup/..."; null: it has none of its own */
 	uint32_t weight, weight_before; /* 0: it was not changed */
-	int8_t memory_node;             /* where its memory was sent; -1: nowhere */
 	uint64_t viewed;                /* when, ns; 0: never */
 	uint64_t refaults, swapped;     /* pages, at the last view */
 	uint64_t looked;                /* when what costs more was looked at */

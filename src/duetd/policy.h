@@ -40,7 +40,7 @@ enum reason {
 	REASON_SHARE,    /* its configured weight, whatever it does */
 	/* numa */
 	REASON_FOLLOWS_MEMORY, /* vCPUs go to where what they use is */
-	REASON_MEMORY_FOLLOWS, /* its memory goes to where its vCPUs are */
+	REASON_MEMORY_FOLLOWS, /* what they use goes to where vCPUs are */
 	REASON_NO_MAP,         /* its guest gives no map, or the host has one node */
 	REASON_COUNT
 };
@@ -58,7 +58,8 @@ struct vm_plan {
 	bool set_cpu;
 	uint32_t weight; /* cpu.weight, 1 to 10,000 */
 	bool set_numa;
-	int8_t memory_node; /* where its memory is to go; -1: it stays */
+	bool memory_follows; /* what each vCPU uses comes to its node */
+	bool wants_map;      /* its guest is to say now and then what its vCPUs use */
 	struct vcpu_plan vcpu[VIEW_VCPUS_MAX];
 };
 

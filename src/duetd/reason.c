@@ -204,25 +204,33 @@ static void share_words(const struct facts *facts, char *words, size_t room)
 
 /* ---- numa ---- */
 
+/* What its vCPUs use on other nodes than the plan has them on. */
+static double strays(const struct facts *facts)
+{
+	double sum = 0;
+
+	for (unsigned i = 0; i < vcpus_seen(facts->vm); i++)
+		for (int n = 0; n < VIEW_NODES_MAX; n++)
+			if (n != facts->plan->vcpu[i].node)
+				sum += (double)facts->vm->vcpu[i].uses[n];
+	return sum;
+}
+
 static void follows_words(const struct facts *facts, char *words, size_t room)
 {
 	unsigned moved = 0;
 
 	for (unsigned i = 0; i < vcpus_seen(facts->vm); i++)
 		moved += (int)facts->plan->vcpu[i].node != (int)facts->vm->vcpu[i].node;
-	snprintf(words, room, "%u of its %u vCPUs move to the node of what they use", moved,
-		facts->vm->vcpus);
+	snprintf(words, room, "%u of its %u vCPUs move to the node of what they use, %llu MiB %s",
+		moved, facts->vm->vcpus, mib(strays(facts)),
+		facts->plan->memory_follows ? "come to them" : "stay elsewhere");
 }
 
 static void memory_follows_words(const struct facts *facts, char *words, size_t room)
 {
-	double moved = 0;
-
-	for (int n = 0; n < VIEW_NODES_MAX; n++)
-		if (n != facts->plan->memory_node)
-			moved += (double)facts->vm->nodes_hold[n];
-	snprintf(words, room, "%llu MiB of its memory move to node %d, where its vCPUs are",
-		mib(moved), facts->plan->memory_node);
+	snprintf(words, room, "%llu MiB that its vCPUs use come to the nodes where they are",
+		mib(strays(facts)));
 }
 
 static void no_map_words(const struct facts *facts, char *words, size_t room)

@@ -183,6 +183,9 @@ struct machine_config {
 	char *cache; /* directory for unpacked kernels; "off": none */
 	unsigned cpus;
 	uint64_t memory; /* bytes */
+	/* The guest's nodes, which have as many vCPUs and as much memory each (machine/numa.h). */
+	unsigned numa, numa_distance;
+	char *numa_host; /* the host's node for the memory of each, "0+1"; null: any */
 	unsigned pv;     /* enum pv_feature bits */
 	enum kvm_vm_irqchip irqchip;
 	/* What the guest finds in its SMBIOS table. */

@@ -2,6 +2,7 @@
 #include "machine/config_rules.h"
 
 #include "machine/fields.h"
+#include "machine/numa.h"
 #include "x86/cpu.h"
 
 #include <ctype.h>
@@ -371,6 +372,8 @@ int config_check(const struct machine_config *config, struct error *err)
 
 	if (ret == 0)
 		ret = check_profile(config, err);
+	if (ret == 0)
+		ret = numa_check(config, err);
 	for (unsigned i = 0; ret == 0 && i < config->device_count; i++)
 		ret = check_device(config, &config->devices[i], err);
 	if (ret == 0 && !config->kernel && config->file)

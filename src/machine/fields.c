@@ -4,6 +4,7 @@
 
 #include "base/checked.h"
 #include "virtio/devices.h"
+#include "x86/acpi.h"
 #include "x86/smbios.h"
 
 #include <string.h>
@@ -77,6 +78,28 @@ static const struct field machine_table[] = {
 		.most = MACHINE_MEMORY_MAX,
 		.fallback = "512M",
 		.help = "guest RAM, for example 512M or 4G"},
+	{.name = "numa",
+		.kind = FIELD_NUMBER,
+		.offset = IN_MACHINE(numa),
+		.least = 1,
+		.most = ACPI_NODES_MAX,
+		.value = "NODES",
+		.fallback = "1",
+		.help = "NUMA nodes that the guest sees; vCPUs and memory are divided evenly"},
+	{.name = "numa-distance",
+		.kind = FIELD_NUMBER,
+		.offset = IN_MACHINE(numa_distance),
+		.least = 11,
+		.most = 254,
+		.fallback = "20",
+		.help = "from one of them to another, where 10 is within one"},
+	{.name = "numa-host",
+		.kind = FIELD_TEXT,
+		.offset = IN_MACHINE(numa_host),
+		.value = "NODE[+NODE]...",
+		.unset = "any",
+		.help = "the host's node that the memory of each is taken\n"
+			"from while it has some, for example 0+1"},
 	{.name = "pv",
 		.kind = FIELD_PV,
 		.offset = IN_MACHINE(pv),

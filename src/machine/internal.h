@@ -11,6 +11,7 @@
 #include "machine/gate.h"
 #include "machine/lifecycle.h"
 #include "machine/machine.h"
+#include "machine/placement.h"
 #include "memory/memory.h"
 #include "pci/pci.h"
 #include "vfio/vfio.h"
@@ -44,6 +45,7 @@ struct machine {
 	struct gate gate; /* of the vCPU threads */
 	struct memory memory;
 	int image; /* of machine_build_over(), while it builds; -1: memory begins as zeroes */
+	struct placement placement; /* of the memory, on the host's nodes */
 	struct kvm_host kvm_host;
 	struct kvm_vm *vm;
 	struct kvm_fresh *fresh; /* what a reset brings back */

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "machine/internal.h"
+#include "machine/numa.h"
 #include "virtio/devices.h"
 #include "virtio/virtio.h"
 #include "x86/acpi.h"
@@ -37,6 +38,8 @@ static int add_memory(struct machine *machine, struct error *err)
 
 	if (ret == 0 && high)
 		ret = add_region(machine, LAYOUT_HIGH_RAM, high, "high", err);
+	if (ret == 0)
+		ret = numa_bind(&machine->memory, &machine->config, err);
 	if (ret == 0)
 		ret = kvm_vm_map_memory(machine->vm, &machine->memory, err);
 	return ret;
@@ -154,6 +157,7 @@ static int write_tables(struct machine *machine, uint64_t *rsdp, struct error *e
 	const struct machine_config *config = &machine->config;
 	const struct pci_windows *windows = &machine->windows;
 	const bool pic = config->irqchip == KVM_VM_IRQCHIP_KERNEL;
+	struct acpi_range ranges[ACPI_RANGES_MAX];
 	struct acpi_config acpi = {
 		.cpus = config->cpus,
 		.ecam = windows->ecam,
@@ -163,6 +167,10 @@ static int write_tables(struct machine *machine, uint64_t *rsdp, struct error *e
 		.mmio64_size = windows->memory64_size,
 		.pic = pic,
 		.keyboard = config->keyboard,
+		.nodes = config->numa,
+		.distance = config->numa_distance,
+		.ranges = ranges,
+		.range_count = numa_ranges(config, ranges),
 	};
 	struct mptable_config mptable = {.cpus = config->cpus, .pic = pic, .slots = MACHINE_SLOTS};
 	int ret = acpi_build(&machine->memory, &acpi, rsdp, err);
@@ -423,6 +431,7 @@ void machine_free(struct machine *machine)
 	 * hangs, or the loop that would have brought it to rest has failed. */
 	if (!machine || machine->life.stuck || machine->life.phase != DEVICES_AT_REST)
 		return;
+	placement_end(&machine->placement);
 	machine_join_vcpus(machine);
 	/* The I/O thread first: no callback runs while devices go. */
 	if (machine->io)

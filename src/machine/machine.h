@@ -183,6 +183,32 @@ int machine_take_hints(
  * -ETIMEDOUT unless the guest was done. */
 void machine_cut_hints(struct machine_hints *hints);
 
+/*
+ * On which of the host's nodes is what each vCPU uses, by what the guest last said
+ * (VIRTIO_COOP_LOCALITY), in bytes: of large maps a sample. Main thread.
+ */
+#define MACHINE_NODES_MAX 8 /* of the host: those behind are left out */
+struct machine_uses {
+	uint32_t map;  /* the number of the wish that it answers; 0: there is no map */
+	bool complete; /* the guest has no more to say */
+	uint64_t bytes[MACHINE_CPUS_MAX][MACHINE_NODES_MAX];
+};
+/* -ENOENT: no cooperation device; -ENOMEM; or what the host's kernel says to move_pages(2). */
+int machine_uses(struct machine *machine, struct machine_uses *uses, struct error *err);
+/*
+ * What vCPU i uses by that map goes to node nodes[i], or stays when it is -1: a piece at a time, on
+ * the main loop, while the guest runs. One that is on its way is replaced. As machine_uses(), and
+ * -EBUSY: a passed-through function pins the memory.
+ */
+int machine_place(struct machine *machine, const int8_t nodes[MACHINE_CPUS_MAX], struct error *err);
+/* How the last one went. */
+struct machine_placing {
+	bool moving;            /* it is on its way */
+	uint64_t moved, failed; /* pages; those that were there already are neither */
+	int error;              /* an errno by which it ended early; 0: none */
+};
+void machine_placing(const struct machine *machine, struct machine_placing *placing);
+
 /* The host's id of the thread that runs vCPU @index, for taskset and the like; 0: none does. */
 int machine_vcpu_thread(const struct machine *machine, unsigned index);
 

@@ -2,6 +2,7 @@
 #include "base/checked.h"
 #include "base/thread.h"
 #include "machine/internal.h"
+#include "machine/numa.h"
 #include "x86/cpu.h"
 
 #include <errno.h>
@@ -29,7 +30,8 @@ union msr_table {
 static int set_cpuid(struct machine *machine, const union cpuid_table *host,
 	struct machine_vcpu *vcpu, struct error *err)
 {
-	struct cpu_topology topology = {.cpus = machine->config.cpus, .index = vcpu->index};
+	struct cpu_topology topology = {
+		.cpus = numa_cpus_of_node(&machine->config), .index = vcpu->index};
 	struct cpu_traits traits = {.pv = machine->config.pv,
 		.tsc_khz = kvm_vm_tsc_khz(machine->vm),
 		.any_rate = machine->config.profile == PROFILE_MIGRATABLE,

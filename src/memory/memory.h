@@ -123,6 +123,18 @@ int memory_write(struct memory *memory, gpa_t gpa, const void *from, size_t leng
 int memory_discard(struct memory *memory, gpa_t gpa, uint64_t length);
 /* All of it reads as zeroes: discarded, or written over while it is pinned. No vCPU runs. */
 int memory_clear(struct memory *memory);
+/* Pages of the range that are not there yet are taken from the host's node @node, 0 to 63, while it
+ * has some (mbind(2), MPOL_PREFERRED). @gpa and @length are page multiples within one region, else
+ * -EFAULT; -EINVAL when there is no such node. Also after the pages were discarded. */
+int memory_prefer(struct memory *memory, gpa_t gpa, uint64_t length, unsigned node);
+/* Up to MEMORY_PLACE_MAX pages, each at a GPA of its own. nodes: on which of the host's nodes each
+ * is; -ENOENT where none is there yet, or another negative errno. move: each goes to the node that
+ * @nodes says, and @nodes then says where it is, as nodes does (move_pages(2): what is written to
+ * at that moment is moved all the same; what somebody holds for DMA is not). -ENODEV: no such node;
+ * -EBUSY while it is pinned; others: the host's kernel does not do so. Any thread. */
+#define MEMORY_PLACE_MAX 512
+int memory_nodes(const struct memory *memory, const gpa_t *pages, int *nodes, unsigned count);
+int memory_move(const struct memory *memory, const gpa_t *pages, int *nodes, unsigned count);
 /* While it is pinned (as often as it was), the pages stay where they are and the regions too. */
 void memory_pin(struct memory *memory, bool pinned);
 

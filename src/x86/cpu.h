@@ -35,8 +35,8 @@ const char *pv_format(unsigned set, char *buffer, unsigned size);
 uint32_t pv_cpuid_bits(unsigned set);
 
 struct cpu_topology {
-	unsigned cpus;
-	unsigned index; /* this vCPU, also its APIC id */
+	unsigned cpus;  /* of a package; a power of two, or there is one package */
+	unsigned index; /* this vCPU among all, also its APIC id */
 };
 
 /* The same for all vCPUs of a machine. */

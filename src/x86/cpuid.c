@@ -124,7 +124,7 @@ static void set_cache_leaves(struct table *table)
 	}
 }
 
-/* Extended topology: one thread per core, one socket. */
+/* Extended topology: one thread per core, and what is above the cores is the socket. */
 static void set_topology_leaf(struct table *table, uint32_t function)
 {
 	const struct cpu_topology *topology = table->topology;
@@ -167,8 +167,9 @@ static void set_amd_topology(struct table *table)
 		leaf->ecx = (leaf->ecx & ~0xf0ffU) | table->id_bits << 12 | (topology->cpus - 1);
 	leaf = find(table, 0x8000001e);
 	if (leaf) {
-		leaf->eax = leaf->ebx = topology->index; /* one thread in core @index */
-		leaf->ecx = 0;                           /* one node */
+		leaf->eax = topology->index;
+		leaf->ebx = topology->index % topology->cpus; /* one thread in this core */
+		leaf->ecx = topology->index / topology->cpus; /* a socket is one node */
 	}
 }
 

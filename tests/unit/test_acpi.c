@@ -32,8 +32,8 @@ static const uint8_t *table_at(struct memory *memory, uint64_t gpa)
 	return table;
 }
 
-/* The table that the XSDT lists by @signature. */
-static const uint8_t *find(struct memory *memory, uint64_t rsdp, const char *signature)
+/* The table that the XSDT lists by @signature; null when it does not. */
+static const uint8_t *seek(struct memory *memory, uint64_t rsdp, const char *signature)
 {
 	const uint8_t *root = memory_begin(memory, GPA(rsdp), 36), *xsdt;
 
@@ -48,8 +48,21 @@ static const uint8_t *find(struct memory *memory, uint64_t rsdp, const char *sig
 		if (!memcmp(table, signature, 4))
 			return table;
 	}
-	fail_msg("no %s", signature);
 	return NULL;
+}
+
+static bool lists(struct memory *memory, uint64_t rsdp, const char *signature)
+{
+	return seek(memory, rsdp, signature) != NULL;
+}
+
+static const uint8_t *find(struct memory *memory, uint64_t rsdp, const char *signature)
+{
+	const uint8_t *table = seek(memory, rsdp, signature);
+
+	if (!table)
+		fail_msg("no %s", signature);
+	return table;
 }
 
 static void test_fadt(void **state)
@@ -202,6 +215,72 @@ static void test_ssdt(void **state)
 	}
 }
 
+/* Is @table, behind the header, byte by byte what @expected holds? */
+static void assert_body(const uint8_t *table, const uint8_t *expected, unsigned size)
+{
+	assert_int_equal(load_le32(table + 4), 36 + size);
+	assert_memory_equal(table + 36, expected, size);
+}
+
+/* ACPI 6.5, 5.2.16 and 5.2.17: two nodes, the second one's memory on both sides of the hole. */
+static void test_numa(void **state)
+{
+	static const uint8_t srat[] = {1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+		/* processors: type, length, node, APIC id, enabled, rest */
+		0, 16, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, /**/
+		0, 16, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, /**/
+		0, 16, 1, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, /**/
+		0, 16, 1, 3, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, /**/
+		/* memory: type, length, node, base, size, enabled, rest */
+		1, 40, 0, 0, 0, 0, 0, 0,                              /**/
+		0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x80, 0, 0, 0, 0,    /**/
+		0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,       /**/
+		1, 40, 1, 0, 0, 0, 0, 0,                              /**/
+		0, 0, 0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0x40, 0, 0, 0, 0, /**/
+		0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,       /**/
+		1, 40, 1, 0, 0, 0, 0, 0,                              /**/
+		0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0x40, 0, 0, 0, 0,    /**/
+		0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+	static const uint8_t slit[] = {2, 0, 0, 0, 0, 0, 0, 0, 10, 31, 31, 10};
+	static const struct acpi_range ranges[] = {
+		{0, 0x80000000, 0}, {0x80000000, 0x40000000, 1}, {0x100000000, 0x40000000, 1}};
+	struct memory *memory = *state;
+	struct acpi_config config = config_for(4);
+	uint64_t rsdp;
+
+	config.nodes = 2;
+	config.distance = 31;
+	config.ranges = ranges;
+	config.range_count = 3;
+	assert_int_equal(acpi_build(memory, &config, &rsdp, NULL), 0);
+	assert_body(find(memory, rsdp, "SRAT"), srat, sizeof(srat));
+	assert_int_equal(find(memory, rsdp, "SRAT")[8], 3);
+	assert_body(find(memory, rsdp, "SLIT"), slit, sizeof(slit));
+	assert_int_equal(find(memory, rsdp, "SLIT")[8], 1);
+}
+
+/* The largest there are fit. */
+static void test_numa_most(void **state)
+{
+	static const struct acpi_range ranges[ACPI_RANGES_MAX];
+	struct memory *memory = *state;
+	struct acpi_config config = config_for(64);
+	uint64_t rsdp;
+
+	config.keyboard = true;
+	config.nodes = ACPI_NODES_MAX;
+	config.distance = 20;
+	config.ranges = ranges;
+	config.range_count = ACPI_RANGES_MAX;
+	assert_int_equal(acpi_build(memory, &config, &rsdp, NULL), 0);
+	assert_int_equal(
+		load_le32(find(memory, rsdp, "SRAT") + 4), 48 + 64 * 16 + ACPI_RANGES_MAX * 40);
+	/* Where there is one node, nothing is told of it. */
+	config.nodes = 1;
+	assert_int_equal(acpi_build(memory, &config, &rsdp, NULL), 0);
+	assert_false(lists(memory, rsdp, "SRAT") || lists(memory, rsdp, "SLIT"));
+}
+
 static void test_no_memory(void **state)
 {
 	struct acpi_config config = config_for(1);
@@ -223,6 +302,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_madt, table_set_up, table_tear_down),
 		cmocka_unit_test_setup_teardown(test_mcfg, table_set_up, table_tear_down),
 		cmocka_unit_test_setup_teardown(test_ssdt, table_set_up, table_tear_down),
+		cmocka_unit_test_setup_teardown(test_numa, table_set_up, table_tear_down),
+		cmocka_unit_test_setup_teardown(test_numa_most, table_set_up, table_tear_down),
 		cmocka_unit_test(test_no_memory),
 	};
 

@@ -17,6 +17,38 @@
 
 #define MIB (1ULL << 20)
 
+static const struct vcpu_view *uses_of(struct answer *answer, const char *place)
+{
+	char text[512];
+
+	snprintf(text, sizeof(text),
+		"{\"state\": \"Running\", \"memory_mib\": 1, \"cpus\": 2, \"place\": %s}", place);
+	assert_int_equal(answer_read(answer, text, NULL), 0);
+	return answer->view.vcpu;
+}
+
+/* A whole map alone, and no more of it than there are vCPUs, nodes and memory. */
+static void takes_where_memory_is(void **state)
+{
+	struct answer answer;
+	const struct vcpu_view *vcpu = uses_of(&answer,
+		"{\"complete\": true, \"uses\": [[4096, 8192], [1, -1, \"x\", 9999999999], [7]]}");
+
+	assert_int_equal(vcpu[0].uses[0], 4096);
+	assert_int_equal(vcpu[0].uses[1], 8192);
+	assert_int_equal(vcpu[1].uses[0], 1);
+	assert_int_equal(vcpu[1].uses[1], 0);
+	assert_int_equal(vcpu[1].uses[2], 0);
+	assert_int_equal(vcpu[1].uses[3], MIB);
+	assert_int_equal(vcpu[2].uses[0], 0);
+	vcpu = uses_of(&answer, "{\"complete\": true, \"uses\": [[1, 1, 1, 1, 1, 1, 1, 1, 1, 1]]}");
+	assert_int_equal(vcpu[0].uses[VIEW_NODES_MAX - 1], 1);
+	assert_int_equal(vcpu[1].uses[0], 0);
+	assert_int_equal(uses_of(&answer, "{\"uses\": [[1]]}")[0].uses[0], 0);
+	assert_int_equal(uses_of(&answer, "{\"complete\": true, \"uses\": 3}")[0].uses[0], 0);
+	assert_int_equal(uses_of(&answer, "[]")[0].uses[0], 0);
+}
+
 static void takes_all_there_is(void **state)
 {
 	struct answer answer;
@@ -138,6 +170,7 @@ static void makes_rates(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(takes_where_memory_is),
 		cmocka_unit_test(takes_all_there_is),
 		cmocka_unit_test(does_with_little),
 		cmocka_unit_test(refuses_what_is_no_answer),

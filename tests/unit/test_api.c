@@ -125,10 +125,41 @@ int __wrap_machine_vcpu_thread(const struct machine *machine, unsigned vcpu)
 	return 1000 + (int)vcpu;
 }
 
+/* ---- its memory, on nodes of the host ---- */
+
+static struct machine_uses seen;
+static struct machine_placing under_way;
+static int8_t placed[MACHINE_CPUS_MAX];
+static unsigned looks;
+
+int __wrap_machine_uses(struct machine *machine, struct machine_uses *uses, struct error *err);
+int __wrap_machine_uses(struct machine *machine, struct machine_uses *uses, struct error *err)
+{
+	looks++;
+	*uses = seen;
+	return 0;
+}
+
+int __wrap_machine_place(
+	struct machine *machine, const int8_t nodes[MACHINE_CPUS_MAX], struct error *err);
+int __wrap_machine_place(
+	struct machine *machine, const int8_t nodes[MACHINE_CPUS_MAX], struct error *err)
+{
+	memcpy(placed, nodes, sizeof(placed));
+	return 0;
+}
+
+void __wrap_machine_placing(const struct machine *machine, struct machine_placing *placing);
+void __wrap_machine_placing(const struct machine *machine, struct machine_placing *placing)
+{
+	*placing = under_way;
+}
+
 static void runs(struct rig *rig)
 {
 	running = rig;
 	refreshes = changes = 0;
+	seen = (struct machine_uses){0};
 	api_set_machine(rig->api, (struct machine *)rig);
 }
 
@@ -532,6 +563,17 @@ static void changes_a_balloon_by_an_object(void **state)
 
 static const struct virtio_coop_host_ops no_host = {0};
 
+/* Its machine has a cooperation device. */
+static void api_tells_of_coop(struct rig *rig)
+{
+	static struct virtio_coop_host host = {.ops = &no_host};
+	const struct virtio_coop_options options = {
+		.host = &host, .vcpus = rig->config.cpus, .hints = true};
+	struct error err;
+
+	assert_int_equal(virtio_coop_new(&cooperation, "coop0", &options, &err), 0);
+}
+
 static void tells_hints(void **state)
 {
 	struct virtio_coop_host host = {.ops = &no_host};
@@ -562,6 +604,64 @@ static void tells_hints(void **state)
 }
 
 /* ---- what a manager asks and says ---- */
+
+#define NODES_WRONG                                                                                \
+	"nodes: name a node of the host for each of the 2 vCPUs, 0 to 7, or -1 for one whose "     \
+	"memory stays."
+
+static void places_memory(void **state)
+{
+	static const char *const wrong[] = {"{\"nodes\": 0}", "{\"nodes\": []}", "{\"nodes\": [0]}",
+		"{\"nodes\": [0, 1, 0]}", "{\"nodes\": [0, 8]}", "{\"nodes\": [-2, 0]}",
+		"{\"nodes\": [0, \"1\"]}", "{\"nodes\": [0, 1.0]}"};
+	struct rig *rig = *state;
+
+	refused(rig, "GET", "/duet/place", "", BEFORE);
+	rig->config.cpus = 2;
+	runs(rig);
+	seen = (struct machine_uses){.map = 3, .complete = true};
+	seen.bytes[1][1] = 4096;
+	under_way = (struct machine_placing){.moved = 7};
+	gives(rig, "/duet/place",
+		"{\"map\":3,\"complete\":true,\"moving\":false,\"moved\":7,\"failed\":0,"
+		"\"uses\":[[],[0,4096]]}");
+	for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++)
+		refused(rig, "PATCH", "/duet/place", wrong[i], NODES_WRONG);
+	done(rig, "PATCH", "/duet/place", "{\"nodes\": [1, -1]}");
+	assert_int_equal(placed[0], 1);
+	assert_int_equal(placed[1], -1);
+	assert_int_equal(placed[2], -1);
+}
+
+/* A manager asks often; page tables are walked seldom, and when a move has begun or ended. */
+static void tells_of_memory_in_brief(void **state)
+{
+	static const char has[] = "\"uses\":[[],[0,4096]]";
+	struct rig *rig = *state;
+
+	rig->config.cpus = 2;
+	runs(rig);
+	cooperation = NULL;
+	ask(rig, "GET", "/duet/brief", "");
+	assert_null(strstr(rig->body, "\"place\""));
+	api_tells_of_coop(rig);
+	looks = 0;
+	seen = (struct machine_uses){.map = 3};
+	seen.bytes[1][1] = 4096;
+	under_way = (struct machine_placing){.moving = true};
+	ask(rig, "GET", "/duet/brief", "");
+	ask(rig, "GET", "/duet/brief", "");
+	assert_null(strstr(rig->body, has)); /* the guest has not said all yet */
+	assert_int_equal(looks, 1);
+	seen.complete = true;
+	under_way.moving = false;
+	ask(rig, "GET", "/duet/brief", "");
+	ask(rig, "GET", "/duet/brief", "");
+	assert_non_null(strstr(rig->body, has));
+	assert_int_equal(looks, 2);
+	cooperation->ops->free(cooperation);
+	cooperation = NULL;
+}
 
 static void stop(struct loop_timer *timer)
 {
@@ -648,6 +748,8 @@ int main(void)
 		TEST(changes_a_balloon_by_an_object),
 		TEST(tells_hints),
 		TEST(leases_a_balloon),
+		TEST(places_memory),
+		TEST(tells_of_memory_in_brief),
 		TEST(tells_the_brief),
 		TEST(has_interfaces),
 		TEST(takes_a_vsock),

@@ -128,6 +128,24 @@ static void test_intel(void **state)
 	free(cpuid);
 }
 
+/* Two packages of four: the id's upper bits are the package's, its caches end with it. */
+static void test_packages(void **state)
+{
+	struct kvm_cpuid2 *cpuid = table(intel, sizeof(intel) / sizeof(intel[0]));
+	struct cpu_topology topology = {.cpus = 4, .index = 6};
+	struct kvm_cpuid_entry2 got;
+
+	assert_int_equal(
+		cpu_cpuid(cpuid, CAPACITY, &topology, TRAITS(.pv = PV_ALL, .tsc_khz = 0), NULL), 0);
+	assert_int_equal(leaf(cpuid, 1, 0).ebx, 0x06040800);
+	assert_int_equal(leaf(cpuid, 4, 1).eax, 3U << 26 | 3 << 14 | 0x163);
+	got = leaf(cpuid, 0xb, 1);
+	assert_int_equal(got.eax, 2); /* APIC id 6 is in package 6 >> 2 = 1 */
+	assert_int_equal(got.ebx, 4);
+	assert_int_equal(got.edx, 6);
+	free(cpuid);
+}
+
 static void test_kvm_leaves(void **state)
 {
 	struct kvm_cpuid2 *cpuid = table(intel, sizeof(intel) / sizeof(intel[0]));
@@ -389,6 +407,7 @@ int main(void)
 		cmocka_unit_test(test_pv_parse),
 		cmocka_unit_test(test_pv_bits),
 		cmocka_unit_test(test_intel),
+		cmocka_unit_test(test_packages),
 		cmocka_unit_test(test_kvm_leaves),
 		cmocka_unit_test(test_amd),
 		cmocka_unit_test(test_nested),

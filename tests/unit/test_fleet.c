@@ -32,6 +32,7 @@
 
 enum behaviour {
 	GOOD,
+	KIT, /* the same, with a guest that gives hints */
 	HANGS,
 	NONSENSE,
 	REFUSES,
@@ -45,6 +46,8 @@ enum behaviour {
 struct shared {
 	_Atomic unsigned asked[PEERS], told[PEERS];
 	char body[PEERS][128]; /* of the last PATCH */
+	_Atomic unsigned placed[PEERS], wished[PEERS];
+	char place[PEERS][128];
 };
 
 static struct rig {
@@ -68,13 +71,14 @@ static void say(int fd, const char *text, size_t length)
 		return;
 }
 
-static void say_brief(int fd)
+static void say_brief(int fd, const char *more)
 {
 	char body[512], text[1024];
 
 	snprintf(body, sizeof(body),
 		"{\"id\": \"x\", \"state\": \"Running\", \"memory_mib\": 512, \"cpus\": 1,"
-		" \"threads\": [77], \"balloon\": {\"target_mib\": 0, \"actual_mib\": 0}}");
+		" \"threads\": [77], \"balloon\": {\"target_mib\": 0, \"actual_mib\": 0}%s}",
+		more);
 	snprintf(text, sizeof(text),
 		"HTTP/1.1 200 OK\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s",
 		strlen(body), body);
@@ -91,14 +95,31 @@ static void say_megabytes(int fd)
 		continue;
 }
 
-static void take_patch(unsigned index, int fd, const char *request)
+static void take(int fd, const char *request, char body[128], _Atomic unsigned *count)
 {
 	static const char done[] = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
-	const char *body = strstr(request, "\r\n\r\n");
+	const char *at = strstr(request, "\r\n\r\n");
 
-	snprintf(rig.shared->body[index], sizeof(rig.shared->body[0]), "%s", body ? body + 4 : "");
-	rig.shared->told[index]++;
+	snprintf(body, 128, "%s", at ? at + 4 : "");
+	++*count;
 	say(fd, done, strlen(done));
+}
+
+/* False: it is a question. */
+static bool take_order(unsigned index, int fd, const char *request)
+{
+	struct shared *shared = rig.shared;
+	char wish[128];
+
+	if (strncmp(request, "PATCH /duet/balloon ", 20) == 0)
+		take(fd, request, shared->body[index], &shared->told[index]);
+	else if (strncmp(request, "PATCH /duet/place ", 18) == 0)
+		take(fd, request, shared->place[index], &shared->placed[index]);
+	else if (strncmp(request, "PUT /duet/hints ", 16) == 0)
+		take(fd, request, wish, &shared->wished[index]);
+	else
+		return false;
+	return true;
 }
 
 static void serve(unsigned index, enum behaviour behaviour, int fd)
@@ -108,13 +129,14 @@ static void serve(unsigned index, enum behaviour behaviour, int fd)
 
 	request[count > 0 ? count : 0] = 0;
 	rig.shared->asked[index]++;
-	if (strncmp(request, "PATCH /duet/balloon ", 20) == 0) {
-		take_patch(index, fd, request);
+	if (take_order(index, fd, request))
 		return;
-	}
 	switch (behaviour) {
 	case GOOD:
-		say_brief(fd);
+		say_brief(fd, "");
+		break;
+	case KIT:
+		say_brief(fd, ", \"hints\": {\"machine\": {\"working_set_bytes\": 1}}");
 		break;
 	case NOT_STARTED:
 		say(fd, "HTTP/1.1 400 Bad Request\r\n\r\n{}", 30);
@@ -441,6 +463,41 @@ static void tells_balloons_on_a_lease(void **state)
 	assert_string_equal(rig.shared->body[vm], "{\"amount_mib\": 256, \"for_ms\": 1}");
 }
 
+/* Guests are asked for a map once a minute, machines told of a move when it is another one. */
+static void tells_nodes(void **state)
+{
+	struct vm_plan plan = {.wants_map = true, .set_numa = true, .memory_follows = true};
+	unsigned kit = start("kit", KIT), plain = start("plain", GOOD);
+	const struct shared *shared = rig.shared;
+
+	plan.vcpu[0].node = 1;
+	open_fleet();
+	run_until(views() == 2);
+	for (unsigned i = 0; i < 5; i++) {
+		fleet_apply(rig.fleet, "kit", &plan);
+		fleet_apply(rig.fleet, "plain", &plan);
+		run_for(10);
+	}
+	run_until(shared->placed[kit] && shared->wished[kit] && shared->placed[plain]);
+	assert_int_equal(shared->placed[kit], 1);
+	assert_int_equal(shared->wished[kit], 1);
+	assert_string_equal(shared->place[kit], "{\"nodes\": [1]}");
+	assert_int_equal(shared->wished[plain], 0);
+	plan.vcpu[0].node = 0;
+	fleet_apply(rig.fleet, "kit", &plan);
+	run_until(shared->placed[kit] == 2);
+	assert_string_equal(shared->place[kit], "{\"nodes\": [0]}");
+	/* And asked as before. */
+	plan.memory_follows = false;
+	plan.vcpu[0].node = 1;
+	fleet_apply(rig.fleet, "kit", &plan);
+	for (unsigned asked = shared->asked[kit], i = 0; i < 200 && shared->asked[kit] < asked + 3;
+		i++)
+		run_for(5);
+	assert_int_equal(views(), 2);
+	assert_int_equal(shared->placed[kit], 2);
+}
+
 static void outlives_its_directory(void **state)
 {
 	char command[128];
@@ -486,6 +543,7 @@ int main(void)
 		fleet_test(waits_for_one_that_has_not_started),
 		fleet_test(passes_over_other_files),
 		fleet_test(tells_balloons_on_a_lease),
+		fleet_test(tells_nodes),
 		fleet_test(outlives_its_directory),
 		fleet_test(keeps_all_while_it_cannot_look),
 	};

@@ -367,7 +367,7 @@ static void leaves_a_units_cgroup(void **state)
 static void sets_slices_and_nodes(void **state)
 {
 	const uint64_t own = lever_slice_get(child);
-	struct vm_plan plan = {.set_cpu = true, .weight = 100, .set_numa = true, .memory_node = -1};
+	struct vm_plan plan = {.set_cpu = true, .weight = 100, .set_numa = true};
 	cpu_set_t before, now;
 	struct levers *levers;
 
@@ -493,7 +493,7 @@ static void knows_one_that_comes_back(void **state)
 /* Between two questions it ended, and another thread has its number: that one is let be. */
 static void touches_no_later_thread(void **state)
 {
-	struct vm_plan plan = {.set_cpu = true, .weight = 100, .set_numa = true, .memory_node = -1};
+	struct vm_plan plan = {.set_cpu = true, .weight = 100, .set_numa = true};
 	const uint64_t own = lever_slice_get(child);
 	cpu_set_t before, now;
 	struct levers *levers;

@@ -51,7 +51,7 @@ static void what_is_at_home_stays(void **state)
 	assert_true(sample.plans[0].set_numa);
 	assert_int_equal(sample.plans[0].vcpu[0].node, 0);
 	assert_int_equal(sample.plans[0].vcpu[1].node, 0);
-	assert_int_equal(sample.plans[0].memory_node, -1);
+	assert_false(sample.plans[0].memory_follows);
 }
 
 static void vcpus_go_to_what_they_use(void **state)
@@ -62,7 +62,7 @@ static void vcpus_go_to_what_they_use(void **state)
 	assert_int_equal(sample.plans[0].vcpu[0].node, 0);
 	assert_int_equal(sample.plans[0].vcpu[1].node, 1);
 	assert_int_equal(sample.plans[0].numa_why, REASON_FOLLOWS_MEMORY);
-	assert_int_equal(sample.plans[0].memory_node, -1);
+	assert_false(sample.plans[0].memory_follows);
 }
 
 /* Not for a little more there than here. */
@@ -81,12 +81,13 @@ static void memory_comes_when_that_is_less(void **state)
 	uses(0, 1, 0, 4 * MIB_BYTES);
 	decide();
 	assert_int_equal(sample.plans[0].numa_why, REASON_MEMORY_FOLLOWS);
-	assert_int_equal(sample.plans[0].memory_node, 0);
+	assert_true(sample.plans[0].memory_follows);
+	assert_int_equal(sample.plans[0].vcpu[0].node, 0);
 	assert_int_equal(sample.plans[0].vcpu[1].node, 0);
 	/* Pinned memory cannot. */
 	sample.vms[0].passthrough = true;
 	decide();
-	assert_int_equal(sample.plans[0].memory_node, -1);
+	assert_false(sample.plans[0].memory_follows);
 	assert_int_equal(sample.plans[0].vcpu[1].node, 1);
 }
 
@@ -108,12 +109,50 @@ static void memory_comes_when_there_are_no_cpus(void **state)
 	sample.vms[2].nodes_hold[1] = 2 * GIB;
 	decide();
 	assert_int_equal(sample.plans[2].numa_why, REASON_MEMORY_FOLLOWS);
-	assert_int_equal(sample.plans[2].memory_node, 0);
+	assert_true(sample.plans[2].memory_follows);
+	assert_int_equal(sample.plans[2].vcpu[0].node, 0);
+	assert_int_equal(sample.plans[2].vcpu[1].node, 0);
 	/* No room for it either: all stays. */
 	sample.view.host.node_memory[0] = 2 * GIB;
 	decide();
-	assert_int_equal(sample.plans[2].memory_node, -1);
+	assert_false(sample.plans[2].memory_follows);
 	assert_int_equal(sample.plans[2].vcpu[0].node, 0);
+}
+
+/* Memory as it lies by chance: no node is better for a vCPU than another, so it comes to each. */
+static void memory_comes_from_everywhere(void **state)
+{
+	make(1);
+	sample.vms[0].vcpu[1].node = 1;
+	for (unsigned v = 0; v < 2; v++)
+		uses(0, v, 130 * MIB_BYTES, 126 * MIB_BYTES);
+	sample.vms[0].nodes_hold[1] = GIB;
+	decide();
+	assert_true(sample.plans[0].memory_follows);
+	assert_int_equal(sample.plans[0].numa_why, REASON_FOLLOWS_MEMORY);
+	assert_int_equal(sample.plans[0].vcpu[0].node, 0);
+	assert_int_equal(sample.plans[0].vcpu[1].node, 1);
+	/* A fifth may stay where it is. */
+	uses(0, 0, 256 * MIB_BYTES, 40 * MIB_BYTES);
+	uses(0, 1, 40 * MIB_BYTES, 256 * MIB_BYTES);
+	decide();
+	assert_false(sample.plans[0].memory_follows);
+}
+
+/* vCPUs go to the most of it, and the rest comes after them. */
+static void both_move(void **state)
+{
+	make(1);
+	uses(0, 1, 100 * MIB_BYTES, 300 * MIB_BYTES);
+	uses(0, 0, 200 * MIB_BYTES, 50 * MIB_BYTES);
+	decide();
+	assert_int_equal(sample.plans[0].vcpu[0].node, 0);
+	assert_int_equal(sample.plans[0].vcpu[1].node, 1);
+	assert_true(sample.plans[0].memory_follows);
+	sample.vms[0].passthrough = true;
+	decide();
+	assert_int_equal(sample.plans[0].vcpu[1].node, 1);
+	assert_false(sample.plans[0].memory_follows);
 }
 
 static void without_a_map(void **state)
@@ -148,16 +187,17 @@ static void make_any(unsigned seed)
 /* Does what was decided of it; how much that changed. */
 static unsigned carry_out(unsigned vm)
 {
-	int to = sample.plans[vm].memory_node;
 	unsigned changed = 0;
 
 	for (unsigned v = 0; v < 2; v++) {
 		struct vcpu_view *vcpu = &sample.vms[vm].vcpu[v];
+		int to;
 
 		changed += vcpu->node != sample.plans[vm].vcpu[v].node;
 		vcpu->node = (uint8_t)sample.plans[vm].vcpu[v].node;
-		if (to < 0)
+		if (!sample.plans[vm].memory_follows)
 			continue;
+		to = sample.plans[vm].vcpu[v].node;
 		changed += vcpu->uses[!to] != 0;
 		vcpu->uses[to] += vcpu->uses[!to];
 		vcpu->uses[!to] = 0;
@@ -193,6 +233,8 @@ int main(void)
 		cmocka_unit_test(not_for_little),
 		cmocka_unit_test(memory_comes_when_that_is_less),
 		cmocka_unit_test(memory_comes_when_there_are_no_cpus),
+		cmocka_unit_test(memory_comes_from_everywhere),
+		cmocka_unit_test(both_move),
 		cmocka_unit_test(without_a_map),
 		cmocka_unit_test(all_come_to_rest),
 	};

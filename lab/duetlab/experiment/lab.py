@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..base.paths import LAB, REPOSITORY
 from ..guest import images, kit, vm
-from ..host import plugin
+from ..host import counter, plugin
 from ..host.place import Place
 
 HOME = "/tmp/duet-experiments"
@@ -103,6 +103,10 @@ for task in "$@"; do
 	case $name in vcpu* | CPU*) cpu={VCPU_CPU} ;; *) cpu={IO_CPU} ;; esac
 	taskset -cp $cpu ${{task##*/}} >/dev/null && echo "$name on CPU $cpu"
 done""").strip()
+
+    def touches(self) -> dict:
+        """What the plugin has counted of marked blocks' accesses: see counter.touches."""
+        return counter.touches(self.host)
 
     def governor(self) -> str:
         """The host's frequency scaling, empty when it has none to control."""

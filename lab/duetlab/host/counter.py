@@ -41,6 +41,14 @@ def marks(host: LabHost) -> dict:
     return answer
 
 
+def touches(host: LabHost) -> dict:
+    """`chunk`, bytes, and `vcpus`: for each the accesses of marked blocks (LAB_TOUCH) so far, by the number of the
+    chunk of the lab host's physical memory."""
+    answer = _ask(host, "touches")
+    return {"chunk": answer["chunk"],
+            "vcpus": [{int(chunk): count for chunk, count in vcpu.items()} for vcpu in answer["vcpus"]]}
+
+
 def _with_sum(sample: dict) -> dict:
     total = {name: sum(vcpu[name] for vcpu in sample["vcpus"]) for name in FIELDS}
     total["instructions"] = sum(total[name] for name in FIELDS if name != "vmruns")

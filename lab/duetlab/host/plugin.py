@@ -45,7 +45,7 @@ def plugin_for(qemu: Qemu) -> Path:
     """The plugin for this QEMU's version of the plugin interface."""
     api = _interface(qemu)
     flags = [*PLUGIN_FLAGS, f"-DLAB_PLUGIN_API={api}"]
-    return compiled(f"insn-v{api}.so", ("insn.c", "server.c"), flags)
+    return compiled(f"insn-v{api}.so", ("insn.c", "server.c", "touch.c"), flags)
 
 
 def profile_plugin_for(qemu: Qemu) -> Path:

@@ -29,6 +29,7 @@ static const struct {
 	{"tell-time", tell_time, 2},
 	{"ask-time", ask_time, 2},
 	{"watch-clocks", watch_clocks, 1},
+	{"touch", touch, 2},
 };
 
 uint64_t now_ns(void)

@@ -29,6 +29,8 @@ int noise(char **args);    /* CPU SECONDS spin|rest: a neighbour, and what the w
 int fork_heap(char **args); /* private|heap MIB PERCENT: a fork, and writes after it */
 int copy(char **args);      /* MIB: copies of pages, as the guest's kernel makes them */
 int repeat(char **args); /* FILE TEXT COUNT: writes TEXT so often, each time from its beginning */
+int touch(
+	char **args); /* CPU MIB: writes to its own memory for ever, each access counted by place */
 int switches(
 	char **args); /* STEPS NAP-US: two programs wake each other, some naps between or none */
 int tell_time(char **args);    /* ADDRESS PORT: UDP, answered with CLOCK_MONOTONIC */

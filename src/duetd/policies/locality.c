@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A vCPU and what it uses on one node, by whichever moves less. A vCPU's move costs what it has to
- * fetch into its caches anew, taken as MOVE_COSTS; a VM's memory moves as a whole, to the node on
- * which all its vCPUs are. Nodes are not filled with more vCPUs than they have CPUs for, nor with
- * more memory than they have: who finds no room there stays. What is where it belongs stays too.
+ * fetch into its caches anew, taken as MOVE_COSTS; what it uses comes to it page by page, by its
+ * guest's map. Nodes are not filled with more vCPUs than they have CPUs for, nor with more memory
+ * than they have: who finds no room there stays. What is where it belongs stays too.
  */
 #include "duetd/policies/private.h"
 
@@ -11,6 +11,8 @@
 /* A node must hold so much more of what is used than the present one, or nothing moves: what one
  * map says differs from the next by more than the difference would bring. */
 #define BETTER_BY 1.25
+/* Of what its vCPUs use, what may stay on other nodes: less is not worth a walk through the map. */
+#define STRAY_MOST 0.2
 /* Load of a vCPU that has not run yet. */
 #define LOAD_LEAST 0.1
 /* Of the host's mean load of a CPU, where that is above 1. */
@@ -26,10 +28,9 @@ struct nodes {
 
 /* Where each vCPU of a VM is best off, and what that costs. */
 struct wish {
-	uint8_t best[VIEW_VCPUS_MAX];
+	uint8_t now[VIEW_VCPUS_MAX], best[VIEW_VCPUS_MAX];
 	double vcpu_cost, memory_cost;
-	unsigned home; /* the node of its first vCPU ... */
-	bool together; /* ... and of all others */
+	bool too; /* memory is to come to the vCPUs' new nodes: too much of it would be elsewhere */
 };
 
 static double load_of(const struct vcpu_view *vcpu)
@@ -89,26 +90,36 @@ static uint8_t best_node(const struct nodes *nodes, const struct vcpu_view *vcpu
 	return (uint8_t)best;
 }
 
+static double elsewhere(const struct nodes *nodes, const struct vcpu_view *vcpu, unsigned node)
+{
+	double sum = 0;
+
+	for (unsigned n = 0; n < nodes->count; n++)
+		sum += n == node ? 0 : (double)vcpu->uses[n];
+	return sum;
+}
+
 /* False: its guest gave no map. */
 static bool wish_of(const struct nodes *nodes, const struct vm_view *vm, struct wish *wish)
 {
-	bool knows = false;
+	double all = 0, left = 0;
 
-	*wish = (struct wish){.home = node_of(nodes, &vm->vcpu[0]), .together = true};
+	*wish = (struct wish){0};
 	for (unsigned v = 0; v < vcpus_seen(vm); v++) {
 		const struct vcpu_view *vcpu = &vm->vcpu[v];
 
+		wish->now[v] = (uint8_t)node_of(nodes, vcpu);
 		wish->best[v] = best_node(nodes, vcpu);
-		if (wish->best[v] != node_of(nodes, vcpu))
+		if (wish->best[v] != wish->now[v])
 			wish->vcpu_cost += MOVE_COSTS;
-		wish->together = wish->together && node_of(nodes, vcpu) == wish->home;
-		for (unsigned n = 0; n < nodes->count; n++) {
-			knows = knows || vcpu->uses[n];
-			if (n != wish->home)
-				wish->memory_cost += (double)vcpu->uses[n];
-		}
+		wish->memory_cost += elsewhere(nodes, vcpu, wish->now[v]);
+		left += elsewhere(nodes, vcpu, wish->best[v]);
+		all += elsewhere(nodes, vcpu, VIEW_NODES_MAX);
 	}
-	return knows;
+	wish->too = left > all * STRAY_MOST;
+	if (wish->too)
+		wish->vcpu_cost += left;
+	return all > 0;
 }
 
 static bool room_for_all(
@@ -117,7 +128,7 @@ static bool room_for_all(
 	struct nodes after = *nodes;
 
 	for (unsigned v = 0; v < vcpus_seen(vm); v++) {
-		unsigned now = node_of(nodes, &vm->vcpu[v]), best = wish->best[v];
+		unsigned now = wish->now[v], best = wish->best[v];
 
 		after.load[now] -= load_of(&vm->vcpu[v]);
 		after.load[best] += load_of(&vm->vcpu[v]);
@@ -134,7 +145,7 @@ static void move_vcpus(
 	bool all = room_for_all(nodes, vm, wish);
 
 	for (unsigned v = 0; v < vcpus_seen(vm); v++) {
-		unsigned now = node_of(nodes, &vm->vcpu[v]), best = wish->best[v];
+		unsigned now = wish->now[v], best = wish->best[v];
 		double load = load_of(&vm->vcpu[v]);
 
 		if (best != now && !all && nodes->load[best] + load > nodes->room[best])
@@ -146,25 +157,43 @@ static void move_vcpus(
 	to->numa_why = REASON_FOLLOWS_MEMORY;
 }
 
-static bool move_memory(
+static bool room_for_memory(const struct nodes *nodes)
+{
+	for (unsigned n = 0; n < nodes->count; n++)
+		if (nodes->holds[n] > nodes->memory[n])
+			return false;
+	return true;
+}
+
+/* What its vCPUs use comes to where the plan has them. */
+static bool move_memory(struct nodes *nodes, const struct vm_view *vm, struct vm_plan *to)
+{
+	struct nodes after = *nodes;
+
+	if (vm->passthrough)
+		return false;
+	for (unsigned v = 0; v < vcpus_seen(vm); v++) {
+		const struct vcpu_view *vcpu = &vm->vcpu[v];
+		unsigned home = (unsigned)to->vcpu[v].node;
+
+		for (unsigned n = 0; n < nodes->count; n++)
+			after.holds[n] -= (double)vcpu->uses[n];
+		after.holds[home] += elsewhere(nodes, vcpu, VIEW_NODES_MAX);
+	}
+	if (!room_for_memory(&after))
+		return false;
+	*nodes = after;
+	to->memory_follows = true;
+	return true;
+}
+
+static bool stay_and_fetch(
 	struct nodes *nodes, const struct vm_view *vm, const struct wish *wish, struct vm_plan *to)
 {
-	double comes = 0;
-
-	if (!wish->together || vm->passthrough)
-		return false;
-	for (unsigned n = 0; n < nodes->count; n++)
-		comes += n == wish->home ? 0 : (double)vm->nodes_hold[n];
-	if (nodes->holds[wish->home] + comes > nodes->memory[wish->home])
-		return false;
-	for (unsigned n = 0; n < nodes->count; n++)
-		nodes->holds[n] -= n == wish->home ? 0 : (double)vm->nodes_hold[n];
-	nodes->holds[wish->home] += comes;
-	to->memory_node = (int8_t)wish->home;
 	for (unsigned v = 0; v < vcpus_seen(vm); v++)
-		to->vcpu[v].node = (int8_t)node_of(nodes, &vm->vcpu[v]);
+		to->vcpu[v].node = (int8_t)wish->now[v];
 	to->numa_why = REASON_MEMORY_FOLLOWS;
-	return true;
+	return move_memory(nodes, vm, to);
 }
 
 static void place(struct nodes *nodes, const struct vm_view *vm, struct vm_plan *to)
@@ -173,15 +202,18 @@ static void place(struct nodes *nodes, const struct vm_view *vm, struct vm_plan 
 	bool cheap;
 
 	to->numa_why = REASON_NO_MAP;
-	to->memory_node = -1;
 	for (unsigned v = 0; v < VIEW_VCPUS_MAX; v++)
 		to->vcpu[v].node = -1;
+	to->wants_map = nodes->count > 1;
 	if (nodes->count < 2 || !wish_of(nodes, vm, &wish))
 		return;
 	to->set_numa = true;
 	cheap = wish.memory_cost < wish.vcpu_cost || !room_for_all(nodes, vm, &wish);
-	if (!cheap || !move_memory(nodes, vm, &wish, to))
-		move_vcpus(nodes, vm, &wish, to);
+	if (cheap && stay_and_fetch(nodes, vm, &wish, to))
+		return;
+	move_vcpus(nodes, vm, &wish, to);
+	if (wish.too)
+		move_memory(nodes, vm, to);
 }
 
 static void decide(const struct view *view, struct plan *plan)
