@@ -150,13 +150,15 @@ static bool succeeded(int status)
 
 static bool has_systemd(struct job *job)
 {
+	const char *name = job->order == ORDER_LIST ? "NAME" : job->list->name;
 	struct stat status;
 
 	if (stat(job->units->booted, &status) == 0)
 		return true;
 	say(job, 503,
 		"systemd does not run here, which starts and stops machines; without it: duet run "
-		"--config " UNITS_DIRECTORY "/NAME.json --api-sock /run/duet/NAME.sock");
+		"--config " UNITS_DIRECTORY "/%s.json --api-sock /run/duet/%s.sock",
+		name, name);
 	return false;
 }
 
@@ -179,9 +181,10 @@ static void order(struct job *job)
 		"systemctl", "--no-block", "--no-ask-password", verb, "--", unit, NULL};
 
 	snprintf(unit, sizeof(unit), "duet@%s.service", job->list->name);
-	if (run(job, argv, ordered, &err) == 0)
+	if (has_systemd(job) && run(job, argv, ordered, &err) == 0)
 		return;
-	say(job, 502, "%s", err.text);
+	if (err.code)
+		say(job, 502, "%s", err.text);
 	job_end(job);
 }
 
@@ -397,7 +400,7 @@ void units_start(struct units *units, const char *name, units_done *done, void *
 	snprintf(path, sizeof(path), "%s/%s.json", units->directory, name);
 	if (access(path, F_OK) < 0)
 		say(job, 404, "%s: %s; duetctl list shows what is there", path, strerror(errno));
-	if (job->result.status || !has_systemd(job))
+	if (job->result.status)
 		job_end(job);
 	else
 		check(job);

@@ -256,6 +256,9 @@ static void says_that_there_is_no_systemd(void **state)
 	assert_int_equal(rmdir(path), 0);
 	assert_int_equal(start("web"), 503);
 	assert_non_null(strstr(rig.why, "systemd does not run here"));
+	assert_non_null(strstr(rig.why, "--config /etc/duet/web.json"));
+	put("bad", 0644, "etc/duet/db.json");
+	assert_int_equal(start("db"), 400);
 	assert_int_equal(stop("web"), 503);
 	assert_false(was_told(".*"));
 }
