@@ -16,7 +16,8 @@ from made_up import BUILD, Host, listen, wait_for
 
 CHROMIUM = shutil.which("chromium")
 MIB = 1 << 20
-OWNED = "<img/src=x/onerror=document.title='owned'>"
+# The parser quotes what it did not expect, if that is short.
+OWNED = '["a" "<b id=owned>"]'
 
 
 class Browser:
@@ -28,7 +29,7 @@ class Browser:
         # 3 and 4 may be those very pipes: copies far above them are what the shell moves there.
         high_in, high_out = (fcntl.fcntl(fd, fcntl.F_DUPFD, 40) for fd in (theirs_in, theirs_out))
         self.process = subprocess.Popen(
-            ["sh", "-c", f'exec "$@" 3<&{high_in} 4>&{high_out} {high_in}<&- {high_out}>&-', "sh", CHROMIUM,
+            ["bash", "-c", f'exec "$@" 3<&{high_in} 4>&{high_out} {high_in}<&- {high_out}>&-', "bash", CHROMIUM,
              "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={profile}",
              "--remote-debugging-pipe", "about:blank"],
             pass_fds=(high_in, high_out), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
@@ -141,7 +142,7 @@ def test_draws_the_host(host, browser):
     browser.until("document.querySelectorAll('.machine').length === 3 && "
                   "document.querySelectorAll('#decisions tr').length > 3")
     text = browser.text()
-    for words in ("3 machines", "4 CPUs", "working set 400, in use besides 300, free 300, balloon 0 of 1024 MiB",
+    for words in ("3 machines", "4 CPUs", "working set 400, in use besides 324, free 300, balloon 0 of 1024 MiB",
                   "share 300", "in use 200, free 312, balloon 0 of 512 MiB", "some wait for memory: 1.50 %",
                   "some wait for a CPU: 40.00 %", "node 1, 2 CPUs", "policy off from now on, it was locality",
                   "What this host has not", "reserve 256 MiB"):
@@ -150,9 +151,8 @@ def test_draws_the_host(host, browser):
     assert abs(float(browser.evaluate("document.querySelectorAll('.machine')[2].querySelector('rect.set')"
                                       ".getAttribute('width')").rstrip("%")) - 400 / 10.24) < 0.1
     # What a machine says is text.
-    assert "left out: no JSON" in text and "<img/src=x" in text
-    assert browser.evaluate("document.querySelectorAll('img').length") == 0
-    assert browser.evaluate("document.title") == "duetd"
+    assert "left out: no JSON" in text and "'\"<b id=owned>\"'" in text
+    assert browser.evaluate("document.getElementById('owned') === null")
 
     # At a phone's width nothing sticks out.
     browser.call("Emulation.setDeviceMetricsOverride", width=360, height=740, deviceScaleFactor=1, mobile=True)
@@ -206,6 +206,7 @@ def test_is_for_this_host_alone(host):
 def test_slow_clients_do_not_hold_it_up(host):
     host.start()
     host.sees("web ")
+    host.sees("silent ")
     _, url = dashboard(host)
     address, _, secret = url.removeprefix("http://").rstrip("/").partition("/")
     name, _, port = address.partition(":")
