@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The manager and duetctl as programs: a machine's API that a test plays, a made-up /proc and /sys."""
 
+import os
 import signal
 import subprocess
 
 import pytest
-from made_up import BUILD, Host
+from made_up import BUILD, Host, wait_for
 
 
 @pytest.fixture(name="host")
@@ -72,3 +73,91 @@ def test_files_that_are_no_sockets_stay(host, tmp_path):
 def test_wrong_command_lines(words):
     result = subprocess.run([BUILD / "duetd", *words], capture_output=True, text=True, check=False, timeout=20)
     assert result.returncode == 2 and words[0] in result.stderr
+
+
+# Units are files of their state; what systemd was told stands in another.
+SYSTEMCTL = """#!/bin/sh
+root={root}
+if [ "$1" = show ]; then
+	shift 4
+	for unit; do
+		echo Id=$unit; cat $root/units/$unit 2>/dev/null || echo ActiveState=inactive; echo
+	done
+else
+	echo "$*" >>$root/told
+	[ ! -e $root/refuses ] || {{ cat $root/refuses >&2; exit 1; }}
+fi
+"""
+
+
+@pytest.fixture(name="units")
+def host_with_units(tmp_path):
+    """With systemd, such as it is, and three configurations, one of which is wrong."""
+    host = Host(tmp_path)
+    for folder in ("bin", "etc/duet", "units", "run/systemd/system"):
+        (tmp_path / folder).mkdir(parents=True)
+    program = tmp_path / "bin/systemctl"
+    program.write_text(SYSTEMCTL.format(root=tmp_path))
+    program.chmod(0o755)
+    for name in ("web", "mail"):
+        (tmp_path / f"etc/duet/{name}.json").write_text('{"duet": 1, "kernel": "k"}')
+    (tmp_path / "etc/duet/bad.json").write_text('{"duet": 1,\n "kernel": "k",\n "share": 0}')
+    (tmp_path / "units/duet@web.service").write_text("ActiveState=active\nUnitFileState=enabled\n")
+    host.start(env={**os.environ, "PATH": f"{tmp_path}/bin:{BUILD}:{os.environ['PATH']}"})
+    wait_for(host.socket.exists)
+    yield host
+    host.end()
+
+
+def test_starts_and_stops_by_units(units):
+    told = units.root / "told"
+    listed = units.ctl("list")
+    assert listed.returncode == 0 and listed.stderr == ""
+    assert [line.split()[:3] for line in listed.stdout.splitlines()[1:]] == [
+        ["bad", "stopped", "no"], ["mail", "stopped", "no"], ["web", "runs", "yes"]]
+    assert "etc/duet/bad.json:3: share: give a number from 1 to 10000" in listed.stdout
+    assert units.ctl("start", "mail").returncode == 0
+    assert told.read_text() == "--no-block --no-ask-password start -- duet@mail.service\n"
+    assert units.ctl("stop", "web").returncode == 0
+    assert told.read_text().splitlines()[1:] == ["--no-block --no-ask-password stop -- duet@web.service"]
+    for words, status, says in ((["start", "bad"], 1, "bad.json:3: share"), (["start", "none"], 1, "No such file"),
+                                (["stop", "mail"], 1, "duet@mail.service is inactive"), (["start"], 2, "arguments"),
+                                (["start", "../web"], 2, "no name"), (["stop", "-x"], 1, "no name")):
+        refused = units.ctl(*words)
+        assert refused.returncode == status and says in refused.stderr and not refused.stdout, words
+    assert len(told.read_text().splitlines()) == 2
+    (units.root / "refuses").write_text("Failed to start duet@mail.service: Unit is masked.\n")
+    refused = units.ctl("start", "mail")
+    assert refused.returncode == 1 and "Unit is masked" in refused.stderr
+
+
+def test_starts_none_that_runs(units):
+    """Its unit would take the socket from a machine that was started otherwise."""
+    units.add_here("mail")
+    units.sees("mail ")
+    refused = units.ctl("start", "mail")
+    assert refused.returncode == 1 and "mail runs already" in refused.stderr
+    assert not (units.root / "told").exists()
+
+
+def test_without_systemd(units):
+    (units.root / "run/systemd/system").rmdir()
+    listed = units.ctl("list")
+    assert listed.returncode == 1 and "systemd does not run here" in listed.stderr
+    assert "bad.json:3" in listed.stdout and len(listed.stdout.splitlines()) == 4
+    refused = units.ctl("start", "web")
+    assert refused.returncode == 1 and "duet run --config /etc/duet/web.json" in refused.stderr
+
+
+def test_goes_on_while_a_program_hangs(units):
+    """duetd waits for nobody: it answers and decides while systemctl does not come back."""
+    (units.root / "bin/systemctl").write_text("#!/bin/sh\nexec sleep 1000\n")
+    hangs = subprocess.Popen([BUILD / "duetctl", "--socket", units.socket, "list"], stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT)
+    units.processes.append(hangs)
+    units.add_here("new")
+    units.sees("new ")
+    assert hangs.poll() is None
+    units.processes[0].terminate()
+    assert units.processes[0].wait(timeout=20) == 0
+    assert hangs.wait(timeout=20) == 1
