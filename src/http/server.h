@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * HTTP/1.1 on a unix socket, by libmicrohttpd on the caller's loop: no thread of its own, nothing
- * that waits. Limits hold whatever a client sends: HTTP_CONNECTIONS at once (one more is told so
- * and closed), a body of at most @body_max bytes, a small head, and HTTP_PATIENCE_S for a request
- * to come and for its answer to be taken. Main thread.
+ * HTTP/1.1 on a unix socket (or, for a browser, on the loopback interface), by libmicrohttpd on the
+ * caller's loop: no thread of its own, nothing that waits. Limits hold whatever a client sends:
+ * HTTP_CONNECTIONS at once (one more is told so and closed), a body of at most @body_max bytes, a
+ * small head, and HTTP_PATIENCE_S for a request to come and for its answer to be taken. Main
+ * thread.
  */
 #ifndef DUET_HTTP_SERVER_H
 #define DUET_HTTP_SERVER_H
