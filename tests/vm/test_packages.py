@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 from matrix import soak
-from test_debian import LIMIT, Debian, free_port
+from test_debian import Debian, free_port
 
 from duetlab.base import debian
 from duetlab.base.paths import REPOSITORY
