@@ -56,7 +56,8 @@ static int run_named(const char *name, unsigned count, const char *const *args)
 		if (strcmp(name, commands[i].name) == 0)
 			return commands[i].run(count, args);
 	if (*name)
-		log_error("%s: unknown command; it is run, check, ctl or doctor, see duet --help", name);
+		log_error("%s: unknown command; it is run, check, ctl or doctor, see duet --help",
+			name);
 	else
 		fputs(usage, stderr);
 	return 2;

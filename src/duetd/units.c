@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is asked for: a job of one program after another. */
 #include "duetd/units.h"
+#include "base/checked.h"
 #include "base/cleanup.h"
 #include "duetd/child.h"
 #include "duetd/plain.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -286,44 +286,6 @@ static void check(struct job *job)
 	job_end(job);
 }
 
-/* ---- what is there ---- */
-
-static bool take_file(struct unit *unit, const char *file)
-{
-	const size_t length = strlen(file), suffix = strlen(".json");
-
-	if (length <= suffix || length - suffix >= sizeof(unit->name) ||
-		strcmp(file + length - suffix, ".json") != 0)
-		return false;
-	*unit = (struct unit){0};
-	memcpy(unit->name, file, length - suffix);
-	return unit_name_is_valid(unit->name);
-}
-
-static int by_name(const void *a, const void *b)
-{
-	return strcmp(((const struct unit *)a)->name, ((const struct unit *)b)->name);
-}
-
-/* @count: below UNITS_MAX, or there are more. */
-static void read_directory(struct job *job, DIR *directory)
-{
-	const struct dirent *file;
-	struct unit unit;
-
-	while ((file = readdir(directory))) {
-		if (!take_file(&unit, file->d_name))
-			continue;
-		if (job->count == UNITS_MAX) {
-			say(job, 200, "%s: more than %u configurations; only so many are listed",
-				job->units->directory, UNITS_MAX);
-			break;
-		}
-		job->list[job->count++] = unit;
-	}
-	qsort(job->list, job->count, sizeof(*job->list), by_name);
-}
-
 /* ---- what others call ---- */
 
 static struct job *new_job(
@@ -353,18 +315,18 @@ static struct job *new_job(
 void units_list(struct units *units, units_done *done, void *opaque)
 {
 	struct job *job = new_job(units, ORDER_LIST, done, opaque, UNITS_MAX);
-	DIR *directory;
+	int ret;
 
 	if (!job)
 		return;
 	job->result.status = 200;
-	directory = opendir(units->directory);
-	if (directory) {
-		read_directory(job, directory);
-		closedir(directory);
-	} else if (errno != ENOENT) {
-		say(job, 200, "%s: %s", units->directory, strerror(errno));
-	}
+	ret = units_read_directory(units->directory, job->list, UNITS_MAX);
+	if (ret < 0 && ret != -ENOENT)
+		say(job, 200, "%s: %s", units->directory, strerror(-ret));
+	else if (ret > UNITS_MAX)
+		say(job, 200, "%s: more than %u configurations; only so many are listed",
+			units->directory, UNITS_MAX);
+	job->count = ret < 0 ? 0 : (unsigned)min_u64((uint64_t)ret, UNITS_MAX);
 	if (job->count)
 		check(job);
 	else

@@ -48,6 +48,9 @@ void units_stop(struct units *units, const char *name, units_done *done, void *o
 
 /* Letters, digits and -_.:@, below VIEW_NAME_MAX of them: both a socket's and a unit's. */
 bool unit_name_is_valid(const char *name);
+/* The configurations in a directory, by name: at most @room, and one more is counted where there
+ * are more. A negative errno: it cannot be read. */
+int units_read_directory(const char *path, struct unit *units, unsigned room);
 /* What `systemctl show` prints, a block for each unit: taken by their names from whatever @text
  * is. */
 void units_read_show(struct unit *units, unsigned count, const char *text);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the programs say that duetd runs. */
+/* What is in the directory, and what the programs say that duetd runs. */
 #include "duetd/plain.h"
 #include "duetd/units.h"
 
 #include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +23,47 @@ bool unit_name_is_valid(const char *name)
 		if (!isalnum((unsigned char)*name) && !strchr("-_.:@", *name))
 			return false;
 	return true;
+}
+
+/* ---- the directory ---- */
+
+static bool take_file(struct unit *unit, const char *file)
+{
+	const size_t length = strlen(file), suffix = strlen(".json");
+
+	if (length <= suffix || length - suffix >= sizeof(unit->name) ||
+		strcmp(file + length - suffix, ".json") != 0)
+		return false;
+	*unit = (struct unit){0};
+	memcpy(unit->name, file, length - suffix);
+	return unit_name_is_valid(unit->name);
+}
+
+static int in_order(const void *a, const void *b)
+{
+	return strcmp(((const struct unit *)a)->name, ((const struct unit *)b)->name);
+}
+
+int units_read_directory(const char *path, struct unit *units, unsigned room)
+{
+	DIR *directory = opendir(path);
+	const struct dirent *file;
+	unsigned count = 0;
+	bool more = false;
+	struct unit unit;
+
+	if (!directory)
+		return -errno;
+	while (!more && (file = readdir(directory))) {
+		if (!take_file(&unit, file->d_name))
+			continue;
+		more = count == room;
+		if (!more)
+			units[count++] = unit;
+	}
+	closedir(directory);
+	qsort(units, count, sizeof(*units), in_order);
+	return (int)(count + more);
 }
 
 /* ---- systemctl show: NAME=VALUE, an empty line between two units ---- */

@@ -187,8 +187,9 @@ struct machine_config {
 	char *passt; /* program, null: from PATH */
 	char *stats; /* file */
 	enum reset_kind on_reset;
-	unsigned share; /* of the host, against other machines' (docs/duetd.md): duet passes it on */
-	char *file; /* that it was read from, for messages */
+	unsigned
+		share; /* of the host, against other machines' (docs/duetd.md): duet passes it on */
+	char *file;    /* that it was read from, for messages */
 	/* Where each field stands in it, in the order of machine_fields; 0: it is not there. */
 	unsigned lines[MACHINE_FIELDS_MAX];
 	struct device_config *devices;
