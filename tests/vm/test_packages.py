@@ -61,12 +61,12 @@ def make_payload(directory):
 
 
 @pytest.fixture(name="host", scope="module")
-def a_debian_that_is_a_host(module_disk, tmp_path_factory):
+def a_debian_that_is_a_host(module_disk):
     made = system.system()
-    payload = make_payload(tmp_path_factory.mktemp("payload"))
     disk, second = module_disk("1", "system"), module_disk("1", "payload")
+    with vm.workspace() as directory:
+        vm.copy_sparse(make_payload(directory), second)
     vm.copy_sparse(made.root, disk)
-    vm.copy_sparse(payload, second)
     port = free_port()
     with vm.Guest("--cpus", "2", "--nested", "on", "--disk", f"path={disk}", "--disk", f"path={second}",
                   "--net", f"user,forward=127.0.0.1/{port}:22", "--cmdline", "root=/dev/vda rw", kernel=made.kernel,
