@@ -3,7 +3,6 @@
 #include "base/log.h"
 #include "duetd/control_private.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,20 +49,6 @@ static void ordered(void *opaque, const struct units_result *result)
 		control_refuse(exchange, result->status, result->why);
 }
 
-/* Its unit would take the socket's name from one that runs. */
-static bool refuse_running(
-	const struct manager *manager, const char *name, struct exchange *exchange)
-{
-	const int index = manager_find(manager, name);
-	char words[160];
-
-	if (index < 0)
-		return false;
-	snprintf(words, sizeof(words), "%s runs already; duetctl ps shows it", name);
-	control_refuse(exchange, 409, words);
-	return true;
-}
-
 void control_put_machine(
 	struct manager *manager, const struct request *request, struct exchange *exchange)
 {
@@ -77,7 +62,7 @@ void control_put_machine(
 	} else if (!start) {
 		log_info("%s: told to stop", name);
 		units_stop(manager->units, name, ordered, exchange);
-	} else if (!refuse_running(manager, name, exchange)) {
+	} else {
 		log_info("%s: told to start", name);
 		units_start(manager->units, name, ordered, exchange);
 	}

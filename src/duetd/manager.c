@@ -209,7 +209,7 @@ int manager_open(struct manager *manager, struct loop *loop, const struct manage
 		manager->period_ms = MANAGER_PERIOD_MS;
 	memcpy(manager->policies, options->policies, sizeof(manager->policies));
 	manager->noted = decisions_new();
-	manager->units = units_new(loop, options->levers.root);
+	manager->units = units_new(loop, options->levers.root, options->directory);
 	if (!manager->noted || !manager->units)
 		return error_errno(err, ENOMEM, "duetd");
 	ret = levers_open(&manager->levers, &options->levers, err);

@@ -11,7 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -23,6 +25,7 @@ struct units {
 	struct loop *loop;
 	char directory[256]; /* of configurations */
 	char booted[256];    /* there is one of this name where systemd runs */
+	char sockets[256];
 	struct job *jobs;
 	unsigned count;
 };
@@ -47,7 +50,7 @@ struct job {
 	void (*then)(struct job *job, int status, const char *output);
 };
 
-struct units *units_new(struct loop *loop, const char *root)
+struct units *units_new(struct loop *loop, const char *root, const char *sockets)
 {
 	struct units *units = calloc(1, sizeof(*units));
 
@@ -56,6 +59,7 @@ struct units *units_new(struct loop *loop, const char *root)
 	units->loop = loop;
 	snprintf(units->directory, sizeof(units->directory), "%s" UNITS_DIRECTORY, root);
 	snprintf(units->booted, sizeof(units->booted), "%s/run/systemd/system", root);
+	snprintf(units->sockets, sizeof(units->sockets), "%s", sockets);
 	return units;
 }
 
@@ -352,6 +356,19 @@ static struct job *job_for(
 	return NULL;
 }
 
+static bool somebody_listens(const char *sockets, const char *name)
+{
+	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+	if (snprintf(address.sun_path, sizeof(address.sun_path), "%s/%s.sock", sockets, name) >=
+		(int)sizeof(address.sun_path))
+		return false;
+	/* One whose queue is full is there, too. */
+	return fd >= 0 &&
+	       (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 || errno == EAGAIN);
+}
+
 void units_start(struct units *units, const char *name, units_done *done, void *opaque)
 {
 	struct job *job = job_for(units, ORDER_START, name, done, opaque);
@@ -362,6 +379,9 @@ void units_start(struct units *units, const char *name, units_done *done, void *
 	snprintf(path, sizeof(path), "%s/%s.json", units->directory, name);
 	if (access(path, F_OK) < 0)
 		say(job, 404, "%s: %s; duetctl list shows what is there", path, strerror(errno));
+	else if (somebody_listens(units->sockets, name))
+		say(job, 409, "%s runs already: somebody listens at %s/%s.sock", name,
+			units->sockets, name);
 	if (job->result.status)
 		job_end(job);
 	else

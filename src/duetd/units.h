@@ -35,14 +35,16 @@ typedef void units_done(void *opaque, const struct units_result *result);
 
 struct units;
 
-/* @root: as of struct levers_options. Null: no memory. */
-struct units *units_new(struct loop *loop, const char *root);
+/* @root: as of struct levers_options; @sockets: the directory of machines' APIs. Null: no memory.
+ */
+struct units *units_new(struct loop *loop, const char *root, const char *sockets);
 /* Ends what is under way: each is told so. Null is allowed. */
 void units_free(struct units *units);
 
 void units_list(struct units *units, units_done *done, void *opaque);
 /* Systemd has taken the order when this is done; the machine begins or ends from then on. A
- * configuration that is wrong is not started. */
+ * configuration that is wrong is not started, nor is one at whose socket somebody listens: its unit
+ * would take the socket's name from a machine that runs. */
 void units_start(struct units *units, const char *name, units_done *done, void *opaque);
 void units_stop(struct units *units, const char *name, units_done *done, void *opaque);
 

@@ -72,19 +72,22 @@ int http_address_parse(
 
 int http_address_of(int fd, char *text, size_t room, struct error *err)
 {
-	struct sockaddr_storage address = {0};
-	const struct sockaddr_in *v4 = (const struct sockaddr_in *)&address;
-	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&address;
+	union {
+		struct sockaddr any;
+		struct sockaddr_in v4;
+		struct sockaddr_in6 v6;
+	} address;
 	socklen_t length = sizeof(address);
 	char host[INET6_ADDRSTRLEN];
 
-	if (getsockname(fd, (struct sockaddr *)&address, &length) < 0)
+	memset(&address, 0, sizeof(address));
+	if (getsockname(fd, &address.any, &length) < 0)
 		return error_errno(err, errno, "the address");
-	if (address.ss_family == AF_INET6 &&
-		inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof(host)))
-		snprintf(text, room, "[%s]:%u", host, ntohs(v6->sin6_port));
-	else if (inet_ntop(AF_INET, &v4->sin_addr, host, sizeof(host)))
-		snprintf(text, room, "%s:%u", host, ntohs(v4->sin_port));
+	if (address.any.sa_family == AF_INET6 &&
+		inet_ntop(AF_INET6, &address.v6.sin6_addr, host, sizeof(host)))
+		snprintf(text, room, "[%s]:%u", host, ntohs(address.v6.sin6_port));
+	else if (inet_ntop(AF_INET, &address.v4.sin_addr, host, sizeof(host)))
+		snprintf(text, room, "%s:%u", host, ntohs(address.v4.sin_port));
 	else
 		return error_errno(err, errno, "the address");
 	return 0;

@@ -15,7 +15,9 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 static struct rig {
@@ -94,7 +96,7 @@ static int set_up(void **state)
 	setenv("PATH", path, 1);
 	if (loop_new(&rig.loop, 64, NULL) < 0)
 		return -1;
-	rig.units = units_new(rig.loop, rig.root);
+	rig.units = units_new(rig.loop, rig.root, rig.root);
 	return rig.units ? 0 : -1;
 }
 
@@ -228,6 +230,25 @@ static void starts_one_that_is_right(void **state)
 	assert_string_equal(rig.why, "systemctl: Failed to connect to bus: ?[2JNo");
 }
 
+/* Whatever answers there, or does not. */
+static void starts_none_at_whose_socket_somebody_listens(void **state)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	put("good", 0644, "etc/duet/web.json");
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/web.sock", rig.root);
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(fd, 1), 0);
+	for (unsigned i = 0; i < 4; i++) {
+		assert_int_equal(start("web"), 409);
+		assert_non_null(strstr(rig.why, "web runs already"));
+	}
+	assert_false(was_told(".*"));
+	close(fd);
+	assert_int_equal(start("web"), 204);
+}
+
 static void starts_none_that_is_wrong(void **state)
 {
 	put("bad", 0644, "etc/duet/db.json");
@@ -314,6 +335,7 @@ int main(void)
 		units_test(lists_with_states_and_faults),
 		units_test(lists_what_it_can),
 		units_test(starts_one_that_is_right),
+		units_test(starts_none_at_whose_socket_somebody_listens),
 		units_test(starts_none_that_is_wrong),
 		units_test(stops_one_that_runs),
 		units_test(says_that_there_is_no_systemd),
