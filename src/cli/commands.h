@@ -4,6 +4,7 @@
 #define DUET_CLI_COMMANDS_H
 
 int command_run(unsigned count, const char *const *args);
+int command_check(unsigned count, const char *const *args);
 int command_doctor(unsigned count, const char *const *args);
 int command_snapshot(unsigned count, const char *const *args);
 int command_ctl(unsigned count, const char *const *args);

@@ -13,6 +13,7 @@ static const char usage[] =
 	"A virtual machine monitor for Linux KVM whose guests and host play together.\n"
 	"\n"
 	"  run      run a virtual machine (duet run --help)\n"
+	"  check    whether configurations are right, without running them\n"
 	"  ctl      ask or change a running one through its API\n"
 	"  snapshot put snapshots together, or check them\n"
 	"  doctor   what this host can do, and what to do about what it cannot\n"
@@ -27,6 +28,7 @@ static const struct {
 	int (*run)(unsigned count, const char *const *args);
 } commands[] = {
 	{"run", command_run},
+	{"check", command_check},
 	{"ctl", command_ctl},
 	{"snapshot", command_snapshot},
 	{"doctor", command_doctor},
@@ -56,8 +58,8 @@ static int run_named(const char *name, unsigned count, const char *const *args)
 		if (strcmp(name, commands[i].name) == 0)
 			return commands[i].run(count, args);
 	if (*name)
-		log_error(
-			"%s: unknown command; it is run, ctl, snapshot or doctor, see duet --help",
+		log_error("%s: unknown command; it is run, check, ctl, snapshot or doctor, see "
+			  "duet --help",
 			name);
 	else
 		fputs(usage, stderr);

@@ -233,7 +233,8 @@ static bool in_the_lab(void)
 static void find_scaling(const struct doctor *doctor, struct doctor_finding *finding)
 {
 	if (!doctor->host.tsc_control)
-		lacks(finding, "this CPU or KVM cannot; guests that move need --profile migratable");
+		lacks(finding,
+			"this CPU or KVM cannot; guests that move need --profile migratable");
 }
 
 /* Without it KVM cannot say when it read the clock (KVM_CLOCK_HOST_TSC, KVM_CLOCK_REALTIME). */

@@ -2,6 +2,7 @@
 #include "base/checked.h"
 #include "base/log.h"
 #include "duetctl/ask.h"
+#include "duetctl/machines.h"
 #include "duetctl/tables.h"
 
 #include <errno.h>
@@ -23,6 +24,8 @@ static const char usage[] =
 	"  top                    the host and its busiest VMs, again every two seconds on a\n"
 	"                         terminal\n"
 	"  explain VM             why it has what it has\n"
+	"  list                   the machines of /etc/duet, their units, what is wrong with them\n"
+	"  start NAME, stop NAME  the machine of /etc/duet/NAME.json, by its unit duet@NAME\n"
 	"  policy                 the policies, the present ones with a star, and what this\n"
 	"                         host has not\n"
 	"  policy MECHANISM NAME  another one from now on: policy memory pressure\n"
@@ -35,6 +38,7 @@ static const char usage[] =
 	"Examples\n"
 	"  duetctl ps\n"
 	"  duetctl explain web\n"
+	"  duetctl start web\n"
 	"  duetctl policy cpu share\n";
 
 static int failed(const struct error *err)
@@ -147,6 +151,9 @@ static const struct {
 	{"ps", 0, 0, ps},
 	{"top", 0, 0, top},
 	{"explain", 1, 1, explain},
+	{"list", 0, 0, machines_list},
+	{"start", 1, 1, machines_start},
+	{"stop", 1, 1, machines_stop},
 	{"policy", 0, 2, policy},
 };
 
@@ -164,9 +171,8 @@ static int run(const char *socket, unsigned count, const char *const *args)
 		log_error("%s: wrong number of arguments; see duetctl --help", args[0]);
 		return 2;
 	}
-	log_error("%s: unknown command; it is ps, top, explain or policy, after --socket PATH if "
-		  "that is given",
-		args[0]);
+	log_error(
+		"%s: unknown command; see duetctl --help; --socket PATH stands before it", args[0]);
 	return 2;
 }
 

@@ -14,6 +14,7 @@
 #define PID_NUMBER_MAX (1U << 22) /* proc(5), /proc/sys/kernel/pid_max */
 #define PAGE_BYTES     4096
 #define SHARE_USUAL    100
+#define SHARE_MAX      10000
 
 /* 0 for what is no number that counts something. */
 static uint64_t number(const json_t *object, const char *name, uint64_t most)
@@ -121,7 +122,10 @@ static int read_brief(struct answer *answer, const json_t *brief, struct error *
 			"no answer of a VM: its state, memory_mib and cpus are not all there; see "
 			"whether the socket is a duet's");
 	answer->running = strcmp(state, "Running") == 0;
-	view->share = SHARE_USUAL;
+	/* An older duet says none. */
+	view->share = (uint32_t)number(brief, "share", SHARE_MAX);
+	if (!view->share)
+		view->share = SHARE_USUAL;
 	view->vcpus = (unsigned)min_u64(cpus, VIEW_VCPUS_MAX);
 	view->passthrough = json_is_true(json_object_get(brief, "passthrough"));
 	read_threads(answer, json_object_get(brief, "threads"));

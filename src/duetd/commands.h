@@ -6,4 +6,7 @@
 /* duetd simulate ARGUMENT... */
 int command_simulate(unsigned count, const char *const *args);
 
+/* duetd dashboard OPTION... */
+int command_dashboard(unsigned count, const char *const *args);
+
 #endif

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "duetd/control.h"
 #include "base/checked.h"
-#include "base/log.h"
+#include "duetd/control_private.h"
+#include "duetd/policies/memory.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +19,7 @@ static const enum mechanism lever_uses[LEVERS] = {
 	[LEVER_KSM] = MECHANISMS, /* of none yet */
 };
 
-static void answer_json(struct exchange *exchange, unsigned status, json_t *json)
+void control_answer(struct exchange *exchange, unsigned status, json_t *json)
 {
 	char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
 
@@ -28,9 +27,9 @@ static void answer_json(struct exchange *exchange, unsigned status, json_t *json
 	exchange->answer(exchange, text ? status : 500, EXCHANGE_JSON, text);
 }
 
-static void refuse(struct exchange *exchange, unsigned status, const char *why)
+void control_refuse(struct exchange *exchange, unsigned status, const char *why)
 {
-	answer_json(exchange, status, json_pack("{s:s}", "fault_message", why));
+	control_answer(exchange, status, json_pack("{s:s}", "fault_message", why));
 }
 
 static json_t *number(uint64_t value)
@@ -39,6 +38,13 @@ static json_t *number(uint64_t value)
 }
 
 /* ---- VMs ---- */
+
+static void add_guest_memory(json_t *object, const struct vm_view *view)
+{
+	json_object_set_new(object, "guest_memory", number(view->guest_total));
+	json_object_set_new(object, "guest_free", number(view->guest_free));
+	json_object_set_new(object, "available", number(view->guest_available));
+}
 
 static void add_view(json_t *object, const struct vm_view *view)
 {
@@ -57,7 +63,7 @@ static void add_view(json_t *object, const struct vm_view *view)
 	if (view->says_hints)
 		json_object_set_new(object, "working_set", number(view->working_set));
 	if (view->says_memory)
-		json_object_set_new(object, "available", number(view->guest_available));
+		add_guest_memory(object, view);
 	json_object_set_new(
 		object, "paging", json_real(view->swap_in + view->swap_out + view->refaults));
 	json_object_set_new(
@@ -80,6 +86,19 @@ struct listing {
 	const char *name; /* null: all */
 };
 
+/* Its memory by node, where there is more than one. */
+static void add_nodes(json_t *object, const struct vm_view *view, unsigned nodes)
+{
+	json_t *array;
+
+	if (nodes < 2)
+		return;
+	array = json_array();
+	for (unsigned i = 0; i < nodes && i < VIEW_NODES_MAX; i++)
+		json_array_append_new(array, number(view->nodes_hold[i]));
+	json_object_set_new(object, "nodes_hold", array);
+}
+
 static json_t *entry_json(const struct manager *manager, const struct fleet_entry *entry)
 {
 	json_t *object = json_pack("{s:s, s:s, s:i, s:b}", "name", entry->name, "socket",
@@ -90,6 +109,7 @@ static json_t *entry_json(const struct manager *manager, const struct fleet_entr
 		json_object_set_new(object, "fault", json_string(entry->fault));
 	if (entry->view && index >= 0) {
 		add_view(object, &manager->view.vms[index]);
+		add_nodes(object, &manager->view.vms[index], manager->view.host.nodes);
 		add_plan(object, &manager->plan.vms[index]);
 	} else if (entry->view) {
 		add_view(object, entry->view);
@@ -111,7 +131,7 @@ static void get_vms(
 	struct listing listing = {.manager = manager, .array = json_array()};
 
 	fleet_each(manager->fleet, list_entry, &listing);
-	answer_json(exchange, 200, listing.array);
+	control_answer(exchange, 200, listing.array);
 }
 
 static json_t *why_json(const struct manager *manager, unsigned index)
@@ -167,14 +187,14 @@ static void get_vm(
 	vm = json_incref(json_array_get(listing.array, 0));
 	json_decref(listing.array);
 	if (!vm) {
-		refuse(exchange, 404, "no VM of that name; duetctl ps lists them");
+		control_refuse(exchange, 404, "no VM of that name; duetctl ps lists them");
 		return;
 	}
 	if (index >= 0) {
 		json_object_set_new(vm, "why", why_json(manager, (unsigned)index));
 		json_object_set_new(vm, "vcpu", vcpus_json(manager, (unsigned)index));
 	}
-	answer_json(exchange, 200, vm);
+	control_answer(exchange, 200, vm);
 }
 
 /* ---- the host ---- */
@@ -198,6 +218,17 @@ static json_t *levers_json(const struct manager *manager, enum mechanism mechani
 	return array;
 }
 
+static json_t *nodes_json(const struct host_view *host)
+{
+	json_t *array = json_array();
+
+	for (unsigned i = 0; i < host->nodes && i < VIEW_NODES_MAX; i++)
+		json_array_append_new(
+			array, json_pack("{s:o, s:i}", "memory", number(host->node_memory[i]),
+				       "cpus", (int)host->node_cpus[i]));
+	return array;
+}
+
 static void get_host(
 	struct manager *manager, const struct request *request, struct exchange *exchange)
 {
@@ -212,7 +243,10 @@ static void get_host(
 		number(manager->decisions), "decision_ns", number(manager->decision_ns), "levers",
 		levers_json(manager, MECHANISMS), "fault", manager->fault);
 
-	answer_json(exchange, 200, object);
+	json_object_set_new(
+		object, "reserve", number((uint64_t)((double)host->memory * HOST_RESERVE)));
+	json_object_set_new(object, "node", nodes_json(host));
+	control_answer(exchange, 200, object);
 }
 
 /* ---- policies ---- */
@@ -237,7 +271,7 @@ static void get_policies(
 			array, json_pack("{s:s, s:s, s:o, s:o}", "mechanism", mechanism_name(i),
 				       "policy", manager->policies[i]->name, "choices",
 				       choices_json(i), "levers", levers_json(manager, i)));
-	answer_json(exchange, 200, array);
+	control_answer(exchange, 200, array);
 }
 
 static bool take_mechanism(const char *name, enum mechanism *mechanism)
@@ -261,15 +295,13 @@ static void put_policy(
 	struct error err = {0};
 
 	if (!take_mechanism(request->path + strlen("/policies/"), &mechanism))
-		refuse(exchange, 404, "no such mechanism; duetctl policy lists them");
+		control_refuse(exchange, 404, "no such mechanism; duetctl policy lists them");
 	else if (!name)
-		refuse(exchange, 400, "the body is to be {\"policy\": NAME}");
+		control_refuse(exchange, 400, "the body is to be {\"policy\": NAME}");
 	else if (!(policy = policy_by_name(mechanism, name, &err)))
-		refuse(exchange, 400, err.text);
+		control_refuse(exchange, 400, err.text);
 	if (policy) {
-		log_info("%s: policy %s", mechanism_name(mechanism), policy->name);
-		manager->policies[mechanism] = policy;
-		manager_decide(manager);
+		manager_set_policy(manager, mechanism, policy);
 		exchange->answer(exchange, 204, EXCHANGE_JSON, NULL);
 	}
 	json_decref(body);
@@ -297,6 +329,9 @@ static const struct {
 	{"GET", "/policies", false, get_policies},
 	{"PUT", "/policies/", true, put_policy},
 	{"GET", "/metrics", false, get_metrics},
+	{"GET", "/decisions", false, control_get_decisions},
+	{"GET", "/machines", false, control_get_machines},
+	{"PUT", "/machines/", true, control_put_machine},
 };
 
 void control_handle(void *opaque, const struct request *request, struct exchange *exchange)
@@ -311,7 +346,7 @@ void control_handle(void *opaque, const struct request *request, struct exchange
 			return;
 		}
 	}
-	refuse(exchange, 404,
-		"no such request; there are GET /vms, /vms/NAME, /host, /policies, /metrics and "
-		"PUT /policies/MECHANISM");
+	control_refuse(exchange, 404,
+		"no such request; there are GET /vms, /vms/NAME, /host, /policies, /metrics, "
+		"/decisions, /machines and PUT /policies/MECHANISM, /machines/NAME");
 }

@@ -119,6 +119,10 @@ static void take(struct member *member, struct answer *answer, pid_t pid)
 
 	if (pid != member->pid)
 		fleet_gone(member);
+	/* A process says once what it was configured as: one that its guest has taken over later
+	 * cannot give itself more. */
+	if (member->answered)
+		answer->view.share = member->answer.view.share;
 	if (!member->answered)
 		member->since = member->target_since = now;
 	else

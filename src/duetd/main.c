@@ -12,10 +12,12 @@
 static const char usage[] =
 	"Usage: duetd [OPTION]...\n"
 	"       duetd simulate TRACE     (see duetd simulate --help)\n"
+	"       duetd dashboard          (see duetd dashboard --help)\n"
 	"       duetd --undo\n"
 	"Manages the virtual machines of this host: how much memory each may hold, what weight\n"
-	"and slices its CPUs have, on which nodes it is. It runs as root, starts and ends no\n"
-	"machine, and puts weights, slices, CPUs and balloons back when it ends.\n"
+	"and slices its CPUs have, on which nodes it is. It runs as root, starts and stops\n"
+	"machines when it is told to (duetctl start), and puts weights, slices, CPUs and balloons\n"
+	"back when it ends.\n"
 	"\n"
 	"  --directory DIR   where VMs have their API sockets, NAME.sock (default: /run/duet)\n"
 	"  --socket PATH     its own, for duetctl (default: /run/duetd.sock)\n"
@@ -214,7 +216,11 @@ int main(int argc, char **argv)
 
 	log_set_program("duetd");
 	log_set_level(LOG_LEVEL_INFO);
-	for (unsigned i = 1; i <= count && strcmp(args[1], "simulate") != 0; i++) {
+	if (count && strcmp(args[1], "simulate") == 0)
+		return command_simulate(count - 1, args + 2);
+	if (count && strcmp(args[1], "dashboard") == 0)
+		return command_dashboard(count - 1, args + 2);
+	for (unsigned i = 1; i <= count; i++) {
 		if (is(args[i], "--help", "-h")) {
 			fputs(usage, stdout);
 			return 0;
@@ -224,7 +230,5 @@ int main(int argc, char **argv)
 		puts("duetd " DUET_VERSION);
 		return 0;
 	}
-	if (count && strcmp(args[1], "simulate") == 0)
-		return command_simulate(count - 1, args + 2);
 	return command_serve(count, args + 1);
 }

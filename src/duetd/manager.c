@@ -161,9 +161,23 @@ void manager_decide(struct manager *manager)
 		return;
 	decide(manager);
 	act(manager);
+	decisions_take(manager->noted, &manager->view, &manager->plan);
 	sum = sum_of(manager);
 	manager->quiet = sum == manager->sum ? manager->quiet + 1 : 0;
 	manager->sum = sum;
+}
+
+void manager_set_policy(
+	struct manager *manager, enum mechanism mechanism, const struct policy *policy)
+{
+	char words[80];
+
+	log_info("%s: policy %s", mechanism_name(mechanism), policy->name);
+	snprintf(words, sizeof(words), "policy %s from now on, it was %s", policy->name,
+		manager->policies[mechanism]->name);
+	decisions_note(manager->noted, mechanism, words);
+	manager->policies[mechanism] = policy;
+	manager_decide(manager);
 }
 
 static void next_round(struct loop_timer *timer)
@@ -194,6 +208,10 @@ int manager_open(struct manager *manager, struct loop *loop, const struct manage
 	if (!manager->period_ms)
 		manager->period_ms = MANAGER_PERIOD_MS;
 	memcpy(manager->policies, options->policies, sizeof(manager->policies));
+	manager->noted = decisions_new();
+	manager->units = units_new(loop, options->levers.root, options->directory);
+	if (!manager->noted || !manager->units)
+		return error_errno(err, ENOMEM, "duetd");
 	ret = levers_open(&manager->levers, &options->levers, err);
 	if (ret == 0)
 		ret = fleet_open(&manager->fleet, loop, &fleet, err);
@@ -208,6 +226,8 @@ void manager_close(struct manager *manager)
 	loop_timer_stop(&manager->round);
 	fleet_close(manager->fleet);
 	levers_close(manager->levers);
+	decisions_free(manager->noted);
+	units_free(manager->units);
 	free(manager->plan.vms);
 	*manager = (struct manager){0};
 }

@@ -7,9 +7,11 @@
 #define DUET_DUETD_MANAGER_H
 
 #include "base/loop.h"
+#include "duetd/decisions.h"
 #include "duetd/fleet.h"
 #include "duetd/levers.h"
 #include "duetd/policy.h"
+#include "duetd/units.h"
 
 #define MANAGER_PERIOD_MS 1000
 
@@ -34,6 +36,8 @@ struct manager {
 	unsigned period_ms, quiet; /* quiet: decisions in a row that changed nothing */
 	uint64_t sum;              /* tells one plan from another */
 	uint64_t decisions, decision_ns;
+	struct decisions *noted;
+	struct units *units;
 	uint64_t faults; /* of levers, in all */
 	char fault[256]; /* the last; "": none */
 };
@@ -45,6 +49,9 @@ int manager_open(struct manager *manager, struct loop *loop, const struct manage
 void manager_close(struct manager *manager);
 /* At once, besides each period. */
 void manager_decide(struct manager *manager);
+/* From now on, and decided by at once. */
+void manager_set_policy(
+	struct manager *manager, enum mechanism mechanism, const struct policy *policy);
 /* -1: the last decision was not about it. */
 int manager_find(const struct manager *manager, const char *name);
 

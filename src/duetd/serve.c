@@ -4,14 +4,12 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "duetd/control.h"
+#include "duetd/signals.h"
 #include "http/server.h"
 
 #include <errno.h>
-#include <poll.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -22,39 +20,6 @@
 /* Two seconds in all. */
 #define OPEN_TRIES   100
 #define OPEN_WAIT_NS 20000000
-
-struct signals {
-	struct loop_watch watch;
-	struct loop *loop;
-	int fd;
-};
-
-static void signalled(struct loop_watch *watch, uint32_t events)
-{
-	struct signals *signals = container_of(watch, struct signals, watch);
-	struct signalfd_siginfo info;
-
-	if (read(signals->fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
-		return;
-	log_info("signal %u: everything is put back", info.ssi_signo);
-	loop_stop(signals->loop);
-}
-
-static int watch_signals(struct signals *signals, struct loop *loop, struct error *err)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	signals->loop = loop;
-	signals->fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (signals->fd < 0)
-		return error_errno(err, errno, "signals");
-	return loop_watch(loop, &signals->watch, signals->fd, POLLIN, signalled);
-}
 
 /* What one that was killed has left; whoever still listens keeps it. A file of another kind refuses
  * a connection in the same way, and is not ours. */
@@ -98,7 +63,7 @@ static int run(struct loop *loop, struct manager *manager, struct signals *signa
 		.request = control_handle,
 		.opaque = manager};
 	struct http_server *server = NULL;
-	int ret = watch_signals(signals, loop, err);
+	int ret = signals_open(signals, loop, "everything is put back", err);
 
 	if (ret == 0)
 		ret = open_server(&server, loop, &http, err);
@@ -110,30 +75,8 @@ static int run(struct loop *loop, struct manager *manager, struct signals *signa
 			error_errno(err, -ret, "io_uring");
 	}
 	http_server_close(server);
-	if (signals->fd >= 0) {
-		loop_unwatch(&signals->watch, NULL);
-		close(signals->fd);
-	}
+	signals_close(signals);
 	return ret;
-}
-
-struct ending {
-	struct loop_timer timer;
-	struct loop *loop;
-};
-
-static void end_now(struct loop_timer *timer)
-{
-	loop_stop(container_of(timer, struct ending, timer)->loop);
-}
-
-/* One round more, in which the loop gives back what it holds. */
-static void settle(struct loop *loop)
-{
-	struct ending ending = {.timer.expired = end_now, .loop = loop};
-
-	loop_timer_after(loop, &ending.timer, 1000000);
-	loop_run(loop);
 }
 
 /* A descriptor for each machine that is asked at the same time. */
@@ -149,7 +92,7 @@ static void allow_files(void)
 
 int serve(const struct serve_options *options, struct error *err)
 {
-	struct signals signals = {.fd = -1}; /* the loop's to its end */
+	struct signals signals = {.fd = -1};
 	struct manager manager;
 	struct loop *loop;
 	int ret = loop_new(&loop, LOOP_ENTRIES, err);
@@ -161,7 +104,7 @@ int serve(const struct serve_options *options, struct error *err)
 	if (ret == 0)
 		ret = run(loop, &manager, &signals, options, err);
 	manager_close(&manager);
-	settle(loop);
+	signals_settle(loop);
 	loop_free(loop);
 	return ret;
 }

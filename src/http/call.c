@@ -53,6 +53,16 @@ static void answer(struct exchange *exchange, unsigned status, const char *type,
 	http_server_post(call->client->server);
 }
 
+/* Pairs of a name and a value. */
+static enum MHD_Result add_headers(struct MHD_Response *response, const char *const *headers)
+{
+	enum MHD_Result ret = MHD_YES;
+
+	for (; headers && headers[0] && ret == MHD_YES; headers += 2)
+		ret = MHD_add_response_header(response, headers[0], headers[1]);
+	return ret;
+}
+
 static enum MHD_Result queue_answer(struct http_call *call, struct MHD_Connection *connection)
 {
 	size_t length = call->answer ? strlen(call->answer) : 0;
@@ -68,6 +78,8 @@ static enum MHD_Result queue_answer(struct http_call *call, struct MHD_Connectio
 		response, MHD_HTTP_HEADER_SERVER, http_client_of(connection)->server->options.name);
 	if (ret == MHD_YES && length)
 		ret = MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, call->type);
+	if (ret == MHD_YES)
+		ret = add_headers(response, http_client_of(connection)->server->options.headers);
 	if (ret == MHD_YES)
 		ret = MHD_queue_response(connection, call->status, response);
 	MHD_destroy_response(response);
@@ -165,6 +177,8 @@ static void hand_over(
 {
 	const struct request request = {.method = method,
 		.path = url,
+		.host = MHD_lookup_connection_value(
+			call->client->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_HOST),
 		.body = call->body ? call->body : "",
 		.length = call->length};
 

@@ -10,6 +10,7 @@
 struct request {
 	const char *method; /* "GET" */
 	const char *path;   /* "/machine-config": as it came, without a query */
+	const char *host;   /* whom the client believes to ask; null: it did not say */
 	const char *body;   /* null-terminated; empty when there is none */
 	size_t length;
 };

@@ -13,7 +13,7 @@
 
 struct http_socket {
 	int fd;
-	char *path;
+	char *path;   /* null: an address */
 	dev_t device; /* of the file that was made: another's is not removed */
 	ino_t inode;
 };
@@ -61,7 +61,7 @@ void http_call_completed(void *server, struct MHD_Connection *connection, void *
 void http_call_release(struct MHD_Connection *connection);
 
 /* socket.c */
-/* Listens, for its owner alone. */
+/* Listens, at a path for its owner alone. */
 int http_socket_open(
 	struct http_socket *socket, const struct http_options *options, struct error *err);
 void http_socket_close(struct http_socket *socket);

@@ -181,6 +181,11 @@ static size_t leave_escaped(void *opaque, struct MHD_Connection *connection, cha
 	return strlen(text);
 }
 
+static const char *where(const struct http_options *options)
+{
+	return options->address ? options->address : options->path;
+}
+
 /* No listening socket of its own: it would be closed to those who come while it is full, and they
  * are to be told so. No limit on time of its own: that is one on silence, not on slowness. */
 static int start_daemon(struct http_server *server, struct error *err)
@@ -199,7 +204,7 @@ static int start_daemon(struct http_server *server, struct error *err)
 	return error_set(err, ENOMEM,
 		"%s %s: the HTTP server cannot be started for want of memory or "
 		"descriptors; see ulimit -n",
-		server->options.option, server->options.path);
+		server->options.option, where(&server->options));
 }
 
 static void watch_both(struct http_server *server)
@@ -219,7 +224,7 @@ int http_server_open(struct http_server **out, struct loop *loop,
 	int ret;
 
 	if (!server)
-		return error_errno(err, ENOMEM, "%s %s", options->option, options->path);
+		return error_errno(err, ENOMEM, "%s %s", options->option, where(options));
 	server->options = *options;
 	server->loop = loop;
 	server->retry.expired = try_again;
@@ -238,6 +243,11 @@ int http_server_open(struct http_server **out, struct loop *loop,
 	watch_both(server);
 	*out = server;
 	return 0;
+}
+
+int http_server_fd(const struct http_server *server)
+{
+	return server->socket.fd;
 }
 
 static void unwatched(struct http_server *server)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/cleanup.h"
+#include "http/address.h"
 #include "http/private.h"
 
 #include <errno.h>
@@ -57,7 +58,28 @@ static int bind_and_listen(int fd, const struct http_options *options, struct er
 	return 0;
 }
 
-int http_socket_open(struct http_socket *out, const struct http_options *options, struct error *err)
+static int open_address(
+	struct http_socket *out, const struct http_options *options, struct error *err)
+{
+	struct sockaddr_storage address;
+	int length = http_address_parse(options->address, options->option, &address, err);
+	_cleanup_close_ int fd = -1;
+	const int one = 1;
+
+	if (length < 0)
+		return length;
+	fd = socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	/* So that it can be started anew while connections of the one before are remembered. */
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
+		bind(fd, (struct sockaddr *)&address, (socklen_t)length) < 0 ||
+		listen(fd, HTTP_CONNECTIONS) < 0)
+		return error_errno(err, errno, "%s %s: cannot listen there; name another port",
+			options->option, options->address);
+	*out = (struct http_socket){.fd = steal_fd(&fd)};
+	return 0;
+}
+
+static int open_path(struct http_socket *out, const struct http_options *options, struct error *err)
 {
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	_cleanup_free_ char *copy = strdup(options->path);
@@ -79,11 +101,16 @@ int http_socket_open(struct http_socket *out, const struct http_options *options
 	return 0;
 }
 
+int http_socket_open(struct http_socket *out, const struct http_options *options, struct error *err)
+{
+	return options->address ? open_address(out, options, err) : open_path(out, options, err);
+}
+
 void http_socket_close(struct http_socket *socket)
 {
 	struct stat status;
 
-	if (lstat(socket->path, &status) == 0 && status.st_dev == socket->device &&
+	if (socket->path && lstat(socket->path, &status) == 0 && status.st_dev == socket->device &&
 		status.st_ino == socket->inode)
 		unlink(socket->path);
 	close(socket->fd);

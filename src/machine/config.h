@@ -27,6 +27,7 @@
 #define MACHINE_IDE_MAX     4 /* of the disks: one controller */
 #define MACHINE_MEMORY_MIN  (16ULL << 20)
 #define MACHINE_MEMORY_MAX  (1ULL << 40)
+#define MACHINE_SHARE_MAX   10000
 #define MACHINE_SLOTS       32 /* of the PCI bus; 0 is the host bridge's */
 #define MACHINE_ID_SIZE     65 /* the null included; as Firecracker's clients have them */
 #define MACHINE_DEVICES_MAX 64 /* records; more than there are slots and drives */
@@ -204,7 +205,9 @@ struct machine_config {
 	char *passt; /* program, null: from PATH */
 	char *stats; /* file */
 	enum reset_kind on_reset;
-	char *file; /* that it was read from, for messages */
+	unsigned
+		share; /* of the host, against other machines' (docs/duetd.md): duet passes it on */
+	char *file;    /* that it was read from, for messages */
 	/* Where each field stands in it, in the order of machine_fields; 0: it is not there. */
 	unsigned lines[MACHINE_FIELDS_MAX];
 	struct device_config *devices;

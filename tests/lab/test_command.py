@@ -55,6 +55,7 @@ def complete(*words):
     (["run", "--balloon", "hinting", "=", "o"], ["on", "off"]),
     (["doctor", "--j"], ["--json"]),
     (["help", "d"], ["doctor"]),
+    (["che"], ["check"]),
     (["run", "--print-config", "--cp"], ["--cpus"]),
     (["run", "--net", "tap,vhost", "=", "o"], ["on", "off"]),
     (["run", "--device", "vfio,ho"], ["vfio,host="]),
@@ -122,6 +123,23 @@ def test_a_fault_is_told_with_its_line(tmp_path):
     assert f"{file}:4: disk0: names no file" in result.stderr
 
 
+def test_configurations_are_checked(tmp_path):
+    """A line for each, whatever it is called and whatever stands in it."""
+    good, bad, odd = tmp_path / "good.json", tmp_path / "bad.json", tmp_path / "odd\n\x1b.json"
+    good.write_text('{"duet": 1, "kernel": "k"}')
+    bad.write_text('{"duet": 1,\n "kernel": "k",\n "share": 0}')
+    odd.write_text('{"duet": 1, "kernel": "k", "\\u001b\\n": 0}')
+    result = duet("check", *map(str, (good, bad, odd, tmp_path / "none.json", good)))
+    lines = result.stdout.split("\n")
+    assert result.returncode == 1 and result.stderr == "" and len(lines) == 6
+    assert lines[0] == lines[4] == f"{good}: ok"
+    assert lines[1].startswith(f"{bad}:3: \"share\"") and "1 to 10000" in lines[1]
+    assert "odd??.json" in lines[2] and "\x1b" not in lines[2]
+    assert lines[3].startswith(f"{tmp_path}/none.json: No such file")
+    assert duet("check", str(good)).returncode == 0
+    assert duet("check").returncode == duet("check", "--brew").returncode == 2
+
+
 @pytest.mark.parametrize("path, says", [
     ("/nonexistent", "/nonexistent: No such file; name one that"),
     ("/", "is a directory; name a file in it"),
@@ -154,7 +172,7 @@ def test_options_win_over_the_file(tmp_path):
 
 @pytest.mark.parametrize("words", [
     ["run", "--kernel", "k", "--print-config"], ["run", "--help"], ["doctor", "--json"], ["doctor"],
-    ["doctor", "--help"], ["--help"], ["version"],
+    ["doctor", "--help"], ["--help"], ["version"], ["check", "/dev/null"],
 ])
 def test_what_could_not_be_printed_is_a_failure(words):
     with open("/dev/full", "wb") as full:

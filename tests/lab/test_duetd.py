@@ -1,92 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """The manager and duetctl as programs: a machine's API that a test plays, a made-up /proc and /sys."""
 
-import contextlib
-import json
 import os
 import signal
-import socket
 import subprocess
-import threading
-import time
-from pathlib import Path
 
 import pytest
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-BUILD = REPOSITORY / "build"
-
-
-def wait_for(what, seconds=20):
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it does not happen"
-        time.sleep(0.02)
-
-
-class Machine:
-    """Answers GET /duet/brief, and nothing else."""
-
-    def __init__(self, path):
-        self.brief = {"id": "x", "state": "Running", "memory_mib": 512, "cpus": 1, "threads": [threading.get_native_id()],
-                      "passthrough": False}
-        self.listening = socket.socket(socket.AF_UNIX)
-        self.listening.bind(str(path))
-        self.listening.listen(8)
-        threading.Thread(target=self.serve, daemon=True).start()
-
-    def serve(self):
-        while True:
-            client, _ = self.listening.accept()
-            with client, contextlib.suppress(ConnectionError):  # duetd may be killed in the middle
-                asked = client.recv(4096)
-                body = json.dumps(self.brief).encode()
-                status = b"200 OK" if asked.startswith(b"GET /duet/brief ") else b"404 Not Found"
-                client.sendall(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body))
-
-
-class Host:
-    """A host of files below a folder, with one machine in a cgroup of its own."""
-
-    def __init__(self, root):
-        self.root, self.socket = root, root / "run" / "duetd.sock"
-        pid, thread = os.getpid(), threading.get_native_id()
-        unit = root / "sys/fs/cgroup/unit"
-        for folder in (root / "run", root / f"proc/{pid}/task/{thread}", unit, root / "vms"):
-            folder.mkdir(parents=True)
-        (root / "proc/meminfo").write_text("MemTotal: 4096 kB\nMemAvailable: 2048 kB\n")
-        stat = f"{pid} (x) S " + " ".join(["1"] * 40)
-        (root / f"proc/{pid}/stat").write_text(stat)
-        (root / f"proc/{pid}/task/{thread}/stat").write_text(stat)
-        (root / f"proc/{pid}/cgroup").write_text("0::/unit\n")
-        for name in ("cgroup.controllers", "cgroup.subtree_control"):
-            (unit.parent / name).write_text("cpu memory\n")
-        for name, text in {"cgroup.procs": pid, "cpu.weight": 100, "memory.current": 3 << 20}.items():
-            (unit / name).write_text(f"{text}\n")
-        self.machine = Machine(root / "vms" / "web.sock")
-
-    def start(self, *words):
-        return subprocess.Popen([BUILD / "duetd", "--root", self.root, "--directory", self.root / "vms", "--socket",
-                                 self.socket, "--period", "100", *words], stderr=subprocess.PIPE, text=True)
-
-    def ctl(self, *words):
-        return subprocess.run([BUILD / "duetctl", "--socket", self.socket, *words], capture_output=True, text=True,
-                              check=False, timeout=60)
+from made_up import BUILD, Host, wait_for
 
 
 @pytest.fixture(name="host")
 def made_up_host(tmp_path):
-    return Host(tmp_path)
-
-
-def sees(host, words):
-    wait_for(lambda: words in host.ctl("ps").stdout)
+    host = Host(tmp_path)
+    host.add_here()
+    yield host
+    host.end()
 
 
 def test_tells_what_it_knows(host):
     duetd = host.start("--cpu", "off")
-    sees(host, "web ")
-    sees(host, "3M")
+    host.sees("web ")
+    host.sees("3M")
     assert "host: 2M of 4M available" in host.ctl("top").stdout
     explained = host.ctl("explain", "web")
     assert explained.returncode == 0
@@ -106,11 +40,11 @@ def test_tells_what_it_knows(host):
 
 def test_one_is_enough_and_the_next_takes_over(host):
     first = host.start()
-    sees(host, "web ")
+    host.sees("web ")
     second = host.start()
     assert second.wait(timeout=20) == 1
     assert "another duetd" in second.stderr.read()
-    sees(host, "web ")
+    host.sees("web ")
     first.send_signal(signal.SIGKILL)
     first.wait(timeout=20)
     undo = subprocess.run([BUILD / "duetd", "--undo", "--root", host.root], capture_output=True, text=True, check=False,
@@ -118,7 +52,7 @@ def test_one_is_enough_and_the_next_takes_over(host):
     assert (undo.returncode, undo.stderr) == (0, "")
     assert (host.root / "sys/fs/cgroup/unit/cpu.weight").read_text().strip() == "100"
     third = host.start()
-    sees(host, "web ")
+    host.sees("web ")
     third.terminate()
     assert third.wait(timeout=20) == 0
     assert (host.root / "sys/fs/cgroup/unit/cpu.weight").read_text().strip() == "100"
@@ -139,3 +73,91 @@ def test_files_that_are_no_sockets_stay(host, tmp_path):
 def test_wrong_command_lines(words):
     result = subprocess.run([BUILD / "duetd", *words], capture_output=True, text=True, check=False, timeout=20)
     assert result.returncode == 2 and words[0] in result.stderr
+
+
+# Units are files of their state; what systemd was told stands in another.
+SYSTEMCTL = """#!/bin/sh
+root={root}
+if [ "$1" = show ]; then
+	shift 4
+	for unit; do
+		echo Id=$unit; cat $root/units/$unit 2>/dev/null || echo ActiveState=inactive; echo
+	done
+else
+	echo "$*" >>$root/told
+	[ ! -e $root/refuses ] || {{ cat $root/refuses >&2; exit 1; }}
+fi
+"""
+
+
+@pytest.fixture(name="units")
+def host_with_units(tmp_path):
+    """With systemd, such as it is, and three configurations, one of which is wrong."""
+    host = Host(tmp_path)
+    for folder in ("bin", "etc/duet", "units", "run/systemd/system"):
+        (tmp_path / folder).mkdir(parents=True)
+    program = tmp_path / "bin/systemctl"
+    program.write_text(SYSTEMCTL.format(root=tmp_path))
+    program.chmod(0o755)
+    for name in ("web", "mail"):
+        (tmp_path / f"etc/duet/{name}.json").write_text('{"duet": 1, "kernel": "k"}')
+    (tmp_path / "etc/duet/bad.json").write_text('{"duet": 1,\n "kernel": "k",\n "share": 0}')
+    (tmp_path / "units/duet@web.service").write_text("ActiveState=active\nUnitFileState=enabled\n")
+    host.start(env={**os.environ, "PATH": f"{tmp_path}/bin:{BUILD}:{os.environ['PATH']}"})
+    wait_for(host.socket.exists)
+    yield host
+    host.end()
+
+
+def test_starts_and_stops_by_units(units):
+    told = units.root / "told"
+    listed = units.ctl("list")
+    assert listed.returncode == 0 and listed.stderr == ""
+    assert [line.split()[:3] for line in listed.stdout.splitlines()[1:]] == [
+        ["bad", "stopped", "no"], ["mail", "stopped", "no"], ["web", "runs", "yes"]]
+    assert "etc/duet/bad.json:3: share: give a number from 1 to 10000" in listed.stdout
+    assert units.ctl("start", "mail").returncode == 0
+    assert told.read_text() == "--no-block --no-ask-password start -- duet@mail.service\n"
+    assert units.ctl("stop", "web").returncode == 0
+    assert told.read_text().splitlines()[1:] == ["--no-block --no-ask-password stop -- duet@web.service"]
+    for words, status, says in ((["start", "bad"], 1, "bad.json:3: share"), (["start", "none"], 1, "No such file"),
+                                (["stop", "mail"], 1, "duet@mail.service is inactive"), (["start"], 2, "arguments"),
+                                (["start", "../web"], 2, "no name"), (["stop", "-x"], 1, "no name")):
+        refused = units.ctl(*words)
+        assert refused.returncode == status and says in refused.stderr and not refused.stdout, words
+    assert len(told.read_text().splitlines()) == 2
+    (units.root / "refuses").write_text("Failed to start duet@mail.service: Unit is masked.\n")
+    refused = units.ctl("start", "mail")
+    assert refused.returncode == 1 and "Unit is masked" in refused.stderr
+
+
+def test_starts_none_that_runs(units):
+    """Its unit would take the socket from a machine that was started otherwise."""
+    units.add_here("mail")
+    units.sees("mail ")
+    refused = units.ctl("start", "mail")
+    assert refused.returncode == 1 and "mail runs already" in refused.stderr
+    assert not (units.root / "told").exists()
+
+
+def test_without_systemd(units):
+    (units.root / "run/systemd/system").rmdir()
+    listed = units.ctl("list")
+    assert listed.returncode == 1 and "systemd does not run here" in listed.stderr
+    assert "bad.json:3" in listed.stdout and len(listed.stdout.splitlines()) == 4
+    refused = units.ctl("start", "web")
+    assert refused.returncode == 1 and "duet run --config /etc/duet/web.json" in refused.stderr
+
+
+def test_goes_on_while_a_program_hangs(units):
+    """duetd waits for nobody: it answers and decides while systemctl does not come back."""
+    (units.root / "bin/systemctl").write_text("#!/bin/sh\nexec sleep 1000\n")
+    hangs = subprocess.Popen([BUILD / "duetctl", "--socket", units.socket, "list"], stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT)
+    units.processes.append(hangs)
+    units.add_here("new")
+    units.sees("new ")
+    assert hangs.poll() is None
+    units.processes[0].terminate()
+    assert units.processes[0].wait(timeout=20) == 0
+    assert hangs.wait(timeout=20) == 1

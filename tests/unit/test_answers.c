@@ -56,6 +56,7 @@ static void takes_all_there_is(void **state)
 	assert_int_equal(
 		answer_read(&answer,
 			"{\"id\": \"a\", \"state\": \"Running\", \"memory_mib\": 512, \"cpus\": 2,"
+			" \"share\": 250,"
 			" \"threads\": [101, 102], \"passthrough\": true, \"balloon\":"
 			" {\"target_mib\": 64, \"actual_mib\": 60, \"total_memory\": 400000000,"
 			" \"free_memory\": 100000000, \"available_memory\": 200000000,"
@@ -70,7 +71,7 @@ static void takes_all_there_is(void **state)
 	assert_true(answer.view.passthrough);
 	assert_int_equal(answer.view.memory, 512 * MIB);
 	assert_int_equal(answer.view.vcpus, 2);
-	assert_int_equal(answer.view.share, 100);
+	assert_int_equal(answer.view.share, 250);
 	assert_int_equal(answer.threads[0], 101);
 	assert_int_equal(answer.threads[1], 102);
 	assert_true(answer.view.has_balloon && answer.view.says_memory);
@@ -102,6 +103,7 @@ static void does_with_little(void **state)
 	assert_false(answer.running);
 	assert_false(answer.view.has_balloon || answer.view.says_memory || answer.view.says_hints);
 	assert_int_equal(answer.threads[0], 0);
+	assert_int_equal(answer.view.share, 100);
 }
 
 static void refuses_what_is_no_answer(void **state)
@@ -129,14 +131,16 @@ static void keeps_numbers_within_what_they_mean(void **state)
 	char text[2048];
 
 	snprintf(text, sizeof(text),
-		"{\"state\": \"Running\", \"memory_mib\": 512, \"cpus\": 100000, \"threads\":"
-		" [%s, -1, \"x\", 5], \"balloon\": {\"target_mib\": %s, \"actual_mib\": %s,"
+		"{\"state\": \"Running\", \"memory_mib\": 512, \"cpus\": 100000, \"share\": %s,"
+		" \"threads\": [%s, -1, \"x\", 5], \"balloon\": {\"target_mib\": %s, "
+		"\"actual_mib\": %s,"
 		" \"total_memory\": %s, \"free_memory\": %s, \"available_memory\": %s}, \"hints\":"
 		" {\"vcpus\": [{\"index\": %s, \"runnable\": 1}, {\"index\": -1, \"runnable\": 1},"
 		" {\"index\": 3, \"runnable\": %s, \"burst_ns\": %s}, 7], \"machine\":"
 		" {\"working_set_bytes\": %s, \"pressure\": {\"memory_some\": %s}}}}",
-		huge, huge, huge, huge, huge, huge, huge, huge, huge, huge, huge);
+		huge, huge, huge, huge, huge, huge, huge, huge, huge, huge, huge, huge);
 	assert_int_equal(answer_read(&answer, text, NULL), 0);
+	assert_int_equal(answer.view.share, 10000);
 	assert_int_equal(answer.view.vcpus, VIEW_VCPUS_MAX);
 	for (unsigned i = 0; i < 3; i++)
 		assert_int_equal(answer.threads[i], 0);

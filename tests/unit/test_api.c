@@ -718,13 +718,14 @@ static void tells_the_brief(void **state)
 	runs(rig);
 	gives(rig, "/duet/brief",
 		"{\"id\":\"anonymous-instance\",\"state\":\"Running\",\"memory_mib\":128,"
-		"\"cpus\":2,\"passthrough\":false,\"threads\":[1000,1001]}");
+		"\"cpus\":2,\"share\":100,\"passthrough\":false,\"threads\":[1000,1001]}");
 	no_balloon = false;
 	balloon_target = 2U << 20;
 	assert_int_equal(virtio_coop_new(&cooperation, "coop0", &coop, NULL), 0);
 	gives(rig, "/duet/brief",
 		"{\"id\":\"anonymous-instance\",\"state\":\"Running\",\"memory_mib\":128,"
-		"\"cpus\":2,\"passthrough\":false,\"threads\":[1000,1001],\"balloon\":"
+		"\"cpus\":2,\"share\":100,\"passthrough\":false,\"threads\":[1000,1001],"
+		"\"balloon\":"
 		"{\"target_pages\":512,\"actual_pages\":0,\"target_mib\":2,\"actual_mib\":0},"
 		"\"hints\":{\"vcpus\":[{\"index\":0},{\"index\":1}]}}");
 	cooperation->ops->free(cooperation);

@@ -63,7 +63,7 @@ static void comes_back(void **state)
 	BUILD(&config, "--cmdline", "a \"b\" c", "--cpus", "3", "--memory", "768M", "--pv",
 		"-clock,-eoi", "--irqchip", "kernel", "--ring", "packed", "--console", "virtio",
 		"--serial-number", "SN 1", "--product", "Box", "--entropy", "off", "--nested", "on",
-		"--pmu", "filter", "--on-reset", "exit", "--disk",
+		"--pmu", "filter", "--on-reset", "exit", "--share", "250", "--disk",
 		"path=/x,,y,model=ide,iops=7,drive=3", "--disk",
 		"path=z,queues=2,id=root,slot=9,bw=50M+4M,iops=10/100ms", "--net",
 		"tap,ifname=t,mtu=1400,vhost=on,features=0x100000020", "--net", "user,forward=22",
@@ -79,6 +79,7 @@ static void comes_back(void **state)
 	assert_int_equal(again.pv, config.pv);
 	assert_true(again.nested);
 	assert_int_equal(again.pmu, PMU_FILTER);
+	assert_int_equal(again.share, 250);
 	assert_string_equal(again.serial_number, "SN 1");
 	assert_string_equal(again.product, "Box");
 	assert_string_equal(again.manufacturer, "duet");

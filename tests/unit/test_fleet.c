@@ -33,6 +33,7 @@
 enum behaviour {
 	GOOD,
 	KIT, /* the same, with a guest that gives hints */
+	GREEDY,
 	HANGS,
 	NONSENSE,
 	REFUSES,
@@ -71,14 +72,15 @@ static void say(int fd, const char *text, size_t length)
 		return;
 }
 
-static void say_brief(int fd, const char *more)
+static void say_brief(int fd, unsigned share, const char *more)
 {
 	char body[512], text[1024];
 
 	snprintf(body, sizeof(body),
 		"{\"id\": \"x\", \"state\": \"Running\", \"memory_mib\": 512, \"cpus\": 1,"
+		" \"share\": %u,"
 		" \"threads\": [77], \"balloon\": {\"target_mib\": 0, \"actual_mib\": 0}%s}",
-		more);
+		share, more);
 	snprintf(text, sizeof(text),
 		"HTTP/1.1 200 OK\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s",
 		strlen(body), body);
@@ -133,10 +135,13 @@ static void serve(unsigned index, enum behaviour behaviour, int fd)
 		return;
 	switch (behaviour) {
 	case GOOD:
-		say_brief(fd, "");
+		say_brief(fd, 100, "");
 		break;
 	case KIT:
-		say_brief(fd, ", \"hints\": {\"machine\": {\"working_set_bytes\": 1}}");
+		say_brief(fd, 100, ", \"hints\": {\"machine\": {\"working_set_bytes\": 1}}");
+		break;
+	case GREEDY: /* a guest that took it over after a while */
+		say_brief(fd, rig.shared->asked[index] == 1 ? 200 : 10000, "");
 		break;
 	case NOT_STARTED:
 		say(fd, "HTTP/1.1 400 Bad Request\r\n\r\n{}", 30);
@@ -342,6 +347,19 @@ static void finds_those_there_and_those_that_come(void **state)
 	assert_int_equal(views(), 1);
 }
 
+static void keeps_the_share_that_it_said_first(void **state)
+{
+	const unsigned greedy = start("greedy", GREEDY);
+	struct vm_view *all;
+
+	open_fleet();
+	run_until(rig.shared->asked[greedy] >= 4);
+	assert_in_range(rig.shared->asked[greedy], 4, 1000);
+	run_until(views() == 1);
+	assert_int_equal(fleet_views(rig.fleet, &all), 1);
+	assert_int_equal(all[0].share, 200);
+}
+
 static void tells_a_crash_and_a_new_start(void **state)
 {
 	unsigned first = start("vm", GOOD), second;
@@ -538,6 +556,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		fleet_test(finds_those_there_and_those_that_come),
+		fleet_test(keeps_the_share_that_it_said_first),
 		fleet_test(tells_a_crash_and_a_new_start),
 		fleet_test(leaves_out_what_is_no_vm),
 		fleet_test(waits_for_one_that_has_not_started),

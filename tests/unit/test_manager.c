@@ -38,6 +38,7 @@ static void decide_cpu(const struct view *view, struct plan *plan)
 	for (unsigned i = 0; i < view->count; i++) {
 		plan->vms[i].set_cpu = true;
 		plan->vms[i].weight = 321;
+		plan->vms[i].cpu_why = REASON_SHARE;
 	}
 }
 
@@ -370,6 +371,52 @@ static void changes_policies(void **state)
 	assert_int_equal(rig.status, 404);
 }
 
+static void tells_what_was_decided(void **state)
+{
+	const json_t *first;
+	json_t *all;
+
+	open_vm("web");
+	open_manager();
+	run_until(weight() == 321);
+	ask("PUT", "/policies/cpu", "{\"policy\": \"off\"}");
+	all = get("/decisions");
+	/* The policy, and that the VM is left alone from now on. */
+	assert_true(json_array_size(all) >= 3);
+	first = json_array_get(all, 1);
+	assert_string_equal(text(first, "words"), "policy off from now on, it was weigh");
+	assert_string_equal(text(first, "mechanism"), "cpu");
+	assert_string_equal(text(first, "vm"), "");
+	first = json_array_get(all, json_array_size(all) - 1);
+	assert_string_equal(text(first, "vm"), "web");
+	assert_int_equal(number(first, "times"), 1);
+	assert_true(number(first, "first_ms") > 0);
+	assert_true(strlen(text(first, "words")) > 0);
+	json_decref(all);
+}
+
+/* Where there are no configurations, and no systemd. */
+static void passes_on_what_machines_are_to_do(void **state)
+{
+	json_t *answer;
+
+	open_manager();
+	answer = get("/machines");
+	assert_int_equal(json_array_size(json_object_get(answer, "machines")), 0);
+	json_decref(answer);
+	ask("PUT", "/machines/web", "{\"action\": \"start\"}");
+	assert_int_equal(rig.status, 404);
+	assert_non_null(strstr(rig.body, "/etc/duet/web.json"));
+	ask("PUT", "/machines/web", "{\"action\": \"stop\"}");
+	assert_int_equal(rig.status, 503);
+	ask("PUT", "/machines/a%2fb", "{\"action\": \"stop\"}");
+	assert_int_equal(rig.status, 404);
+	ask("PUT", "/machines/web", "{\"action\": \"dance\"}");
+	assert_int_equal(rig.status, 400);
+	ask("PUT", "/machines/web", "");
+	assert_int_equal(rig.status, 400);
+}
+
 static void refuses_what_it_has_not(void **state)
 {
 	static const char *const paths[] = {"/", "", "/vm", "/vms/", "/hosts", "/policies/", "/x"};
@@ -411,6 +458,8 @@ int main(void)
 		manager_test(tells_of_the_host),
 		manager_test(tells_of_a_fault_in_plain_words),
 		manager_test(changes_policies),
+		manager_test(tells_what_was_decided),
+		manager_test(passes_on_what_machines_are_to_do),
 		manager_test(refuses_what_it_has_not),
 		manager_test(has_metrics),
 	};

@@ -203,6 +203,8 @@ static const struct refusal refusals[] = {
 	{"--serial-number",
 		"0123456789012345678901234567890123456789012345678901234567890123456789",
 		"64 characters"},
+	{"--share", "0", "1 to 10000"},
+	{"--share", "10001", "1 to 10000"},
 	{"--ring", "round", "choose"},
 	{"--frobnicate", "x", "unknown option"},
 	{"--kernel", "again", "twice"},
