@@ -40,6 +40,10 @@ struct api {
 		struct loop_timer timer;
 		uint64_t back; /* MiB that the balloon goes back to, while the timer is set */
 	} lease;
+	struct {
+		struct loop_timer timer;
+		enum machine_sharing_state back; /* what it goes back to, while the timer is set */
+	} sharing;
 	struct job *jobs; /* the newest first */
 	unsigned last_job;
 };
@@ -85,7 +89,7 @@ struct route_set {
 
 extern const struct route_set instance_routes, machine_config_routes, boot_routes, drive_routes,
 	net_routes, balloon_routes, output_routes, vsock_routes, absent_routes, duet_routes,
-	hints_routes, job_routes, brief_routes, lease_routes;
+	hints_routes, job_routes, brief_routes, lease_routes, sharing_routes;
 
 /* @body as in exchange.h. */
 void api_answer_json(struct exchange *exchange, unsigned status, json_t *body);
@@ -157,6 +161,13 @@ json_t *hints_machine_json(const struct api *api);
 void lease_init(struct api *api);
 /* The balloon's size stays what it is. */
 void lease_end(struct api *api);
+
+/* sharing.c */
+void sharing_lease_init(struct api *api);
+/* What is shared stays what it is. */
+void sharing_lease_end(struct api *api);
+/* While there is a machine. */
+json_t *sharing_brief_json(const struct api *api);
 
 /* jobs.c */
 /* @seconds: of the guest's round. */

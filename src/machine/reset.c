@@ -16,6 +16,7 @@ static void reset_devices(struct machine *machine)
 	pci_bus_reset(machine->pci);
 	if (machine->counters)
 		counters_reset(machine->counters);
+	sharing_reset(&machine->sharing);
 }
 
 /* KVM writes to guest memory as the guest told each vCPU: no longer, from here on. */
