@@ -20,7 +20,8 @@
 /* A socket has its name a moment before somebody listens. */
 #define FIRST_NS 20000000ULL
 /* A balloon is told anew when this part of its lease is over. */
-#define RENEW_NS (FLEET_LEASE_MS / 4 * 1000000ULL)
+#define RENEW_NS         (FLEET_LEASE_MS / 4 * 1000000ULL)
+#define RENEW_SHARING_NS (FLEET_SHARING_LEASE_MS / 2 * 1000000ULL)
 
 /* Of inotify; on its own since the loop may hold it for longer than there is a fleet. */
 struct fleet_notice {
@@ -36,7 +37,7 @@ static void next_time(struct loop_timer *timer)
 	struct member *member = container_of(timer, struct member, next_time);
 
 	if (!member->ask)
-		fleet_ask(member, member->due);
+		fleet_ask(member, fleet_next(member));
 }
 
 static struct member *new_member(struct fleet *fleet, const char *name, ino_t inode)
@@ -329,13 +330,12 @@ void fleet_each(const struct fleet *fleet,
 	}
 }
 
-void fleet_apply(struct fleet *fleet, const char *name, const struct vm_plan *plan)
+static void apply_balloon(struct member *member, const struct vm_plan *plan)
 {
-	struct member *member = find(fleet, name);
-	const struct vm_view *view = member ? &member->answer.view : NULL;
+	const struct vm_view *view = &member->answer.view;
 	uint64_t mib;
 
-	if (!member || !member->well || !view->has_balloon)
+	if (!view->has_balloon)
 		return;
 	if (!plan->set_memory) {
 		member->leased = member->due = false;
@@ -346,6 +346,29 @@ void fleet_apply(struct fleet *fleet, const char *name, const struct vm_plan *pl
 		return;
 	member->wanted_mib = mib;
 	member->due = true;
-	if (!member->ask)
-		fleet_ask(member, true);
+}
+
+static void apply_sharing(struct member *member, const struct vm_plan *plan)
+{
+	const bool old = clock_ns() - member->sharing_at >= RENEW_SHARING_NS || !member->sharing_at;
+
+	if (!member->answer.view.can_share || (!plan->set_sharing && !member->shares))
+		return;
+	if (plan->set_sharing && plan->sharing == member->told_sharing && !old)
+		return;
+	member->wanted_sharing = plan->set_sharing ? plan->sharing : member->told_sharing;
+	member->wanted_ms = plan->set_sharing ? FLEET_SHARING_LEASE_MS : FLEET_END_MS;
+	member->sharing_due = true;
+}
+
+void fleet_apply(struct fleet *fleet, const char *name, const struct vm_plan *plan)
+{
+	struct member *member = find(fleet, name);
+
+	if (!member || !member->well)
+		return;
+	apply_balloon(member, plan);
+	apply_sharing(member, plan);
+	if (!member->ask && fleet_next(member) != ERRAND_BRIEF)
+		fleet_ask(member, fleet_next(member));
 }

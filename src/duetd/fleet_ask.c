@@ -12,7 +12,6 @@
 #include <sys/socket.h>
 
 #define LET_GO_NS SECOND_NS
-#define LET_GO_MS 1 /* the lease that it is given to end with */
 
 static void free_ask(struct loop_watch *watch)
 {
@@ -52,12 +51,25 @@ static void balloon_told(struct member *member, const struct http_answer *answer
 	fleet_schedule(member);
 }
 
+/* Refused (its driver may have gone), it is tried when it would be told anew. */
+static void sharing_told(struct member *member, const struct http_answer *answer)
+{
+	const bool ends = member->wanted_ms == FLEET_END_MS;
+
+	member->sharing_at = ends ? 0 : clock_ns();
+	member->told_sharing = member->wanted_sharing;
+	member->shares = answer->status < 300 && !ends;
+	fleet_schedule(member);
+}
+
 static void answered(struct ask *ask, const struct http_answer *answer)
 {
 	struct member *member = ask->member;
 
-	if (ask->balloon)
+	if (ask->errand == ERRAND_BALLOON)
 		balloon_told(member, answer);
+	else if (ask->errand == ERRAND_SHARING)
+		sharing_told(member, answer);
 	else
 		fleet_take_answer(member, answer, peer_of(ask->question));
 }
@@ -80,8 +92,8 @@ static void ready(struct loop_watch *watch, uint32_t events)
 	else
 		answered(ask, &answer);
 	fleet_ask_end(ask);
-	if (member->due)
-		fleet_ask(member, true);
+	if (fleet_next(member) != ERRAND_BRIEF)
+		fleet_ask(member, fleet_next(member));
 }
 
 static void patience_over(struct loop_timer *timer)
@@ -96,13 +108,23 @@ static void patience_over(struct loop_timer *timer)
 	fleet_ask_end(ask);
 }
 
-static int open_question(struct http_question **question, const struct member *member,
-	const char *body, struct error *err)
+enum errand fleet_next(const struct member *member)
 {
+	if (member->due)
+		return ERRAND_BALLOON;
+	return member->sharing_due ? ERRAND_SHARING : ERRAND_BRIEF;
+}
+
+static int open_question(struct http_question **question, const struct member *member,
+	enum errand errand, const char *body, struct error *err)
+{
+	static const char *const paths[] = {[ERRAND_BRIEF] = "/duet/brief",
+		[ERRAND_BALLOON] = "/duet/balloon",
+		[ERRAND_SHARING] = "/duet/sharing"};
 	const struct http_ask ask = {.socket = member->socket,
-		.method = body ? "PATCH" : "GET",
-		.path = body ? "/duet/balloon" : "/duet/brief",
-		.body = body,
+		.method = errand == ERRAND_BRIEF ? "GET" : "PATCH",
+		.path = paths[errand],
+		.body = errand == ERRAND_BRIEF ? NULL : body,
 		.answer_max = FLEET_ANSWER_MAX};
 
 	return http_question_open(question, &ask, err);
@@ -113,29 +135,38 @@ static void lease_text(char text[80], uint64_t mib, unsigned ms)
 	snprintf(text, 80, "{\"amount_mib\": %" PRIu64 ", \"for_ms\": %u}", mib, ms);
 }
 
-void fleet_ask(struct member *member, bool balloon)
+static void sharing_text(char text[80], enum sharing sharing, unsigned ms)
+{
+	snprintf(text, 80, "{\"state\": \"%s\", \"for_ms\": %u}",
+		sharing == SHARING_BLIND ? "blind" : "hinted", ms);
+}
+
+void fleet_ask(struct member *member, enum errand errand)
 {
 	struct fleet *fleet = member->fleet;
 	struct ask *ask = calloc(1, sizeof(*ask));
 	struct error err = {0};
-	char body[80];
+	char body[80] = "";
 	int ret;
 
-	if (balloon) {
+	if (errand == ERRAND_BALLOON) {
 		lease_text(body, member->wanted_mib, FLEET_LEASE_MS);
 		member->due = false;
+	} else if (errand == ERRAND_SHARING) {
+		sharing_text(body, member->wanted_sharing, member->wanted_ms);
+		member->sharing_due = false;
 	}
 	if (!ask) {
 		fleet_take_fault(member, "no memory to ask it", false);
 		return;
 	}
-	ret = open_question(&ask->question, member, balloon ? body : NULL, &err);
+	ret = open_question(&ask->question, member, errand, body, &err);
 	if (ret < 0) {
 		free(ask);
 		fleet_take_fault(member, err.text, ret == -ECONNREFUSED);
 		return;
 	}
-	ask->balloon = balloon;
+	ask->errand = errand;
 	ask->member = member;
 	member->ask = ask;
 	loop_timer_stop(&member->next_time);
@@ -147,16 +178,15 @@ void fleet_ask(struct member *member, bool balloon)
 
 /* ---- the end ---- */
 
-static void let_go(const struct member *member, uint64_t until)
+static void let_go(
+	const struct member *member, enum errand errand, const char *body, uint64_t until)
 {
 	struct http_question *question = NULL;
 	struct http_answer answer;
-	char body[80];
 	uint64_t now;
 	int ret;
 
-	lease_text(body, member->told_mib, LET_GO_MS);
-	if (open_question(&question, member, body, NULL) < 0)
+	if (open_question(&question, member, errand, body, NULL) < 0)
 		return;
 	/* Told in any case, and not waited for when the time is over. */
 	do {
@@ -172,7 +202,16 @@ void fleet_let_go(struct fleet *fleet)
 {
 	const uint64_t until = clock_ns() + LET_GO_NS;
 
-	for (const struct member *member = fleet->members; member; member = member->next)
-		if (member->leased && member->well)
-			let_go(member, until);
+	for (const struct member *member = fleet->members; member; member = member->next) {
+		char body[80];
+
+		if (member->leased && member->well) {
+			lease_text(body, member->told_mib, FLEET_END_MS);
+			let_go(member, ERRAND_BALLOON, body, until);
+		}
+		if (member->shares && member->well) {
+			sharing_text(body, member->told_sharing, FLEET_END_MS);
+			let_go(member, ERRAND_SHARING, body, until);
+		}
+	}
 }

@@ -15,13 +15,19 @@
 
 struct member;
 
+enum errand {
+	ERRAND_BRIEF,   /* GET /duet/brief */
+	ERRAND_BALLOON, /* PATCH /duet/balloon */
+	ERRAND_SHARING, /* PATCH /duet/sharing */
+};
+
 /* A question on its way. */
 struct ask {
 	struct loop_watch watch;
 	struct loop_timer patience;
 	struct http_question *question;
 	struct member *member;
-	bool balloon; /* PATCH /duet/balloon, else GET /duet/brief */
+	enum errand errand;
 };
 
 /* A socket of the directory. */
@@ -47,7 +53,15 @@ struct member {
 
 	bool leased, due; /* due: told what is wanted as soon as no question is on its way */
 	uint64_t told_mib, told_at, wanted_mib;
+
+	bool shares, sharing_due; /* the same of what it is told to offer to KSM */
+	enum sharing told_sharing, wanted_sharing;
+	unsigned wanted_ms; /* the lease */
+	uint64_t sharing_at;
 };
+
+/* The lease that something is given to end with. */
+#define FLEET_END_MS 1
 
 struct fleet_notice;
 
@@ -63,9 +77,11 @@ struct fleet {
 };
 
 /* fleet_ask.c */
-void fleet_ask(struct member *member, bool balloon);
+void fleet_ask(struct member *member, enum errand errand);
+/* What is due of it, else its brief. */
+enum errand fleet_next(const struct member *member);
 void fleet_ask_end(struct ask *ask);
-/* Balloons go back to what they were configured as. */
+/* Balloons and what is shared go back to what they were. */
 void fleet_let_go(struct fleet *fleet);
 
 /* fleet_take.c */

@@ -33,8 +33,9 @@ void fleet_gone(struct member *member)
 	if (member->here && options->gone)
 		options->gone(options->opaque, member->name);
 	member->here = false;
-	member->leased = false;
-	member->due = false;
+	member->leased = member->shares = false;
+	member->due = member->sharing_due = false;
+	member->sharing_at = 0;
 	member->answered = 0;
 }
 
@@ -49,7 +50,7 @@ void fleet_take_fault(struct member *member, const char *why, bool ended)
 	member->faults++;
 	member->quiet = 0;
 	member->well = false;
-	member->due = false;
+	member->due = member->sharing_due = false;
 	/* One that hangs may be back. */
 	if (ended)
 		fleet_gone(member);
