@@ -363,6 +363,41 @@ static void refuses(void **state)
 	assert_offered(NULL, 0);
 }
 
+/* Whatever it names and writes to: nothing is offered twice or taken back without having been, and
+ * nothing but what one of the last two answers had. */
+static void bears_any_guest(void **state)
+{
+	struct rig *rig = *state;
+	bool now[2 * PAGES], before[2 * PAGES] = {false};
+	unsigned seed = 7;
+
+	tells_merged = true;
+	hinted(rig);
+	for (unsigned round = 0; round < 300; round++) {
+		struct pages pages[64];
+		const unsigned count = rand_r(&seed) % 65;
+		unsigned sum = 0;
+
+		memset(now, 0, sizeof(now));
+		for (unsigned i = 0; i < count; i++) {
+			pages[i].first = rand_r(&seed) % (2 * PAGES);
+			pages[i].count = 1 + rand_r(&seed) % (PAGES - pages[i].first % PAGES) / 4;
+			memset(&now[pages[i].first], true, pages[i].count);
+		}
+		merged_of_all = rand_r(&seed) % 101;
+		answers(rig, pages, count);
+		for (unsigned i = 0; i < 2 * PAGES; i++) {
+			assert_true(!offered[i] || now[i] || before[i]);
+			sum += offered[i];
+		}
+		assert_int_equal(told_of(rig).offered, sum * MEMORY_PAGE);
+		assert_int_equal(told_of(rig).answers, round + 1);
+		memcpy(before, now, sizeof(before));
+		passes(rig, 60);
+	}
+	assert_true(told_of(rig).written > 0);
+}
+
 /* ---- lists, beside a map of pages ---- */
 
 #define MAP 256
@@ -452,6 +487,7 @@ int main(void)
 		TEST(offers_all_blindly),
 		TEST(forgets_at_a_reset),
 		TEST(refuses),
+		TEST(bears_any_guest),
 		cmocka_unit_test(reckons_with_lists),
 		cmocka_unit_test(keeps_the_longest),
 	};
