@@ -26,6 +26,10 @@ static const struct {
 	{"copy", copy, 1},
 	{"repeat", repeat, 3},
 	{"switches", switches, 2},
+	{"library", library, 2},
+	{"data", data, 1},
+	{"burst", burst, 4},
+	{"shareable", shareable, 1},
 };
 
 uint64_t now_ns(void)

@@ -31,6 +31,11 @@ int copy(char **args);      /* MIB: copies of pages, as the guest's kernel makes
 int repeat(char **args); /* FILE TEXT COUNT: writes TEXT so often, each time from its beginning */
 int switches(
 	char **args); /* STEPS NAP-US: two programs wake each other, some naps between or none */
+int library(char **args); /* FILE PAGES: made, the same in all guests, and mapped by who stays */
+int data(char **args);    /* MIB: of its own, unlike all others', held by who stays */
+int burst(char **args);   /* FILE FIRST PAGES WRITES: writes to pages of it, drawn by chance */
+/* PID,PID...: on the host, how many pages that they offer to KSM have an equal one. */
+int shareable(char **args);
 uint64_t now_ns(void);
 unsigned long number(const char *text);
 /* Says what failed, with errno's words, and ends the program. */
