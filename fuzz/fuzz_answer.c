@@ -28,6 +28,7 @@ static void check(const struct answer *answer)
 	must(view->guest_free <= view->guest_total && view->guest_available <= view->guest_total,
 		"more free than there is");
 	must(view->working_set <= view->memory, "working set");
+	must(view->offered <= view->memory, "more offered than it has");
 	must(view->memory_some <= 10000 && view->memory_full <= 10000, "pressure");
 	for (unsigned i = 0; i < VIEW_VCPUS_MAX; i++) {
 		const struct vcpu_view *vcpu = &view->vcpu[i];

@@ -81,7 +81,10 @@ static void some_vm(struct input *input, struct vm_view *vm)
 		.host_refaults = some_double(input),
 		.host_swap_in = some_double(input),
 		.vcpus = (unsigned)some(input),
-		.passthrough = (flags & 56) == 56};
+		.passthrough = (flags & 56) == 56,
+		.can_share = flags & 64,
+		.offered = some(input),
+		.merged = some(input)};
 	for (unsigned n = 0; n < VIEW_NODES_MAX; n++)
 		vm->nodes_hold[n] = input->left ? some(input) : 0;
 	for (unsigned v = 0; v < VIEW_VCPUS_MAX && v < vm->vcpus && input->left; v++)
@@ -98,7 +101,8 @@ static void some_host(struct input *input, struct host_view *host)
 		.cpus = (unsigned)some(input),
 		.nodes = (unsigned)some(input),
 		.slices = flags & 1,
-		.reclaim = flags & 2};
+		.reclaim = flags & 2,
+		.ksm = flags & 4};
 	for (unsigned n = 0; n < VIEW_NODES_MAX; n++) {
 		host->node_memory[n] = some(input);
 		host->node_cpus[n] = (unsigned)some(input);
@@ -141,10 +145,22 @@ static void check_numa(const struct host_view *host, const struct vm_plan *plan)
 	}
 }
 
+static void check_sharing(const struct view *view, const struct plan *plan)
+{
+	const struct ksm_plan *ksm = &plan->ksm;
+
+	must(!ksm->runs || view->host.ksm, "KSM that the host cannot");
+	must(ksm->pages <= 2048 && ksm->sleep_ms <= 1000, "KSM's rate");
+	for (unsigned i = 0; i < view->count; i++) {
+		must(!plan->vms[i].set_sharing || ksm->runs, "offered to nobody");
+		must(!plan->vms[i].set_sharing || !view->vms[i].passthrough, "pinned pages");
+	}
+}
+
 static void check_words(const struct view *view, const struct plan *plan, unsigned vm)
 {
-	const enum reason reasons[] = {
-		plan->vms[vm].memory_why, plan->vms[vm].cpu_why, plan->vms[vm].numa_why};
+	const enum reason reasons[] = {plan->vms[vm].memory_why, plan->vms[vm].cpu_why,
+		plan->vms[vm].numa_why, plan->vms[vm].sharing_why};
 	char words[200];
 
 	for (unsigned i = 0; i < ARRAY_SIZE(reasons); i++) {
@@ -162,6 +178,7 @@ static void check(const struct policy *policy, const struct view *view)
 
 	memset(plans, 0, sizeof(plans));
 	policy->decide(view, &plan);
+	check_sharing(view, &plan);
 	for (unsigned i = 0; i < view->count; i++) {
 		check_memory(&view->host, &view->vms[i], &plans[i]);
 		check_cpu(&view->host, &plans[i]);

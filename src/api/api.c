@@ -22,7 +22,7 @@ struct path {
 static const struct route_set *const groups[] = {&instance_routes, &machine_config_routes,
 	&boot_routes, &drive_routes, &net_routes, &balloon_routes, &output_routes, &vsock_routes,
 	&absent_routes, &duet_routes, &hints_routes, &job_routes, &brief_routes, &lease_routes,
-	&snapshot_routes, &snapshot_load_routes, &place_routes};
+	&snapshot_routes, &snapshot_load_routes, &place_routes, &sharing_routes};
 
 /* ---- answers ---- */
 
@@ -284,6 +284,7 @@ int api_new(struct api **api, const struct api_options *options, struct error *e
 	made->options = *options;
 	made->pause.done = paused;
 	lease_init(made);
+	sharing_lease_init(made);
 	if (!made->options.id)
 		made->options.id = API_ID;
 	if (options->start) {
@@ -305,6 +306,7 @@ void api_set_machine(struct api *api, struct machine *machine)
 		lease_end(api);
 		snapshot_track_end(&api->track);
 		place_forget(api);
+		sharing_lease_end(api);
 		if (api->pausing)
 			paused(&api->pause, -ECANCELED, "the machine has ended");
 	}

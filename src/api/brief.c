@@ -47,12 +47,12 @@ static int get(struct call *call)
 	const struct machine_config *config = machine_config(api->machine);
 	json_t *balloon = machine_balloon(api->machine) ? balloon_statistics_json(api) : NULL;
 
-	call->reply = json_pack("{s:s, s:s, s:I, s:i, s:i, s:b, s:o, s:o*, s:o*, s:o*}", "id",
+	call->reply = json_pack("{s:s, s:s, s:I, s:i, s:i, s:b, s:o, s:o, s:o*, s:o*, s:o*}", "id",
 		api->options.id, "state", api_state_name(api), "memory_mib",
 		(json_int_t)(config->memory >> 20), "cpus", (int)config->cpus, "share",
 		(int)config->share, "passthrough", has_passthrough(config), "threads",
-		threads_json(api), "balloon", balloon, "hints", hints_json(api), "place",
-		place_json(api));
+		threads_json(api), "sharing", sharing_brief_json(api), "balloon", balloon, "hints",
+		hints_json(api), "place", place_json(api));
 	return call->reply ? 0 : error_set(&call->err, ENOMEM, "No memory for the answer.");
 }
 

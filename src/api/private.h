@@ -78,6 +78,10 @@ struct api {
 		json_t *answer;                /* null: there is no whole map */
 		struct machine_uses uses;
 	} place;
+	struct {
+		struct loop_timer timer;
+		enum machine_sharing_state back; /* what it goes back to, while the timer is set */
+	} sharing;
 	struct job *jobs; /* the newest first */
 	unsigned last_job;
 };
@@ -124,7 +128,7 @@ struct route_set {
 extern const struct route_set instance_routes, machine_config_routes, boot_routes, drive_routes,
 	net_routes, balloon_routes, output_routes, vsock_routes, absent_routes, duet_routes,
 	hints_routes, job_routes, brief_routes, lease_routes, snapshot_routes, snapshot_load_routes,
-	place_routes;
+	place_routes, sharing_routes;
 
 /* @body as in exchange.h. */
 void api_answer_json(struct exchange *exchange, unsigned status, json_t *body);
@@ -201,6 +205,13 @@ void lease_end(struct api *api);
  * map. A new reference. */
 json_t *place_brief_json(struct api *api);
 void place_forget(struct api *api);
+
+/* sharing.c */
+void sharing_lease_init(struct api *api);
+/* What is shared stays what it is. */
+void sharing_lease_end(struct api *api);
+/* While there is a machine. */
+json_t *sharing_brief_json(const struct api *api);
 
 /* jobs.c */
 /* Null: none runs. */

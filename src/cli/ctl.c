@@ -31,6 +31,9 @@ static const char help[] =
 	"  hints [share|locality]  what the guest says of itself, as a table; or it is\n"
 	"                          asked which pages are worth sharing, or used by whom\n"
 	"                          (needs --coop, and in the guest its kit)\n"
+	"  sharing [off|hinted|blind]  which of its memory is offered to the host's KSM, to\n"
+	"                          be merged with equal pages; or it shall be: what the\n"
+	"                          guest names (needs --coop and its kit), or all\n"
 	"  balloon SIZE            what the balloon shall take from the guest: 256M\n"
 	"  snapshot DIR [--diff]   its memory and state, as --restore takes them; --diff:\n"
 	"                          what has changed since the last (needs --track-dirty)\n"
@@ -138,6 +141,19 @@ static bool make_hints(struct ctl_request *request, unsigned count, const char *
 	return asprintf(&request->body, "{\"wish\": \"%s\"}", args[0]) >= 0;
 }
 
+static bool make_sharing(struct ctl_request *request, unsigned count, const char *const *args)
+{
+	if (!count)
+		return true;
+	if (strcmp(args[0], "off") != 0 && strcmp(args[0], "hinted") != 0 &&
+		strcmp(args[0], "blind") != 0) {
+		log_error("sharing %s: it can be off, hinted or blind", args[0]);
+		return false;
+	}
+	request->method = "PATCH";
+	return asprintf(&request->body, "{\"state\": \"%s\"}", args[0]) >= 0;
+}
+
 /* A number where it is one, so that what takes a size or a number takes it; 0 is no limit. */
 static json_t *value_of(const char *text)
 {
@@ -186,6 +202,7 @@ static const struct command commands[] = {
 	{.name = "stats", .method = "GET", .path = "/duet/stats"},
 	{.name = "metrics", .method = "GET", .path = "/duet/metrics"},
 	{"hints", 0, 1, "GET", "/duet/hints", NULL, make_hints},
+	{"sharing", 0, 1, "GET", "/duet/sharing", NULL, make_sharing},
 	{"balloon", 1, 1, "PATCH", "/balloon", NULL, make_balloon},
 	{"snapshot", 1, 2, "PUT", "/duet/snapshot", NULL, make_snapshot},
 	{"limit", 2, 32, "PATCH", NULL, NULL, make_limit},

@@ -72,17 +72,17 @@ static void print_vm(const json_t *vm)
 		printf("%-20s %8.0f  %s\n", text(vm, "name"), number(vm, "pid"), text(vm, "fault"));
 		return;
 	}
-	printf("%-20s %8.0f %8s %8s %8s %8s %5.0f %6.1f %6s %8.0f\n", text(vm, "name"),
+	printf("%-20s %8.0f %8s %8s %8s %8s %8s %5.0f %6.1f %6s %8.0f\n", text(vm, "name"),
 		number(vm, "pid"), size(vm, "memory", cells[0]), size(vm, "allowed", cells[1]),
 		size(vm, "resident", cells[2]), size(vm, "working_set", cells[3]),
-		number(vm, "vcpus"), number(vm, "busy") * 100, count(vm, "weight", cells[4]),
-		number(vm, "paging") + number(vm, "host_paging"));
+		size(vm, "merged", cells[5]), number(vm, "vcpus"), number(vm, "busy") * 100,
+		count(vm, "weight", cells[4]), number(vm, "paging") + number(vm, "host_paging"));
 }
 
 static void print_head(void)
 {
-	printf("%-20s %8s %8s %8s %8s %8s %5s %6s %6s %8s\n", "VM", "process", "memory", "allowed",
-		"resident", "working", "vCPUs", "CPU/%", "weight", "paging/s");
+	printf("%-20s %8s %8s %8s %8s %8s %8s %5s %6s %6s %8s\n", "VM", "process", "memory",
+		"allowed", "resident", "working", "merged", "vCPUs", "CPU/%", "weight", "paging/s");
 }
 
 static void print_sorted(const json_t *vms, int (*order)(const void *a, const void *b), size_t most)

@@ -81,6 +81,12 @@ static void read_hints(struct answer *answer, const json_t *hints)
 	answer->counters.refaults = number(machine, "refaults", INT64_MAX);
 }
 
+static void read_sharing(struct answer *answer, const json_t *sharing)
+{
+	answer->view.can_share = json_is_object(sharing);
+	answer->view.offered = number(sharing, "offered_bytes", answer->view.memory);
+}
+
 static void read_threads(struct answer *answer, const json_t *threads)
 {
 	for (size_t i = 0; i < answer->view.vcpus && i < json_array_size(threads); i++) {
@@ -132,6 +138,7 @@ static int read_brief(struct answer *answer, const json_t *brief, struct error *
 	read_balloon(answer, json_object_get(brief, "balloon"));
 	read_hints(answer, json_object_get(brief, "hints"));
 	read_uses(view, json_object_get(brief, "place"));
+	read_sharing(answer, json_object_get(brief, "sharing"));
 	return 0;
 }
 

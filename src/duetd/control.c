@@ -16,7 +16,7 @@ static const enum mechanism lever_uses[LEVERS] = {
 	[LEVER_RECLAIM] = MECHANISM_MEMORY,
 	[LEVER_NODES] = MECHANISM_NUMA,
 	[LEVER_PSI] = MECHANISM_MEMORY,
-	[LEVER_KSM] = MECHANISMS, /* of none yet */
+	[LEVER_KSM] = MECHANISM_SHARING,
 };
 
 void control_answer(struct exchange *exchange, unsigned status, json_t *json)
@@ -62,6 +62,9 @@ static void add_view(json_t *object, const struct vm_view *view)
 		json_object_set_new(object, "balloon", number(view->balloon));
 	if (view->says_hints)
 		json_object_set_new(object, "working_set", number(view->working_set));
+	if (view->can_share)
+		json_object_set_new(object, "offered", number(view->offered));
+	json_object_set_new(object, "merged", number(view->merged));
 	if (view->says_memory)
 		add_guest_memory(object, view);
 	json_object_set_new(
@@ -78,6 +81,9 @@ static void add_plan(json_t *object, const struct vm_plan *plan)
 		json_object_set_new(object, "weight", json_integer(plan->weight));
 	if (plan->set_numa)
 		json_object_set_new(object, "memory_follows", json_boolean(plan->memory_follows));
+	if (plan->set_sharing)
+		json_object_set_new(object, "sharing",
+			json_string(plan->sharing == SHARING_BLIND ? "blind" : "hinted"));
 }
 
 struct listing {
@@ -139,7 +145,8 @@ static json_t *why_json(const struct manager *manager, unsigned index)
 	const struct vm_plan *plan = &manager->plan.vms[index];
 	const enum reason reasons[MECHANISMS] = {[MECHANISM_MEMORY] = plan->memory_why,
 		[MECHANISM_CPU] = plan->cpu_why,
-		[MECHANISM_NUMA] = plan->numa_why};
+		[MECHANISM_NUMA] = plan->numa_why,
+		[MECHANISM_SHARING] = plan->sharing_why};
 	json_t *why = json_object();
 
 	for (unsigned i = 0; i < MECHANISMS; i++) {
@@ -234,14 +241,15 @@ static void get_host(
 {
 	const struct host_view *host = &manager->view.host;
 	json_t *object = json_pack(
-		"{s:o, s:o, s:o, s:o, s:o, s:i, s:i, s:i, s:i, s:i, s:i, s:o, s:o, s:o, s:s}",
+		"{s:o, s:o, s:o, s:o, s:o, s:i, s:i, s:i, s:i, s:i, s:b, s:i, s:o, s:o, s:o, s:s}",
 		"memory", number(host->memory), "available", number(host->available), "free",
 		number(host->free), "swap_total", number(host->swap_total), "swap_free",
 		number(host->swap_free), "memory_some", (int)host->memory_some, "memory_full",
 		(int)host->memory_full, "cpu_some", (int)host->cpu_some, "cpus", (int)host->cpus,
-		"nodes", (int)host->nodes, "vms", (int)manager->view.count, "decisions",
-		number(manager->decisions), "decision_ns", number(manager->decision_ns), "levers",
-		levers_json(manager, MECHANISMS), "fault", manager->fault);
+		"nodes", (int)host->nodes, "ksm_others", host->ksm_others, "vms",
+		(int)manager->view.count, "decisions", number(manager->decisions), "decision_ns",
+		number(manager->decision_ns), "levers", levers_json(manager, MECHANISMS), "fault",
+		manager->fault);
 
 	json_object_set_new(
 		object, "reserve", number((uint64_t)((double)host->memory * HOST_RESERVE)));

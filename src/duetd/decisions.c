@@ -75,7 +75,7 @@ static uint64_t memory_value(const struct vm_plan *plan)
 
 static uint64_t numa_value(const struct vm_view *view, const struct vm_plan *plan)
 {
-	uint64_t value = 1 + (uint8_t)plan->memory_node;
+	uint64_t value = 1 + plan->memory_follows;
 
 	if (!plan->set_numa)
 		return 0;
@@ -91,6 +91,7 @@ static void values_of(
 	values[MECHANISM_MEMORY] = memory_value(plan);
 	values[MECHANISM_CPU] = plan->set_cpu ? plan->weight : 0;
 	values[MECHANISM_NUMA] = numa_value(view, plan);
+	values[MECHANISM_SHARING] = plan->set_sharing ? 1 + plan->sharing : 0;
 }
 
 static enum reason reason_of(const struct vm_plan *plan, enum mechanism mechanism)
@@ -102,6 +103,8 @@ static enum reason reason_of(const struct vm_plan *plan, enum mechanism mechanis
 		return plan->cpu_why;
 	case MECHANISM_NUMA:
 		return plan->numa_why;
+	case MECHANISM_SHARING:
+		return plan->sharing_why;
 	default:
 		return REASON_NONE;
 	}

@@ -20,7 +20,8 @@
 /* A socket has its name a moment before somebody listens. */
 #define FIRST_NS 20000000ULL
 /* A balloon is told anew when this part of its lease is over. */
-#define RENEW_NS (FLEET_LEASE_MS / 4 * 1000000ULL)
+#define RENEW_NS         (FLEET_LEASE_MS / 4 * 1000000ULL)
+#define RENEW_SHARING_NS (FLEET_SHARING_LEASE_MS / 2 * 1000000ULL)
 
 /* Of inotify; on its own since the loop may hold it for longer than there is a fleet. */
 struct fleet_notice {
@@ -347,6 +348,19 @@ static void apply_balloon(struct member *member, const struct vm_plan *plan)
 	member->due[ASK_BALLOON] = true;
 }
 
+static void apply_sharing(struct member *member, const struct vm_plan *plan)
+{
+	const bool old = clock_ns() - member->sharing_at >= RENEW_SHARING_NS || !member->sharing_at;
+
+	if (!member->answer.view.can_share || (!plan->set_sharing && !member->shares))
+		return;
+	if (plan->set_sharing && plan->sharing == member->told_sharing && !old)
+		return;
+	member->wanted_sharing = plan->set_sharing ? plan->sharing : member->told_sharing;
+	member->wanted_ms = plan->set_sharing ? FLEET_SHARING_LEASE_MS : FLEET_END_MS;
+	member->due[ASK_SHARING] = true;
+}
+
 void fleet_apply(struct fleet *fleet, const char *name, const struct vm_plan *plan)
 {
 	struct member *member = find(fleet, name);
@@ -354,6 +368,7 @@ void fleet_apply(struct fleet *fleet, const char *name, const struct vm_plan *pl
 	if (!member || !member->well)
 		return;
 	apply_balloon(member, plan);
+	apply_sharing(member, plan);
 	fleet_place(member, plan);
 	if (!member->ask && fleet_is_due(member))
 		fleet_ask(member);

@@ -33,6 +33,8 @@ struct fleet_options {
 #define FLEET_ANSWER_MAX  (256U << 10)
 /* A balloon goes back to what it was configured as when it is not told anew for so long. */
 #define FLEET_LEASE_MS 10000
+/* The same of what is offered to KSM: to begin anew costs more there, and to go on costs nobody. */
+#define FLEET_SHARING_LEASE_MS 60000
 
 /* A VM or a socket that is none, for people. */
 struct fleet_entry {
@@ -45,17 +47,17 @@ struct fleet_entry {
 
 int fleet_open(struct fleet **fleet, struct loop *loop, const struct fleet_options *options,
 	struct error *err);
-/* Lets go of all balloons, for which it waits a second at most. The loop gives the rest of its
- * memory back in its next round. Null is allowed. */
+/* Lets go of all balloons and what is shared, for which it waits a second at most. The loop gives
+ * the rest of its memory back in its next round. Null is allowed. */
 void fleet_close(struct fleet *fleet);
 /* Those that are well, each with what its guest said last; the array is the fleet's until its next
  * round. The host's part of each is not filled in. */
 unsigned fleet_views(struct fleet *fleet, struct vm_view **views);
 void fleet_each(const struct fleet *fleet,
 	void (*each)(void *opaque, const struct fleet_entry *entry), void *opaque);
-/* What of @plan the VM itself does: its balloon, on a lease that ends when duetd stays away
- * (PATCH /duet/balloon). To be called more often than the lease is long; a plan without memory lets
- * it run out. */
+/* What of @plan the VM itself does: its balloon, and what it offers to KSM, on leases that end when
+ * duetd stays away (PATCH /duet/balloon, /duet/sharing). To be called more often than the leases
+ * are long; a plan without memory lets the first run out, one without sharing ends the second. */
 void fleet_apply(struct fleet *fleet, const char *name, const struct vm_plan *plan);
 
 #endif

@@ -14,7 +14,6 @@
 #include <sys/socket.h>
 
 #define LET_GO_NS SECOND_NS
-#define LET_GO_MS 1 /* the lease that it is given to end with */
 
 #define BODY_MAX 512 /* a node for each of VIEW_VCPUS_MAX */
 
@@ -23,6 +22,7 @@ static const struct {
 } orders[ASK_KINDS] = {
 	[ASK_BRIEF] = {"GET", "/duet/brief"},
 	[ASK_BALLOON] = {"PATCH", "/duet/balloon"},
+	[ASK_SHARING] = {"PATCH", "/duet/sharing"},
 	[ASK_PLACE] = {"PATCH", "/duet/place"},
 	[ASK_MAP] = {"PUT", "/duet/hints"},
 };
@@ -65,6 +65,17 @@ static void balloon_told(struct member *member, const struct http_answer *answer
 	fleet_schedule(member);
 }
 
+/* Refused (its driver may have gone), it is tried when it would be told anew. */
+static void sharing_told(struct member *member, const struct http_answer *answer)
+{
+	const bool ends = member->wanted_ms == FLEET_END_MS;
+
+	member->sharing_at = ends ? 0 : clock_ns();
+	member->told_sharing = member->wanted_sharing;
+	member->shares = answer->status < 300 && !ends;
+	fleet_schedule(member);
+}
+
 /* One that cannot is tried again with the next decision that comes late enough. */
 static void node_told(
 	struct member *member, const struct ask *ask, const struct http_answer *answer)
@@ -81,6 +92,8 @@ static void answered(struct ask *ask, const struct http_answer *answer)
 
 	if (ask->kind == ASK_BALLOON)
 		balloon_told(member, answer);
+	else if (ask->kind == ASK_SHARING)
+		sharing_told(member, answer);
 	else if (ask->kind == ASK_BRIEF)
 		fleet_take_answer(member, answer, peer_of(ask->question));
 	else
@@ -138,10 +151,18 @@ static void lease_text(char text[BODY_MAX], uint64_t mib, unsigned ms)
 	snprintf(text, BODY_MAX, "{\"amount_mib\": %" PRIu64 ", \"for_ms\": %u}", mib, ms);
 }
 
+static void sharing_text(char text[BODY_MAX], enum sharing sharing, unsigned ms)
+{
+	snprintf(text, BODY_MAX, "{\"state\": \"%s\", \"for_ms\": %u}",
+		sharing == SHARING_BLIND ? "blind" : "hinted", ms);
+}
+
 static void write_body(const struct member *member, enum ask_kind kind, char body[BODY_MAX])
 {
 	if (kind == ASK_BALLOON)
 		lease_text(body, member->wanted_mib, FLEET_LEASE_MS);
+	else if (kind == ASK_SHARING)
+		sharing_text(body, member->wanted_sharing, member->wanted_ms);
 	else if (kind == ASK_PLACE)
 		fleet_place_text(member, body, BODY_MAX);
 	else
@@ -205,16 +226,15 @@ void fleet_ask(struct member *member)
 
 /* ---- the end ---- */
 
-static void let_go(const struct member *member, uint64_t until)
+static void let_go(
+	const struct member *member, enum ask_kind kind, const char *body, uint64_t until)
 {
 	struct http_question *question = NULL;
 	struct http_answer answer;
-	char body[BODY_MAX];
 	uint64_t now;
 	int ret;
 
-	lease_text(body, member->told_mib, LET_GO_MS);
-	if (open_question(&question, member, ASK_BALLOON, body, NULL) < 0)
+	if (open_question(&question, member, kind, body, NULL) < 0)
 		return;
 	/* Told in any case, and not waited for when the time is over. */
 	do {
@@ -230,7 +250,16 @@ void fleet_let_go(struct fleet *fleet)
 {
 	const uint64_t until = clock_ns() + LET_GO_NS;
 
-	for (const struct member *member = fleet->members; member; member = member->next)
-		if (member->leased && member->well)
-			let_go(member, until);
+	for (const struct member *member = fleet->members; member; member = member->next) {
+		char body[BODY_MAX];
+
+		if (member->leased && member->well) {
+			lease_text(body, member->told_mib, FLEET_END_MS);
+			let_go(member, ASK_BALLOON, body, until);
+		}
+		if (member->shares && member->well) {
+			sharing_text(body, member->told_sharing, FLEET_END_MS);
+			let_go(member, ASK_SHARING, body, until);
+		}
+	}
 }

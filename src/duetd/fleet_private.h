@@ -19,6 +19,7 @@ struct member;
 enum ask_kind {
 	ASK_BRIEF,
 	ASK_BALLOON,
+	ASK_SHARING,
 	ASK_PLACE, /* what its vCPUs use is to come to their nodes */
 	ASK_MAP,   /* its guest is to say what they use */
 	ASK_KINDS,
@@ -57,9 +58,16 @@ struct member {
 	bool leased;
 	bool due[ASK_KINDS]; /* told what is wanted as soon as no question is on its way */
 	uint64_t told_mib, told_at, wanted_mib;
+	bool shares; /* it was told to, and its lease is not given up */
+	enum sharing told_sharing, wanted_sharing;
+	unsigned wanted_ms;            /* the lease of that */
+	uint64_t sharing_at;           /* when it was told, ns; 0: never */
 	int8_t nodes[VIEW_VCPUS_MAX];  /* where its memory was told to come, by vCPU */
 	uint64_t placed_at, wished_at; /* when it was told so, and asked for a map, ns; 0: never */
 };
+
+/* The lease that something is given to end with. */
+#define FLEET_END_MS 1
 
 struct fleet_notice;
 
@@ -80,7 +88,7 @@ bool fleet_is_due(const struct member *member);
 /* Nothing is any more. */
 void fleet_forget_due(struct member *member);
 void fleet_ask_end(struct ask *ask);
-/* Balloons go back to what they were configured as. */
+/* Balloons and what is shared go back to what they were. */
 void fleet_let_go(struct fleet *fleet);
 
 /* fleet_place.c: what of @plan concerns nodes becomes due; in words. */

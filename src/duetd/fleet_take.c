@@ -33,8 +33,9 @@ void fleet_gone(struct member *member)
 	if (member->here && options->gone)
 		options->gone(options->opaque, member->name);
 	member->here = false;
-	member->leased = false;
+	member->leased = member->shares = false;
 	fleet_forget_due(member);
+	member->sharing_at = 0;
 	member->answered = 0;
 	member->placed_at = member->wished_at = 0;
 }

@@ -63,5 +63,7 @@ int levers_view_vm(struct levers *levers, struct vm_view *vm, struct error *err)
  * The log tells of what fails, once. -ENOENT: no process of it is known. */
 int levers_apply(
 	struct levers *levers, const char *name, const struct vm_plan *plan, struct error *err);
+/* KSM itself: its settings are taken over, or put back, as @plan says. */
+int levers_apply_ksm(struct levers *levers, const struct ksm_plan *plan, struct error *err);
 
 #endif

@@ -32,9 +32,30 @@ struct lever_vm {
 	uint64_t viewed;                /* when, ns; 0: never */
 	uint64_t refaults, swapped;     /* pages, at the last view */
 	uint64_t looked;                /* when what costs more was looked at */
-	uint64_t resident, nodes_hold[VIEW_NODES_MAX];
+	uint64_t resident, merged, nodes_hold[VIEW_NODES_MAX];
 	struct lever_thread *threads;
 	unsigned count;
+};
+
+enum lever_ksm_knob {
+	KSM_PAGES,
+	KSM_SLEEP,
+	KSM_SMART,
+	KSM_ADVISOR,
+	KSM_RUN,
+	LEVER_KSM_KNOBS
+};
+#define LEVER_KSM_TEXT 64
+
+struct lever_knob {
+	bool there; /* and noted; an older kernel has fewer */
+	char before[LEVER_KSM_TEXT], now[LEVER_KSM_TEXT];
+};
+
+struct lever_ksm {
+	bool ours;   /* taken over: what was there is in the journal */
+	bool others; /* it ran when it was wanted */
+	struct lever_knob knobs[LEVER_KSM_KNOBS];
 };
 
 struct levers {
@@ -42,6 +63,7 @@ struct levers {
 	struct journal *journal;
 	struct lever_state states[LEVERS];
 	struct lever_vm *vms;
+	struct lever_ksm ksm;
 	bool prepared;
 	unsigned nodes;
 	cpu_set_t node_cpus[VIEW_NODES_MAX];
@@ -87,6 +109,11 @@ int lever_slice_set(pid_t tid, uint64_t slice);
 int lever_cgroup_own(struct levers *levers, struct lever_vm *vm, struct error *err);
 /* Of a process that has ended; whether it is gone. */
 bool lever_cgroup_remove(struct levers *levers, const struct lever_vm *vm);
+
+/* levers_ksm.c */
+void lever_ksm_view(const struct levers *levers, struct host_view *host);
+/* Bytes of a process that are merged; 0 from a kernel that does not tell. */
+uint64_t lever_ksm_merged(const struct levers *levers, pid_t pid);
 
 /* levers_undo.c */
 void lever_put_back(void *levers, const struct undo *undo);

@@ -77,6 +77,7 @@ int levers_view(struct levers *levers, struct host_view *host, struct error *err
 	view_nodes(levers, host);
 	host->slices = levers->states[LEVER_SLICE].works;
 	host->reclaim = levers->states[LEVER_RECLAIM].works;
+	lever_ksm_view(levers, host);
 	return 0;
 }
 
@@ -161,6 +162,7 @@ static void look(const struct levers *levers, struct lever_vm *vm, uint64_t now)
 	if (vm->looked && now - vm->looked < LOOK_NS)
 		return;
 	vm->looked = now;
+	vm->merged = lever_ksm_merged(levers, vm->pid);
 	if (!vm->cgroup || vm->moved)
 		look_at_pages(levers, vm);
 	if (levers->nodes > 1)
@@ -208,6 +210,7 @@ int levers_view_vm(struct levers *levers, struct vm_view *view, struct error *er
 		view_thread(levers, vm, &vm->threads[i], &view->vcpu[i], now - vm->viewed);
 	look(levers, vm, now);
 	view->resident = vm->resident;
+	view->merged = vm->merged;
 	memcpy(view->nodes_hold, vm->nodes_hold, sizeof(view->nodes_hold));
 	vm->viewed = now;
 	return 0;

@@ -15,13 +15,14 @@ static const char usage[] =
 	"       duetd dashboard          (see duetd dashboard --help)\n"
 	"       duetd --undo\n"
 	"Manages the virtual machines of this host: how much memory each may hold, what weight\n"
-	"and slices its CPUs have, on which nodes it is. It runs as root, starts and stops\n"
+	"and slices its CPUs have, on which nodes it is, which of its pages are merged. It runs as "
+	"root, starts and stops\n"
 	"machines when it is told to (duetctl start), and puts weights, slices, CPUs and balloons\n"
 	"back when it ends.\n"
 	"\n"
 	"  --directory DIR   where VMs have their API sockets, NAME.sock (default: /run/duet)\n"
 	"  --socket PATH     its own, for duetctl (default: /run/duetd.sock)\n"
-	"  --memory POLICY, --cpu POLICY, --numa POLICY\n"
+	"  --memory POLICY, --cpu POLICY, --numa POLICY, --sharing POLICY\n"
 	"                    the policies at first; duetctl policy lists and changes them\n"
 	"  --budget SIZE     how much memory the VMs may take together, as 48G (default: the\n"
 	"                    host's)\n"
@@ -84,6 +85,12 @@ static bool take_numa(struct command_line *line, const char *value)
 	return true;
 }
 
+static bool take_sharing(struct command_line *line, const char *value)
+{
+	line->policies[MECHANISM_SHARING] = value;
+	return true;
+}
+
 static bool take_root(struct command_line *line, const char *value)
 {
 	line->serve.manager.levers.root = value;
@@ -129,6 +136,7 @@ static const struct option options[] = {
 	{"--memory", take_memory},
 	{"--cpu", take_cpu},
 	{"--numa", take_numa},
+	{"--sharing", take_sharing},
 	{"--budget", take_budget},
 	{"--period", take_period},
 	{"--root", take_root},

@@ -111,6 +111,7 @@ static void decide(struct manager *manager)
 
 	if (manager->view.count)
 		memset(manager->plan.vms, 0, manager->view.count * sizeof(*manager->plan.vms));
+	manager->plan.ksm = (struct ksm_plan){0};
 	for (unsigned i = 0; i < MECHANISMS; i++)
 		manager->policies[i]->decide(&manager->view, &manager->plan);
 	manager->decision_ns += clock_ns() - from;
@@ -119,6 +120,10 @@ static void decide(struct manager *manager)
 
 static void act(struct manager *manager)
 {
+	struct error fault = {0};
+
+	if (levers_apply_ksm(manager->levers, &manager->plan.ksm, &fault) < 0)
+		take_fault(manager, &fault);
 	for (unsigned i = 0; i < manager->view.count; i++) {
 		const char *name = manager->view.vms[i].name;
 		const struct vm_plan *plan = &manager->plan.vms[i];
@@ -147,6 +152,7 @@ static uint64_t sum_of(const struct manager *manager)
 		add_sum(&sum, plan->set_memory ? plan->allowed >> 20 : 1);
 		add_sum(&sum, plan->reclaim);
 		add_sum(&sum, plan->set_cpu ? plan->weight : 0);
+		add_sum(&sum, plan->set_sharing ? 1 + plan->sharing : 0);
 		for (unsigned j = 0; j < manager->view.vms[i].vcpus; j++)
 			add_sum(&sum, plan->vcpu[j].slice + (uint8_t)plan->vcpu[j].node);
 	}

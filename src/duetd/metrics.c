@@ -30,6 +30,16 @@ static double of_working_set(const struct vm_view *view, const struct vm_plan *p
 	return (double)view->working_set;
 }
 
+static double of_offered(const struct vm_view *view, const struct vm_plan *plan)
+{
+	return (double)view->offered;
+}
+
+static double of_merged(const struct vm_view *view, const struct vm_plan *plan)
+{
+	return (double)view->merged;
+}
+
 static double of_weight(const struct vm_view *view, const struct vm_plan *plan)
 {
 	return plan->set_cpu ? plan->weight : 0;
@@ -63,6 +73,8 @@ static const struct {
 	{"balloon_bytes", "Memory in its balloon.", of_balloon},
 	{"allowed_bytes", "What it may hold, as decided last.", of_allowed},
 	{"working_set_bytes", "Its working set, as it says; 0: it says nothing.", of_working_set},
+	{"offered_bytes", "Memory that it offers to KSM.", of_offered},
+	{"merged_bytes", "Memory of it that is merged with equal pages.", of_merged},
 	{"cpu_weight", "Its weight, as decided last; 0: left as it is.", of_weight},
 	{"cpus_busy", "CPUs that its vCPUs took.", of_busy},
 	{"paging_pages_per_second", "Pages swapped or read in again by the guest.", of_paging},

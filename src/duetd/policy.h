@@ -9,6 +9,7 @@
  *   memory   how much of its memory each guest may hold (M8)
  *   cpu      weights of VMs and slices of vCPUs (M10)
  *   numa     nodes of vCPUs and of memory (M11)
+ *   sharing  which pages of equal content are merged (M9)
  */
 #ifndef DUET_DUETD_POLICY_H
 #define DUET_DUETD_POLICY_H
@@ -42,6 +43,13 @@ enum reason {
 	REASON_FOLLOWS_MEMORY, /* vCPUs go to where what they use is */
 	REASON_MEMORY_FOLLOWS, /* what they use goes to where vCPUs are */
 	REASON_NO_MAP,         /* its guest gives no map, or the host has one node */
+	/* sharing */
+	REASON_NAMED,        /* it offers what its guest names */
+	REASON_NAMES_NONE,   /* its guest has no kit, so it names nothing */
+	REASON_ALL_OFFERED,  /* it offers all it has */
+	REASON_NOT_MERGED,   /* passed-through devices hold its memory */
+	REASON_CANNOT_SHARE, /* an older duet, which cannot be told */
+	REASON_NO_KSM,       /* the host has none that could be set */
 	REASON_COUNT
 };
 
@@ -50,8 +58,13 @@ struct vcpu_plan {
 	int8_t node;    /* -1: any */
 };
 
+enum sharing {
+	SHARING_HINTED, /* what its guest names */
+	SHARING_BLIND,  /* all of it */
+};
+
 struct vm_plan {
-	enum reason memory_why, cpu_why, numa_why;
+	enum reason memory_why, cpu_why, numa_why, sharing_why;
 	bool set_memory;
 	uint64_t allowed; /* what the guest may hold: balloon target is memory - allowed */
 	uint64_t reclaim; /* bytes to be taken from its cgroup now (memory.reclaim); 0: none */
@@ -61,16 +74,25 @@ struct vm_plan {
 	bool memory_follows; /* what each vCPU uses comes to its node */
 	bool wants_map;      /* its guest is to say now and then what its vCPUs use */
 	struct vcpu_plan vcpu[VIEW_VCPUS_MAX];
+	bool set_sharing; /* else it offers nothing of ours */
+	enum sharing sharing;
+};
+
+struct ksm_plan {
+	bool runs;                /* else it is left, or put back, as it was */
+	unsigned pages, sleep_ms; /* looked at at once, and between; 0: by the kernel's own rate */
 };
 
 struct plan {
 	struct vm_plan *vms; /* as many as the view has, in its order */
+	struct ksm_plan ksm;
 };
 
 enum mechanism {
 	MECHANISM_MEMORY,
 	MECHANISM_CPU,
 	MECHANISM_NUMA,
+	MECHANISM_SHARING,
 	MECHANISMS
 };
 
@@ -78,8 +100,8 @@ struct policy {
 	const char *name; /* "working-set" */
 	enum mechanism mechanism;
 	const char *help; /* one line */
-	/* Fills in its own members of each VM's plan, which came zeroed. Never fails: with less
-	 * known it does less. */
+	/* Fills in its own members of the plan and of each VM's, which came zeroed. Never fails:
+	 * with less known it does less. */
 	void (*decide)(const struct view *view, struct plan *plan);
 };
 

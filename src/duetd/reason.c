@@ -240,6 +240,42 @@ static void no_map_words(const struct facts *facts, char *words, size_t room)
 		"use, or the host has one node");
 }
 
+/* ---- sharing ---- */
+
+static void named_words(const struct facts *facts, char *words, size_t room)
+{
+	snprintf(words, room, "offers %llu MiB that its guest names, of which %llu MiB are merged",
+		mib((double)facts->vm->offered), mib((double)facts->vm->merged));
+}
+
+static void all_offered_words(const struct facts *facts, char *words, size_t room)
+{
+	snprintf(words, room, "offers all its %llu MiB, of which %llu MiB are merged",
+		mib(facts->given), mib((double)facts->vm->merged));
+}
+
+static void names_none_words(const struct facts *facts, char *words, size_t room)
+{
+	snprintf(words, room,
+		"offers nothing: its guest names no pages; that takes --coop and the guest kit");
+}
+
+static void not_merged_words(const struct facts *facts, char *words, size_t room)
+{
+	snprintf(words, room, "offers nothing: passed-through devices hold its memory");
+}
+
+static void cannot_share_words(const struct facts *facts, char *words, size_t room)
+{
+	snprintf(words, room, "offers nothing: its duet is older than that");
+}
+
+static void no_ksm_words(const struct facts *facts, char *words, size_t room)
+{
+	snprintf(words, room,
+		"offers nothing: the host's KSM cannot be set; duetctl policy says why");
+}
+
 static void none_words(const struct facts *facts, char *words, size_t room)
 {
 	snprintf(words, room, "is left alone");
@@ -267,6 +303,12 @@ static void (*const words_of[REASON_COUNT])(const struct facts *facts, char *wor
 	[REASON_FOLLOWS_MEMORY] = follows_words,
 	[REASON_MEMORY_FOLLOWS] = memory_follows_words,
 	[REASON_NO_MAP] = no_map_words,
+	[REASON_NAMED] = named_words,
+	[REASON_NAMES_NONE] = names_none_words,
+	[REASON_ALL_OFFERED] = all_offered_words,
+	[REASON_NOT_MERGED] = not_merged_words,
+	[REASON_CANNOT_SHARE] = cannot_share_words,
+	[REASON_NO_KSM] = no_ksm_words,
 };
 
 void reason_words(enum reason reason, const struct view *view, const struct plan *plan, unsigned vm,

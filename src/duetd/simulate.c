@@ -100,6 +100,7 @@ static void decide(const struct policy *memory, const struct view *view, struct 
 	memory->decide(view, plan);
 	policies_of(MECHANISM_CPU)[0]->decide(view, plan);
 	policies_of(MECHANISM_NUMA)[0]->decide(view, plan);
+	policies_of(MECHANISM_SHARING)[0]->decide(view, plan);
 }
 
 static void print_row(

@@ -52,6 +52,10 @@ struct vm_view {
 
 	double host_refaults, host_swap_in; /* of its cgroup: pages a second read in again */
 
+	bool can_share;   /* it can be told what to offer to KSM */
+	uint64_t offered; /* what it offers now, as it says */
+	uint64_t merged;  /* what of it is merged now */
+
 	uint32_t share; /* configured weight against other VMs, 1 to 10,000; usual: 100 */
 	unsigned vcpus;
 	struct vcpu_view vcpu[VIEW_VCPUS_MAX];
@@ -65,8 +69,10 @@ struct host_view {
 	unsigned cpus, nodes;
 	uint64_t node_memory[VIEW_NODES_MAX];
 	unsigned node_cpus[VIEW_NODES_MAX];
-	bool slices;  /* the scheduler takes one for each thread (Linux 6.12) */
-	bool reclaim; /* cgroups have memory.reclaim */
+	bool slices;     /* the scheduler takes one for each thread (Linux 6.12) */
+	bool reclaim;    /* cgroups have memory.reclaim */
+	bool ksm;        /* it can be set */
+	bool ksm_others; /* it ran before duetd wanted it, and is left as it is */
 };
 
 struct view {

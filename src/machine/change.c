@@ -144,3 +144,19 @@ int machine_refresh_disk(
 	ret = refresh_disk(machine, device, path, err);
 	return ret < 0 ? error_prefix(err, "%s: ", id) : 0;
 }
+
+int machine_share(struct machine *machine, enum machine_sharing_state state, struct error *err)
+{
+	machine->sharing.coop = machine->coop;
+	return sharing_set(&machine->sharing, state, err);
+}
+
+int machine_merged(uint64_t *pages)
+{
+	return memory_merged(pages);
+}
+
+void machine_sharing(const struct machine *machine, struct machine_sharing *told)
+{
+	sharing_tell(&machine->sharing, told);
+}

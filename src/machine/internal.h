@@ -12,6 +12,7 @@
 #include "machine/lifecycle.h"
 #include "machine/machine.h"
 #include "machine/placement.h"
+#include "machine/sharing.h"
 #include "memory/memory.h"
 #include "pci/pci.h"
 #include "vfio/vfio.h"
@@ -61,6 +62,7 @@ struct machine {
 	struct device *devices, **last_device; /* in order of creation */
 	struct device *serial, *pm, *keyboard, *console, *balloon, *coop;
 	struct virtio_coop_host coop_host;
+	struct sharing sharing;
 	struct machine_backend backends[MACHINE_DEVICES_MAX]; /* as config.devices */
 
 	struct machine_vcpu vcpus[MACHINE_CPUS_MAX];

@@ -304,6 +304,7 @@ static void ended(struct lifecycle *life)
 {
 	struct machine *machine = machine_of(life);
 
+	sharing_end(&machine->sharing);
 	drain_serial(machine);
 	serial_flush(machine->serial);
 	if (machine->console && !life->stuck)
@@ -351,6 +352,7 @@ int machine_new(struct machine **out, const struct machine_config *config,
 	gate_init(&machine->gate);
 	memory_init(&machine->memory);
 	vfio_container_init(&machine->passed);
+	sharing_init(&machine->sharing, &machine->memory, owner->loop);
 	machine->created = clock_ns();
 	*out = machine;
 	return 0;
@@ -433,6 +435,7 @@ void machine_free(struct machine *machine)
 		return;
 	placement_end(&machine->placement);
 	machine_join_vcpus(machine);
+	sharing_end(&machine->sharing);
 	/* The I/O thread first: no callback runs while devices go. */
 	if (machine->io)
 		loop_thread_quit(machine->io);

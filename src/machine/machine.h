@@ -209,6 +209,35 @@ struct machine_placing {
 };
 void machine_placing(const struct machine *machine, struct machine_placing *placing);
 
+/*
+ * Which of its memory is offered to the host's KSM, to be merged with equal pages: none, what its
+ * guest names (machine/sharing.h), or all. Off when it begins, and not saved: whoever manages the
+ * host says it anew where a machine has moved to.
+ */
+enum machine_sharing_state {
+	MACHINE_SHARING_OFF,
+	MACHINE_SHARING_HINTED,
+	MACHINE_SHARING_BLIND,
+};
+struct machine_sharing {
+	enum machine_sharing_state state;
+	uint64_t offered;         /* bytes, now */
+	unsigned runs;            /* that they are in */
+	uint64_t wishes, answers; /* of the guest's, since the start */
+	uint64_t taken_back;      /* bytes, since the start: all that was, whatever for */
+	uint64_t written;         /* bytes among those, in runs that the guest wrote to */
+	uint64_t left_out;        /* bytes of the last answer: in more runs than are offered */
+	bool sees_writes;         /* the kernel told at the last answer what is merged */
+	char why[256];            /* what keeps it from being done; "": nothing */
+};
+/* Built, paused or running. The same state again changes nothing. -ENOTSUP: no cooperation device,
+ * or memory that KSM does not merge; -EBUSY: it is pinned; -EINVAL: the kernel has no KSM. */
+int machine_share(struct machine *machine, enum machine_sharing_state state, struct error *err);
+void machine_sharing(const struct machine *machine, struct machine_sharing *told);
+/* The pages of this process that are merged now; -ENOTSUP: the kernel does not tell (Linux 5.19
+ * does). */
+int machine_merged(uint64_t *pages);
+
 /* The host's id of the thread that runs vCPU @index, for taskset and the like; 0: none does. */
 int machine_vcpu_thread(const struct machine *machine, unsigned index);
 

@@ -43,6 +43,8 @@ int machine_reset(struct machine *machine, struct error *err)
 	ret = memory_clear(&machine->memory);
 	if (ret < 0)
 		return error_errno(err, -ret, "reset: guest memory");
+	/* Afterwards: what is gone need not be copied to be taken back. */
+	sharing_reset(&machine->sharing);
 	ret = machine_load_kernel(machine, err);
 	return ret < 0 ? ret : machine_boot_vcpus(machine, err);
 }

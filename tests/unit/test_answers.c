@@ -57,7 +57,8 @@ static void takes_all_there_is(void **state)
 		answer_read(&answer,
 			"{\"id\": \"a\", \"state\": \"Running\", \"memory_mib\": 512, \"cpus\": 2,"
 			" \"share\": 250,"
-			" \"threads\": [101, 102], \"passthrough\": true, \"balloon\":"
+			" \"threads\": [101, 102], \"sharing\": {\"state\": \"off\","
+			" \"offered_bytes\": 999999999999}, \"passthrough\": true, \"balloon\":"
 			" {\"target_mib\": 64, \"actual_mib\": 60, \"total_memory\": 400000000,"
 			" \"free_memory\": 100000000, \"available_memory\": 200000000,"
 			" \"swap_in\": 8192, \"swap_out\": 4096, \"major_faults\": 7},"
@@ -69,6 +70,8 @@ static void takes_all_there_is(void **state)
 		0);
 	assert_true(answer.running);
 	assert_true(answer.view.passthrough);
+	assert_true(answer.view.can_share);
+	assert_int_equal(answer.view.offered, 512 * MIB);
 	assert_int_equal(answer.view.memory, 512 * MIB);
 	assert_int_equal(answer.view.vcpus, 2);
 	assert_int_equal(answer.view.share, 250);

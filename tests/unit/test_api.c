@@ -155,11 +155,32 @@ void __wrap_machine_placing(const struct machine *machine, struct machine_placin
 	*placing = under_way;
 }
 
+static struct machine_sharing sharing;
+static bool no_sharing;
+
+int __wrap_machine_share(
+	struct machine *machine, enum machine_sharing_state state, struct error *err);
+int __wrap_machine_share(
+	struct machine *machine, enum machine_sharing_state state, struct error *err)
+{
+	if (no_sharing)
+		return error_set(err, ENOTSUP, "No sharing.");
+	sharing.state = state;
+	return 0;
+}
+
+void __wrap_machine_sharing(const struct machine *machine, struct machine_sharing *told);
+void __wrap_machine_sharing(const struct machine *machine, struct machine_sharing *told)
+{
+	*told = sharing;
+}
+
 static void runs(struct rig *rig)
 {
 	running = rig;
 	refreshes = changes = 0;
 	seen = (struct machine_uses){0};
+	sharing = (struct machine_sharing){.offered = 8192, .runs = 2};
 	api_set_machine(rig->api, (struct machine *)rig);
 }
 
@@ -503,7 +524,8 @@ static void has_room_for_each_body(void **state)
 	const struct route_set *const sets[] = {&instance_routes, &machine_config_routes,
 		&boot_routes, &drive_routes, &net_routes, &balloon_routes, &output_routes,
 		&vsock_routes, &absent_routes, &duet_routes, &hints_routes, &job_routes,
-		&brief_routes, &lease_routes, &snapshot_routes, &snapshot_load_routes};
+		&brief_routes, &lease_routes, &snapshot_routes, &snapshot_load_routes,
+		&place_routes, &sharing_routes};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(sets); i++)
 		for (unsigned n = 0; n < sets[i]->count; n++)
@@ -706,6 +728,56 @@ static void leases_a_balloon(void **state)
 	assert_int_equal(loop_run(rig->loop), 0);
 }
 
+static void rests(struct rig *rig)
+{
+	struct loop_timer end = {.expired = stop};
+
+	loop_timer_after(rig->loop, &end, 1);
+	assert_int_equal(loop_run(rig->loop), 0);
+}
+
+static void leases_sharing(void **state)
+{
+	struct rig *rig = *state;
+
+	refused(rig, "GET", "/duet/sharing", "", BEFORE);
+	refused(rig, "PATCH", "/duet/sharing", "{\"state\": \"blind\"}", BEFORE);
+	runs(rig);
+	done(rig, "PATCH", "/duet/sharing", "{\"state\": \"blind\"}");
+	assert_int_equal(sharing.state, MACHINE_SHARING_BLIND);
+	done(rig, "PATCH", "/duet/sharing", "{\"state\": \"off\", \"for_ms\": 60000}");
+	rests(rig);
+	assert_int_equal(sharing.state, MACHINE_SHARING_OFF);
+	/* Said anew: it goes back to what was there before the first. */
+	done(rig, "PATCH", "/duet/sharing", "{\"state\": \"hinted\", \"for_ms\": 0}");
+	assert_int_equal(sharing.state, MACHINE_SHARING_HINTED);
+	rests(rig);
+	assert_int_equal(sharing.state, MACHINE_SHARING_BLIND);
+	/* The last word is one without an end; one that is refused changes nothing. */
+	done(rig, "PATCH", "/duet/sharing", "{\"state\": \"off\", \"for_ms\": 0}");
+	done(rig, "PATCH", "/duet/sharing", "{\"state\": \"hinted\"}");
+	rests(rig);
+	assert_int_equal(sharing.state, MACHINE_SHARING_HINTED);
+	no_sharing = true;
+	refused(rig, "PATCH", "/duet/sharing", "{\"state\": \"off\", \"for_ms\": 0}",
+		"No sharing.");
+	no_sharing = false;
+	rests(rig);
+	assert_int_equal(sharing.state, MACHINE_SHARING_HINTED);
+	ask(rig, "PATCH", "/duet/sharing", "{\"state\": \"all\"}");
+	assert_int_equal(rig->status, 400);
+	ask(rig, "PATCH", "/duet/sharing", "{\"state\": \"off\", \"for_ms\": 86400001}");
+	assert_int_equal(rig->status, 400);
+	ask(rig, "GET", "/duet/sharing", "");
+	assert_int_equal(rig->status, 200);
+	assert_non_null(strstr(rig->body, "\"state\":\"hinted\",\"leased\":false,"));
+	/* One that is on its way ends with the machine. */
+	done(rig, "PATCH", "/duet/sharing", "{\"state\": \"off\", \"for_ms\": 0}");
+	api_set_machine(rig->api, NULL);
+	rests(rig);
+	assert_int_equal(sharing.state, MACHINE_SHARING_OFF);
+}
+
 static void tells_the_brief(void **state)
 {
 	struct virtio_coop_host host = {.ops = &no_host};
@@ -718,14 +790,15 @@ static void tells_the_brief(void **state)
 	runs(rig);
 	gives(rig, "/duet/brief",
 		"{\"id\":\"anonymous-instance\",\"state\":\"Running\",\"memory_mib\":128,"
-		"\"cpus\":2,\"share\":100,\"passthrough\":false,\"threads\":[1000,1001]}");
+		"\"cpus\":2,\"share\":100,\"passthrough\":false,\"threads\":[1000,1001],"
+		"\"sharing\":{\"state\":\"off\",\"offered_bytes\":8192}}");
 	no_balloon = false;
 	balloon_target = 2U << 20;
 	assert_int_equal(virtio_coop_new(&cooperation, "coop0", &coop, NULL), 0);
 	gives(rig, "/duet/brief",
 		"{\"id\":\"anonymous-instance\",\"state\":\"Running\",\"memory_mib\":128,"
 		"\"cpus\":2,\"share\":100,\"passthrough\":false,\"threads\":[1000,1001],"
-		"\"balloon\":"
+		"\"sharing\":{\"state\":\"off\",\"offered_bytes\":8192},\"balloon\":"
 		"{\"target_pages\":512,\"actual_pages\":0,\"target_mib\":2,\"actual_mib\":0},"
 		"\"hints\":{\"vcpus\":[{\"index\":0},{\"index\":1}]}}");
 	cooperation->ops->free(cooperation);
@@ -751,6 +824,7 @@ int main(void)
 		TEST(leases_a_balloon),
 		TEST(places_memory),
 		TEST(tells_of_memory_in_brief),
+		TEST(leases_sharing),
 		TEST(tells_the_brief),
 		TEST(has_interfaces),
 		TEST(takes_a_vsock),

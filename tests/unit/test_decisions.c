@@ -34,7 +34,6 @@ static int set_up(void **state)
 		snprintf(rig.vms[i].name, sizeof(rig.vms[i].name), "vm%u", i);
 		rig.vms[i].memory = 512 * MIB;
 		rig.vms[i].vcpus = 1;
-		rig.plans[i].memory_node = -1;
 	}
 	return rig.decisions ? 0 : -1;
 }

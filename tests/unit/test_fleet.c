@@ -79,7 +79,8 @@ static void say_brief(int fd, unsigned share, const char *more)
 	snprintf(body, sizeof(body),
 		"{\"id\": \"x\", \"state\": \"Running\", \"memory_mib\": 512, \"cpus\": 1,"
 		" \"share\": %u,"
-		" \"threads\": [77], \"balloon\": {\"target_mib\": 0, \"actual_mib\": 0}%s}",
+		" \"threads\": [77], \"sharing\": {\"state\": \"off\", \"offered_bytes\": 0},"
+		" \"balloon\": {\"target_mib\": 0, \"actual_mib\": 0}%s}",
 		share, more);
 	snprintf(text, sizeof(text),
 		"HTTP/1.1 200 OK\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s",
@@ -113,7 +114,8 @@ static bool take_order(unsigned index, int fd, const char *request)
 	struct shared *shared = rig.shared;
 	char wish[128];
 
-	if (strncmp(request, "PATCH /duet/balloon ", 20) == 0)
+	if (strncmp(request, "PATCH /duet/balloon ", 20) == 0 ||
+		strncmp(request, "PATCH /duet/sharing ", 20) == 0)
 		take(fd, request, shared->body[index], &shared->told[index]);
 	else if (strncmp(request, "PATCH /duet/place ", 18) == 0)
 		take(fd, request, shared->place[index], &shared->placed[index]);
@@ -516,6 +518,47 @@ static void tells_nodes(void **state)
 	assert_int_equal(shared->placed[kit], 2);
 }
 
+static void applies(const struct vm_plan *plan, unsigned vm, unsigned told, const char *body)
+{
+	run_until(views() == 1);
+	run_for(20);
+	fleet_apply(rig.fleet, "vm", plan);
+	run_until(rig.shared->told[vm] == told);
+	run_for(20);
+	assert_int_equal(rig.shared->told[vm], told);
+	assert_string_equal(rig.shared->body[vm], body);
+}
+
+static void tells_sharing_on_a_lease(void **state)
+{
+	static const char hinted[] = "{\"state\": \"hinted\", \"for_ms\": 60000}",
+			  ends[] = "{\"state\": \"hinted\", \"for_ms\": 1}",
+			  blind[] = "{\"state\": \"blind\", \"for_ms\": 60000}";
+	struct vm_plan plan = {.set_sharing = true};
+	unsigned vm = start("vm", GOOD);
+
+	open_fleet();
+	applies(&plan, vm, 1, hinted);
+	applies(&plan, vm, 1, hinted);
+	/* Ended at once, and once. */
+	plan.set_sharing = false;
+	applies(&plan, vm, 2, ends);
+	applies(&plan, vm, 2, ends);
+	plan.set_sharing = true;
+	applies(&plan, vm, 3, hinted);
+	plan.sharing = SHARING_BLIND;
+	applies(&plan, vm, 4, blind);
+	/* Both errands of one plan are run. */
+	plan.set_memory = true;
+	plan.allowed = 256 * MIB;
+	plan.sharing = SHARING_HINTED;
+	applies(&plan, vm, 6, hinted);
+	fleet_close(rig.fleet);
+	rig.fleet = NULL;
+	run_until(rig.shared->told[vm] == 8);
+	assert_string_equal(rig.shared->body[vm], ends);
+}
+
 static void outlives_its_directory(void **state)
 {
 	char command[128];
@@ -563,6 +606,7 @@ int main(void)
 		fleet_test(passes_over_other_files),
 		fleet_test(tells_balloons_on_a_lease),
 		fleet_test(tells_nodes),
+		fleet_test(tells_sharing_on_a_lease),
 		fleet_test(outlives_its_directory),
 		fleet_test(keeps_all_while_it_cannot_look),
 	};

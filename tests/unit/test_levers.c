@@ -491,6 +491,131 @@ static void knows_one_that_comes_back(void **state)
 }
 
 /* Between two questions it ended, and another thread has its number: that one is let be. */
+/* ---- KSM ---- */
+
+#define KSM "/sys/kernel/mm/ksm/"
+
+static const struct ksm_plan slow = {.runs = true, .pages = 64, .sleep_ms = 200},
+			     own_rate = {.runs = true}, none;
+
+static void put_ksm(const char *advisor)
+{
+	put("100\n", KSM "pages_to_scan");
+	put("20\n", KSM "sleep_millisecs");
+	put("0\n", KSM "smart_scan");
+	if (advisor)
+		put(advisor, KSM "advisor_mode");
+}
+
+static void assert_ksm(const char *run, const char *pages, const char *sleep, const char *advisor)
+{
+	assert_string_equal(get(KSM "run"), run);
+	assert_string_equal(get(KSM "pages_to_scan"), pages);
+	assert_string_equal(get(KSM "sleep_millisecs"), sleep);
+	assert_string_equal(get(KSM "advisor_mode"), advisor);
+}
+
+static void sets_ksm_and_puts_it_back(void **state)
+{
+	struct levers *levers;
+
+	put_ksm("[none] scan-time\n");
+	levers = open_levers();
+	assert_int_equal(levers_apply_ksm(levers, &none, NULL), 0);
+	assert_ksm("0\n", "100\n", "20\n", "[none] scan-time\n");
+	assert_int_equal(levers_apply_ksm(levers, &slow, NULL), 0);
+	assert_ksm("1", "64", "200", "[none] scan-time\n");
+	assert_string_equal(get(KSM "smart_scan"), "1");
+	/* What stays the same is not written again. */
+	put("here", KSM "pages_to_scan");
+	assert_int_equal(levers_apply_ksm(levers, &slow, NULL), 0);
+	assert_string_equal(get(KSM "pages_to_scan"), "here");
+	assert_int_equal(levers_apply_ksm(levers, &own_rate, NULL), 0);
+	assert_ksm("1", "here", "20", "scan-time");
+	assert_int_equal(levers_apply_ksm(levers, &slow, NULL), 0);
+	assert_ksm("1", "64", "200", "none");
+	assert_int_equal(levers_apply_ksm(levers, &none, NULL), 0);
+	assert_ksm("0", "100", "20", "none");
+	assert_string_equal(get(KSM "smart_scan"), "0");
+	/* What is put back is forgotten: others may change it now. */
+	put("33\n", KSM "pages_to_scan");
+	levers_close(levers);
+	assert_ksm("0", "33\n", "20", "none");
+	put_ksm("[none] scan-time\n");
+	levers = open_levers();
+	assert_int_equal(levers_apply_ksm(levers, &own_rate, NULL), 0);
+	assert_ksm("1", "100\n", "20\n", "scan-time");
+	levers_close(levers);
+	assert_ksm("0", "100", "20", "none");
+}
+
+/* 6.1 has fewer knobs; an advisor that was on comes back, and with it its rate. */
+static void sets_what_knobs_there_are(void **state)
+{
+	struct levers *levers;
+
+	put_ksm(NULL);
+	levers = open_levers();
+	assert_int_equal(levers_apply_ksm(levers, &own_rate, NULL), 0);
+	assert_ksm("1", "100\n", "20\n", "none");
+	assert_int_equal(levers_apply_ksm(levers, &slow, NULL), 0);
+	assert_ksm("1", "64", "200", "none");
+	levers_close(levers);
+	assert_ksm("0", "100", "20", "none");
+
+	put_ksm("none [scan-time]\n");
+	levers = open_levers();
+	assert_int_equal(levers_apply_ksm(levers, &slow, NULL), 0);
+	assert_ksm("1", "64", "200", "none");
+	levers_close(levers);
+	assert_ksm("0", "64", "20", "scan-time");
+}
+
+static void leaves_anothers_ksm_alone(void **state)
+{
+	struct host_view host;
+	struct levers *levers;
+
+	put_ksm("[none] scan-time\n");
+	put("1\n", KSM "run");
+	levers = open_levers();
+	assert_int_equal(levers_apply_ksm(levers, &slow, NULL), 0);
+	assert_ksm("1\n", "100\n", "20\n", "[none] scan-time\n");
+	assert_int_equal(levers_view(levers, &host, NULL), 0);
+	assert_true(host.ksm && host.ksm_others);
+	/* Who had it on has switched it off. */
+	put("0\n", KSM "run");
+	assert_int_equal(levers_apply_ksm(levers, &slow, NULL), 0);
+	assert_ksm("1", "64", "200", "[none] scan-time\n");
+	levers_close(levers);
+	assert_ksm("0", "100", "20", "none");
+}
+
+static void next_one_puts_ksm_back(void **state)
+{
+	const struct levers_options all = options();
+	struct levers *levers;
+
+	put_ksm("[none] scan-time\n");
+	levers = open_with_child();
+	assert_int_equal(levers_apply_ksm(levers, &slow, NULL), 0);
+	kill_levers(levers);
+	assert_ksm("1", "64", "200", "[none] scan-time\n");
+	assert_int_equal(levers_undo(&all, NULL), 0);
+	assert_ksm("0", "100", "20", "none");
+}
+
+static void sees_what_is_merged(void **state)
+{
+	struct levers *levers = open_with_child();
+	struct vm_view view = {.name = "vm1"};
+
+	put("25\n", "/proc/%d/ksm_merging_pages", (int)child);
+	assert_int_equal(levers_view_vm(levers, &view, NULL), 0);
+	assert_int_equal(view.merged, 25 * 4096);
+	levers_close(levers);
+}
+
 static void touches_no_later_thread(void **state)
 {
 	struct vm_plan plan = {.set_cpu = true, .weight = 100, .set_numa = true};
@@ -528,6 +653,11 @@ int main(void)
 		lever_test(forgets_who_has_ended),
 		lever_test(knows_one_that_comes_back),
 		lever_test(touches_no_later_thread),
+		lever_test(sets_ksm_and_puts_it_back),
+		lever_test(sets_what_knobs_there_are),
+		lever_test(leaves_anothers_ksm_alone),
+		lever_test(next_one_puts_ksm_back),
+		lever_test(sees_what_is_merged),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -168,7 +168,8 @@ static void open_manager(void)
 {
 	struct manager_options options = {.directory = rig.sockets,
 		.levers = {.root = rig.root, .journal = rig.journal, .cgroup = "duet"},
-		.policies = {&half, &weigh, policies_of(MECHANISM_NUMA)[0]},
+		.policies = {&half, &weigh, policies_of(MECHANISM_NUMA)[0],
+			policies_of(MECHANISM_SHARING)[0]},
 		.period_ms = 20};
 
 	assert_int_equal(manager_open(&rig.manager, rig.loop, &options, NULL), 0);

@@ -8,8 +8,11 @@
 #include <cmocka.h>
 
 #include "memory/memory.h"
+#include "memory/offer.h"
 
 #include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -234,6 +237,65 @@ static void changes_are_new_generations(void **state)
 	assert_null(memory_region(memory, 3));
 }
 
+/* Of the mapping that begins at @host: a flag of VmFlags in /proc/self/smaps. */
+static bool has_flag(const void *host, const char *flag)
+{
+	char line[512], begin[24];
+	bool here = false, found = false;
+	FILE *file = fopen("/proc/self/smaps", "re");
+
+	assert_non_null(file);
+	snprintf(begin, sizeof(begin), "%lx-", (unsigned long)(uintptr_t)host);
+	while (fgets(line, sizeof(line), file)) {
+		if (strchr(line, '-') && strspn(line, "0123456789abcdef") > 7)
+			here = strncmp(line, begin, strlen(begin)) == 0;
+		if (here && strncmp(line, "VmFlags:", 8) == 0)
+			found = strstr(line, flag);
+	}
+	fclose(file);
+	return found;
+}
+
+static void offers_private_memory_alone(void **state)
+{
+	struct memory *memory = *state;
+	struct error err = {0};
+
+	assert_int_equal(memory_may_offer(memory, &err), -ENOTSUP);
+	assert_int_equal(memory_offer(memory, GPA(0), 0x1000, true, &err), -ENOTSUP);
+	assert_int_equal(memory_remove(memory, GPA(0x10000)), 0);
+	assert_int_equal(memory_may_offer(memory, &err), 0);
+	assert_int_equal(memory_offer(memory, GPA(0xf000), 0x2000, true, &err), -EFAULT);
+	assert_int_equal(memory_offer(memory, GPA(0x800), 0x1000, true, &err), -EFAULT);
+	assert_int_equal(memory_offer(memory, GPA(0), UINT64_MAX - 0xfff, true, &err), -EFAULT);
+	memory_pin(memory, true);
+	assert_int_equal(memory_offer(memory, GPA(0x2000), 0x1000, true, &err), -EBUSY);
+	assert_int_equal(memory_offer(memory, GPA(0x2000), 0x1000, false, NULL), 0);
+	memory_pin(memory, false);
+}
+
+static void offers_and_takes_back(void **state)
+{
+	struct memory *memory = *state;
+	const void *host = memory_begin(memory, GPA(0x2000), 0x3000);
+	struct memory_part part = {.gpa = 0x2000, .length = 0x3000};
+
+	if (madvise(memory_begin(memory, GPA(0), 1), 4096, MADV_UNMERGEABLE) < 0) {
+		print_message("skipped: the kernel has no KSM\n");
+		skip();
+	}
+	assert_int_equal(memory_remove(memory, GPA(0x10000)), 0);
+	assert_int_equal(memory_offer(memory, GPA(0x2000), 0x3000, true, NULL), 0);
+	assert_true(has_flag(host, " mg"));
+	assert_int_equal(memory_write(memory, GPA(0x3000), "x", 1), 0);
+	if (memory_look_into(memory, &part, 1) == 0) {
+		assert_int_equal(part.resident, 0x1000);
+		assert_in_range(part.merged, 0, 0x1000);
+	}
+	assert_int_equal(memory_offer(memory, GPA(0x2000), 0x3000, false, NULL), 0);
+	assert_false(has_flag(host, " mg"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -249,6 +311,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(discards_to_zeroes, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(keeps_pinned_pages, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(changes_are_new_generations, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(offers_private_memory_alone, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(offers_and_takes_back, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests_name("memory", tests, NULL, NULL);

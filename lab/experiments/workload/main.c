@@ -30,6 +30,10 @@ static const struct {
 	{"ask-time", ask_time, 2},
 	{"watch-clocks", watch_clocks, 1},
 	{"touch", touch, 2},
+	{"library", library, 2},
+	{"data", data, 1},
+	{"burst", burst, 4},
+	{"shareable", shareable, 1},
 };
 
 uint64_t now_ns(void)

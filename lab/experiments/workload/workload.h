@@ -40,6 +40,11 @@ int watch_clocks(char **args); /* FILE: until it is there; how far clock and TSC
 /* net.c: a UDP socket at ADDRESS PORT, or one that sends there and waits for seconds. */
 int socket_listening(char **args);
 int socket_connected(char **args);
+int library(char **args); /* FILE PAGES: made, the same in all guests, and mapped by who stays */
+int data(char **args);    /* MIB: of its own, unlike all others', held by who stays */
+int burst(char **args);   /* FILE FIRST PAGES WRITES: writes to pages of it, drawn by chance */
+/* PID,PID...: on the host, how many pages that they offer to KSM have an equal one. */
+int shareable(char **args);
 uint64_t now_ns(void);
 unsigned long number(const char *text);
 /* Says what failed, with errno's words, and ends the program. */

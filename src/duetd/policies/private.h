@@ -9,6 +9,7 @@ extern const struct policy memory_working_set, memory_static, memory_idle_tax, m
 	memory_pressure;
 extern const struct policy cpu_runnable, cpu_share;
 extern const struct policy numa_locality;
+extern const struct policy sharing_hinted, sharing_blind;
 
 #define MIB (1024.0 * 1024.0)
 

@@ -22,11 +22,17 @@ static const struct policy numa_off = {.name = "off",
 	.mechanism = MECHANISM_NUMA,
 	.help = "the kernel's own balancing places CPUs and memory",
 	.decide = decide_nothing};
+static const struct policy sharing_off = {.name = "off",
+	.mechanism = MECHANISM_SHARING,
+	.help = "machines offer nothing, and KSM is as it was",
+	.decide = decide_nothing};
 
 static const struct policy *const memory_policies[] = {&memory_working_set, &memory_static,
 	&memory_idle_tax, &memory_ovirt, &memory_pressure, &memory_off, NULL};
 static const struct policy *const cpu_policies[] = {&cpu_runnable, &cpu_share, &cpu_off, NULL};
 static const struct policy *const numa_policies[] = {&numa_locality, &numa_off, NULL};
+static const struct policy *const sharing_policies[] = {
+	&sharing_hinted, &sharing_blind, &sharing_off, NULL};
 
 static const struct {
 	const char *name;
@@ -35,6 +41,7 @@ static const struct {
 	[MECHANISM_MEMORY] = {"memory", memory_policies},
 	[MECHANISM_CPU] = {"cpu", cpu_policies},
 	[MECHANISM_NUMA] = {"numa", numa_policies},
+	[MECHANISM_SHARING] = {"sharing", sharing_policies},
 };
 
 const struct policy *const *policies_of(enum mechanism mechanism)
