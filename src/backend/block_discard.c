@@ -60,6 +60,7 @@ static void *run(void *opaque)
 	uint64_t offset, length;
 
 	pthread_setname_np(pthread_self(), "duet-discard");
+	thread_confine(THREAD_DISCARD);
 	while (take_range(discard, &offset, &length)) {
 		/* A hint: what is no whole sector of the device stays. */
 		discard->result = length ? discard->block->file.discard_device(
