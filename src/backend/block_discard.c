@@ -16,6 +16,12 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 
+/*
+ * #syscalls io discard: ioctl(BLKDISCARD)
+ * #syscalls discard: seccomp(0 = SECCOMP_SET_MODE_FILTER) write
+ * #syscalls io: seccomp(0 = SECCOMP_SET_MODE_FILTER)
+ */
+
 #define STACK_SIZE (64U << 10)
 
 struct block_discard {

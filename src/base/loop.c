@@ -78,8 +78,8 @@ static int open_ring(struct loop *loop, unsigned entries, unsigned way)
 
 	for (unsigned i = way; ret == -EINVAL && i < LOOP_WAYS; i++) {
 		struct io_uring_params params = {
-			.flags = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP | IORING_SETUP_R_DISABLED |
-				 ways[i],
+			.flags = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP |
+				 IORING_SETUP_R_DISABLED | ways[i],
 			.cq_entries = entries * 4,
 		};
 
@@ -320,6 +320,7 @@ void loop_remove_hook(struct loop *loop, struct loop_hook *hook)
 	}
 }
 
+/* #syscalls all: write */
 static void wake(struct loop *loop)
 {
 	/* Can only fail when the counter is full, and then the loop is awake anyway. */

@@ -4,6 +4,7 @@
 #define DUET_CLI_OPTIONS_H
 
 #include "base/log.h"
+#include "cli/confine.h"
 #include "machine/fields.h"
 
 #include <stdbool.h>
@@ -11,8 +12,9 @@
 struct run_options {
 	struct machine_config config; /* complete */
 	enum log_level log;
-	char *from;        /* --config */
-	char *api_sock;    /* null: no API */
+	char *from;     /* --config */
+	char *api_sock; /* null: no API */
+	enum confine_choice sandbox;
 	bool print_config; /* ... as JSON instead of running it */
 	bool help;
 };

@@ -54,6 +54,8 @@ static int build(struct session *session, struct api_session *api, struct run_op
 
 	if (ret == 0)
 		ret = session_open(session, err);
+	session->confine = (struct confine){
+		.choice = options->sandbox, .files = true, .api_sock = options->api_sock};
 	if (ret == 0)
 		ret = session_machine(session, config, err);
 	if (ret == 0)

@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* #syscalls main: read fstat newfstatat poll ioctl(TCGETS) ioctl(TCSETS) */
+
 #define ESCAPE 0x01 /* Ctrl-A */
 #define READ   256
 
