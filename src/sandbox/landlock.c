@@ -5,13 +5,16 @@
  */
 #include "base/checked.h"
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "sandbox/private.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/landlock.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define ACCESS_REFER    (1ULL << 13) /* version 2 */
@@ -80,15 +83,51 @@ static uint64_t rights(unsigned access)
 	return found;
 }
 
+static bool is_mount_root(int fd)
+{
+	struct statx status;
+
+	return statx(fd, "", AT_EMPTY_PATH, STATX_TYPE, &status) < 0 ||
+	       status.stx_attributes & STATX_ATTR_MOUNT_ROOT;
+}
+
+/* 9p makes a file anew in memory for each look at it, so that no rule fits it later; a mount's root
+ * alone stays. Closes @fd. */
+static int mount_root(const char *path, int fd)
+{
+	while (fd >= 0 && !is_mount_root(fd)) {
+		int parent = openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+		close(fd);
+		fd = parent;
+	}
+	log_info("sandbox: %s is on 9p: all of that mount is as open as it has to be", path);
+	return fd;
+}
+
+/* -errno: nothing is to be named. */
+static int open_path(const char *path)
+{
+	int fd = open(path, O_PATH | O_CLOEXEC);
+	struct statfs system;
+	struct stat status;
+
+	if (fd < 0 || fstatfs(fd, &system) < 0 || system.f_type != V9FS_MAGIC)
+		return fd < 0 ? -errno : fd;
+	if (fstat(fd, &status) == 0 && S_ISDIR(status.st_mode))
+		return mount_root(path, fd);
+	return fd;
+}
+
 static int add_path(int ruleset, uint64_t handled, const struct sandbox_path *path)
 {
-	_cleanup_close_ int fd = open(path->path, O_PATH | O_CLOEXEC);
+	_cleanup_close_ int fd = open_path(path->path);
 	struct landlock_path_beneath_attr rule = {
 		.allowed_access = rights(path->access) & handled, .parent_fd = fd};
 	struct stat status;
 
 	if (fd < 0)
-		return errno == ENOENT || errno == ENOTDIR ? 0 : -errno;
+		return fd == -ENOENT || fd == -ENOTDIR ? 0 : fd;
 	if (fstat(fd, &status) == 0 && !S_ISDIR(status.st_mode))
 		rule.allowed_access &= FILE_ACCESS;
 	if (!rule.allowed_access)
