@@ -7,6 +7,11 @@
 #include <signal.h>
 #include <unistd.h>
 
+/* libc has no name for it. */
+#ifndef SYS_SECCOMP
+#define SYS_SECCOMP 1
+#endif
+
 static _Thread_local enum thread_kind own_kind;
 
 static const char *const kinds[] = {[THREAD_MAIN] = "main",
@@ -19,6 +24,8 @@ static void end_process(int number, siginfo_t *info, void *context)
 {
 	(void)number;
 	(void)context;
+	if (info->si_code != SYS_SECCOMP)
+		return; /* somebody's kill(2) */
 	log_error("sandbox: the %s thread called %s (system call %d), which it may not: duet has a "
 		  "fault, or the guest has broken into it; the machine ends at once",
 		kinds[own_kind], filter_call_name(info->si_syscall), info->si_syscall);
