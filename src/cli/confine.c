@@ -91,16 +91,54 @@ static bool has_yield(const struct machine_config *config)
 	return coop && coop->coop.yield;
 }
 
+/* Digits only: a static program has no names of users. */
+static bool number(const char **at, unsigned *value)
+{
+	uint64_t found = 0;
+	const char *from = *at;
+
+	while (**at >= '0' && **at <= '9' && found < UINT32_MAX)
+		found = found * 10 + (uint64_t)(*(*at)++ - '0');
+	*value = (unsigned)found;
+	return *at > from && found < UINT32_MAX;
+}
+
+static bool parse_user(const char *text, unsigned *user, unsigned *group)
+{
+	if (!number(&text, user))
+		return false;
+	*group = *user;
+	return !*text || (*text++ == ':' && number(&text, group) && !*text);
+}
+
+int confine_check(const struct confine *confine, struct error *err)
+{
+	unsigned user, group;
+
+	if (!confine->user)
+		return 0;
+	if (confine->choice == CONFINE_OFF)
+		return error_set(
+			err, EINVAL, "--user: is a part of the sandbox; leave out --sandbox off");
+	if (!parse_user(confine->user, &user, &group))
+		return error_set(err, EINVAL,
+			"--user %.40s: is UID or UID:GID, in numbers; see `id NAME`",
+			confine->user);
+	return 0;
+}
+
 static int enter(const struct confine *confine, const struct machine_config *config,
 	const struct paths *paths, struct error *err)
 {
-	const struct sandbox_options options = {.required = confine->choice == CONFINE_ON,
+	struct sandbox_options options = {.required = confine->choice == CONFINE_ON,
 		.files = confine->files,
 		.paths = paths->list,
 		.path_count = paths->count,
 		.schedules = has_yield(config),
 		.counts = config->pmu == PMU_PV};
 
+	options.other_user =
+		confine->user && parse_user(confine->user, &options.user, &options.group);
 	return paths->failed ? error_errno(err, ENOMEM, "--sandbox") : sandbox_enter(&options, err);
 }
 

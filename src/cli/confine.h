@@ -16,9 +16,12 @@ struct confine {
 	enum confine_choice choice;
 	bool files;           /* no others than the configuration names; a client may name some */
 	const char *api_sock; /* null: none */
+	const char *user;     /* UID[:GID] that the process becomes; null: nobody else */
 	bool done;
 };
 
+/* Whether what was chosen makes sense. */
+int confine_check(const struct confine *confine, struct error *err);
 /* Before the machine starts: all that its configuration names is open. Once, however often it is
  * called. */
 int confine_process(

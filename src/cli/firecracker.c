@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * `duet --api-sock PATH ...`, and a link named firecracker: the command line that clients of
- * Firecracker use. What concerns its jailer, filters of the caller's and its clocks is taken and does nothing.
+ * Firecracker use. What concerns its jailer, filters of the caller's and its clocks is taken and
+ * does nothing.
  */
 #include "base/checked.h"
 #include "base/cleanup.h"

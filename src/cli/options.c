@@ -42,6 +42,12 @@ static const struct field run_table[] = {
 		.fallback = "try",
 		.help = "what duet gives up before the guest runs (files, system calls); "
 			"on: all of it, or no machine; try: what this host can"},
+	{.name = "user",
+		.kind = FIELD_TEXT,
+		.offset = offsetof(struct run_options, user),
+		.value = "UID[:GID]",
+		.unset = "who started it",
+		.help = "who duet becomes when all is open, started by root"},
 };
 
 const struct field_set run_fields = {run_table, ARRAY_SIZE(run_table)};

@@ -15,6 +15,7 @@ struct run_options {
 	char *from;     /* --config */
 	char *api_sock; /* null: no API */
 	enum confine_choice sandbox;
+	char *user;        /* null: who started it */
 	bool print_config; /* ... as JSON instead of running it */
 	bool help;
 };

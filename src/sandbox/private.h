@@ -32,6 +32,8 @@ int landlock_enter(int version, const struct sandbox_options *options, struct er
 /* privileges.c */
 /* No network but what is open. 0 or -errno. */
 int privileges_leave_network(void);
+/* As @options say; capabilities stay until privileges_drop(). */
+int privileges_become(const struct sandbox_options *options);
 /* None of the owner's but those that @options and the main thread need. */
 int privileges_drop(const struct sandbox_options *options);
 /* What the main thread alone needs. */

@@ -5,10 +5,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/capability.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -20,7 +22,8 @@
 #define BIT(capability) (1ULL << (capability))
 /* Files of other users that the configuration names (Landlock has the limit), and ending passt,
  * which has another user when duet is root's. */
-#define MAIN_THREADS (BIT(CAP_DAC_OVERRIDE) | BIT(CAP_KILL))
+#define FILES        BIT(CAP_DAC_OVERRIDE)
+#define MAIN_THREADS (FILES | BIT(CAP_KILL))
 
 static int write_file(const char *path, const char *text)
 {
@@ -73,9 +76,20 @@ static int keep(uint64_t set)
 	return syscall(SYS_capset, &header, data) < 0 ? -errno : 0;
 }
 
+int privileges_become(const struct sandbox_options *options)
+{
+	if (!options->other_user)
+		return 0;
+	if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0 || setgroups(0, NULL) < 0 ||
+		setresgid(options->group, options->group, options->group) < 0 ||
+		setresuid(options->user, options->user, options->user) < 0)
+		return -errno;
+	return 0;
+}
+
 int privileges_drop(const struct sandbox_options *options)
 {
-	uint64_t set = MAIN_THREADS;
+	uint64_t set = options->other_user ? MAIN_THREADS & ~FILES : MAIN_THREADS;
 
 	if (options->schedules)
 		set |= BIT(CAP_SYS_NICE);

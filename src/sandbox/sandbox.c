@@ -76,8 +76,11 @@ static int enter_filters(const struct sandbox_options *options, struct error *er
 static int enter_process(const struct sandbox_options *options, struct error *err)
 {
 	const struct rlimit none = {0, 0};
-	int ret = privileges_drop(options);
+	int ret = privileges_become(options);
 
+	if (ret < 0)
+		return error_errno(err, -ret, "--user %u:%u", options->user, options->group);
+	ret = privileges_drop(options);
 	if (ret < 0)
 		return error_errno(err, -ret, "--sandbox: capabilities");
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ||

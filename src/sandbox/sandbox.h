@@ -35,6 +35,10 @@ struct sandbox_options {
 	bool files;    /* @paths are all that is opened from now on; else any that the user may */
 	const struct sandbox_path *paths;
 	unsigned path_count;
+	/* Who the process becomes; root's right alone. Of its own right it opens what it has left
+	 * to open, then. */
+	bool other_user;
+	unsigned user, group;
 	bool schedules; /* threads change others' scheduling: CAP_SYS_NICE stays, if there */
 	bool counts;    /* threads open counters: CAP_PERFMON stays, if there */
 };

@@ -430,6 +430,37 @@ static void test_privileges(void **state)
 	assert_int_equal(status, 0);
 }
 
+static void look_at_user(void)
+{
+	must(getuid() == 65533 && geteuid() == 65533 && getgid() == 65532 && getegid() == 65532);
+	must(getgroups(0, NULL) == 0);
+	must((capabilities() & ~(1ULL << CAP_KILL)) == 0);
+	must(setuid(0) < 0);
+	_exit(0);
+}
+
+static void test_another_user(void **state)
+{
+	const struct sandbox_options options = {
+		.files = false, .other_user = true, .user = 65533, .group = 65532};
+	struct error err = {0};
+	int status;
+	pid_t pid;
+
+	(void)state;
+	if (geteuid() != 0) {
+		print_message("skipped: needs root\n");
+		skip();
+	}
+	pid = fork();
+	if (pid == 0) {
+		must(sandbox_enter(&options, &err) == 0);
+		look_at_user();
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 static void leave_network(void)
 {
 	struct stat before, after;
@@ -514,6 +545,7 @@ int main(void)
 		cmocka_unit_test(test_files),
 		cmocka_unit_test(test_required),
 		cmocka_unit_test(test_privileges),
+		cmocka_unit_test(test_another_user),
 		cmocka_unit_test(test_network),
 	};
 
