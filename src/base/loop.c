@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* What loop_signal() writes; static because the kernel reads it after the call returned. */
@@ -105,7 +106,11 @@ static int restrict_ring(struct loop *loop)
 	for (unsigned i = 0; i < ARRAY_SIZE(operations); i++)
 		rules[1 + i] = (struct io_uring_restriction){
 			.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = operations[i]};
-	return io_uring_register_restrictions(&loop->ring, rules, ARRAY_SIZE(rules));
+	/* Not liburing's function, which shared libraries do not export. */
+	return syscall(SYS_io_uring_register, loop->ring.ring_fd, IORING_REGISTER_RESTRICTIONS,
+		       rules, ARRAY_SIZE(rules)) < 0
+		       ? -errno
+		       : 0;
 }
 
 static int open_restricted(struct loop *loop, unsigned entries, unsigned way)

@@ -6,7 +6,10 @@
 
 #include <string.h>
 
-/* #syscalls main: ioctl(KVM_GET_IRQCHIP) ioctl(KVM_SET_IRQCHIP) ioctl(KVM_GET_PIT2) ioctl(KVM_SET_PIT2) */
+/*
+ * #syscalls main: ioctl(KVM_GET_IRQCHIP) ioctl(KVM_SET_IRQCHIP)
+ * #syscalls main: ioctl(KVM_GET_PIT2) ioctl(KVM_SET_PIT2)
+ */
 
 #define CHIPS 3 /* KVM_IRQCHIP_PIC_MASTER, PIC_SLAVE, IOAPIC are 0, 1, 2 */
 

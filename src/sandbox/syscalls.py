@@ -16,6 +16,7 @@ from pathlib import Path
 KINDS = ("main", "vcpu", "io", "discard")
 LINE = re.compile(r"#syscalls ([a-z ]+): (.*)")
 CALL = re.compile(r"([a-z]\w*)(?:\(([^)]*)\))?(?:!(E\w+))?(?:\s+|$)")
+BROKEN = re.compile(r" \* [a-z0-9_]+(\(|$)| \* [a-z0-9_ ]+ \*/")  # as a formatter wraps a long line
 CONDITION = re.compile(r"(\d) (?:& (\w+) )?= (\w+)")
 
 
@@ -56,12 +57,15 @@ def calls_of(text: str) -> list[tuple[str, list[str], str]]:
 
 
 def rules_of(path: Path, where: Path) -> list[str]:
-    rules = []
+    rules, before = [], ""
     for number, line in enumerate(path.read_text().splitlines(), 1):
-        if "#syscalls" not in line:
+        broken, before = "#syscalls" in before and BROKEN.match(line), line
+        if "#syscalls" not in line and not broken:
             continue
         match = LINE.search(line)
         try:
+            if broken:
+                raise Wrong("begin each line with #syscalls")
             if not match:
                 raise Wrong("write #syscalls THREAD...: CALL...")
             kinds = " | ".join(f"1U << THREAD_{kind.upper()}" for kind in kinds_of(match.group(1)))
