@@ -12,8 +12,8 @@
 
 #include "filters.h"
 
-/* Of the kernel's (BPF_MAXINSNS is 4096). */
-#define STEPS_MAX 1024
+/* On the stack of small threads. */
+#define STEPS_MAX 384
 
 static const struct {
 	const struct sock_filter *code;
