@@ -58,6 +58,23 @@ def test_a_whole_life(local_disk):
         assert console.count(f"{word}\n") == 2, console
 
 
+def test_another_user(local_disk):
+    """As the unit starts it: root opens disk and network, and nothing of root is left when the guest runs."""
+    disk = local_disk("64M", "sandbox")
+    with vm.Guest(script=LIFE, peer=lambda kernel, initrd: [
+            str(vm.DUET), "run", "--kernel", kernel, "--initrd", initrd, "--memory", "256M", "--cpus", "2",
+            "--cmdline", "quiet", "--disk", f"path={disk}", "--net", "user", "--user", "65533:65532"]) as guest:
+        for life in range(2):
+            guest.wait_for(rf"^life {life}$")
+            threads = tasks(guest.pid)
+            check_confined(threads)
+            for name, status in threads.items():
+                assert set(status["Uid"].split()) == {"65533"}, f"{name}: {status['Uid']}"
+                assert set(status["Gid"].split()) == {"65532"} and not status["Groups"], name
+            guest.type("go\n")
+        assert guest.succeed().count("disk ok\n") == 2
+
+
 def test_off():
     with vm.Guest("--sandbox", "off", "--cpus", "2", script="echo here; read -r line") as guest:
         guest.wait_for(r"^here$")
