@@ -16,8 +16,8 @@ enum thread_kind {
 };
 
 /* Runs @run(@opaque) on a stack of @stack bytes, with every signal blocked but SIGSYS: they
- * are the main thread's. Returns 0, or an errno as pthread_create() does. To be joined by the caller. A thread
- * names itself: naming another one needs /proc. */
+ * are the main thread's. Returns 0, or an errno as pthread_create() does. To be joined by the
+ * caller. A thread names itself: naming another one needs /proc. */
 int thread_start(pthread_t *thread, size_t stack, void *(*run)(void *opaque), void *opaque);
 
 /* The calling thread is of @kind and about to meet a guest's data: it gives up the rest, for good.
