@@ -16,6 +16,12 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 
+/*
+ * #syscalls io discard: ioctl(BLKDISCARD)
+ * #syscalls discard: seccomp(0 = SECCOMP_SET_MODE_FILTER) write
+ * #syscalls io: seccomp(0 = SECCOMP_SET_MODE_FILTER)
+ */
+
 #define STACK_SIZE (64U << 10)
 
 struct block_discard {
@@ -60,6 +66,7 @@ static void *run(void *opaque)
 	uint64_t offset, length;
 
 	pthread_setname_np(pthread_self(), "duet-discard");
+	thread_confine(THREAD_DISCARD);
 	while (take_range(discard, &offset, &length)) {
 		/* A hint: what is no whole sector of the device stays. */
 		discard->result = length ? discard->block->file.discard_device(

@@ -16,6 +16,12 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+/*
+ * #syscalls main: openat newfstatat fstat lseek fallocate read
+ * #syscalls main: fcntl(1 = F_GETFL) fcntl(1 = F_SETFL, 2 & O_ASYNC = 0) fcntl(1 = F_OFD_SETLK)
+ * #syscalls main: ioctl(BLKGETSIZE64) ioctl(BLKPBSZGET) ioctl(BLKALIGNOFF) ioctl(BLKSSZGET)
+ */
+
 /* Of the page cache and of most file systems; and a limit for what a device says. */
 #define PHYSICAL_LEAST   4096U
 #define PHYSICAL_MAX     (1U << 20)

@@ -151,6 +151,13 @@ static int open_other(struct block_refresh *refresh, const char *path, struct er
 	struct block *other;
 	int ret = block_open(&other, &options, err);
 
+	/* Landlock may be why, which nothing tells apart from the file's own mode. */
+	if (ret == -EACCES)
+		return error_set(err, EACCES,
+			"--disk path=%s: no permission to open it; change its owner or mode with "
+			"chown or chmod, or start the machine with --sandbox off, or in "
+			"Firecracker's way: duet run opens no file that it was not given",
+			path);
 	if (ret < 0)
 		return ret;
 	if (other->file.logical_size != block->file.logical_size) {

@@ -14,6 +14,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+/* #syscalls io: sendto sendmsg recvfrom */
+
 #define LENGTH_SIZE 4U
 #define FRAME_MAX   (NET_FRAME_MAX - NET_HEADER_SIZE) /* without the header */
 #define FRAME_MIN   14U                               /* an Ethernet header */
@@ -269,7 +271,7 @@ int passt_new(struct passt **out, struct error *err)
 
 	if (!passt)
 		return error_errno(err, ENOMEM, "--net user");
-	passt->pid = -1;
+	passt->pid = passt->pid_fd = -1;
 	passt->words_fd = -1;
 	passt->net.ops = &passt_ops;
 	ret = net_init(&passt->net, &passt_ops, 1, err);

@@ -19,7 +19,14 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
+
+/*
+ * #syscalls main: sendto poll read ioctl(SIOCOUTQ) pidfd_send_signal wait4
+ * #syscalls io: read
+ */
 
 #define READY_MS 30000
 
@@ -71,6 +78,21 @@ static int exec_failed(const char *program, int code, struct error *err)
 	return error_errno(err, code, "--net user: %s", program);
 }
 
+/* A process that could not be ended later is ended now. */
+static int open_pid(struct passt *passt, struct error *err)
+{
+	int code;
+
+	passt->pid_fd = (int)syscall(SYS_pidfd_open, passt->pid, 0);
+	if (passt->pid_fd >= 0)
+		return 0;
+	code = errno;
+	kill(passt->pid, SIGKILL);
+	waitpid(passt->pid, NULL, 0);
+	passt->pid = -1;
+	return error_errno(err, code, "--net user: pidfd");
+}
+
 static int launch(struct passt *passt, struct passt_launch *launch, struct error *err)
 {
 	_cleanup_close_ int failed = -1;
@@ -93,7 +115,7 @@ static int launch(struct passt *passt, struct passt_launch *launch, struct error
 	} while (got < 0 && errno == EINTR);
 	if (got == sizeof(code))
 		return exec_failed(launch->argv[0], code, err);
-	return 0;
+	return open_pid(passt, err);
 }
 
 static int start(struct passt *passt, const struct net_options *options, struct error *err)
@@ -150,11 +172,14 @@ int passt_open(struct net **out, const struct net_options *options, struct error
 void passt_end(struct passt *passt)
 {
 	if (passt->pid > 0) {
-		kill(passt->pid, SIGKILL);
+		syscall(SYS_pidfd_send_signal, passt->pid_fd, SIGKILL, NULL, 0);
 		while (waitpid(passt->pid, NULL, 0) < 0 && errno == EINTR)
 			;
 	}
 	passt->pid = -1;
+	if (passt->pid_fd >= 0)
+		close(passt->pid_fd);
+	passt->pid_fd = -1;
 	if (passt->words_fd >= 0)
 		close(passt->words_fd);
 	passt->words_fd = -1;

@@ -14,6 +14,11 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+/*
+ * #syscalls io: readv writev
+ * #syscalls main vcpu io: ioctl(TUNSETOFFLOAD) ioctl(TUNSETQUEUE)
+ */
+
 extern unsigned if_nametoindex(const char *name); /* <net/if.h> clashes with <linux/if.h> */
 
 struct tap {

@@ -10,6 +10,16 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+/*
+ * #syscalls main vcpu io: ioctl(VHOST_GET_FEATURES) ioctl(VHOST_SET_FEATURES)
+ * #syscalls main vcpu io: ioctl(VHOST_SET_MEM_TABLE) ioctl(VHOST_SET_OWNER)
+ * #syscalls main vcpu io: ioctl(VHOST_RESET_OWNER)
+ * #syscalls main vcpu io: ioctl(VHOST_SET_VRING_NUM) ioctl(VHOST_SET_VRING_ADDR)
+ * #syscalls main vcpu io: ioctl(VHOST_SET_VRING_BASE) ioctl(VHOST_GET_VRING_BASE)
+ * #syscalls main vcpu io: ioctl(VHOST_SET_VRING_KICK) ioctl(VHOST_SET_VRING_CALL)
+ * #syscalls main vcpu io: ioctl(VHOST_SET_VRING_ERR) ioctl(VHOST_NET_SET_BACKEND)
+ */
+
 #define DEVICE      "/dev/vhost-net"
 #define REGIONS_MAX 64 /* the kernel's default limit */
 

@@ -13,6 +13,11 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+/*
+ * #syscalls main io: accept4 socket(0 = AF_UNIX) connect recvfrom sendto
+ * #syscalls main: newfstatat unlink
+ */
+
 #define BACKLOG  128
 #define GREETING "CONNECT "
 

@@ -9,6 +9,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* #syscalls main io: sendmsg recvmsg */
+
 /* @length bytes of @segments from @skip on, as a message of at most VSOCK_SEGMENTS pieces. */
 static size_t slice(struct iovec *pieces, const struct iovec *segments, unsigned count, size_t skip,
 	size_t length)

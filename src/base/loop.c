@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Operations, watches and tasks. */
+#include "base/checked.h"
 #include "base/loop_private.h"
 
 #include <errno.h>
@@ -7,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* What loop_signal() writes; static because the kernel reads it after the call returned. */
@@ -69,8 +71,7 @@ static void woken(struct loop_watch *watch, uint32_t events)
 static int open_ring(struct loop *loop, unsigned entries, unsigned way)
 {
 	static const unsigned ways[LOOP_WAYS] = {
-		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
-			IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_R_DISABLED,
+		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
 		IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
 		0,
 	};
@@ -78,13 +79,49 @@ static int open_ring(struct loop *loop, unsigned entries, unsigned way)
 
 	for (unsigned i = way; ret == -EINVAL && i < LOOP_WAYS; i++) {
 		struct io_uring_params params = {
-			.flags = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP | ways[i],
+			.flags = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP |
+				 IORING_SETUP_R_DISABLED | ways[i],
 			.cq_entries = entries * 4,
 		};
 
 		ret = io_uring_queue_init_params(entries, &loop->ring, &params);
-		loop->disabled = ways[i] & IORING_SETUP_R_DISABLED;
+		loop->disabled = true;
 	}
+	return ret;
+}
+
+/* No filter of system calls sees what goes through a ring, which could open files and sockets too:
+ * it does what loops are for and nothing else, from the moment that it is enabled. */
+static int restrict_ring(struct loop *loop)
+{
+	static const uint8_t operations[] = {IORING_OP_NOP, IORING_OP_READ, IORING_OP_READV,
+		IORING_OP_WRITE, IORING_OP_WRITEV, IORING_OP_FSYNC, IORING_OP_FALLOCATE,
+		IORING_OP_POLL_ADD, IORING_OP_POLL_REMOVE, IORING_OP_ASYNC_CANCEL,
+		IORING_OP_TIMEOUT};
+	struct io_uring_restriction rules[ARRAY_SIZE(operations) + 1] = {
+		{.opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED,
+			.sqe_flags = IOSQE_ASYNC | IOSQE_CQE_SKIP_SUCCESS},
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(operations); i++)
+		rules[1 + i] = (struct io_uring_restriction){
+			.opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = operations[i]};
+	/* Not liburing's function, which shared libraries do not export. */
+	return syscall(SYS_io_uring_register, loop->ring.ring_fd, IORING_REGISTER_RESTRICTIONS,
+		       rules, ARRAY_SIZE(rules)) < 0
+		       ? -errno
+		       : 0;
+}
+
+static int open_restricted(struct loop *loop, unsigned entries, unsigned way)
+{
+	int ret = open_ring(loop, entries, way);
+
+	if (ret < 0)
+		return ret;
+	ret = restrict_ring(loop);
+	if (ret < 0)
+		io_uring_queue_exit(&loop->ring);
 	return ret;
 }
 
@@ -95,7 +132,7 @@ int loop_new_as(struct loop **out, unsigned entries, unsigned way, struct error 
 
 	if (!loop)
 		return error_errno(err, ENOMEM, "event loop");
-	ret = open_ring(loop, entries, way);
+	ret = open_restricted(loop, entries, way);
 	if (ret < 0) {
 		free(loop);
 		return error_errno(err, -ret,
@@ -288,6 +325,7 @@ void loop_remove_hook(struct loop *loop, struct loop_hook *hook)
 	}
 }
 
+/* #syscalls all: write */
 static void wake(struct loop *loop)
 {
 	/* Can only fail when the counter is full, and then the loop is awake anyway. */

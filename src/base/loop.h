@@ -152,6 +152,13 @@ struct loop_thread_options {
 	void (*died)(void *opaque, int error);
 	void *opaque;
 };
+/* Makes the loop; until loop_thread_go() it is the caller's, as after loop_thread_quit(), so that
+ * what is prepared on it needs no second thread. */
+int loop_thread_new(
+	struct loop_thread **thread, const struct loop_thread_options *options, struct error *err);
+/* Returns when the loop runs. */
+int loop_thread_go(struct loop_thread *thread, struct error *err);
+/* Both. */
 int loop_thread_start(
 	struct loop_thread **thread, const struct loop_thread_options *options, struct error *err);
 struct loop *loop_thread_loop(struct loop_thread *thread);

@@ -12,6 +12,10 @@
 /* Between two tries to submit what the kernel does not take. */
 #define RETRY_NS 1000000
 
+/*
+ * #syscalls main io: io_uring_enter eventfd2 read write clock_nanosleep nanosleep
+ * #syscalls main io: io_uring_register(1 = IORING_ENABLE_RINGS)
+ */
 static void complete(struct loop *loop, struct io_uring_cqe *cqe)
 {
 	struct loop_op *op = io_uring_cqe_get_data(cqe);

@@ -13,7 +13,7 @@ struct loop_thread {
 	sem_t running;
 	struct loop *loop;
 	pthread_t thread;
-	bool joined;
+	bool runs; /* or has ended by itself, and is to be joined */
 	void (*died)(void *opaque, int error);
 	void *opaque;
 	char name[16];
@@ -28,6 +28,7 @@ static void *run(void *opaque)
 	int ret;
 
 	pthread_setname_np(pthread_self(), thread->name);
+	thread_confine(THREAD_IO);
 	ret = loop_run(thread->loop);
 	if (ret < 0 && thread->died)
 		thread->died(thread->opaque, ret);
@@ -50,7 +51,7 @@ static void await_start(struct loop_thread *thread)
 		continue;
 }
 
-int loop_thread_start(
+int loop_thread_new(
 	struct loop_thread **out, const struct loop_thread_options *options, struct error *err)
 {
 	struct loop_thread *thread = calloc(1, sizeof(*thread));
@@ -67,15 +68,39 @@ int loop_thread_start(
 		return ret;
 	}
 	sem_init(&thread->running, 0, 0);
+	*out = thread;
+	return 0;
+}
+
+int loop_thread_go(struct loop_thread *thread, struct error *err)
+{
+	int ret;
+
 	thread->started.run = tell_started;
 	loop_post(thread->loop, &thread->started);
 	ret = thread_start(&thread->thread, STACK_SIZE, run, thread);
 	if (ret) {
-		loop_free(thread->loop);
-		free(thread);
-		return error_errno(err, ret, "thread %s", options->name);
+		loop_unpost(thread->loop, &thread->started);
+		return error_errno(err, ret, "thread %s", thread->name);
 	}
+	thread->runs = true;
 	await_start(thread);
+	return 0;
+}
+
+int loop_thread_start(
+	struct loop_thread **out, const struct loop_thread_options *options, struct error *err)
+{
+	struct loop_thread *thread;
+	int ret = loop_thread_new(&thread, options, err);
+
+	if (ret < 0)
+		return ret;
+	ret = loop_thread_go(thread, err);
+	if (ret < 0) {
+		loop_thread_stop(thread);
+		return ret;
+	}
 	*out = thread;
 	return 0;
 }
@@ -87,11 +112,11 @@ struct loop *loop_thread_loop(struct loop_thread *thread)
 
 void loop_thread_quit(struct loop_thread *thread)
 {
-	if (thread->joined)
+	if (!thread->runs)
 		return;
 	loop_stop(thread->loop);
 	pthread_join(thread->thread, NULL);
-	thread->joined = true;
+	thread->runs = false;
 }
 
 void loop_thread_stop(struct loop_thread *thread)

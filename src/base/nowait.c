@@ -58,6 +58,7 @@ void nowait_close(struct nowait *to)
 	*to = (struct nowait){.fd = -1, .kind = NOWAIT_POLLED};
 }
 
+/* #syscalls all: write sendto poll */
 bool nowait_room(const struct nowait *to, int milliseconds)
 {
 	struct pollfd poll_fd = {.fd = to->fd, .events = POLLOUT};

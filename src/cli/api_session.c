@@ -11,6 +11,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+/* #syscalls main: newfstatat fstat */
+
 #define MINUTE_NS (60 * 1000000000ULL)
 
 int api_session_start(void *opaque, struct error *err)

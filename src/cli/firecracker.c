@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * `duet --api-sock PATH ...`, and a link named firecracker: the command line that clients of
- * Firecracker use. What concerns its jailer, its filters and its clocks is taken and does nothing.
+ * Firecracker use. What concerns its jailer, filters of the caller's and its clocks is taken and
+ * does nothing.
  */
 #include "base/checked.h"
 #include "base/cleanup.h"
@@ -34,6 +35,7 @@ enum flag {
 	BODY_MAX,
 	IGNORED_VALUE, /* all below take none */
 	NO_API,
+	NO_SECCOMP,
 	VERSION,
 	HELP,
 	IGNORED,
@@ -51,13 +53,13 @@ static const struct {
 	{"--no-api", NO_API, "   no socket; needs --config-file"},
 	{"--log-path", LOG_PATH, "FILE    the log, instead of standard error"},
 	{"--level", LEVEL, "LEVEL    Off, Error, Warning, Info, Debug or Trace"},
+	{"--no-seccomp", NO_SECCOMP, "   system calls are not limited"},
 	{"--metrics-path", METRICS_PATH, "FILE    a line of JSON each minute"},
 	{"--http-api-max-payload-size", BODY_MAX, "BYTES    of a request's body (default: 51200)"},
 	{"--version", VERSION, "   the version of the API"},
 	{"--help", HELP, NULL},
 	{"--boot-timer", IGNORED, NULL},
 	{"--enable-pci", IGNORED, NULL},
-	{"--no-seccomp", IGNORED, NULL},
 	{"--show-level", IGNORED, NULL},
 	{"--show-log-origin", IGNORED, NULL},
 	{"--module", IGNORED_VALUE, NULL},
@@ -184,6 +186,8 @@ static int open_session(struct firecracker *self, struct error *err)
 	int ret = session_open(&self->session, err);
 
 	self->session.at_once = true;
+	/* Files are a client's to name, at any time. */
+	self->session.confine.choice = self->values[NO_SECCOMP] ? CONFINE_OFF : CONFINE_TRY;
 	if (ret == 0)
 		ret = api_session_open(&self->api, &self->session, &options, err);
 	/* Which SendCtrlAltDel presses. */

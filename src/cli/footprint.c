@@ -12,6 +12,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+/* #syscalls main: openat newfstatat fstat read */
+
 bool footprint_is_guest(const struct memory *memory, unsigned long start)
 {
 	const struct memory_region *region;

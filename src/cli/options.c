@@ -11,6 +11,9 @@
 
 static const char *const log_words[] = {"error", "warning", "info", "debug", NULL};
 
+static const char *const sandbox_words[] = {
+	[CONFINE_OFF] = "off", [CONFINE_TRY] = "try", [CONFINE_ON] = "on", NULL};
+
 static const struct field run_table[] = {
 	{.section = "Whole",
 		.name = "config",
@@ -54,6 +57,19 @@ static const struct field run_table[] = {
 		.unset = "none",
 		.help = "a unix socket on which the machine can be looked at and changed: see "
 			"duet ctl"},
+	{.name = "sandbox",
+		.kind = FIELD_WORD,
+		.offset = offsetof(struct run_options, sandbox),
+		.words = sandbox_words,
+		.fallback = "try",
+		.help = "what duet gives up before the guest runs (files, system calls); "
+			"on: all of it, or no machine; try: what this host can"},
+	{.name = "user",
+		.kind = FIELD_TEXT,
+		.offset = offsetof(struct run_options, user),
+		.value = "UID[:GID]",
+		.unset = "who started it",
+		.help = "who duet becomes when all is open, started by root"},
 };
 
 const struct field_set run_fields = {run_table, ARRAY_SIZE(run_table)};

@@ -4,6 +4,7 @@
 #define DUET_CLI_OPTIONS_H
 
 #include "base/log.h"
+#include "cli/confine.h"
 #include "machine/fields.h"
 
 #include <stdbool.h>
@@ -16,6 +17,8 @@ struct run_options {
 	char *restore;      /* a snapshot's directory; null: it starts */
 	char *restore_taps; /* "net0=tap7,..." */
 	bool track_dirty;
+	enum confine_choice sandbox;
+	char *user;        /* null: who started it */
 	bool print_config; /* ... as JSON instead of running it */
 	bool help;
 };

@@ -58,6 +58,12 @@ static int build(struct session *session, struct api_session *api, struct run_op
 
 	if (ret == 0)
 		ret = session_open(session, err);
+	session->confine = (struct confine){.choice = options->sandbox,
+		.files = true,
+		.api_sock = options->api_sock,
+		.user = options->user};
+	if (ret == 0)
+		ret = confine_check(&session->confine, err);
 	if (ret < 0)
 		return ret;
 	if (options->restore)

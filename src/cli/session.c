@@ -11,6 +11,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+/* #syscalls main: ioctl(TIOCGWINSZ) */
+
 /* Operations between two waits of the loop: signals, the terminal. */
 #define LOOP_ENTRIES 16
 
@@ -146,8 +148,12 @@ int session_machine(struct session *session, const struct machine_config *config
 
 int session_start(struct session *session, struct error *err)
 {
-	int ret;
+	int ret = 0;
 
+	if (session->confine.choice != CONFINE_OFF)
+		ret = confine_process(&session->confine, machine_config(session->machine), err);
+	if (ret < 0)
+		return ret;
 	/* Each change from here on comes as a signal. */
 	resize_console(session);
 	ret = machine_start(session->machine, err);
@@ -157,6 +163,7 @@ int session_start(struct session *session, struct error *err)
 	session->typing = true;
 	terminal_start(&session->terminal, session->loop, STDIN_FILENO, &terminal_events, session);
 	footprint_trim();
+	confine_main_thread(&session->confine);
 	return 0;
 }
 

@@ -6,6 +6,7 @@
 #ifndef DUET_CLI_SESSION_H
 #define DUET_CLI_SESSION_H
 
+#include "cli/confine.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
 #include "machine/machine.h"
@@ -15,6 +16,7 @@ struct session {
 	struct machine *machine; /* null: none yet */
 	struct signals signals;
 	struct terminal terminal;
+	struct confine confine;
 	unsigned asked_to_end; /* signals that asked the guest to power off */
 	int output;            /* where the guest's console goes */
 	bool typing;           /* the machine was started: the terminal is the guest's */
@@ -31,7 +33,8 @@ int session_open(struct session *session, struct error *err);
 /* Makes the machine, which is configured then. */
 int session_machine(
 	struct session *session, const struct machine_config *config, struct error *err);
-/* The machine is built: starts it, on this terminal. From the loop, or by session_run(). */
+/* The machine is built: confines the process, as session->confine says, and starts it, on this
+ * terminal. From the loop, or by session_run(). */
 int session_start(struct session *session, struct error *err);
 /* After a failure, before the machine was started: as if there had been none. */
 void session_forget(struct session *session);

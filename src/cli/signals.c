@@ -9,6 +9,8 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+/* #syscalls main: read rt_sigaction signalfd4 */
+
 static const int watched[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGWINCH, SIGCONT};
 
 /* Who started us wants us to live through it: nohup, a shell's background job. Then it must not

@@ -10,6 +10,11 @@
 #include <stdbool.h>
 #include <sys/stat.h>
 
+/*
+ * #syscalls main: openat newfstatat fstat unlink rename fcntl(1 = F_GETPIPE_SZ)
+ * #syscalls main: fcntl(1 = F_SETPIPE_SZ) poll
+ */
+
 static int cannot_write(const char *path, int error, struct error *err)
 {
 	return error_errno(

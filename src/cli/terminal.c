@@ -10,6 +10,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/*
+ * #syscalls main: read fstat newfstatat poll
+ * #syscalls main: ioctl(TCGETS) ioctl(TCSETS) ioctl(TCGETS2) ioctl(TCSETS2)
+ */
+
 #define ESCAPE 0x01 /* Ctrl-A */
 #define READ   256
 

@@ -13,6 +13,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+/*
+ * #syscalls main: accept4 sendto recvfrom shutdown read
+ * What libmicrohttpd does.
+ * #syscalls main: epoll_wait epoll_ctl sendmsg setsockopt getsockopt getsockname
+ * #syscalls main: fcntl(1 = F_GETFL) fcntl(1 = F_SETFL, 2 & O_ASYNC = 0)
+ */
+
 /* Of a connection, for a request's head and an answer's. */
 #define HEAD_MEMORY 8192
 /* Clients taken in one turn. */

@@ -8,6 +8,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+/* #syscalls main: newfstatat unlink */
+
 static int cannot_bind(const struct http_options *options, int error, struct error *err)
 {
 	if (error == EADDRINUSE)

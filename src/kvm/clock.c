@@ -12,6 +12,12 @@
 #include <time.h>
 #include <x86intrin.h>
 
+/*
+ * #syscalls vcpu: ioctl(KVM_KVMCLOCK_CTRL)
+ * #syscalls main: ioctl(KVM_GET_CLOCK) ioctl(KVM_SET_CLOCK) ioctl(KVM_GET_DEVICE_ATTR)
+ * #syscalls main: ioctl(KVM_SET_DEVICE_ATTR)
+ */
+
 #define NS_PER_S 1000000000ULL
 /* In parts of a million: what two measurements of one crystal differ by at most. */
 #define SAME_CRYSTAL_PPM 500

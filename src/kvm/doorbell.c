@@ -6,6 +6,8 @@
 
 #include <errno.h>
 
+/* #syscalls main vcpu io: ioctl(KVM_IOEVENTFD) */
+
 struct doorbell {
 	bool port, match;
 	uint64_t address, value;

@@ -2,6 +2,8 @@
 /* Mapping guest memory before the guest touches it (KVM_PRE_FAULT_MEMORY). */
 #include "kvm/internal.h"
 
+/* #syscalls vcpu: ioctl(KVM_PRE_FAULT_MEMORY) */
+
 int64_t kvm_vcpu_map_ahead(struct kvm_vcpu *vcpu, uint64_t gpa, uint64_t length)
 {
 	struct kvm_pre_fault_memory range = {.gpa = gpa, .size = length};

@@ -19,6 +19,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+/*
+ * #syscalls main vcpu io: ioctl(KVM_IRQ_LINE) ioctl(KVM_IRQFD) ioctl(KVM_SIGNAL_MSI)
+ * #syscalls main vcpu io: ioctl(KVM_SET_GSI_ROUTING)
+ */
+
 static struct kvm_vm *vm_of(struct bus_host *host)
 {
 	return container_of(host, struct kvm_vm, bus_host);

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+/* #syscalls vcpu: ioctl(KVM_RUN) ioctl(KVM_GET_REGS) */
+
 const char *const kvm_exit_names[EXIT_CAUSES] = {
 	[EXIT_PORT] = "port",
 	[EXIT_MMIO] = "mmio",

@@ -6,6 +6,11 @@
 
 #include <errno.h>
 
+/*
+ * #syscalls main vcpu io: ioctl(KVM_SET_USER_MEMORY_REGION)
+ * #syscalls main: ioctl(KVM_GET_DIRTY_LOG)
+ */
+
 /* Tells KVM about slot @number as the table has it. Lock held. */
 static int commit(struct kvm_vm *vm, unsigned number)
 {

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+/* #syscalls main: pread64 */
+
 /* Larger than any kernel's; the header comes from the kernel but sizes an allocation. */
 #define STATS_MAX      4096
 #define STATS_NAME_MAX 256

@@ -8,6 +8,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+/*
+ * #syscalls main: ioctl(KVM_GET_SREGS) ioctl(KVM_SET_SREGS) ioctl(KVM_GET_REGS) ioctl(KVM_SET_REGS)
+ * #syscalls main: ioctl(KVM_SET_MSRS) ioctl(KVM_SET_MP_STATE)
+ */
+
 static int map_run(struct kvm_vcpu *vcpu)
 {
 	const struct kvm_host *host = &vcpu->vm->host;

@@ -10,6 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+/*
+ * #syscalls main: ioctl(KVM_GET_XSAVE) ioctl(KVM_GET_XSAVE2) ioctl(KVM_SET_XSAVE)
+ * #syscalls main: ioctl(KVM_GET_NESTED_STATE) ioctl(KVM_SET_NESTED_STATE)
+ */
+
 #define AREA_MAX 65536
 
 int kvm_xsave_save(struct kvm_vcpu *vcpu, struct state_writer *writer)

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* #syscalls main: ioctl(KVM_GET_MSRS) ioctl(KVM_SET_MSRS) */
+
 #define MSR_TSC          0x10
 #define MSR_TSC_DEADLINE 0x6e0
 #define MSRS_MAX         4096

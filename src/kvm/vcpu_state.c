@@ -14,6 +14,12 @@
 
 #include <errno.h>
 
+/*
+ * #syscalls main: ioctl(KVM_GET_DEBUGREGS) ioctl(KVM_SET_DEBUGREGS) ioctl(KVM_GET_LAPIC)
+ * #syscalls main: ioctl(KVM_SET_LAPIC) ioctl(KVM_GET_MP_STATE) ioctl(KVM_GET_VCPU_EVENTS)
+ * #syscalls main: ioctl(KVM_SET_VCPU_EVENTS) ioctl(KVM_GET_XCRS) ioctl(KVM_SET_XCRS)
+ */
+
 struct part {
 	const char *name;
 	unsigned long get, set;

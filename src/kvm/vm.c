@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+/* #syscalls main: ioctl(KVM_GET_TSC_KHZ) */
+
 static int create(struct kvm_vm *vm, struct error *err)
 {
 	int ret;

@@ -6,6 +6,11 @@
 
 #include <string.h>
 
+/*
+ * #syscalls main: ioctl(KVM_GET_IRQCHIP) ioctl(KVM_SET_IRQCHIP)
+ * #syscalls main: ioctl(KVM_GET_PIT2) ioctl(KVM_SET_PIT2)
+ */
+
 #define CHIPS 3 /* KVM_IRQCHIP_PIC_MASTER, PIC_SLAVE, IOAPIC are 0, 1, 2 */
 
 static int save_chips(struct kvm_vm *vm, struct state_writer *writer)

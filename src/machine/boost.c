@@ -13,6 +13,11 @@
 #include <time.h>
 #include <unistd.h>
 
+/*
+ * #syscalls vcpu: sched_getattr sched_setattr nanosleep clock_nanosleep
+ * #syscalls vcpu: prctl(0 = PR_SET_TIMERSLACK)
+ */
+
 /* The holder's slice, in nanoseconds: the least that Linux takes is a tenth of a millisecond. */
 #define BOOST_SLICE_NS 100000U
 /* Lower than any user sets; the kernel's own threads are at -20. */

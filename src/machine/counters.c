@@ -14,6 +14,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/*
+ * #syscalls vcpu: perf_event_open read
+ * #syscalls main: close
+ */
+
 enum value {
 	COUNT,
 	WANTED,  /* ns */

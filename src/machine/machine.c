@@ -123,7 +123,7 @@ static int create_buses(struct machine *machine, struct error *err)
 		ret = bus_new(&machine->mmio, "mmio");
 	if (ret < 0)
 		return error_errno(err, -ret, "buses");
-	ret = loop_thread_start(&machine->io, &io, err);
+	ret = loop_thread_new(&machine->io, &io, err);
 	if (ret < 0)
 		return ret;
 	*place = (struct device_place){
@@ -360,7 +360,9 @@ int machine_new(struct machine **out, const struct machine_config *config,
 
 int machine_start(struct machine *machine, struct error *err)
 {
-	return lifecycle_start(&machine->life, err);
+	int ret = loop_thread_go(machine->io, err);
+
+	return ret < 0 ? ret : lifecycle_start(&machine->life, err);
 }
 
 enum machine_state machine_state(const struct machine *machine)

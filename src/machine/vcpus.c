@@ -181,6 +181,7 @@ static void *run_vcpu(void *opaque)
 	kvm_vcpu_thread_init(vcpu->kvm);
 	if (machine->counters)
 		counters_begin(machine->counters, vcpu->index);
+	thread_confine(THREAD_VCPU);
 	while (gate_pass(&machine->gate, gate_emptied, machine)) {
 		kvm_vcpu_was_paused(vcpu->kvm);
 		run_until_kicked(vcpu);

@@ -10,6 +10,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+/* #syscalls main vcpu io: fallocate */
+
 void memory_init(struct memory *memory)
 {
 	memset(memory, 0, sizeof(*memory));

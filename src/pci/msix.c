@@ -14,6 +14,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+/* #syscalls main vcpu io: eventfd2 read write poll */
+
 struct vector {
 	uint8_t entry[MSIX_ENTRY_LENGTH]; /* address, data, control as in the table */
 	int eventfd;

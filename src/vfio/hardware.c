@@ -14,6 +14,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+/*
+ * #syscalls main vcpu io: ioctl(VFIO_DEVICE_SET_IRQS) ioctl(VFIO_DEVICE_RESET)
+ * #syscalls main vcpu io: pread64 pwrite64
+ */
+
 struct region {
 	uint64_t offset, size; /* in the descriptor's own address space */
 	uint32_t flags;

@@ -13,6 +13,11 @@
 #include <time.h>
 #include <zlib.h>
 
+/*
+ * #syscalls main: mkdir openat newfstatat fstat geteuid pread64 pwrite64 ftruncate fdatasync
+ * #syscalls main: getrandom renameat unlinkat
+ */
+
 #define MAGIC        "duetkrnl"
 #define VERSION      1
 #define NAME_SIZE    160

@@ -7,6 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
+/* #syscalls main: openat getdents64 newfstatat unlinkat lseek */
+
 #define ABANDONED 3600 /* seconds: no process writes an entry for so long */
 
 struct candidate {

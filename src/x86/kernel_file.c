@@ -13,6 +13,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+/* #syscalls main: newfstatat fstat pread64 getrandom */
+
 /* A whole file, mapped. Pages of a file that shrinks meanwhile would raise SIGBUS: sizes are those
  * of the moment of opening, and the file is mapped only on the way to the cache. */
 struct mapping {

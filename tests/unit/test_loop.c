@@ -12,6 +12,8 @@
 #include "base/clock.h"
 #include "base/loop_private.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
@@ -499,6 +501,39 @@ static void died(void *opaque, int error)
 	((struct death *)opaque)->error = error;
 }
 
+struct forbidden {
+	struct loop_op op;
+	struct loop *loop;
+	int result;
+};
+
+static void forbidden_done(struct loop_op *op, int32_t res, uint32_t flags)
+{
+	struct forbidden *forbidden = container_of(op, struct forbidden, op);
+
+	(void)flags;
+	forbidden->result = res;
+	loop_stop(forbidden->loop);
+}
+
+/* No filter of system calls sees what a ring does. */
+static void opens_no_files(void **state)
+{
+	(void)state;
+	for (unsigned way = 0; way < LOOP_WAYS; way++) {
+		struct forbidden forbidden = {.op.done = forbidden_done};
+		struct io_uring_sqe *sqe;
+
+		assert_int_equal(loop_new_as(&forbidden.loop, 4, way, NULL), 0);
+		sqe = loop_sqe(forbidden.loop);
+		io_uring_prep_openat(sqe, AT_FDCWD, "/etc/passwd", O_RDONLY, 0);
+		loop_submit(forbidden.loop, sqe, &forbidden.op);
+		assert_int_equal(loop_run(forbidden.loop), 0);
+		assert_int_equal(forbidden.result, -EACCES);
+		loop_free(forbidden.loop);
+	}
+}
+
 static void tells_that_it_died(void **state)
 {
 	struct death death = {.task.run = kill_ring};
@@ -532,6 +567,7 @@ int main(void)
 		cmocka_unit_test(signals_without_ending_the_wait),
 		cmocka_unit_test(timers_end_in_order),
 		cmocka_unit_test(tells_that_it_died),
+		cmocka_unit_test(opens_no_files),
 	};
 
 	return cmocka_run_group_tests_name("loop", tests, NULL, NULL);

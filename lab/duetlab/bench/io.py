@@ -44,10 +44,11 @@ def _attempt(report: Report, part, lab: ExperimentLab) -> None:
 
 
 @contextlib.contextmanager
-def _nic(lab: ExperimentLab, option: str):
+def nic(lab: ExperimentLab, option: str, *more: str):
+    """A guest with one, which has a peer at HOST; MORE are options of duet's."""
     lab.tap(TAP, HOST)
     net = f"tap,ifname={TAP},{option},mac=52:54:00:77:00:08"
-    with Subject(lab, "--net", net) as subject, lab.peer(HOST):
+    with Subject(lab, "--net", net, *more) as subject, lab.peer(HOST):
         if "e1000" in option:
             subject.command("rmmod e1000; modprobe e1000 InterruptThrottleRate=0")
         subject.command(f"ip addr add {GUEST}/24 dev eth0; ip link set eth0 up")
@@ -59,7 +60,7 @@ def _network(lab: ExperimentLab, report: Report) -> None:
     latency = load("latency")
     found = {}
     for name, option in (("virtio-net", "model=virtio"), ("e1000", "model=e1000")):
-        with _nic(lab, option) as subject:
+        with nic(lab, option) as subject:
             total = TRIPS + WARMUP
             one = subject.measure(f"workload request {HOST} {PORT} {TRIPS} {WARMUP}")
             found[name] = latency.exits_to_user(one, total) + latency.kicks(one, total)
@@ -67,7 +68,7 @@ def _network(lab: ExperimentLab, report: Report) -> None:
     report.row("virtio-net: exits and kicks a round trip", virtio, "", 2)
     report.row("e1000: exits a round trip", e1000, "")
     report.row("virtio-net's share of the e1000's", virtio / e1000, "", 0.25)
-    with _nic(lab, "model=virtio,vhost=on") as subject:
+    with nic(lab, "model=virtio,vhost=on") as subject:
         one = subject.measure(f"workload stream {HOST} {PORT} {STREAM}")
         exits = one["user_exits"] / (STREAM / FRAME)
         report.row("vhost-net: exits to duet a frame sent", exits, "", 0.01,

@@ -10,11 +10,11 @@ from ..experiment.lab import ExperimentLab
 from ..guest.images import GuestError
 from ..guest.vm import GuestFailure
 from ..host.life import say
-from . import api, balloon, boot, coop, fio, idle, io, policy, restore
+from . import api, balloon, boot, coop, fio, idle, io, policy, restore, sandbox
 from .lab import BenchLab
 from .report import Report
 
-SECTIONS = ("boot", "where", "memory", "idle", "balloon", "api", "restore", "fio", "coop", "io", "policy")
+SECTIONS = ("boot", "where", "memory", "idle", "balloon", "api", "restore", "fio", "coop", "io", "policy", "sandbox")
 
 
 def _arguments(text: str) -> argparse.Namespace:
@@ -42,7 +42,7 @@ def _arguments(text: str) -> argparse.Namespace:
 def _run_parts(args: argparse.Namespace, lab: BenchLab, report: Report) -> None:
     counted = lab.counts
     if not counted:
-        report.note("Instructions are counted in the nested lab only: boot and where are skipped.")
+        report.note("Instructions are counted in the nested lab only: boot, where and sandbox are skipped.")
     if "boot" in args.parts and counted:
         boot.boot(lab, report, args.runs)
     if "where" in args.parts and counted:
@@ -59,6 +59,8 @@ def _run_parts(args: argparse.Namespace, lab: BenchLab, report: Report) -> None:
         fio.measure(lab, report)
     if "coop" in args.parts:
         coop.unused(lab, report, args.runs)
+    if "sandbox" in args.parts and counted:
+        sandbox.start(lab, report, args.runs)
 
 
 def main(text: str) -> int:
@@ -68,7 +70,8 @@ def main(text: str) -> int:
         with BenchLab(args.duet, keep=args.keep) as lab:
             report.note(lab.describe())
             _run_parts(args, lab, report)
-        paths = [module for name, module in (("io", io), ("policy", policy), ("coop", coop)) if name in args.parts]
+        modules = {"io": io, "policy": policy, "coop": coop, "sandbox": sandbox}
+        paths = [module for name, module in modules.items() if name in args.parts]
         if paths:
             with ExperimentLab(args.duet, args.keep, profile=True) as lab:
                 for module in paths:

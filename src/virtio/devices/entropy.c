@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
+/* #syscalls io: getrandom */
+
 #define DEVICE_ENTROPY 4
 #define CLASS_OTHER    0xff0000
 #define QUEUE_SIZE     64

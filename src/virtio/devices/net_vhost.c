@@ -13,6 +13,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+/* #syscalls main vcpu io: eventfd2 read */
+
 int nic_vhost_open(struct nic *nic, struct error *err)
 {
 	int ret = 0;

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
+/* #syscalls main io: poll shutdown */
+
 #define FIRST_PORT    (1U << 30)           /* of those that are given to the host's connections */
 #define ACCEPT_PAUSE  100000000U           /* ns, when there are no descriptors */
 #define TELL_FORWARDS (VSOCK_HELD_MAX / 2) /* bytes, before the guest is told of them */

@@ -18,6 +18,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+/* #syscalls main vcpu io: eventfd2 write */
+
 static uint64_t address_of(const struct virtio_pci *pci, unsigned index)
 {
 	return pci->notify_port + (uint64_t)index * VIRTIO_PORT_STRIDE;

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Landlock (Documentation/userspace-api/landlock.rst): files, TCP and abstract sockets, as far as
+ * this kernel's version of it goes. Numbers are our own where Debian 12's headers lack them.
+ */
+#include "base/checked.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "sandbox/private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/landlock.h>
+#include <linux/magic.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#define ACCESS_REFER    (1ULL << 13) /* version 2 */
+#define ACCESS_TRUNCATE (1ULL << 14) /* 3 */
+#define ACCESS_DEVICE   (1ULL << 15) /* 5: ioctl() on devices opened from then on */
+#define ACCESS_TCP      3ULL         /* 4: bind and connect */
+#define SCOPE_ABSTRACT  1ULL         /* 6 */
+
+/* What a rule for a file, not for a directory, may name. */
+#define FILE_ACCESS                                                                                \
+	(LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE |                               \
+		LANDLOCK_ACCESS_FS_WRITE_FILE | ACCESS_TRUNCATE | ACCESS_DEVICE)
+
+/* The kernel takes as much of it as its version knows. */
+struct ruleset {
+	uint64_t files, net, scoped;
+};
+
+static const size_t sizes[] = {0, 8, 8, 8, 16, 16, 24};
+
+int landlock_version(void)
+{
+	const long version =
+		syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+
+	return version < 0 ? 0 : (int)version;
+}
+
+static uint64_t files_of(int version)
+{
+	uint64_t files = ACCESS_REFER - 1;
+
+	if (version >= 2)
+		files |= ACCESS_REFER;
+	if (version >= 3)
+		files |= ACCESS_TRUNCATE;
+	if (version >= 5)
+		files |= ACCESS_DEVICE;
+	return files;
+}
+
+static int make_ruleset(int version, bool files, uint64_t *handled)
+{
+	const struct ruleset ruleset = {.files = files ? files_of(version) : 0,
+		.net = ACCESS_TCP,
+		.scoped = SCOPE_ABSTRACT};
+	const size_t size = sizes[min_u64((uint64_t)version, ARRAY_SIZE(sizes) - 1)];
+	const long fd = syscall(SYS_landlock_create_ruleset, &ruleset, size, 0);
+
+	*handled = ruleset.files;
+	return fd < 0 ? -errno : (int)fd;
+}
+
+static uint64_t rights(unsigned access)
+{
+	uint64_t found = 0;
+
+	if (access & SANDBOX_READ)
+		found |= LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
+	if (access & (SANDBOX_WRITE | SANDBOX_MAKE))
+		found |= LANDLOCK_ACCESS_FS_WRITE_FILE | ACCESS_TRUNCATE;
+	if (access & SANDBOX_MAKE)
+		found |= LANDLOCK_ACCESS_FS_MAKE_REG;
+	if (access & (SANDBOX_MAKE | SANDBOX_REMOVE))
+		found |= LANDLOCK_ACCESS_FS_REMOVE_FILE;
+	return found;
+}
+
+static bool is_mount_root(int fd)
+{
+	struct statx status;
+
+	return statx(fd, "", AT_EMPTY_PATH, STATX_TYPE, &status) < 0 ||
+	       status.stx_attributes & STATX_ATTR_MOUNT_ROOT;
+}
+
+/* 9p makes a file anew in memory for each look at it, so that no rule fits it later; a mount's root
+ * alone stays. Closes @fd. */
+static int mount_root(const char *path, int fd)
+{
+	while (fd >= 0 && !is_mount_root(fd)) {
+		int parent = openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+		close(fd);
+		fd = parent;
+	}
+	log_info("sandbox: %s is on 9p: all of that mount is as open as it has to be", path);
+	return fd;
+}
+
+/* -errno: nothing is to be named. */
+static int open_path(const char *path)
+{
+	int fd = open(path, O_PATH | O_CLOEXEC);
+	struct statfs system;
+	struct stat status;
+
+	if (fd < 0 || fstatfs(fd, &system) < 0 || system.f_type != V9FS_MAGIC)
+		return fd < 0 ? -errno : fd;
+	if (fstat(fd, &status) == 0 && S_ISDIR(status.st_mode))
+		return mount_root(path, fd);
+	return fd;
+}
+
+static int add_path(int ruleset, uint64_t handled, const struct sandbox_path *path)
+{
+	_cleanup_close_ int fd = open_path(path->path);
+	struct landlock_path_beneath_attr rule = {
+		.allowed_access = rights(path->access) & handled, .parent_fd = fd};
+	struct stat status;
+
+	if (fd < 0)
+		return fd == -ENOENT || fd == -ENOTDIR ? 0 : fd;
+	if (fstat(fd, &status) == 0 && !S_ISDIR(status.st_mode))
+		rule.allowed_access &= FILE_ACCESS;
+	if (!rule.allowed_access)
+		return 0;
+	return syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0
+		       ? -errno
+		       : 0;
+}
+
+int landlock_enter(int version, const struct sandbox_options *options, struct error *err)
+{
+	uint64_t handled;
+	_cleanup_close_ int ruleset = make_ruleset(version, options->files, &handled);
+	int ret = ruleset < 0 ? ruleset : 0;
+
+	for (unsigned i = 0; options->files && ret == 0 && i < options->path_count; i++) {
+		ret = add_path(ruleset, handled, &options->paths[i]);
+		if (ret < 0)
+			return error_errno(
+				err, -ret, "--sandbox: Landlock: %s", options->paths[i].path);
+	}
+	if (ret == 0 && syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
+		ret = -errno;
+	return ret < 0 ? error_errno(err, -ret, "--sandbox: Landlock") : 0;
+}
