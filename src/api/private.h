@@ -21,6 +21,7 @@ struct api_drive {
 };
 
 struct job;
+struct migration;
 
 struct api {
 	struct api_options options;
@@ -40,7 +41,8 @@ struct api {
 		struct loop_timer timer;
 		uint64_t back; /* MiB that the balloon goes back to, while the timer is set */
 	} lease;
-	struct job *jobs; /* the newest first */
+	struct migration *migration; /* the last one; null: there was none */
+	struct job *jobs;            /* the newest first */
 	unsigned last_job;
 };
 
@@ -85,7 +87,7 @@ struct route_set {
 
 extern const struct route_set instance_routes, machine_config_routes, boot_routes, drive_routes,
 	net_routes, balloon_routes, output_routes, vsock_routes, absent_routes, duet_routes,
-	hints_routes, job_routes, brief_routes, lease_routes;
+	hints_routes, job_routes, brief_routes, lease_routes, migration_routes;
 
 /* @body as in exchange.h. */
 void api_answer_json(struct exchange *exchange, unsigned status, json_t *body);

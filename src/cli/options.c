@@ -32,6 +32,37 @@ static const struct field run_table[] = {
 		.unset = "none",
 		.help = "a unix socket on which the machine can be looked at and changed: see "
 			"duet ctl"},
+	{.name = "incoming",
+		.kind = FIELD_TEXT,
+		.offset = offsetof(struct run_options, incoming),
+		.value = "ADDRESS",
+		.unset = "none",
+		.help = "waits for a machine that duet ctl SOCK migrate ADDRESS sends:\n"
+			"tcp:HOST:PORT or unix:PATH; other options say where its disks\n"
+			"and networks are here"},
+	{.name = "cert",
+		.kind = FIELD_TEXT,
+		.offset = offsetof(struct run_options, cert),
+		.value = "FILE",
+		.unset = "none",
+		.help = "TLS for what comes: this side's certificate, in PEM"},
+	{.name = "key",
+		.kind = FIELD_TEXT,
+		.offset = offsetof(struct run_options, key),
+		.value = "FILE",
+		.unset = "none",
+		.help = "its key"},
+	{.name = "ca",
+		.kind = FIELD_TEXT,
+		.offset = offsetof(struct run_options, ca),
+		.value = "FILE",
+		.unset = "none",
+		.help = "the authority whose certificates the other side may have"},
+	{.name = "plain",
+		.kind = FIELD_SWITCH,
+		.offset = offsetof(struct run_options, plain),
+		.fallback = "off",
+		.help = "without TLS, also from other hosts"},
 };
 
 const struct field_set run_fields = {run_table, ARRAY_SIZE(run_table)};
@@ -210,7 +241,16 @@ int run_options_parse(
 		if (ret < 0)
 			return ret;
 	}
-	return ret < 0 ? ret : machine_config_complete(&options->config, err);
+	if (ret < 0)
+		return ret;
+	if (options->incoming && options->print_config)
+		return error_set(err, EINVAL,
+			"--print-config: with --incoming there is nothing to print yet; leave one "
+			"out");
+	if (!options->incoming && (options->cert || options->key || options->ca || options->plain))
+		return error_set(err, EINVAL,
+			"--cert, --key, --ca, --plain: are for --incoming; leave them out");
+	return options->incoming ? 0 : machine_config_complete(&options->config, err);
 }
 
 void run_options_free(struct run_options *options)

@@ -9,11 +9,15 @@
 #include <stdbool.h>
 
 struct run_options {
-	struct machine_config config; /* complete */
+	struct machine_config
+		config; /* complete, but with @incoming: then what it says of places */
 	enum log_level log;
-	char *from;        /* --config */
-	char *api_sock;    /* null: no API */
-	bool print_config; /* ... as JSON instead of running it */
+	char *from;            /* --config */
+	char *api_sock;        /* null: no API */
+	char *incoming;        /* the address where a machine comes; null: it is made here */
+	char *cert, *key, *ca; /* of TLS, for what comes */
+	bool plain;            /* it may come from another host without TLS */
+	bool print_config;     /* ... as JSON instead of running it */
 	bool help;
 };
 

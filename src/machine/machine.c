@@ -315,6 +315,7 @@ int machine_new(struct machine **out, const struct machine_config *config,
 	gate_init(&machine->gate);
 	memory_init(&machine->memory);
 	vfio_container_init(&machine->passed);
+	machine->throttle.timer.expired = machine_throttle_tick;
 	machine->created = clock_ns();
 	*out = machine;
 	return 0;
@@ -395,10 +396,12 @@ void machine_free(struct machine *machine)
 	 * hangs, or the loop that would have brought it to rest has failed. */
 	if (!machine || machine->life.stuck || machine->life.phase != DEVICES_AT_REST)
 		return;
+	loop_timer_stop(&machine->throttle.timer);
 	machine_join_vcpus(machine);
 	/* The I/O thread first: no callback runs while devices go. */
 	if (machine->io)
 		loop_thread_quit(machine->io);
+	machine_free_announcements(machine);
 	machine_free_devices(machine);
 	if (machine->pci)
 		pci_bus_free(machine->pci);
