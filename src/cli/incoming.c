@@ -7,7 +7,6 @@
 #include "cli/stats_file.h"
 #include "migrate/migrate.h"
 #include "migrate/target.h"
-#include "state/state.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -39,8 +38,9 @@ struct incoming {
 	bool has_answer, leaving;
 	int answer;
 	struct error answer_err;
-	const void *bytes;
+	const char *text;
 	size_t length;
+	struct state_reader *state;
 };
 
 /* ---- on the loop ---- */
@@ -48,7 +48,7 @@ struct incoming {
 static int read_config(struct incoming *incoming, struct error *err)
 {
 	struct machine_config *config = &incoming->config;
-	int ret = machine_config_read(config, incoming->bytes, incoming->length, "incoming", err);
+	int ret = machine_config_read(config, incoming->text, incoming->length, "incoming", err);
 
 	if (ret == 0)
 		ret = machine_config_take_places(config, &incoming->options->config, err);
@@ -90,11 +90,8 @@ static int open_api(struct incoming *incoming, struct error *err)
 
 static int restore(struct incoming *incoming, struct error *err)
 {
-	struct state_reader reader;
-	int ret = state_reader_init(&reader, incoming->bytes, incoming->length, err);
+	int ret = machine_restore(incoming->machine, incoming->state, err);
 
-	if (ret == 0)
-		ret = machine_restore(incoming->machine, &reader, err);
 	return ret == 0 ? open_api(incoming, err) : ret;
 }
 
@@ -169,7 +166,7 @@ static int ask_build(
 	struct incoming *incoming = opaque;
 	int ret;
 
-	incoming->bytes = text;
+	incoming->text = text;
 	incoming->length = length;
 	ret = ask(incoming, build, err);
 	if (ret == 0)
@@ -177,12 +174,11 @@ static int ask_build(
 	return ret;
 }
 
-static int ask_restore(void *opaque, const void *state, size_t length, struct error *err)
+static int ask_restore(void *opaque, struct state_reader *state, struct error *err)
 {
 	struct incoming *incoming = opaque;
 
-	incoming->bytes = state;
-	incoming->length = length;
+	incoming->state = state;
 	return ask(incoming, restore, err);
 }
 

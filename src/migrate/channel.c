@@ -2,6 +2,7 @@
 #include "migrate/channel.h"
 
 #include "base/checked.h"
+#include "base/clock.h"
 #include "migrate/tls.h"
 
 #include <ctype.h>
@@ -37,11 +38,29 @@ int channel_wait(int fd, short events, int stop, unsigned patience, struct error
 	return 0;
 }
 
-int channel_open(struct channel *channel, int fd, int stop, const struct tls *tls, bool listens,
-	struct error *err)
+int channel_await(const struct channel *channel, short events, struct error *err)
 {
+	unsigned patience = channel->patience;
+	uint64_t now = channel->until ? clock_ns() : 0;
+
+	if (channel->until && now >= channel->until)
+		return error_set(err, ETIMEDOUT, "the other side takes too long");
+	if (channel->until)
+		patience = (unsigned)((channel->until - now + SECOND_NS - 1) / SECOND_NS);
+	return channel_wait(channel->fd, events, channel->stop, patience, err);
+}
+
+int channel_open(struct channel *channel, int fd, int stop, const struct tls *tls, bool listens,
+	unsigned patience, struct error *err)
+{
+	int ret = 0;
+
 	*channel = (struct channel){.fd = fd, .stop = stop, .patience = CHANNEL_PATIENCE_S};
-	return tls ? tls_begin(tls, channel, listens, err) : 0;
+	if (patience)
+		channel->until = clock_ns() + patience * SECOND_NS;
+	if (tls)
+		ret = tls_begin(tls, channel, listens, err);
+	return ret;
 }
 
 void channel_close(struct channel *channel)
@@ -86,8 +105,7 @@ static int put(struct channel *channel, const void *bytes, size_t length, struct
 		int ret = 0;
 
 		if (done == -EAGAIN)
-			ret = channel_wait(
-				channel->fd, events, channel->stop, channel->patience, err);
+			ret = channel_await(channel, events, err);
 		else if (done == -EPIPE || done == -ECONNRESET)
 			ret = is_gone(err);
 		else if (done < 0 && done != -EINTR)
@@ -113,8 +131,7 @@ static int take(struct channel *channel, void *bytes, size_t length, struct erro
 		int ret = 0;
 
 		if (done == -EAGAIN)
-			ret = channel_wait(
-				channel->fd, events, channel->stop, channel->patience, err);
+			ret = channel_await(channel, events, err);
 		else if (done == 0 || done == -ECONNRESET || done == -EPIPE)
 			ret = is_gone(err);
 		else if (done < 0 && done != -EINTR)
@@ -244,6 +261,7 @@ void channel_fail(struct channel *channel, const char *why)
 	/* It is over: who cancels it is not waited for twice, nor a peer that takes nothing. */
 	channel->stop = -1;
 	channel->patience = 1;
+	channel->until = 0;
 	channel_send(channel, WIRE_FAILED, why, strnlen(why, 500), "", 0, NULL);
 	shutdown(channel->fd, SHUT_WR);
 	/* A close with bytes unread would cut off what was just said. */

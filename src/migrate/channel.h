@@ -20,6 +20,7 @@ struct channel {
 	struct tls_stream *tls; /* null: plain */
 	unsigned patience; /* seconds for which a wait may last; 0: as long as there is another side
 			    */
+	uint64_t until;    /* clock_ns() at which all patience is at its end; 0: never */
 	uint64_t sent;     /* bytes */
 	uint8_t crc[4];    /* of the message that was sent last, as it went */
 };
@@ -33,9 +34,12 @@ struct message {
 #define CHANNEL_PATIENCE_S 60
 
 /* Takes over @fd, in any case. @tls: null: plain; else it begins with a handshake, in which this
- * side listens or not. */
+ * side listens or not, and all that
+ * follows has to be done in @patience seconds, unless that is 0 or channel->until is set anew. */
 int channel_open(struct channel *channel, int fd, int stop, const struct tls *tls, bool listens,
-	struct error *err);
+	unsigned patience, struct error *err);
+/* For its own bytes to go or come. */
+int channel_await(const struct channel *channel, short events, struct error *err);
 /* What can be done about a channel of any state: it is closed. */
 void channel_close(struct channel *channel);
 /* One message, its body in two parts. */

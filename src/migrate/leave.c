@@ -98,7 +98,8 @@ static int connect_one(void *opaque, struct channel *channel, struct error *err)
 	const struct migration *migration = opaque;
 	int fd = address_connect(&migration->address, migration->stop, err);
 
-	return fd < 0 ? fd : channel_open(channel, fd, migration->stop, migration->tls, false, err);
+	return fd < 0 ? fd
+		      : channel_open(channel, fd, migration->stop, migration->tls, false, 0, err);
 }
 
 static void *run(void *opaque)

@@ -6,6 +6,7 @@
 #include "base/thread.h"
 #include "migrate/pages.h"
 #include "state/crc32c.h"
+#include "state/state.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -79,9 +80,8 @@ static int welcome(struct target *target, int fd, struct error *err)
 {
 	struct channel channel;
 	struct wire_hello hello = {0};
-	int ret = channel_open(&channel, fd, target->stop, target->tls, true, err);
+	int ret = channel_open(&channel, fd, target->stop, target->tls, true, HELLO_S, err);
 
-	channel.patience = HELLO_S;
 	if (ret == 0)
 		ret = read_hello(target, &channel, &hello, err);
 	if (ret < 0) {
@@ -91,7 +91,7 @@ static int welcome(struct target *target, int fd, struct error *err)
 		channel_close(&channel);
 		return ret == -ECANCELED ? ret : 1;
 	}
-	channel.patience = CHANNEL_PATIENCE_S;
+	channel.until = 0;
 	target->hello = hello;
 	target->lanes[target->streams].channel = channel;
 	target->lanes[target->streams].target = target;
@@ -235,11 +235,14 @@ static int take_memory(struct target *target, struct error *err)
 static int take_state(struct target *target, struct error *err)
 {
 	struct lane *lane = &target->lanes[0];
+	struct state_reader reader;
 	int ret = channel_expect(&lane->channel, &lane->message, WIRE_STATE, err);
 
 	if (ret == 0)
-		ret = target->ops->restore(
-			target->ops->opaque, lane->message.body, lane->message.header.length, err);
+		ret = state_reader_init(
+			&reader, lane->message.body, lane->message.header.length, err);
+	if (ret == 0)
+		ret = target->ops->restore(target->ops->opaque, &reader, err);
 	return ret == 0 ? channel_say(&lane->channel, WIRE_READY, err) : ret;
 }
 

@@ -10,13 +10,15 @@
 #include "migrate/address.h"
 #include "migrate/channel.h"
 
+struct state_reader;
+
 /* Each on the migration's thread, and returns when it is done. */
 struct target_ops {
 	/* A machine of the configuration @text, which is null-terminated too; its memory. */
 	int (*build)(void *opaque, const char *text, size_t length, struct memory **memory,
 		struct error *err);
 	/* Memory is filled in; the rest follows. Its disks are not claimed yet. */
-	int (*restore)(void *opaque, const void *state, size_t length, struct error *err);
+	int (*restore)(void *opaque, struct state_reader *state, struct error *err);
 	/* Claims its disks and lets it run; after a failure it never will. */
 	int (*run)(void *opaque, struct error *err);
 	void *opaque;

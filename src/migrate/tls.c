@@ -128,8 +128,7 @@ static int shake_hands(SSL *ssl, struct channel *channel, struct error *err)
 			return 0;
 		ret = failure(ssl, done, &events);
 		if (ret == -EAGAIN)
-			ret = channel_wait(
-				channel->fd, events, channel->stop, channel->patience, err);
+			ret = channel_await(channel, events, err);
 		else if (SSL_get_verify_result(ssl) != X509_V_OK)
 			return error_set(err, EACCES,
 				"TLS: the other side's certificate is not taken: %s",
