@@ -222,6 +222,36 @@ static int set(
 	return field_from_text(field, target, option->value, what, err);
 }
 
+/* What comes with the machine is not to be said here: it would not hold. */
+static int check_incoming(const struct run_options *options, struct error *err)
+{
+	static const char *const places[] = {"kernel", "initrd", "cache", "passt", "stats"};
+
+	if (options->print_config)
+		return error_set(err, EINVAL,
+			"--print-config: with --incoming there is nothing to print yet; leave one "
+			"out");
+	for (unsigned i = 0; i < machine_fields.count; i++) {
+		const char *name = machine_fields.fields[i].name;
+		bool place = false;
+
+		for (unsigned n = 0; n < ARRAY_SIZE(places); n++)
+			place |= strcmp(places[n], name) == 0;
+		if (!place && options->config.lines[i] == MACHINE_LINE_OPTION)
+			return error_set(err, EINVAL,
+				"--%s: comes with the machine (--incoming); leave it out", name);
+	}
+	return 0;
+}
+
+static int check_tls(const struct run_options *options, struct error *err)
+{
+	if (options->cert || options->key || options->ca || options->plain)
+		return error_set(err, EINVAL,
+			"--cert, --key, --ca, --plain: are for --incoming; leave them out");
+	return 0;
+}
+
 int run_options_parse(
 	struct run_options *options, unsigned count, const char *const *args, struct error *err)
 {
@@ -243,14 +273,10 @@ int run_options_parse(
 	}
 	if (ret < 0)
 		return ret;
-	if (options->incoming && options->print_config)
-		return error_set(err, EINVAL,
-			"--print-config: with --incoming there is nothing to print yet; leave one "
-			"out");
-	if (!options->incoming && (options->cert || options->key || options->ca || options->plain))
-		return error_set(err, EINVAL,
-			"--cert, --key, --ca, --plain: are for --incoming; leave them out");
-	return options->incoming ? 0 : machine_config_complete(&options->config, err);
+	if (options->incoming)
+		return check_incoming(options, err);
+	ret = check_tls(options, err);
+	return ret < 0 ? ret : machine_config_complete(&options->config, err);
 }
 
 void run_options_free(struct run_options *options)

@@ -53,5 +53,6 @@ int machine_release_disks(struct machine *machine, struct error *err)
 
 void machine_moved(struct machine *machine, bool known, const char *why)
 {
+	machine->given_away = true;
 	machine_end(machine, known ? MACHINE_MOVED : MACHINE_FAILED, "%s", why);
 }

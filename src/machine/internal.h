@@ -73,7 +73,8 @@ struct machine {
 		struct loop_timer timer;
 		unsigned percent;
 	} throttle;
-	bool unclaimed; /* disks are opened before their turn: machine_leave_disks() */
+	bool given_away; /* what it has not written yet, another process writes */
+	bool unclaimed;  /* disks are opened before their turn: machine_leave_disks() */
 	struct announcement *announcements; /* null: none were made */
 	uint64_t created;                   /* clock_ns() */
 };

@@ -269,6 +269,8 @@ static void ended(struct lifecycle *life)
 {
 	struct machine *machine = machine_of(life);
 
+	if (machine->given_away)
+		return;
 	drain_serial(machine);
 	serial_flush(machine->serial);
 	if (machine->console && !life->stuck)

@@ -17,9 +17,11 @@
 
 static int get_config(void *opaque, char **text, struct error *err)
 {
-	const struct migration *migration = opaque;
+	struct migration *migration = opaque;
+	int ret = migration_ask(migration, WISH_CONFIG, err);
 
-	return machine_config_write(machine_config(migration->machine), text, err);
+	*text = ret == 0 ? strdup(migration->config) : NULL;
+	return ret == 0 && !*text ? error_errno(err, ENOMEM, "migration") : ret;
 }
 
 static struct memory *get_memory(void *opaque)
@@ -287,6 +289,7 @@ void migration_free(struct migration *migration)
 	pthread_cond_destroy(&migration->answered);
 	pthread_mutex_destroy(&migration->lock);
 	free(migration->channels);
+	free(migration->config);
 	free(migration->to);
 	free(migration);
 }

@@ -10,6 +10,7 @@
 #include <pthread.h>
 
 enum wish {
+	WISH_CONFIG,
 	WISH_LOG,
 	WISH_THROTTLE,
 	WISH_STOP,
@@ -39,6 +40,7 @@ struct migration {
 	struct loop_task task;
 	enum wish wish;
 	unsigned percent;            /* of WISH_THROTTLE */
+	char *config;                /* of WISH_CONFIG, as it was sent; the loop's */
 	struct state_writer *writer; /* of WISH_STOP */
 	bool has_answer, leaving;
 	int answer;

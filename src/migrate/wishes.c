@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a migration wants of its machine, done on the owner's loop, step by step: nothing waits. */
 #include "base/checked.h"
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "machine/machine.h"
@@ -61,6 +62,23 @@ static int begin_log(struct migration *migration, struct error *err)
 	return ret;
 }
 
+static int get_config(struct migration *migration, char **text, struct error *err)
+{
+	return machine_config_write(machine_config(migration->machine), text, err);
+}
+
+/* The target has opened the disks and networks that it was told of. */
+static int check_unchanged(struct migration *migration, struct error *err)
+{
+	_cleanup_free_ char *now = NULL;
+	int ret = get_config(migration, &now, err);
+
+	if (ret == 0 && strcmp(now, migration->config) != 0)
+		ret = error_set(err, EAGAIN,
+			"its configuration was changed while it was on its way; move it again");
+	return ret;
+}
+
 static int save(struct migration *migration, struct error *err)
 {
 	int ret;
@@ -68,7 +86,9 @@ static int save(struct migration *migration, struct error *err)
 	machine_throttle(migration->machine, 0);
 	machine_hold(migration->machine, true);
 	migration->held = true;
-	ret = machine_save(migration->machine, migration->writer, err);
+	ret = check_unchanged(migration, err);
+	if (ret == 0)
+		ret = machine_save(migration->machine, migration->writer, err);
 	if (ret == 0 && state_writer_finish(migration->writer) < 0)
 		ret = error_errno(err, ENOMEM, "state of the machine");
 	return ret;
@@ -207,6 +227,9 @@ static void run(struct loop_task *task)
 
 	migration->tries = 0;
 	switch (migration->wish) {
+	case WISH_CONFIG:
+		answer(migration, get_config(migration, &migration->config, &err), &err);
+		break;
 	case WISH_LOG:
 	case WISH_STOP:
 		pause_for(migration);

@@ -34,6 +34,7 @@ static struct {
 	bool paused, held, logging, claimed, moved, known;
 	int movable, pause_result, claim_result;
 	unsigned pauses, saves, busy;
+	bool changes; /* its configuration, after the first time that it is asked for */
 	char why[512];
 } self;
 
@@ -77,7 +78,7 @@ const struct machine_config *__wrap_machine_config(const struct machine *ignored
 int __wrap_machine_config_write(
 	const struct machine_config *ignored, char **text, struct error *err)
 {
-	*text = strdup("{\"duet\": 1}");
+	*text = strdup(self.changes && self.saves++ ? "{}" : "{\"duet\": 1}");
 	return 0;
 }
 
@@ -381,6 +382,17 @@ static void test_the_target_gives_it_back(void **state)
 	assert_goes_on();
 }
 
+static void test_a_configuration_that_changes(void **state)
+{
+	struct migration_status status;
+
+	self.changes = true;
+	status = migrate(&(struct migration_options){0});
+	assert_int_equal(status.state, MIGRATION_FAILED);
+	assert_non_null(strstr(status.why, "move it again"));
+	assert_goes_on();
+}
+
 /* Its disks are a third's by now: it runs nowhere, rather than on them. */
 static void test_it_cannot_be_taken_back(void **state)
 {
@@ -448,6 +460,7 @@ int main(void)
 		TEST(test_a_paused_machine_is_left_alone),
 		TEST(test_a_log_for_something_else),
 		TEST(test_the_target_gives_it_back),
+		TEST(test_a_configuration_that_changes),
 		TEST(test_it_cannot_be_taken_back),
 		TEST(test_what_cannot_move_is_refused_at_once),
 		TEST(test_wrong_options),
