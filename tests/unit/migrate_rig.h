@@ -6,6 +6,7 @@
 
 #include "migrate/source.h"
 #include "migrate/target.h"
+#include "migrate/tls.h"
 
 #include <pthread.h>
 
@@ -35,7 +36,7 @@ struct rig {
 	/* To be set. */
 	uint64_t low, high; /* bytes of memory below and above a hole; @high may be 0 */
 	unsigned streams;
-	enum rig_step fails;  /* this function fails the first time */
+	_Atomic int fails;    /* enum rig_step: this function fails the first time */
 	enum rig_fault fault; /* of what the source says, or the target */
 	bool of_target;
 	uint64_t at;
@@ -43,6 +44,7 @@ struct rig {
 	bool writes_meanwhile; /* a thread writes without a pause until it is stopped */
 	uint64_t limit;        /* nanoseconds of downtime; 0: a second */
 	bool force;
+	const struct tls *tls_here, *tls_there; /* null: plain */
 
 	/* What came of it. */
 	struct memory there, here;
@@ -50,7 +52,7 @@ struct rig {
 	enum source_end end;
 	int result; /* of the target */
 	struct error source_err, target_err;
-	bool runs_here, runs_there, disks_here, disks_there;
+	_Atomic bool runs_here, runs_there, disks_here, disks_there;
 	unsigned throttle, takes;
 	uint64_t said[2]; /* bytes, by the source and by the target */
 

@@ -31,7 +31,8 @@ static struct {
 	struct memory memory;
 	struct machine_pause *pause;
 	struct loop_task pause_task;
-	bool paused, held, logging, claimed, moved, known;
+	_Atomic bool held, claimed;
+	bool paused, logging, moved, known;
 	int movable, pause_result, claim_result;
 	unsigned pauses, saves, busy;
 	bool changes; /* its configuration, after the first time that it is asked for */
@@ -197,7 +198,7 @@ static struct {
 	struct memory memory;
 	int listening, stop;
 	pthread_t thread;
-	bool refuses, runs;
+	_Atomic bool refuses, runs;
 	int result;
 	struct error err;
 } there;
