@@ -37,9 +37,9 @@ static const struct field run_table[] = {
 		.offset = offsetof(struct run_options, incoming),
 		.value = "ADDRESS",
 		.unset = "none",
-		.help = "waits for a machine that duet ctl SOCK migrate ADDRESS sends:\n"
-			"tcp:HOST:PORT or unix:PATH; other options say where its disks\n"
-			"and networks are here"},
+		.help = "waits for a machine that duet ctl SOCK migrate ADDRESS sends: "
+			"tcp:HOST:PORT or unix:PATH; other options say where its disks and "
+			"networks are here"},
 	{.name = "cert",
 		.kind = FIELD_TEXT,
 		.offset = offsetof(struct run_options, cert),

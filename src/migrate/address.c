@@ -127,6 +127,10 @@ static int failed(const struct address *address, int fd, int code, struct error 
 {
 	if (fd >= 0)
 		close(fd);
+	if (code == EADDRINUSE)
+		return error_set(err, code,
+			"%s: is taken already; if no other duet waits there%s, or name another",
+			address->text, address->is_unix ? " remove the file" : " wait a minute");
 	return error_errno(err, code, "%s", address->text);
 }
 

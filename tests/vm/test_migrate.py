@@ -27,7 +27,7 @@ def bridge():
     vm.run("sh", "-c", f"ip link add {name} type bridge && ip addr add 192.168.77.1/24 dev {name} && "
                        f"ip link set {name} up")
     try:
-        with vm.tap("0.0.0.0/32", vnet_hdr=True) as one, vm.tap("0.0.0.0/32", vnet_hdr=True) as two:
+        with vm.tap("198.51.100.1/32", vnet_hdr=True) as one, vm.tap("198.51.100.1/32", vnet_hdr=True) as two:
             for link in (one, two):
                 vm.run("sh", "-c", f"ip addr flush dev {link} && ip link set {link} master {name} up")
             yield one, two
