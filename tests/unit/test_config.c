@@ -663,7 +663,6 @@ static void places_are_this_host_s(void **state)
 	struct error err = {0};
 
 	(void)state;
-	machine_config_init(&config);
 	machine_config_init(&own);
 	machine_config_init(&none);
 	assert_int_equal(read_text(&config, came, &err), 0);

@@ -467,7 +467,7 @@ static void test_announces_itself(void **state)
 	device_rig_up(&rig.rig, PLAIN | BIT(F_ANNOUNCE), 3);
 	assert_int_equal(status_of(&rig), 1);
 	virtio_net_announce(rig.rig.device);
-	assert_true(fake_host_wait_msi(&rig.rig.machine.host, 0x100, 1000));
+	assert_true(fake_host_wait_msi(&rig.rig.machine.host, 0x100));
 	assert_int_equal(status_of(&rig), 3);
 	assert_int_equal(command(&rig, 3, 1, "", 0), 1);
 	assert_int_equal(status_of(&rig), 3);
