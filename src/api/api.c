@@ -2,6 +2,7 @@
 /* From a request to the function of its resource, and from what that says to an answer. */
 #include "api/private.h"
 #include "base/checked.h"
+#include "migrate/migrate.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -22,7 +23,7 @@ struct path {
 static const struct route_set *const groups[] = {&instance_routes, &machine_config_routes,
 	&boot_routes, &drive_routes, &net_routes, &balloon_routes, &output_routes, &vsock_routes,
 	&absent_routes, &duet_routes, &hints_routes, &job_routes, &brief_routes, &lease_routes,
-	&snapshot_routes, &snapshot_load_routes, &place_routes, &sharing_routes};
+	&snapshot_routes, &snapshot_load_routes, &place_routes, &sharing_routes, &migration_routes};
 
 /* ---- answers ---- */
 
@@ -302,6 +303,8 @@ int api_new(struct api **api, const struct api_options *options, struct error *e
 void api_set_machine(struct api *api, struct machine *machine)
 {
 	if (api->machine && !machine) {
+		migration_free(api->migration);
+		api->migration = NULL;
 		jobs_ended(api);
 		lease_end(api);
 		snapshot_track_end(&api->track);

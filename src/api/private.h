@@ -29,6 +29,7 @@ enum job_state {
 };
 
 struct job;
+struct migration;
 
 struct job_kind {
 	const char *name; /* as GET /duet/jobs has it */
@@ -82,7 +83,8 @@ struct api {
 		struct loop_timer timer;
 		enum machine_sharing_state back; /* what it goes back to, while the timer is set */
 	} sharing;
-	struct job *jobs; /* the newest first */
+	struct migration *migration; /* the last one; null: there was none */
+	struct job *jobs;            /* the newest first */
 	unsigned last_job;
 };
 
@@ -128,7 +130,7 @@ struct route_set {
 extern const struct route_set instance_routes, machine_config_routes, boot_routes, drive_routes,
 	net_routes, balloon_routes, output_routes, vsock_routes, absent_routes, duet_routes,
 	hints_routes, job_routes, brief_routes, lease_routes, snapshot_routes, snapshot_load_routes,
-	place_routes, sharing_routes;
+	place_routes, sharing_routes, migration_routes;
 
 /* @body as in exchange.h. */
 void api_answer_json(struct exchange *exchange, unsigned status, json_t *body);

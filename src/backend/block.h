@@ -30,7 +30,7 @@ struct block_options {
 	enum block_cache cache;
 	/* Of requests begun (flushes and discards too), and of the bytes they read and write. */
 	struct bucket_limits limits;
-	bool lock; /* refuse a file that another duet has open for writing (OFD lock) */
+	bool lock; /* as block_claim(), from the beginning */
 };
 
 enum block_op {
@@ -65,6 +65,14 @@ struct block_request {
  * sector is the last one, with a warning. */
 int block_open(struct block **block, const struct block_options *options, struct error *err);
 void block_close(struct block *block);
+/*
+ * Whose file it is, while nothing is in flight; any thread. claim: refuses (-EBUSY) a file that
+ * another duet has claimed, for writing unless both only read (an OFD lock). release: what was
+ * written is on the medium, and another one may claim it; until it is claimed again it may not be
+ * used.
+ */
+int block_claim(struct block *block, struct error *err);
+int block_release(struct block *block, struct error *err);
 uint64_t block_size(const struct block *block);         /* bytes */
 unsigned block_logical_size(const struct block *block); /* 512, or what the device says */
 /* What is best written whole, in bytes: a power of two, at least the logical size; and where on the

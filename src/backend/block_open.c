@@ -82,26 +82,6 @@ static int open_file(const struct block_options *options, int flags, struct erro
 	return fd;
 }
 
-/* A lock of the open file description: it goes away with the last descriptor, also by SIGKILL. */
-static int lock_file(const struct block *block, struct error *err)
-{
-	struct flock lock = {
-		.l_type = block->readonly ? F_RDLCK : F_WRLCK,
-		.l_whence = SEEK_SET,
-	};
-
-	if (fcntl(block->file.fd, F_OFD_SETLK, &lock) == 0)
-		return 0;
-	if (errno == EAGAIN || errno == EACCES)
-		return error_set(err, EBUSY,
-			"--disk path=%s: busy: another process has it open; end that VM, use a "
-			"copy, or give both VMs readonly=on",
-			block->file.path);
-	log_info(
-		"--disk path=%s: its file system has no locks, going on without", block->file.path);
-	return 0;
-}
-
 /* Whether holes can be punched: asked of the page after the end, where there is nothing. */
 static bool file_can_punch(const struct block *block)
 {
@@ -325,7 +305,7 @@ static int fill(struct block *block, const struct block_options *options, struct
 		return block->file.fd;
 	ret = measure(block, err);
 	if (ret == 0 && options->lock)
-		ret = lock_file(block, err);
+		ret = block_claim(block, err);
 	if (ret == 0 && options->cache == BLOCK_CACHE_DIRECT)
 		ret = open_direct(block, options, err);
 	if (ret < 0)

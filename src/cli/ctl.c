@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/ctl_hints.h"
+#include "cli/ctl_migrate.h"
 #include "http/client.h"
 
 #include <ctype.h>
@@ -40,6 +41,10 @@ static const char help[] =
 	"  limit DEVICE NAME=RATE...  (get /duet/devices lists them)\n"
 	"                          iops, bw of a disk; rx-rate, tx-pps and so on of a\n"
 	"                          network; 0: no limit\n"
+	"  migrate ADDRESS [--downtime MS] [--streams N] [--force] [--plain]\n"
+	"          [--cert FILE --key FILE --ca FILE]\n"
+	"                          moves it to the duet run --incoming ADDRESS that waits\n"
+	"                          there: tcp:HOST:PORT or unix:PATH; tells how far it is\n"
 	"  get PATH                any request of the API (docs/openapi.json)\n"
 	"  put PATH JSON, patch PATH JSON, post PATH [JSON], delete PATH\n"
 	"\n"
@@ -66,6 +71,8 @@ struct command {
 	const char *body;
 	/* False: it has said why not. Null: nothing to be made. */
 	bool (*make)(struct ctl_request *request, unsigned count, const char *const *args);
+	/* More than one question; null: it is one. */
+	int (*run)(const char *socket, unsigned count, const char *const *args);
 };
 
 static bool take_path(struct ctl_request *request, unsigned count, const char *const *args)
@@ -201,16 +208,17 @@ static const struct command commands[] = {
 	{.name = "resume", .method = "PATCH", .path = "/vm", .body = "{\"state\": \"Resumed\"}"},
 	{.name = "stats", .method = "GET", .path = "/duet/stats"},
 	{.name = "metrics", .method = "GET", .path = "/duet/metrics"},
-	{"hints", 0, 1, "GET", "/duet/hints", NULL, make_hints},
-	{"sharing", 0, 1, "GET", "/duet/sharing", NULL, make_sharing},
-	{"balloon", 1, 1, "PATCH", "/balloon", NULL, make_balloon},
-	{"snapshot", 1, 2, "PUT", "/duet/snapshot", NULL, make_snapshot},
-	{"limit", 2, 32, "PATCH", NULL, NULL, make_limit},
-	{"get", 1, 1, "GET", NULL, NULL, take_path},
-	{"put", 2, 2, "PUT", NULL, NULL, take_path},
-	{"patch", 2, 2, "PATCH", NULL, NULL, take_path},
-	{"post", 1, 2, "POST", NULL, NULL, take_path},
-	{"delete", 1, 1, "DELETE", NULL, NULL, take_path},
+	{"hints", 0, 1, "GET", "/duet/hints", NULL, make_hints, NULL},
+	{"sharing", 0, 1, "GET", "/duet/sharing", NULL, make_sharing, NULL},
+	{"balloon", 1, 1, "PATCH", "/balloon", NULL, make_balloon, NULL},
+	{"snapshot", 1, 2, "PUT", "/duet/snapshot", NULL, make_snapshot, NULL},
+	{"limit", 2, 32, "PATCH", NULL, NULL, make_limit, NULL},
+	{.name = "migrate", .least = 1, .most = 16, .run = ctl_migrate},
+	{"get", 1, 1, "GET", NULL, NULL, take_path, NULL},
+	{"put", 2, 2, "PUT", NULL, NULL, take_path, NULL},
+	{"patch", 2, 2, "PATCH", NULL, NULL, take_path, NULL},
+	{"post", 1, 2, "POST", NULL, NULL, take_path, NULL},
+	{"delete", 1, 1, "DELETE", NULL, NULL, take_path, NULL},
 };
 
 static int print_refusal(const struct http_answer *answer)
@@ -297,6 +305,8 @@ static int run(
 		log_error("%s: wrong number of arguments; see duet ctl --help", command->name);
 		return 2;
 	}
+	if (command->run)
+		return command->run(path, count, args);
 	if (command->body)
 		request.body = strdup(command->body);
 	if (!command->make || command->make(&request, count, args))

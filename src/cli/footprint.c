@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/footprint.h"
 
+#include "base/checked.h"
 #include "base/cleanup.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <link.h>
 #include <malloc.h>
 #include <stdint.h>
@@ -50,6 +52,46 @@ int footprint_read(const struct memory *memory, struct footprint *footprint)
 	return 0;
 }
 
+#define LOOK_PAGES 256
+
+/* From the kernel's map of this process's pages: this one holds what is in the file. */
+static bool is_of_file(uint64_t entry)
+{
+	return (entry >> 63 & 1) && (entry >> 61 & 1);
+}
+
+/* Read-only since the program's start: pages that were not relocated then are the file's. Most are
+ * tables of the library for TLS. */
+static void give_back_relocated(
+	const struct dl_phdr_info *object, const ElfW(Phdr) * part, uintptr_t page)
+{
+	const uintptr_t first = (object->dlpi_addr + part->p_vaddr + page - 1) / page;
+	const uintptr_t last = (object->dlpi_addr + part->p_vaddr + part->p_memsz) / page;
+	_cleanup_close_ int map = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t entries[LOOK_PAGES];
+
+	for (uintptr_t at = first; map >= 0 && at < last; at += LOOK_PAGES) {
+		const size_t count = min_u64(last - at, LOOK_PAGES),
+			     size = count * sizeof(*entries);
+
+		if (pread(map, entries, size, (off_t)(at * sizeof(*entries))) != (ssize_t)size)
+			return;
+		for (size_t i = 0; i < count; i++)
+			if (is_of_file(entries[i]))
+				madvise((void *)((at + i) * page), page, MADV_DONTNEED);
+	}
+}
+
+static int give_back_tables(struct dl_phdr_info *object, size_t size, void *opaque)
+{
+	(void)size;
+	for (unsigned i = 0; i < object->dlpi_phnum; i++)
+		if (object->dlpi_phdr[i].p_type == PT_GNU_RELRO)
+			give_back_relocated(
+				object, &object->dlpi_phdr[i], *(const uintptr_t *)opaque);
+	return 0;
+}
+
 /* Only whole pages that are never written: what they hold is in the file. */
 static int give_back(struct dl_phdr_info *object, size_t size, void *opaque)
 {
@@ -76,5 +118,6 @@ void footprint_trim(void)
 	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
 
 	malloc_trim(0);
+	dl_iterate_phdr(give_back_tables, &page);
 	dl_iterate_phdr(give_back, &page);
 }

@@ -70,6 +70,37 @@ static const struct field run_table[] = {
 		.value = "UID[:GID]",
 		.unset = "who started it",
 		.help = "who duet becomes when all is open, started by root"},
+	{.name = "incoming",
+		.kind = FIELD_TEXT,
+		.offset = offsetof(struct run_options, incoming),
+		.value = "ADDRESS",
+		.unset = "none",
+		.help = "waits for a machine that duet ctl SOCK migrate ADDRESS sends: "
+			"tcp:HOST:PORT or unix:PATH; other options say where its disks and "
+			"networks are here"},
+	{.name = "cert",
+		.kind = FIELD_TEXT,
+		.offset = offsetof(struct run_options, cert),
+		.value = "FILE",
+		.unset = "none",
+		.help = "TLS for what comes: this side's certificate, in PEM"},
+	{.name = "key",
+		.kind = FIELD_TEXT,
+		.offset = offsetof(struct run_options, key),
+		.value = "FILE",
+		.unset = "none",
+		.help = "its key"},
+	{.name = "ca",
+		.kind = FIELD_TEXT,
+		.offset = offsetof(struct run_options, ca),
+		.value = "FILE",
+		.unset = "none",
+		.help = "the authority whose certificates the other side may have"},
+	{.name = "plain",
+		.kind = FIELD_SWITCH,
+		.offset = offsetof(struct run_options, plain),
+		.fallback = "off",
+		.help = "without TLS, also from other hosts"},
 };
 
 const struct field_set run_fields = {run_table, ARRAY_SIZE(run_table)};
@@ -258,6 +289,36 @@ static int check(struct run_options *options, uint64_t seen, struct error *err)
 	return machine_config_complete(&options->config, err);
 }
 
+/* What comes with the machine is not to be said here: it would not hold. */
+static int check_incoming(const struct run_options *options, struct error *err)
+{
+	static const char *const places[] = {"kernel", "initrd", "cache", "passt", "stats"};
+
+	if (options->print_config)
+		return error_set(err, EINVAL,
+			"--print-config: with --incoming there is nothing to print yet; leave one "
+			"out");
+	for (unsigned i = 0; i < machine_fields.count; i++) {
+		const char *name = machine_fields.fields[i].name;
+		bool place = false;
+
+		for (unsigned n = 0; n < ARRAY_SIZE(places); n++)
+			place |= strcmp(places[n], name) == 0;
+		if (!place && options->config.lines[i] == MACHINE_LINE_OPTION)
+			return error_set(err, EINVAL,
+				"--%s: comes with the machine (--incoming); leave it out", name);
+	}
+	return 0;
+}
+
+static int check_tls(const struct run_options *options, struct error *err)
+{
+	if (options->cert || options->key || options->ca || options->plain)
+		return error_set(err, EINVAL,
+			"--cert, --key, --ca, --plain: are for --incoming; leave them out");
+	return 0;
+}
+
 int run_options_parse(
 	struct run_options *options, unsigned count, const char *const *args, struct error *err)
 {
@@ -277,6 +338,11 @@ int run_options_parse(
 		if (ret < 0)
 			return ret;
 	}
+	if (ret < 0)
+		return ret;
+	if (options->incoming)
+		return check_incoming(options, err);
+	ret = check_tls(options, err);
 	return ret < 0 ? ret : check(options, seen, err);
 }
 

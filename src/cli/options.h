@@ -10,13 +10,17 @@
 #include <stdbool.h>
 
 struct run_options {
-	struct machine_config config; /* complete; with --restore only its @stats */
+	/* Complete; with @restore only its @stats, with @incoming what it says of places. */
+	struct machine_config config;
 	enum log_level log;
 	char *from;         /* --config */
 	char *api_sock;     /* null: no API */
 	char *restore;      /* a snapshot's directory; null: it starts */
 	char *restore_taps; /* "net0=tap7,..." */
 	bool track_dirty;
+	char *incoming;        /* the address where a machine comes; null: it is made here */
+	char *cert, *key, *ca; /* of TLS, for what comes */
+	bool plain;            /* it may come from another host without TLS */
 	enum confine_choice sandbox;
 	char *user;        /* null: who started it */
 	bool print_config; /* ... as JSON instead of running it */

@@ -4,6 +4,7 @@
 #include "cli/api_session.h"
 #include "cli/cache.h"
 #include "cli/commands.h"
+#include "cli/incoming.h"
 #include "cli/options.h"
 #include "cli/report.h"
 #include "cli/restore.h"
@@ -50,6 +51,16 @@ static int open_api(struct api_session *api, struct session *session, struct run
 	return api_track(api->api, options->restore ? &snapshot->head.id : NULL, err);
 }
 
+static int choose_sandbox(
+	struct session *session, const struct run_options *options, struct error *err)
+{
+	session->confine = (struct confine){.choice = options->sandbox,
+		.files = true,
+		.api_sock = options->api_sock,
+		.user = options->user};
+	return confine_check(&session->confine, err);
+}
+
 static int build(struct session *session, struct api_session *api, struct run_options *options,
 	const struct snapshot *snapshot, struct error *err)
 {
@@ -58,12 +69,8 @@ static int build(struct session *session, struct api_session *api, struct run_op
 
 	if (ret == 0)
 		ret = session_open(session, err);
-	session->confine = (struct confine){.choice = options->sandbox,
-		.files = true,
-		.api_sock = options->api_sock,
-		.user = options->user};
 	if (ret == 0)
-		ret = confine_check(&session->confine, err);
+		ret = choose_sandbox(session, options, err);
 	if (ret < 0)
 		return ret;
 	if (options->restore)
@@ -75,26 +82,58 @@ static int build(struct session *session, struct api_session *api, struct run_op
 	return ret < 0 ? ret : open_api(api, session, options, snapshot, err);
 }
 
+/* The exit status of the machine that has ended; what there is to say is in @err. */
+static int end_machine(
+	struct session *session, const struct run_options *options, struct error *err)
+{
+	int status = session_status(session, err);
+
+	if (err->code)
+		log_error("%s", err->text);
+	if (options->config.stats &&
+		report_write(session->machine, options->config.stats, err) < 0) {
+		log_error("%s", err->text);
+		return 1;
+	}
+	return status;
+}
+
+static int run_incoming(
+	struct session *session, struct api_session *api, struct run_options *options)
+{
+	struct incoming *incoming = NULL;
+	struct error err = {0};
+	int ret = session_open(session, &err);
+
+	if (ret == 0)
+		ret = choose_sandbox(session, options, &err);
+	if (ret == 0)
+		ret = incoming_open(&incoming, session, api, options, &err);
+	if (ret == 0)
+		ret = session_run(session, &err);
+	if (ret == 0)
+		ret = incoming_result(incoming, &err);
+	if (ret < 0)
+		log_error("%s", err.text);
+	ret = ret < 0 ? 1 : end_machine(session, options, &err);
+	incoming_close(incoming);
+	return ret;
+}
+
 /* Tells what there is to tell; the exit status. */
 static int run_session(struct session *session, struct api_session *api,
 	struct run_options *options, struct snapshot *snapshot)
 {
-	const struct machine_config *config = &options->config;
 	struct error err = {0};
-	int status = 1, ret = build(session, api, options, snapshot, &err);
+	int ret = build(session, api, options, snapshot, &err);
 
 	snapshot_close(snapshot);
 	if (ret == 0)
 		ret = session_run(session, &err);
 	if (ret == 0)
-		status = session_status(session, &err);
-	if (err.code)
-		log_error("%s", err.text);
-	if (ret == 0 && config->stats && report_write(session->machine, config->stats, &err) < 0) {
-		log_error("%s", err.text);
-		status = 1;
-	}
-	return status;
+		return end_machine(session, options, &err);
+	log_error("%s", err.text);
+	return 1;
 }
 
 static int run_with(struct run_options *options, struct snapshot *snapshot)
@@ -109,7 +148,8 @@ static int run_with(struct run_options *options, struct snapshot *snapshot)
 	log_set_patience(SESSION_LOG_PATIENCE_MS);
 	cache_choose(&options->config);
 	signals_block();
-	status = run_session(&session, &api, options, snapshot);
+	status = options->incoming ? run_incoming(&session, &api, options)
+				   : run_session(&session, &api, options, snapshot);
 	api_session_close(&api);
 	session_close(&session);
 	return status;

@@ -23,6 +23,7 @@ static const int exit_statuses[] = {
 	[MACHINE_TRIPLE_FAULT] = 3,
 	[MACHINE_KILLED] = 4,
 	[MACHINE_FAILED] = 1,
+	[MACHINE_MOVED] = 0,
 };
 
 static void changed(void *opaque, enum machine_state state)
@@ -200,7 +201,7 @@ int session_status(const struct session *session, struct error *err)
 	const char *why;
 	enum machine_end end = machine_outcome(session->machine, &why);
 
-	if (end != MACHINE_POWERED_OFF && end != MACHINE_RESET)
+	if (exit_statuses[end] != 0)
 		error_set(err, ECANCELED, "%s", why);
 	return exit_statuses[end];
 }

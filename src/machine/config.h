@@ -255,6 +255,13 @@ int machine_config_read(struct machine_config *config, const char *text, size_t 
 	const char *name, struct error *err);
 int machine_config_read_file(struct machine_config *config, const char *path, struct error *err);
 
+/* @config came from another host: what is this host's is as @own says, or as it came where @own
+ * does not say it: paths of disks, of vsock's socket, of kernel and initrd; networks' back ends.
+ * Never as it came: the programs and files that duet itself uses. Devices of @own stand for those
+ * of the same id, or else of the same place among their type. */
+int machine_config_take_places(
+	struct machine_config *config, const struct machine_config *own, struct error *err);
+
 /* The complete kernel command line: what this machine needs, then the user's words, which win.
  * @tsc_khz: the guest's, 0 when unknown. -E2BIG when @buffer is too small. */
 int machine_cmdline(const struct machine_config *config, unsigned tsc_khz, char *buffer,

@@ -112,7 +112,7 @@ static int open_disk(struct machine *machine, struct block **block,
 		.readonly = disk->readonly,
 		.cache = disk->cache,
 		.limits = {.operations = disk->iops, .bytes = disk->bw},
-		.lock = true};
+		.lock = !machine->unclaimed};
 	int ret = block_open(block, &file, err);
 
 	if (ret == 0)

@@ -1,10 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "machine/gate.h"
 
+#include "base/clock.h"
+
 void gate_init(struct gate *gate)
 {
+	pthread_condattr_t attributes;
+
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC); /* gate_hold()'s */
 	pthread_mutex_init(&gate->lock, NULL);
-	pthread_cond_init(&gate->moved, NULL);
+	pthread_cond_init(&gate->moved, &attributes);
+	pthread_condattr_destroy(&attributes);
 	gate->state = GATE_SHUT;
 	gate->inside = 0;
 }
@@ -63,6 +70,18 @@ bool gate_pass(struct gate *gate, void (*empty)(void *opaque), void *opaque)
 	gate->inside += in;
 	pthread_mutex_unlock(&gate->lock);
 	return in;
+}
+
+void gate_hold(struct gate *gate, uint64_t until)
+{
+	const struct timespec at = {
+		.tv_sec = (time_t)(until / SECOND_NS), .tv_nsec = (long)(until % SECOND_NS)};
+	int ret = 0;
+
+	pthread_mutex_lock(&gate->lock);
+	while (gate->state == GATE_OPEN && ret == 0)
+		ret = pthread_cond_timedwait(&gate->moved, &gate->lock, &at);
+	pthread_mutex_unlock(&gate->lock);
 }
 
 bool gate_is_empty(struct gate *gate)

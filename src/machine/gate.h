@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 enum gate_state {
 	GATE_OPEN,
@@ -35,6 +36,9 @@ void gate_forget(struct gate *gate);
 /* A thread of those inside comes by; returns when it may go in again, or false. @empty is called
  * when it was the last one inside and has to wait; without the lock. */
 bool gate_pass(struct gate *gate, void (*empty)(void *opaque), void *opaque);
+/* A thread of those inside stays out of the guest until clock_ns() is @until, or until the gate is
+ * not open any more. */
+void gate_hold(struct gate *gate, uint64_t until);
 bool gate_is_empty(struct gate *gate);
 
 #endif

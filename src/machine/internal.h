@@ -3,6 +3,7 @@
 #ifndef DUET_MACHINE_INTERNAL_H
 #define DUET_MACHINE_INTERNAL_H
 
+#include "base/checked.h"
 #include "bus/device.h"
 #include "emulated/board.h"
 #include "kvm/kvm.h"
@@ -30,7 +31,8 @@ struct machine_vcpu {
 	_Atomic int tid;        /* the thread's; 0: there is none */
 	_Atomic pthread_t self; /* the same, for who asks whether it is on it; 0: there is none */
 	struct boost boost;     /* what other vCPUs lend to it */
-	bool prompt;            /* its thread's sleeps end in time; the thread's own */
+	_Atomic uint64_t out_until; /* it is throttled until clock_ns() is this; 0: it is not */
+	bool prompt;                /* its thread's sleeps end in time; the thread's own */
 };
 
 /* What a device of the configuration stands on; the device's own. */
@@ -72,7 +74,14 @@ struct machine {
 	pthread_mutex_t boost_lock; /* of finding out: */
 	struct boost_means boost_means;
 	_Atomic bool boost_known;
-	uint64_t created; /* clock_ns() */
+	struct {
+		struct loop_timer timer;
+		unsigned percent;
+	} throttle;
+	bool given_away; /* what it has not written yet, another process writes */
+	bool unclaimed;  /* disks are opened before their turn: machine_leave_disks() */
+	struct announcement *announcements; /* null: none were made */
+	uint64_t created;                   /* clock_ns() */
 };
 
 /* machine.c: the parts of building that a reset repeats. */
@@ -114,6 +123,13 @@ struct virtio_coop_host *machine_coop_host(struct machine *machine);
 bool machine_coop_counts(const struct machine *machine); /* it has counters to offer */
 void machine_coop_stopped(struct machine *machine);
 void machine_coop_goes_on(struct machine *machine);
+
+/* throttle.c: of its timer; and on a vCPU's thread, before it enters the guest. */
+void machine_throttle_tick(struct loop_timer *timer);
+void machine_stay_out(struct machine_vcpu *vcpu);
+
+/* announce.c: after the I/O loop. */
+void machine_free_announcements(struct machine *machine);
 
 /* reset.c: as at power-on; at rest. */
 int machine_reset(struct machine *machine, struct error *err);

@@ -21,7 +21,7 @@ static bool ending(const struct lifecycle *life)
 
 static bool wants_rest(const struct lifecycle *life)
 {
-	return ending(life) || atomic_load(&life->reset_asked) || life->paused;
+	return ending(life) || atomic_load(&life->reset_asked) || life->paused || life->held;
 }
 
 static void set_state(struct lifecycle *life, enum machine_state state)
@@ -286,6 +286,12 @@ void lifecycle_resume(struct lifecycle *life)
 	life->paused = false;
 	loop_timer_stop(&life->patience);
 	answer_pause(life, -ECANCELED, "the machine was resumed");
+	lifecycle_poke(life);
+}
+
+void lifecycle_hold(struct lifecycle *life, bool held)
+{
+	life->held = held;
 	lifecycle_poke(life);
 }
 

@@ -50,6 +50,7 @@ struct lifecycle {
 	_Atomic bool reset_asked;
 	_Atomic bool io_dead; /* the I/O thread: devices will never answer */
 	bool killed, paused;
+	bool held;                   /* it stays at rest, whatever else is wished for */
 	struct machine_pause *pause; /* who is told of the rest */
 
 	/* How far it is. */
@@ -74,6 +75,7 @@ int lifecycle_start(struct lifecycle *life, struct error *err);
 bool lifecycle_is_paused(const struct lifecycle *life);
 int lifecycle_pause(struct lifecycle *life, struct machine_pause *pause, uint64_t limit);
 void lifecycle_resume(struct lifecycle *life);
+void lifecycle_hold(struct lifecycle *life, bool held);
 void lifecycle_ask_reset(struct lifecycle *life);
 void lifecycle_end(struct lifecycle *life, enum machine_end end, const char *format, va_list args)
 	__attribute__((format(printf, 3, 0)));

@@ -305,6 +305,8 @@ static void ended(struct lifecycle *life)
 	struct machine *machine = machine_of(life);
 
 	sharing_end(&machine->sharing);
+	if (machine->given_away)
+		return;
 	drain_serial(machine);
 	serial_flush(machine->serial);
 	if (machine->console && !life->stuck)
@@ -353,6 +355,7 @@ int machine_new(struct machine **out, const struct machine_config *config,
 	memory_init(&machine->memory);
 	vfio_container_init(&machine->passed);
 	sharing_init(&machine->sharing, &machine->memory, owner->loop);
+	machine->throttle.timer.expired = machine_throttle_tick;
 	machine->created = clock_ns();
 	*out = machine;
 	return 0;
@@ -436,11 +439,13 @@ void machine_free(struct machine *machine)
 	if (!machine || machine->life.stuck || machine->life.phase != DEVICES_AT_REST)
 		return;
 	placement_end(&machine->placement);
+	loop_timer_stop(&machine->throttle.timer);
 	machine_join_vcpus(machine);
 	sharing_end(&machine->sharing);
 	/* The I/O thread first: no callback runs while devices go. */
 	if (machine->io)
 		loop_thread_quit(machine->io);
+	machine_free_announcements(machine);
 	machine_free_devices(machine);
 	if (machine->pci)
 		pci_bus_free(machine->pci);

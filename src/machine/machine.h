@@ -45,6 +45,7 @@ enum machine_end {
 	MACHINE_TRIPLE_FAULT, /* a vCPU shut down */
 	MACHINE_KILLED,       /* by the owner */
 	MACHINE_FAILED,       /* KVM or the host failed */
+	MACHINE_MOVED,        /* it goes on elsewhere */
 };
 
 /* Whose machine it is. Outlives the machine; the functions are called on the loop. */
@@ -121,6 +122,8 @@ void machine_resize_console(struct machine *machine, uint16_t columns, uint16_t 
  * configuration as machine_config_write() gave it, and with the guest's memory filled in (or served
  * on demand); the machine can be started then, or after a failure only be freed.
  */
+/* What machine_save() would refuse now; at any time. */
+int machine_check_movable(const struct machine *machine, struct error *err);
 int machine_save(struct machine *machine, struct state_writer *writer, struct error *err);
 int machine_restore(struct machine *machine, struct state_reader *reader, struct error *err);
 /* After machine_restore(), where the machine that was saved may go on too, or be restored again:
@@ -129,12 +132,32 @@ int machine_renew_generation(struct machine *machine, struct error *err);
 struct memory *machine_memory(struct machine *machine);
 /*
  * A log of the pages that are written to, by whomever: the guest, duet, or the host's kernel on its
- * behalf (vhost hands its rings back meanwhile). Paused, all three. take: one bit for each page of
- * memory_region(memory, @region) that was written since the log began or was last taken.
+ * behalf (vhost hands its rings back meanwhile). start and stop: paused. take: any thread, one at a
+ * time, also while it runs: one bit for each page of memory_region(memory, @region) that was
+ * written since the log began or was last taken; a write that is under way is in the next one.
  */
 int machine_log_start(struct machine *machine, struct error *err);
 void machine_log_stop(struct machine *machine);
 int machine_log_take(struct machine *machine, unsigned region, uint64_t *bitmap, struct error *err);
+/* Keeps vCPUs out of the guest for @percent of each 10 ms; 0: no longer. */
+#define MACHINE_THROTTLE_MAX 95
+void machine_throttle(struct machine *machine, unsigned percent);
+
+/*
+ * A machine that goes on in another process (migrate/migrate.h). hold: it stays at rest, whoever
+ * resumes it; a wish to resume is remembered. leave_disks: before it is built: it opens its disks
+ * without claiming them. claim and release: its disks, as block_claim() has it, all or none; at
+ * rest, any thread. moved: it ends here, @why says where it went; @known: that it runs there.
+ */
+void machine_hold(struct machine *machine, bool held);
+void machine_leave_disks(struct machine *machine);
+int machine_claim_disks(struct machine *machine, struct error *err);
+int machine_release_disks(struct machine *machine, struct error *err);
+void machine_moved(struct machine *machine, bool known, const char *why);
+/* It runs, and was elsewhere before: its networks are told where its addresses are now, by the host
+ * (RARP, five times in a second) and by drivers that can (VIRTIO_NET_F_GUEST_ANNOUNCE). */
+void machine_announce(struct machine *machine);
+
 /*
  * What may change while the guest runs: limits of disks (iops, bw), the policies of networks. They
  * are taken from @wanted, whose id and type name the device, and are the configuration's from now

@@ -30,7 +30,7 @@ static void name_vcpu(unsigned index, char name[STATE_NAME_MAX + 1])
 
 /* ---- saved ---- */
 
-static int check_movable(const struct machine *machine, struct error *err)
+int machine_check_movable(const struct machine *machine, struct error *err)
 {
 	for (struct device *device = machine->devices; device; device = device->next) {
 		const char *why = device->ops->unmovable ? device->ops->unmovable(device) : NULL;
@@ -101,7 +101,7 @@ static void save_devices(const struct machine *machine, struct state_writer *wri
 
 int machine_save(struct machine *machine, struct state_writer *writer, struct error *err)
 {
-	int ret = check_movable(machine, err);
+	int ret = machine_check_movable(machine, err);
 
 	if (ret < 0)
 		return ret;

@@ -183,6 +183,7 @@ static void *run_vcpu(void *opaque)
 		counters_begin(machine->counters, vcpu->index);
 	thread_confine(THREAD_VCPU);
 	while (gate_pass(&machine->gate, gate_emptied, machine)) {
+		machine_stay_out(vcpu);
 		kvm_vcpu_was_paused(vcpu->kvm);
 		run_until_kicked(vcpu);
 	}

@@ -150,6 +150,9 @@ static inline bool memory_is_logged(const struct memory *memory)
  * memory_region.first_page. */
 uint64_t memory_dirty_take(struct memory *memory, uint64_t word);
 
+/* All of MEMORY_PAGE bytes, which the guest may write to meanwhile. Any thread. */
+bool memory_page_is_zero(const void *page);
+
 /* Bytes of RAM in all regions. */
 uint64_t memory_size(const struct memory *memory);
 

@@ -95,7 +95,7 @@ static int merge_chunk(const struct chain *chain, struct pages *pages, uint64_t 
 	if (ret < 0)
 		return ret;
 	for (unsigned i = 0; i < pages_of_chunk(pages, chunk); i++)
-		if (!page_is_zero(bytes + i * MEMORY_PAGE))
+		if (!memory_page_is_zero(bytes + i * MEMORY_PAGE))
 			pages_keep(pages, chunk * CHUNK_PAGES + i);
 	ret = pages_write(pages, chunk, bytes, fd);
 	return ret < 0 ? error_errno(err, -ret, "the new memory") : 0;

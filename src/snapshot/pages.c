@@ -35,13 +35,6 @@ unsigned pages_of_chunk(const struct pages *pages, uint64_t chunk)
 	return (unsigned)min_u64(CHUNK_PAGES, pages->count - chunk * CHUNK_PAGES);
 }
 
-bool page_is_zero(const void *page)
-{
-	const uint8_t *bytes = page;
-
-	return bytes[0] == 0 && memcmp(bytes, bytes + 1, MEMORY_PAGE - 1) == 0;
-}
-
 /* The next run of pages that are held in [*@at, @end); its length, 0: there is none. */
 static unsigned next_run(const struct pages *pages, uint64_t *at, uint64_t end)
 {

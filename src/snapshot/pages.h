@@ -45,7 +45,6 @@ static inline void pages_keep(struct pages *pages, uint64_t page)
 {
 	pages->held[page / WORD_PAGES] |= 1ULL << page % WORD_PAGES;
 }
-bool page_is_zero(const void *page);
 
 /* Writes the pages of @chunk that are held from @bytes, which has all of the chunk's, and sets its
  * sum. */

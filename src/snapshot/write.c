@@ -44,7 +44,8 @@ static void keep_data(struct writing *writing, uint64_t chunk, const struct memo
 		region->kind == MEMORY_ANONYMOUS && load_pagemap(writing, host, count, entries);
 
 	for (unsigned i = 0; i < count; i++)
-		if ((!known || entries[i] & PAGEMAP_THERE) && !page_is_zero(host + i * MEMORY_PAGE))
+		if ((!known || entries[i] & PAGEMAP_THERE) &&
+			!memory_page_is_zero(host + i * MEMORY_PAGE))
 			pages_keep(&writing->pages, chunk * CHUNK_PAGES + i);
 }
 

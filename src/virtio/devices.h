@@ -31,6 +31,9 @@ struct virtio_net_options {
 };
 int virtio_net_new(struct device **device, const char *name,
 	const struct virtio_net_options *options, struct error *err);
+/* Its driver, if it can, tells the network where its addresses are. Main thread; never in a
+ * callback of the device. */
+void virtio_net_announce(struct device *device);
 
 /* A console port on two descriptors: @input may be -1. The device does not own them. */
 struct virtio_console_options {

@@ -317,6 +317,9 @@ static void refuses_what_needs_a_machine(void **state)
 	refused(rig, "PUT", "/actions", "{\"action_type\": \"FlushMetrics\"}", BEFORE);
 	refused(rig, "POST", "/duet/hints", "", BEFORE);
 	refused(rig, "GET", "/duet/jobs/1", "", "There is no job 1.");
+	refused(rig, "PUT", "/duet/migration", "{\"to\": \"unix:/x\"}", BEFORE);
+	refused(rig, "GET", "/duet/migration", "", "The machine is not being moved.");
+	refused(rig, "DELETE", "/duet/migration", "", "The machine is not being moved.");
 	refused(rig, "PUT", "/actions", "{\"action_type\": \"InstanceStart\"}",
 		"Start microvm error: Cannot start microvm without kernel configuration.");
 	assert_int_equal(rig->starts, 0);
@@ -524,7 +527,7 @@ static void has_room_for_each_body(void **state)
 	const struct route_set *const sets[] = {&instance_routes, &machine_config_routes,
 		&boot_routes, &drive_routes, &net_routes, &balloon_routes, &output_routes,
 		&vsock_routes, &absent_routes, &duet_routes, &hints_routes, &job_routes,
-		&brief_routes, &lease_routes, &snapshot_routes, &snapshot_load_routes,
+		&migration_routes, &brief_routes, &lease_routes, &snapshot_routes, &snapshot_load_routes,
 		&place_routes, &sharing_routes};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(sets); i++)

@@ -667,6 +667,50 @@ static void help_has_every_field(void **state)
 	free(help);
 }
 
+/* A machine that came from another host, with what this one's options say of places. */
+static void places_are_this_host_s(void **state)
+{
+	static const char came[] =
+		"{\"duet\": 1, \"kernel\": \"k\", \"passt\": \"/tmp/evil\", \"cache\": \"/c\", "
+		"\"stats\": \"/etc/s\", \"devices\": ["
+		"{\"type\": \"disk\", \"id\": \"disk0\", \"path\": \"/a\", \"slot\": 7}, "
+		"{\"type\": \"disk\", \"id\": \"disk1\", \"path\": \"/b\"}, "
+		"{\"type\": \"net\", \"id\": \"net0\", \"kind\": \"tap\", \"ifname\": \"t0\", "
+		"\"mac\": \"02:00:00:00:00:07\"}]}";
+	struct machine_config config, own, none;
+	struct error err = {0};
+
+	(void)state;
+	machine_config_init(&own);
+	machine_config_init(&none);
+	assert_int_equal(read_text(&config, came, &err), 0);
+	strcpy(machine_config_add(&own, DEVICE_DISK)->id, "disk1");
+	own.devices[0].disk.path = strdup("/here");
+	machine_config_add(&own, DEVICE_NET)->net.ifname = strdup("t9");
+	own.initrd = strdup("i");
+	if (machine_config_take_places(&config, &own, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_null(config.passt);
+	assert_null(config.stats);
+	assert_true(!config.cache || strcmp(config.cache, "/c") != 0);
+	assert_string_equal(config.kernel, "k");
+	assert_string_equal(config.initrd, "i");
+	assert_string_equal(config.devices[0].disk.path, "/a");
+	assert_int_equal(config.devices[0].slot, 7);
+	assert_string_equal(config.devices[1].disk.path, "/here");
+	assert_string_equal(config.devices[2].net.ifname, "t9");
+	assert_int_equal(config.devices[2].net.mac.bytes[5], 7);
+	strcpy(machine_config_add(&none, DEVICE_VSOCK)->id, "vsock0");
+	assert_int_equal(machine_config_take_places(&config, &none, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "no such device"));
+	none.devices[0].type = DEVICE_BALLOON;
+	assert_int_equal(machine_config_take_places(&config, &none, &err), -EINVAL);
+	machine_config_free(&config);
+	machine_config_free(&own);
+	none.devices[0].type = DEVICE_VSOCK;
+	machine_config_free(&none);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -691,6 +735,7 @@ int main(void)
 		cmocka_unit_test(bounds_what_it_reads),
 		cmocka_unit_test(tells_what_it_cannot_write),
 		cmocka_unit_test(file_and_options_together),
+		cmocka_unit_test(places_are_this_host_s),
 		cmocka_unit_test(help_has_every_field),
 	};
 

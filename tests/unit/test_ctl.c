@@ -44,6 +44,18 @@ static const char hints_table[] = "vCPU  runnable  mean burst/us      switches  
 				  "memory used by vCPUs: 1.0 MiB in 1 runs, not all yet\n"
 				  "   1  1.0 MiB in 1 runs\n";
 
+/* One that runs when it was begun, and is over when it is looked at: well, unless it was forced. */
+static char *migration(const struct request *request)
+{
+	static bool forced;
+
+	if (strcmp(request->method, "GET") == 0)
+		return strdup(forced ? "{\"state\": \"failed\", \"error\": \"too fast\"}"
+				     : "{\"state\": \"done\", \"downtime_ns\": 2500000}");
+	forced = strstr(request->body, "\"force\":true") != NULL;
+	return strdup("{\"state\": \"running\", \"phase\": \"copying\", \"pages_sent\": 17}");
+}
+
 static void repeat(void *opaque, const struct request *request, struct exchange *exchange)
 {
 	json_t *json = json_pack("{s:s, s:s, s:s}", "method", request->method, "path",
@@ -56,6 +68,8 @@ static void repeat(void *opaque, const struct request *request, struct exchange 
 		exchange->answer(exchange, 200, EXCHANGE_TEXT, strdup("duet_vcpus 1\n"));
 	else if (strcmp(request->path, "/duet/hints") == 0 && strcmp(request->method, "GET") == 0)
 		exchange->answer(exchange, 200, EXCHANGE_JSON, strdup(hints));
+	else if (strcmp(request->path, "/duet/migration") == 0)
+		exchange->answer(exchange, 200, EXCHANGE_JSON, migration(request));
 	else if (strcmp(request->path, "/vm") == 0)
 		exchange->answer(exchange, 204, EXCHANGE_JSON, NULL);
 	else
@@ -190,6 +204,17 @@ static void changes(void **state)
 	assert_asked(got, "PATCH", "/duet/devices/disk0", "{\"iops\":null}");
 }
 
+static void follows_a_migration(void **state)
+{
+	char got[1024];
+
+	assert_int_equal(CTL(got, STDOUT_FILENO, "migrate", "unix:/x", "--streams", "2"), 0);
+	assert_non_null(strstr(got, "copying: round 0, 17 pages sent"));
+	assert_non_null(strstr(got, "\nmoved: it stood still for 2.5 ms\n"));
+	assert_int_equal(CTL(got, STDERR_FILENO, "migrate", "unix:/x", "--force", "--plain"), 1);
+	assert_non_null(strstr(got, "failed: too fast"));
+}
+
 static void tells_a_refusal_in_one_line(void **state)
 {
 	char got[1024];
@@ -204,7 +229,8 @@ static void refuses_wrong_words(void **state)
 	static const char *const wrong[][3] = {{"balloon", "1.5"}, {"balloon", "much"},
 		{"balloon", "-1"}, {"balloon", "1500K"}, {"limit", "disk0", "iops"},
 		{"limit", "a/b", "iops=1"}, {"get", "x"}, {"get", "/a b"}, {"put", "/x"},
-		{"status", "x"}, {"dance"}};
+		{"status", "x"}, {"dance"}, {"migrate"}, {"migrate", "unix:/x", "--streams"},
+		{"migrate", "unix:/x", "--fast"}};
 	char got[1024];
 
 	for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
@@ -232,6 +258,7 @@ int main(void)
 		cmocka_unit_test(asks_and_prints),
 		cmocka_unit_test(prints_hints),
 		cmocka_unit_test(changes),
+		cmocka_unit_test(follows_a_migration),
 		cmocka_unit_test(tells_a_refusal_in_one_line),
 		cmocka_unit_test(refuses_wrong_words),
 		cmocka_unit_test(says_that_nobody_listens),

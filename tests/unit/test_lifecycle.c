@@ -321,6 +321,32 @@ static void a_resume_takes_a_pause_back(void **state)
 	world_free(&world);
 }
 
+/* It is given away: whoever resumes it only says what is to be when it is not. */
+static void stays_while_it_is_held(void **state)
+{
+	struct world world;
+
+	(void)state;
+	run(&world);
+	assert_int_equal(lifecycle_pause(&world.life, &world.pause, 0), 0);
+	settle(&world);
+	lifecycle_hold(&world.life, true);
+	lifecycle_resume(&world.life);
+	settle(&world);
+	assert_int_equal(world.life.state, MACHINE_PAUSED);
+	assert_false(world.inside);
+	lifecycle_hold(&world.life, false);
+	settle(&world);
+	assert_int_equal(world.life.state, MACHINE_RUNNING);
+	assert_int_equal(lifecycle_pause(&world.life, &world.pause, 0), 0);
+	settle(&world);
+	lifecycle_hold(&world.life, true);
+	end(&world, MACHINE_MOVED, "elsewhere");
+	settle(&world);
+	assert_int_equal(world.life.state, MACHINE_ENDED);
+	world_free(&world);
+}
+
 /* Two wishes before there was time for the first: it is the second that holds. */
 static void a_pause_takes_a_resume_back(void **state)
 {
@@ -619,6 +645,7 @@ int main(void)
 		cmocka_unit_test(gives_up_a_pause),
 		cmocka_unit_test(a_resume_takes_a_pause_back),
 		cmocka_unit_test(a_pause_takes_a_resume_back),
+		cmocka_unit_test(stays_while_it_is_held),
 		cmocka_unit_test(resets_in_place),
 		cmocka_unit_test(says_what_follows),
 		cmocka_unit_test(a_pause_keeps_its_limit_in_a_reset),

@@ -498,6 +498,30 @@ static void clocks_are_told(void **state)
 	machine_config_free(&config);
 }
 
+/* What comes from elsewhere brings its machine along, and only finds its places here. */
+static void waits_for_a_machine(void **state)
+{
+	static const char *const wrong[][4] = {{"--incoming", "unix:/x", "--memory", "1G"},
+		{"--incoming", "unix:/x", "--cpus", "2"}, {"--plain", "on", "--kernel", "k"},
+		{"--cert", "c", "--kernel", "k"}};
+	const char *const args[] = {"--incoming", "unix:/x", "--disk", "path=/here", "--net",
+		"tap,ifname=t9", "--kernel", "k", "--stats", "s", "--cert", "c"};
+	struct run_options options;
+	struct error err = {0};
+
+	(void)state;
+	assert_int_equal(run_options_parse(&options, ARRAY_SIZE(args), args, &err), 0);
+	assert_string_equal(options.incoming, "unix:/x");
+	assert_string_equal(options.cert, "c");
+	assert_int_equal(options.config.device_count, 2);
+	run_options_free(&options);
+	for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
+		assert_int_equal(run_options_parse(&options, 4, wrong[i], &err), -EINVAL);
+		assert_non_null(strstr(err.text, "leave"));
+		run_options_free(&options);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -513,6 +537,7 @@ int main(void)
 		cmocka_unit_test(takes_kinds_of_disks),
 		cmocka_unit_test(takes_kinds_of_nets),
 		cmocka_unit_test(bounds_the_ide_disks),
+		cmocka_unit_test(waits_for_a_machine),
 		cmocka_unit_test(user_words_win),
 		cmocka_unit_test(clocks_are_told),
 	};

@@ -23,17 +23,18 @@
 
 #include <cmocka.h>
 
-#define BIT(n)    VIRTIO_FEATURE(n)
-#define F_CSUM    0
-#define F_MTU     3
-#define F_MAC     5
-#define F_MRG     15
-#define F_STATUS  16
-#define F_CTRL_VQ 17
-#define F_MQ      22
-#define PACKED    BIT(VIRTIO_F_RING_PACKED)
-#define EVENT     BIT(VIRTIO_F_EVENT_IDX)
-#define PLAIN     (BIT(F_MAC) | BIT(F_STATUS) | BIT(F_CTRL_VQ))
+#define BIT(n)     VIRTIO_FEATURE(n)
+#define F_CSUM     0
+#define F_MTU      3
+#define F_MAC      5
+#define F_MRG      15
+#define F_STATUS   16
+#define F_CTRL_VQ  17
+#define F_ANNOUNCE 21
+#define F_MQ       22
+#define PACKED     BIT(VIRTIO_F_RING_PACKED)
+#define EVENT      BIT(VIRTIO_F_EVENT_IDX)
+#define PLAIN      (BIT(F_MAC) | BIT(F_STATUS) | BIT(F_CTRL_VQ))
 
 #define DATA   DEVICE_RIG_DATA
 #define TX     (DATA + 0x200000)
@@ -448,6 +449,37 @@ static void test_config_and_link(void **state)
 	rig_free(&rig);
 }
 
+static unsigned status_of(struct rig *rig)
+{
+	return (unsigned)fake_guest_read(&rig->rig.machine, rig->rig.driver.config + 6, 2);
+}
+
+/* A driver that can is told to say where it is, until it says that it does; others are not. */
+static void test_announces_itself(void **state)
+{
+	struct rig rig;
+
+	rig_init(&rig);
+	device_rig_up(&rig.rig, PLAIN, 3);
+	virtio_net_announce(rig.rig.device);
+	assert_int_equal(status_of(&rig), 1);
+	assert_int_equal(command(&rig, 3, 0, "", 0), 1);
+	device_rig_up(&rig.rig, PLAIN | BIT(F_ANNOUNCE), 3);
+	assert_int_equal(status_of(&rig), 1);
+	virtio_net_announce(rig.rig.device);
+	assert_true(fake_host_wait_msi(&rig.rig.machine.host, 0x100));
+	assert_int_equal(status_of(&rig), 3);
+	assert_int_equal(command(&rig, 3, 1, "", 0), 1);
+	assert_int_equal(status_of(&rig), 3);
+	assert_int_equal(command(&rig, 3, 0, "", 0), 0);
+	assert_int_equal(status_of(&rig), 1);
+	/* Nothing of it is left for the next driver. */
+	virtio_net_announce(rig.rig.device);
+	device_rig_up(&rig.rig, PLAIN | BIT(F_ANNOUNCE), 3);
+	assert_int_equal(status_of(&rig), 1);
+	rig_free(&rig);
+}
+
 static void test_malformed_receive(void **state)
 {
 	const struct ring_buffer readable = {DATA, 2048, false};
@@ -670,6 +702,7 @@ int main(void)
 		cmocka_unit_test(test_transmit_waits),
 		cmocka_unit_test(test_control),
 		cmocka_unit_test(test_config_and_link),
+		cmocka_unit_test(test_announces_itself),
 		cmocka_unit_test(test_malformed_receive),
 		cmocka_unit_test(test_policy_refuses),
 		cmocka_unit_test(test_policy_changes),

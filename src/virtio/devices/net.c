@@ -18,6 +18,7 @@
 #define CONFIG_PAIRS_MAX 8
 #define CONFIG_MTU       10
 #define STATUS_LINK_UP   1
+#define STATUS_ANNOUNCE  2
 
 #define GUEST_OFFLOADS                                                                             \
 	(VIRTIO_FEATURE(VIRTIO_NET_F_GUEST_CSUM) | VIRTIO_FEATURE(VIRTIO_NET_F_GUEST_TSO4) |       \
@@ -34,9 +35,10 @@ static struct nic *nic_of(struct virtio_device *device)
 static uint64_t features(struct virtio_device *device)
 {
 	const struct nic *nic = nic_of(device);
-	uint64_t bits = VIRTIO_FEATURE(VIRTIO_NET_F_MAC) | VIRTIO_FEATURE(VIRTIO_NET_F_STATUS) |
-			VIRTIO_FEATURE(VIRTIO_NET_F_MRG_RXBUF) |
-			VIRTIO_FEATURE(VIRTIO_NET_F_CTRL_VQ) | VIRTIO_FEATURE(VIRTIO_NET_F_CTRL_RX);
+	uint64_t bits =
+		VIRTIO_FEATURE(VIRTIO_NET_F_MAC) | VIRTIO_FEATURE(VIRTIO_NET_F_STATUS) |
+		VIRTIO_FEATURE(VIRTIO_NET_F_MRG_RXBUF) | VIRTIO_FEATURE(VIRTIO_NET_F_CTRL_VQ) |
+		VIRTIO_FEATURE(VIRTIO_NET_F_CTRL_RX) | VIRTIO_FEATURE(VIRTIO_NET_F_GUEST_ANNOUNCE);
 
 	if (nic->mtu)
 		bits |= VIRTIO_FEATURE(VIRTIO_NET_F_MTU);
@@ -54,9 +56,12 @@ static uint64_t config_read(struct virtio_device *device, unsigned offset, unsig
 {
 	const struct nic *nic = nic_of(device);
 	uint8_t config[NIC_CONFIG_SIZE];
+	unsigned status = atomic_load(&nic->link_up) ? STATUS_LINK_UP : 0;
 
+	if (atomic_load(&nic->announce))
+		status |= STATUS_ANNOUNCE;
 	memcpy(config, nic->config, sizeof(config));
-	store_le16(config + CONFIG_STATUS, atomic_load(&nic->link_up) ? STATUS_LINK_UP : 0);
+	store_le16(config + CONFIG_STATUS, (uint16_t)status);
 	return config_load(config, sizeof(config), offset, size);
 }
 
@@ -73,6 +78,7 @@ static void reset(struct virtio_device *device)
 
 	nic->pairs = 1;
 	nic->guest_offloads_set = false;
+	atomic_store(&nic->announce, false);
 	for (unsigned i = 0; i < nic->pairs_max; i++)
 		nic->own[i].held = 0;
 }
@@ -190,6 +196,16 @@ static void quiesce(struct virtio_device *device)
 		nic_vhost_end(nic);
 	virtio_begin(device, &device->queues[0]);
 	net_detach(nic->net, back_end_detached);
+}
+
+void virtio_net_announce(struct device *device)
+{
+	struct nic *nic = nic_of(virtio_pci_model(device));
+
+	if (!virtio_has(&nic->virtio, VIRTIO_NET_F_GUEST_ANNOUNCE))
+		return;
+	atomic_store(&nic->announce, true);
+	virtio_config_changed(&nic->virtio);
 }
 
 static void save(struct virtio_device *device, struct state_writer *writer)

@@ -8,6 +8,8 @@
 #define CTRL_RX_LAST       5
 #define CTRL_MAC           1
 #define CTRL_MAC_TABLE_SET 0
+#define CTRL_ANNOUNCE      3
+#define CTRL_ANNOUNCE_ACK  0
 #define CTRL_MQ            4
 #define CTRL_MQ_PAIRS_SET  0
 #define CTRL_OFFLOADS      5
@@ -54,6 +56,15 @@ static bool set_offloads(struct nic *nic, const struct virtqueue_chain *chain)
 	return true;
 }
 
+/* The driver has begun to (5.1.6.5.4). */
+static bool announced(struct nic *nic)
+{
+	if (!virtio_has(&nic->virtio, VIRTIO_NET_F_GUEST_ANNOUNCE))
+		return false;
+	atomic_store(&nic->announce, false);
+	return true;
+}
+
 /* Filters are the back end's business: it gives what concerns this guest, so a driver's wishes are
  * accepted and more than it asked for may come (5.1.6.5.1: best effort). */
 static bool run_command(struct nic *nic, const struct virtqueue_chain *chain)
@@ -66,6 +77,8 @@ static bool run_command(struct nic *nic, const struct virtqueue_chain *chain)
 		return header[1] <= CTRL_RX_LAST && chain->readable_bytes > CTRL_HEADER;
 	case CTRL_MAC:
 		return header[1] == CTRL_MAC_TABLE_SET;
+	case CTRL_ANNOUNCE:
+		return header[1] == CTRL_ANNOUNCE_ACK && announced(nic);
 	case CTRL_MQ:
 		return header[1] == CTRL_MQ_PAIRS_SET && set_pairs(nic, chain);
 	case CTRL_OFFLOADS:

@@ -24,6 +24,7 @@
 #define VIRTIO_NET_F_STATUS              16
 #define VIRTIO_NET_F_CTRL_VQ             17
 #define VIRTIO_NET_F_CTRL_RX             18
+#define VIRTIO_NET_F_GUEST_ANNOUNCE      21
 #define VIRTIO_NET_F_MQ                  22
 
 #define NIC_QUEUE_SIZE  256
@@ -65,6 +66,7 @@ struct nic {
 	uint16_t mtu;
 	uint8_t config[NIC_CONFIG_SIZE]; /* all but the status */
 	_Atomic bool link_up;
+	_Atomic bool announce; /* the driver is to say where its addresses are */
 	unsigned pairs_max;
 	/* I/O loop from here on. */
 	unsigned pairs;          /* the driver's choice, which the back end follows */

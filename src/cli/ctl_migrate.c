@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/ctl_migrate.h"
+
+#include "base/checked.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "http/client.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <string.h>
+#include <time.h>
+
+#define ANSWER_MAX  (1U << 20)
+#define PATIENCE_MS 30000
+#define LOOK_MS     200
+
+/* ---- the command line ---- */
+
+struct option {
+	const char *name, *member;
+	enum {
+		TAKES_NOTHING,
+		TAKES_NUMBER,
+		TAKES_FILE
+	} takes;
+};
+
+static const struct option options[] = {
+	{"--downtime", "downtime_ms", TAKES_NUMBER},
+	{"--streams", "streams", TAKES_NUMBER},
+	{"--force", "force", TAKES_NOTHING},
+	{"--plain", "plain", TAKES_NOTHING},
+	{"--cert", "cert", TAKES_FILE},
+	{"--key", "key", TAKES_FILE},
+	{"--ca", "ca", TAKES_FILE},
+};
+
+static const struct option *find_option(const char *name)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(options); i++)
+		if (strcmp(options[i].name, name) == 0)
+			return &options[i];
+	return NULL;
+}
+
+static json_t *number_of(const struct option *option, const char *text)
+{
+	char *end;
+	unsigned long value = strtoul(text, &end, 10);
+
+	if (end == text || *end || *text == '-' || value == 0 || value > UINT32_MAX) {
+		log_error("migrate %s %s: give a number from 1 on", option->name, text);
+		return NULL;
+	}
+	return json_integer((json_int_t)value);
+}
+
+/* The machine's process reads it, from another directory perhaps. */
+static json_t *file_of(const struct option *option, const char *text)
+{
+	_cleanup_free_ char *path = realpath(text, NULL);
+
+	if (!path)
+		log_error("migrate %s %s: %s", option->name, text, strerror(errno));
+	return path ? json_string(path) : NULL;
+}
+
+static json_t *value_of(const struct option *option, const char *text)
+{
+	if (option->takes == TAKES_NOTHING)
+		return json_true();
+	return option->takes == TAKES_NUMBER ? number_of(option, text) : file_of(option, text);
+}
+
+/* Null: it has said why. */
+static json_t *read_options(unsigned count, const char *const *args)
+{
+	json_t *body = json_pack("{s:s}", "to", args[0]);
+
+	for (unsigned i = 1; body && i < count; i++) {
+		const struct option *option = find_option(args[i]);
+		bool valued = option && option->takes != TAKES_NOTHING;
+		json_t *value = NULL;
+
+		if (!option)
+			log_error("migrate %s: unknown option; see duet ctl --help", args[i]);
+		else if (valued && i + 1 == count)
+			log_error("migrate %s: needs a value", args[i]);
+		else
+			value = value_of(option, valued ? args[i + 1] : "");
+		i += valued;
+		if (!value || json_object_set_new(body, option->member, value) < 0) {
+			json_decref(body);
+			return NULL;
+		}
+	}
+	return body;
+}
+
+/* ---- asking ---- */
+
+/* The answer, which is what it is now; null: @err says why. */
+static json_t *read_answer(const struct http_answer *answer, struct error *err)
+{
+	json_t *json = json_loads(answer->body, 0, NULL);
+	const char *why = json_string_value(json_object_get(json, "fault_message"));
+
+	if (answer->status == 200 && json)
+		return json;
+	error_set(err, EPROTO, "refused (%u): %.400s", answer->status, why ? why : "");
+	json_decref(json);
+	return NULL;
+}
+
+static json_t *ask(const char *socket, const char *method, const char *body, struct error *err)
+{
+	const struct http_ask question = {.socket = socket,
+		.method = method,
+		.path = "/duet/migration",
+		.body = body,
+		.answer_max = ANSWER_MAX};
+	struct http_question *asked = NULL;
+	struct http_answer answer;
+	json_t *json = NULL;
+	int ret = http_question_open(&asked, &question, err);
+
+	while (ret == 0 && (ret = http_question_wait(asked, PATIENCE_MS, &answer, err)) > 0)
+		ret = 0;
+	if (asked && ret == 0)
+		json = read_answer(&answer, err);
+	http_question_close(asked);
+	return json;
+}
+
+/* ---- telling ---- */
+
+static long long number(const json_t *now, const char *name)
+{
+	return json_integer_value(json_object_get(now, name));
+}
+
+static const char *word(const json_t *now, const char *name)
+{
+	const char *text = json_string_value(json_object_get(now, name));
+
+	return text ? text : "";
+}
+
+static void tell(const json_t *now)
+{
+	printf("%s: round %lld, %lld pages sent, %lld again, %lld zero, %lld left, %.1f MB/s, "
+	       "expected downtime %.0f ms, vCPUs held %lld %%\n",
+		word(now, "phase"), number(now, "rounds"), number(now, "pages_sent"),
+		number(now, "pages_resent"), number(now, "pages_zero"), number(now, "pages_left"),
+		(double)number(now, "bytes_per_second") / 1e6,
+		(double)number(now, "expected_downtime_ns") / 1e6, number(now, "throttle_percent"));
+	fflush(stdout);
+}
+
+static int tell_end(const json_t *now)
+{
+	const char *state = word(now, "state");
+
+	tell(now);
+	if (strcmp(state, "done") == 0) {
+		printf("moved: it stood still for %.1f ms\n",
+			(double)number(now, "downtime_ns") / 1e6);
+		return 0;
+	}
+	log_error("%s: %s", state, word(now, "error"));
+	return 1;
+}
+
+static int follow(const char *socket, json_t *now)
+{
+	const struct timespec look = {.tv_nsec = LOOK_MS * 1000000L};
+	long long round = -1;
+	struct error err = {0};
+
+	while (now && strcmp(word(now, "state"), "running") == 0) {
+		if (number(now, "rounds") != round)
+			tell(now);
+		round = number(now, "rounds");
+		json_decref(now);
+		nanosleep(&look, NULL);
+		now = ask(socket, "GET", NULL, &err);
+	}
+	if (now) {
+		int status = tell_end(now);
+
+		json_decref(now);
+		return status;
+	}
+	log_error("migrate: the machine does not answer any more: %s", err.text);
+	return 1;
+}
+
+int ctl_migrate(const char *socket, unsigned count, const char *const *args)
+{
+	_cleanup_free_ char *text = NULL;
+	json_t *body = read_options(count, args), *now;
+	struct error err = {0};
+
+	if (!body)
+		return 2;
+	text = json_dumps(body, JSON_COMPACT);
+	json_decref(body);
+	now = text ? ask(socket, "PUT", text, &err) : NULL;
+	if (now)
+		return follow(socket, now);
+	log_error("%s", err.text);
+	return 1;
+}

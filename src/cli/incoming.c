@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/incoming.h"
+
+#include "base/checked.h"
+#include "base/log.h"
+#include "base/thread.h"
+#include "cli/stats_file.h"
+#include "migrate/migrate.h"
+#include "migrate/target.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define STACK_SIZE (256U << 10) /* a TLS handshake goes deep */
+
+struct incoming {
+	struct session *session;
+	struct api_session *api;
+	struct run_options *options;
+	struct machine_config config; /* that came */
+	struct machine *machine;      /* built, and not yet the session's */
+	struct address address;
+	struct tls *tls;
+	int listening, stop;
+	pthread_t thread;
+	bool started, runs;
+	int result;
+	struct error err;
+
+	/* What the thread wants to be done on the loop. */
+	pthread_mutex_t lock;
+	pthread_cond_t answered;
+	struct loop_task task, over;
+	int (*wish)(struct incoming *incoming, struct error *err);
+	bool has_answer, leaving;
+	int answer;
+	struct error answer_err;
+	const char *text;
+	size_t length;
+	struct state_reader *state;
+};
+
+/* ---- on the loop ---- */
+
+static int read_config(struct incoming *incoming, struct error *err)
+{
+	struct machine_config *config = &incoming->config;
+	int ret = machine_config_read(config, incoming->text, incoming->length, "incoming", err);
+
+	if (ret == 0)
+		ret = machine_config_take_places(config, &incoming->options->config, err);
+	return ret == 0 ? machine_config_complete(config, err) : ret;
+}
+
+/* The session has no machine until it runs: till then a signal ends the wait. */
+static int build(struct incoming *incoming, struct error *err)
+{
+	struct session *session = incoming->session;
+	int ret = read_config(incoming, err);
+
+	if (ret == 0)
+		ret = session_machine(session, &incoming->config, err);
+	if (ret < 0)
+		return ret;
+	incoming->machine = session->machine;
+	session->machine = NULL;
+	machine_leave_disks(incoming->machine);
+	return machine_build_bare(incoming->machine, err);
+}
+
+static int open_api(struct incoming *incoming, struct error *err)
+{
+	const struct api_session_options of_api = {.path = incoming->options->api_sock,
+		.id = "duet",
+		.body_max = HTTP_BODY_MAX,
+		.config = &incoming->config,
+		.running = true};
+	int ret;
+
+	if (!incoming->options->api_sock)
+		return 0;
+	incoming->session->machine = incoming->machine;
+	ret = api_session_open(incoming->api, incoming->session, &of_api, err);
+	incoming->session->machine = NULL;
+	return ret;
+}
+
+static int restore(struct incoming *incoming, struct error *err)
+{
+	int ret = machine_restore(incoming->machine, incoming->state, err);
+
+	return ret == 0 ? open_api(incoming, err) : ret;
+}
+
+static int start(struct incoming *incoming, struct error *err)
+{
+	struct session *session = incoming->session;
+	int ret;
+
+	if (session->ended_by)
+		return error_set(err, ECANCELED, "the target was ended by a signal");
+	ret = machine_claim_disks(incoming->machine, err);
+	if (ret < 0)
+		return ret;
+	session->machine = incoming->machine;
+	incoming->machine = NULL;
+	incoming->runs = true;
+	/* From here on it is ours: what goes wrong ends it here. */
+	if (session_start(session, err) < 0)
+		machine_kill(session->machine, err->text);
+	else
+		machine_announce(session->machine);
+	return 0;
+}
+
+static void obey(struct loop_task *task)
+{
+	struct incoming *incoming = container_of(task, struct incoming, task);
+	struct error err = {0};
+	int ret = incoming->wish(incoming, &err);
+
+	pthread_mutex_lock(&incoming->lock);
+	incoming->answer = ret;
+	incoming->answer_err = err;
+	incoming->has_answer = true;
+	pthread_cond_signal(&incoming->answered);
+	pthread_mutex_unlock(&incoming->lock);
+}
+
+static void over(struct loop_task *task)
+{
+	const struct incoming *incoming = container_of(task, struct incoming, over);
+
+	if (!incoming->runs)
+		loop_stop(incoming->session->loop);
+}
+
+/* ---- on the thread ---- */
+
+static int ask(struct incoming *incoming, int (*wish)(struct incoming *, struct error *),
+	struct error *err)
+{
+	int ret;
+
+	pthread_mutex_lock(&incoming->lock);
+	incoming->wish = wish;
+	incoming->has_answer = false;
+	if (!incoming->leaving)
+		loop_post(incoming->session->loop, &incoming->task);
+	while (!incoming->has_answer && !incoming->leaving)
+		pthread_cond_wait(&incoming->answered, &incoming->lock);
+	ret = incoming->has_answer ? incoming->answer
+				   : error_set(err, ECANCELED, "the target was ended");
+	if (incoming->has_answer && ret < 0)
+		*err = incoming->answer_err;
+	pthread_mutex_unlock(&incoming->lock);
+	return ret;
+}
+
+static int ask_build(
+	void *opaque, const char *text, size_t length, struct memory **memory, struct error *err)
+{
+	struct incoming *incoming = opaque;
+	int ret;
+
+	incoming->text = text;
+	incoming->length = length;
+	ret = ask(incoming, build, err);
+	if (ret == 0)
+		*memory = machine_memory(incoming->machine);
+	return ret;
+}
+
+static int ask_restore(void *opaque, struct state_reader *state, struct error *err)
+{
+	struct incoming *incoming = opaque;
+
+	incoming->state = state;
+	return ask(incoming, restore, err);
+}
+
+static int ask_start(void *opaque, struct error *err)
+{
+	return ask(opaque, start, err);
+}
+
+static void *run(void *opaque)
+{
+	struct incoming *incoming = opaque;
+	const struct target_ops ops = {
+		.build = ask_build, .restore = ask_restore, .run = ask_start, .opaque = incoming};
+
+	pthread_setname_np(pthread_self(), "duet-incoming");
+	incoming->result = target_run(
+		&ops, incoming->listening, incoming->stop, incoming->tls, &incoming->err);
+	pthread_mutex_lock(&incoming->lock);
+	if (!incoming->leaving)
+		loop_post(incoming->session->loop, &incoming->over);
+	pthread_mutex_unlock(&incoming->lock);
+	return NULL;
+}
+
+/* ---- its life ---- */
+
+static int listen_there(struct incoming *incoming, struct error *err)
+{
+	const struct run_options *options = incoming->options;
+	const struct tls_files files = {options->cert, options->key, options->ca};
+	int ret = address_parse(&incoming->address, options->incoming, "--incoming", err);
+
+	if (ret == 0)
+		ret = migration_check_address(
+			&incoming->address, &files, options->plain, "--incoming", err);
+	if (ret == 0 && (files.cert || files.key || files.ca))
+		ret = tls_new(&incoming->tls, &files, err);
+	if (ret < 0)
+		return ret;
+	incoming->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (incoming->stop < 0)
+		return error_errno(err, errno, "--incoming: eventfd");
+	incoming->listening = address_listen(&incoming->address, err);
+	return incoming->listening < 0 ? error_prefix(err, "--incoming ") : 0;
+}
+
+static int start_thread(struct incoming *incoming, struct error *err)
+{
+	int ret = thread_start(&incoming->thread, STACK_SIZE, run, incoming);
+
+	if (ret)
+		return error_errno(err, ret, "--incoming: thread");
+	incoming->started = true;
+	log_info("waiting for a machine at %s", incoming->address.text);
+	return 0;
+}
+
+int incoming_open(struct incoming **out, struct session *session, struct api_session *api,
+	struct run_options *options, struct error *err)
+{
+	struct incoming *incoming = calloc(1, sizeof(*incoming));
+	int ret;
+
+	*out = incoming;
+	if (!incoming)
+		return error_errno(err, ENOMEM, "--incoming");
+	*incoming = (struct incoming){.session = session,
+		.api = api,
+		.options = options,
+		.listening = -1,
+		.stop = -1,
+		.task.run = obey,
+		.over.run = over};
+	machine_config_init(&incoming->config);
+	pthread_mutex_init(&incoming->lock, NULL);
+	pthread_cond_init(&incoming->answered, NULL);
+	ret = options->config.stats ? stats_file_check(options->config.stats, err) : 0;
+	if (ret == 0)
+		ret = listen_there(incoming, err);
+	return ret == 0 ? start_thread(incoming, err) : ret;
+}
+
+int incoming_result(const struct incoming *incoming, struct error *err)
+{
+	if (incoming->runs)
+		return 0;
+	if (incoming->session->ended_by)
+		return error_set(err, ECANCELED, "--incoming: ended by a signal, no machine came");
+	return error_set(
+		err, incoming->err.code, "--incoming: no machine came: %s", incoming->err.text);
+}
+
+static void end_thread(struct incoming *incoming)
+{
+	pthread_mutex_lock(&incoming->lock);
+	incoming->leaving = true;
+	pthread_cond_signal(&incoming->answered);
+	pthread_mutex_unlock(&incoming->lock);
+	eventfd_write(incoming->stop, 1);
+	pthread_join(incoming->thread, NULL);
+	loop_unpost(incoming->session->loop, &incoming->task);
+	loop_unpost(incoming->session->loop, &incoming->over);
+}
+
+void incoming_close(struct incoming *incoming)
+{
+	if (!incoming)
+		return;
+	if (incoming->started)
+		end_thread(incoming);
+	address_close(&incoming->address, incoming->listening);
+	if (incoming->stop >= 0)
+		close(incoming->stop);
+	tls_free(incoming->tls);
+	machine_free(incoming->machine);
+	machine_config_free(&incoming->config);
+	pthread_cond_destroy(&incoming->answered);
+	pthread_mutex_destroy(&incoming->lock);
+	free(incoming);
+}

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "migrate/channel.h"
+
+#include "base/checked.h"
+#include "base/clock.h"
+#include "migrate/tls.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define FAREWELL_MS 2000
+
+static int is_gone(struct error *err)
+{
+	return error_set(err, EPIPE, "the other side is gone");
+}
+
+int channel_wait(int fd, short events, int stop, unsigned patience, struct error *err)
+{
+	struct pollfd fds[] = {{.fd = fd, .events = events}, {.fd = stop, .events = POLLIN}};
+	int ret;
+
+	do
+		ret = poll(fds, 2, patience ? (int)patience * 1000 : -1);
+	while (ret < 0 && errno == EINTR);
+	if (ret < 0)
+		return error_errno(err, errno, "poll");
+	if (fds[1].revents)
+		return error_set(err, ECANCELED, "cancelled");
+	if (ret == 0)
+		return error_set(
+			err, ETIMEDOUT, "the other side has been silent for %u s", patience);
+	return 0;
+}
+
+int channel_await(const struct channel *channel, short events, struct error *err)
+{
+	unsigned patience = channel->patience;
+	uint64_t now = channel->until ? clock_ns() : 0;
+
+	if (channel->until && now >= channel->until)
+		return error_set(err, ETIMEDOUT, "the other side takes too long");
+	if (channel->until)
+		patience = (unsigned)((channel->until - now + SECOND_NS - 1) / SECOND_NS);
+	return channel_wait(channel->fd, events, channel->stop, patience, err);
+}
+
+int channel_open(struct channel *channel, int fd, int stop, const struct tls *tls, bool listens,
+	unsigned patience, struct error *err)
+{
+	int ret = 0;
+
+	*channel = (struct channel){.fd = fd, .stop = stop, .patience = CHANNEL_PATIENCE_S};
+	if (patience)
+		channel->until = clock_ns() + patience * SECOND_NS;
+	if (tls)
+		ret = tls_begin(tls, channel, listens, err);
+	return ret;
+}
+
+void channel_close(struct channel *channel)
+{
+	tls_end(channel->tls);
+	channel->tls = NULL;
+	if (channel->fd >= 0)
+		close(channel->fd);
+	channel->fd = -1;
+}
+
+/* Once, without waiting; -EAGAIN: @events say for what. */
+static ssize_t put_once(struct channel *channel, const void *bytes, size_t length, short *events)
+{
+	ssize_t put;
+
+	*events = POLLOUT;
+	if (channel->tls)
+		return tls_put(channel->tls, bytes, length, events);
+	put = send(channel->fd, bytes, length, MSG_NOSIGNAL);
+	return put < 0 ? -errno : put;
+}
+
+static ssize_t take_once(struct channel *channel, void *bytes, size_t length, short *events)
+{
+	ssize_t got;
+
+	*events = POLLIN;
+	if (channel->tls)
+		return tls_take(channel->tls, bytes, length, events);
+	got = recv(channel->fd, bytes, length, 0);
+	return got < 0 ? -errno : got;
+}
+
+static int put(struct channel *channel, const void *bytes, size_t length, struct error *err)
+{
+	const uint8_t *at = bytes;
+
+	while (length) {
+		short events;
+		ssize_t done = put_once(channel, at, length, &events);
+		int ret = 0;
+
+		if (done == -EAGAIN)
+			ret = channel_await(channel, events, err);
+		else if (done == -EPIPE || done == -ECONNRESET)
+			ret = is_gone(err);
+		else if (done < 0 && done != -EINTR)
+			ret = error_errno(err, (int)-done, "the stream to the other side");
+		if (ret < 0)
+			return ret;
+		if (done > 0) {
+			at += done;
+			length -= (size_t)done;
+			channel->sent += (uint64_t)done;
+		}
+	}
+	return 0;
+}
+
+static int take(struct channel *channel, void *bytes, size_t length, struct error *err)
+{
+	uint8_t *at = bytes;
+
+	while (length) {
+		short events;
+		ssize_t done = take_once(channel, at, length, &events);
+		int ret = 0;
+
+		if (done == -EAGAIN)
+			ret = channel_await(channel, events, err);
+		else if (done == 0 || done == -ECONNRESET || done == -EPIPE)
+			ret = is_gone(err);
+		else if (done < 0 && done != -EINTR)
+			ret = error_errno(err, (int)-done, "the stream from the other side");
+		if (ret < 0)
+			return ret;
+		if (done > 0) {
+			at += done;
+			length -= (size_t)done;
+		}
+	}
+	return 0;
+}
+
+int channel_send(struct channel *channel, enum wire_kind kind, const void *body, size_t length,
+	const void *more, size_t more_length, struct error *err)
+{
+	uint8_t header[WIRE_HEADER];
+	int ret;
+
+	wire_seal(header, kind, body, length, more, more_length);
+	memcpy(channel->crc, header + WIRE_CRC_AT, sizeof(channel->crc));
+	ret = put(channel, header, sizeof(header), err);
+	if (ret == 0)
+		ret = put(channel, body, length, err);
+	return ret == 0 ? put(channel, more, more_length, err) : ret;
+}
+
+int channel_say(struct channel *channel, enum wire_kind kind, struct error *err)
+{
+	return channel_send(channel, kind, "", 0, "", 0, err);
+}
+
+static int make_room(struct message *message, size_t size, struct error *err)
+{
+	uint8_t *body;
+
+	if (message->capacity >= size)
+		return 0;
+	body = realloc(message->body, size);
+	if (!body)
+		return error_errno(err, ENOMEM, "a message of %zu bytes", size);
+	message->body = body;
+	message->capacity = size;
+	return 0;
+}
+
+/* Memory is had for what has come, not for what was promised. */
+#define PIECE (1U << 20)
+
+static int take_body(struct channel *channel, struct message *message, struct error *err)
+{
+	size_t length = message->header.length, got = 0;
+	int ret = make_room(message, 1, err);
+
+	while (ret == 0 && got < length) {
+		size_t piece = min_u64(length - got, PIECE);
+
+		ret = make_room(message, got + piece + 1, err);
+		if (ret == 0)
+			ret = take(channel, message->body + got, piece, err);
+		got += piece;
+	}
+	if (ret == 0)
+		message->body[length] = 0;
+	return ret;
+}
+
+int channel_receive(struct channel *channel, struct message *message, struct error *err)
+{
+	uint8_t header[WIRE_HEADER];
+	int ret = take(channel, header, sizeof(header), err);
+
+	if (ret == 0)
+		ret = wire_open(&message->header, header, err);
+	if (ret == 0)
+		ret = take_body(channel, message, err);
+	return ret == 0 ? wire_check(&message->header, message->body, err) : ret;
+}
+
+/* The other side's words, made fit for a line of the log. */
+static int other_failed(struct message *message, struct error *err)
+{
+	for (char *at = (char *)message->body; *at; at++)
+		if (!isprint((unsigned char)*at))
+			*at = '?';
+	return error_set(err, EREMOTEIO, "the other side: %.500s",
+		*message->body ? (const char *)message->body : "failed");
+}
+
+int channel_refuse(struct message *message, enum wire_kind kind, struct error *err)
+{
+	if (message->header.kind == WIRE_FAILED)
+		return other_failed(message, err);
+	return error_set(err, EPROTO, "a message \"%s\" came where \"%s\" was to come",
+		wire_name(message->header.kind), wire_name(kind));
+}
+
+int channel_expect(
+	struct channel *channel, struct message *message, enum wire_kind kind, struct error *err)
+{
+	int ret = channel_receive(channel, message, err);
+
+	return ret < 0 || message->header.kind == kind ? ret : channel_refuse(message, kind, err);
+}
+
+void message_free(struct message *message)
+{
+	free(message->body);
+	*message = (struct message){0};
+}
+
+bool channel_has_word(const struct channel *channel)
+{
+	struct pollfd fd = {.fd = channel->fd, .events = POLLIN};
+
+	return poll(&fd, 1, 0) > 0;
+}
+
+void channel_fail(struct channel *channel, const char *why)
+{
+	char rest[4096];
+	struct pollfd fd = {.fd = channel->fd, .events = POLLIN};
+
+	if (channel->fd < 0)
+		return;
+	/* It is over: who cancels it is not waited for twice, nor a peer that takes nothing. */
+	channel->stop = -1;
+	channel->patience = 1;
+	channel->until = 0;
+	channel_send(channel, WIRE_FAILED, why, strnlen(why, 500), "", 0, NULL);
+	shutdown(channel->fd, SHUT_WR);
+	/* A close with bytes unread would cut off what was just said. */
+	for (unsigned i = 0; i < 1024 && poll(&fd, 1, FAREWELL_MS) > 0; i++)
+		if (recv(channel->fd, rest, sizeof(rest), MSG_DONTWAIT) <= 0)
+			break;
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A stream between source and target: whole messages, in both directions, by a thread that waits.
+ * One thread at a time sends, one receives. A wait ends when the other side is gone, when it has
+ * been silent for too long, or when somebody makes the stop descriptor readable (-ECANCELED).
+ */
+#ifndef DUET_MIGRATE_CHANNEL_H
+#define DUET_MIGRATE_CHANNEL_H
+
+#include "migrate/wire.h"
+
+#include <stdbool.h>
+
+struct tls;
+struct tls_stream;
+
+struct channel {
+	int fd;                 /* a stream socket, non-blocking; owned; -1: none */
+	int stop;               /* eventfd; the caller's */
+	struct tls_stream *tls; /* null: plain */
+	unsigned patience; /* seconds for which a wait may last; 0: as long as there is another side
+			    */
+	uint64_t until;    /* clock_ns() at which all patience is at its end; 0: never */
+	uint64_t sent;     /* bytes */
+	uint8_t crc[4];    /* of the message that was sent last, as it went */
+};
+
+struct message {
+	struct wire_header header;
+	uint8_t *body; /* header.length bytes and a null; until the next message is received */
+	size_t capacity;
+};
+
+#define CHANNEL_PATIENCE_S 60
+
+/* Takes over @fd, in any case. @tls: null: plain; else it begins with a handshake, in which this
+ * side listens or not, and all that
+ * follows has to be done in @patience seconds, unless that is 0 or channel->until is set anew. */
+int channel_open(struct channel *channel, int fd, int stop, const struct tls *tls, bool listens,
+	unsigned patience, struct error *err);
+/* For its own bytes to go or come. */
+int channel_await(const struct channel *channel, short events, struct error *err);
+/* What can be done about a channel of any state: it is closed. */
+void channel_close(struct channel *channel);
+/* One message, its body in two parts. */
+int channel_send(struct channel *channel, enum wire_kind kind, const void *body, size_t length,
+	const void *more, size_t more_length, struct error *err);
+int channel_say(struct channel *channel, enum wire_kind kind, struct error *err);
+/* Any message. -EPIPE: the other side is gone. */
+int channel_receive(struct channel *channel, struct message *message, struct error *err);
+/* One of @kind; what the other side says of a failure is the error then (-EREMOTEIO). */
+int channel_expect(
+	struct channel *channel, struct message *message, enum wire_kind kind, struct error *err);
+/* What is wrong with @message where one of @kind was to come; negative. */
+int channel_refuse(struct message *message, enum wire_kind kind, struct error *err);
+void message_free(struct message *message);
+/* Something has come that was not received yet; does not wait. */
+bool channel_has_word(const struct channel *channel);
+/* Says why it ends, and waits for a moment until the other side has read it. */
+void channel_fail(struct channel *channel, const char *why);
+
+/* Waits until @fd is ready for @events (POLLIN, POLLOUT), at most @patience seconds (0: no limit);
+ * -ECANCELED by @stop, -ETIMEDOUT. */
+int channel_wait(int fd, short events, int stop, unsigned patience, struct error *err);
+
+#endif

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "migrate/plan.h"
+
+#include "base/clock.h"
+
+/* A round of less says nothing of the link: buffers take it. */
+#define ROUND_LEAST (4ULL << 20)
+/* Rounds in a row that did not leave a tenth less behind than the one before. */
+#define STUCK_MAX 2
+#define STEP      15
+/* However steadily it gets less: the last rounds would go on for ever. */
+#define ROUNDS_MAX 60
+
+uint64_t plan_rate(const struct plan *plan)
+{
+	return plan->took ? (uint64_t)((double)plan->sent * SECOND_NS / (double)plan->took) : 0;
+}
+
+/* The past counts for half of the last round. */
+static void measure(struct plan *plan, uint64_t sent, uint64_t took)
+{
+	if (plan->took && sent < ROUND_LEAST)
+		return;
+	plan->sent = plan->sent / 2 + sent;
+	plan->took = plan->took / 2 + (took ? took : 1);
+}
+
+static uint64_t expect(const struct plan *plan, uint64_t left)
+{
+	double rate = (double)plan_rate(plan);
+	double expected = left ? (double)left * SECOND_NS / (rate > 1 ? rate : 1) : 0;
+
+	return expected < 1e18 ? (uint64_t)expected : (uint64_t)1e18;
+}
+
+static enum plan_step push(struct plan *plan)
+{
+	plan->stuck = 0;
+	if (plan->throttle < PLAN_THROTTLE_MAX) {
+		plan->throttle += STEP;
+		return PLAN_AGAIN;
+	}
+	return plan->force ? PLAN_STOP : PLAN_FAIL;
+}
+
+enum plan_step plan_next(struct plan *plan, uint64_t sent, uint64_t took, uint64_t left)
+{
+	bool less = left < plan->before - plan->before / 10;
+
+	measure(plan, sent, took);
+	plan->expected = expect(plan, left);
+	if (plan->expected <= plan->limit)
+		return PLAN_STOP;
+	/* The first round sends what nobody has written to lately, too. */
+	plan->stuck = plan->round && !less ? plan->stuck + 1 : 0;
+	plan->before = left;
+	if (++plan->round >= ROUNDS_MAX)
+		return plan->force ? PLAN_STOP : PLAN_FAIL;
+	return plan->stuck >= STUCK_MAX ? push(plan) : PLAN_AGAIN;
+}

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "migrate/source.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "migrate/sweep.h"
+#include "state/state.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Storage may be slow to open, passt to start. */
+#define BUILD_S 120
+/* Who has said that it is ready has little left to do. */
+#define ANSWER_S 60
+
+static void set_phase(const struct source *source, enum source_phase phase)
+{
+	atomic_store(&source->progress->phase, phase);
+}
+
+/* ---- they come to know each other ---- */
+
+static int greet(struct source *source, unsigned index, struct error *err)
+{
+	struct channel *channel = &source->channels[index];
+	struct wire_hello hello = {
+		.version = WIRE_VERSION, .streams = source->streams, .index = index};
+	uint8_t bytes[WIRE_HELLO_SIZE];
+	struct message answer = {0};
+	int ret;
+
+	memcpy(hello.id, source->id, sizeof(hello.id));
+	wire_put_hello(bytes, &hello);
+	ret = channel_send(channel, WIRE_HELLO, bytes, sizeof(bytes), "", 0, err);
+	if (ret == 0)
+		ret = channel_expect(channel, &answer, WIRE_WELCOME, err);
+	if (ret == 0)
+		ret = wire_get_hello(&hello, answer.body, answer.header.length, err);
+	if (ret == 0 && memcmp(bytes, answer.body, sizeof(bytes)) != 0)
+		ret = error_set(err, EPROTO, "the other side welcomes somebody else");
+	message_free(&answer);
+	return ret;
+}
+
+static int greet_all(struct source *source, struct error *err)
+{
+	int ret = greet(source, 0, err);
+
+	for (unsigned i = 1; ret == 0 && i < source->streams; i++) {
+		ret = source->connect(source->opaque, &source->channels[i], err);
+		if (ret == 0)
+			ret = greet(source, i, err);
+	}
+	return ret;
+}
+
+static int expect(struct source *source, enum wire_kind kind, unsigned patience, struct error *err)
+{
+	struct channel *channel = &source->channels[0];
+	struct message message = {0};
+	int ret;
+
+	channel->patience = patience;
+	ret = channel_expect(channel, &message, kind, err);
+	channel->patience = CHANNEL_PATIENCE_S;
+	message_free(&message);
+	return ret;
+}
+
+static int send_config(struct source *source, struct error *err)
+{
+	_cleanup_free_ char *text = NULL;
+	int ret = source->ops->config(source->opaque, &text, err);
+
+	if (ret == 0)
+		ret = channel_send(
+			&source->channels[0], WIRE_CONFIG, text, strlen(text), "", 0, err);
+	return ret == 0 ? expect(source, WIRE_BUILT, BUILD_S, err) : ret;
+}
+
+/* ---- while it runs ---- */
+
+static int not_converging(const struct source *source, struct error *err)
+{
+	return error_set(err, ETIMEDOUT,
+		"the guest writes to memory faster than it can be sent: it would stand still for "
+		"%llu ms; allow more by downtime, or force it",
+		(unsigned long long)(source->plan.expected / 1000000));
+}
+
+/* After a round: PLAN_AGAIN, PLAN_STOP, or negative. */
+static int decide(
+	struct source *source, struct sweep *sweep, uint64_t sent, uint64_t took, struct error *err)
+{
+	struct source_progress *progress = source->progress;
+	const unsigned before = source->plan.throttle;
+	enum plan_step step;
+	uint64_t left;
+	int ret = sweep_take_log(sweep, err);
+
+	if (ret < 0)
+		return ret;
+	left = sweep_wanted(sweep);
+	step = plan_next(&source->plan, sent, took, left * MEMORY_PAGE);
+	atomic_store(&progress->left, left);
+	atomic_store(&progress->rate, plan_rate(&source->plan));
+	atomic_store(&progress->expected, source->plan.expected);
+	atomic_store(&progress->throttle, source->plan.throttle);
+	if (step == PLAN_FAIL)
+		return not_converging(source, err);
+	if (source->plan.throttle != before)
+		ret = source->ops->throttle(source->opaque, source->plan.throttle, err);
+	return ret < 0 ? ret : (int)step;
+}
+
+static int copy_running(struct source *source, struct sweep *sweep, struct error *err)
+{
+	int ret;
+
+	do {
+		uint64_t sent, begin = clock_ns();
+
+		atomic_fetch_add(&source->progress->rounds, 1);
+		ret = sweep_send(sweep, &sent, err);
+		if (ret == 0)
+			ret = decide(source, sweep, sent, clock_ns() - begin, err);
+	} while (ret == PLAN_AGAIN);
+	return ret < 0 ? ret : 0;
+}
+
+/* ---- while it stands still ---- */
+
+static int send_state(struct source *source, const struct state_writer *writer, struct error *err)
+{
+	int ret = channel_send(
+		&source->channels[0], WIRE_STATE, writer->bytes, writer->length, "", 0, err);
+
+	return ret == 0 ? expect(source, WIRE_READY, BUILD_S, err) : ret;
+}
+
+static int copy_rest(struct source *source, struct sweep *sweep, struct error *err)
+{
+	struct state_writer writer;
+	uint64_t sent;
+	int ret;
+
+	state_writer_init(&writer);
+	ret = source->ops->stop(source->opaque, &writer, err);
+	if (ret == 0)
+		ret = sweep_take_log(sweep, err);
+	if (ret == 0)
+		ret = sweep_send(sweep, &sent, err);
+	if (ret == 0)
+		ret = sweep_finish(sweep, err);
+	if (ret == 0)
+		ret = send_state(source, &writer, err);
+	state_writer_free(&writer);
+	return ret;
+}
+
+/* ---- whose it is ---- */
+
+/* The other side has said by a whole message that it gave up, which it does before the guest's
+ * first instruction there: so it is ours again. */
+static enum source_end take_back(struct source *source, struct error *err)
+{
+	struct error failed = {0};
+
+	if (source->ops->take_back(source->opaque, &failed) < 0) {
+		error_prefix(err, "%s; and then ", failed.text);
+		return SOURCE_UNKNOWN;
+	}
+	return SOURCE_STAYS;
+}
+
+static enum source_end commit(struct source *source, struct error *err)
+{
+	int ret = source->ops->release(source->opaque, err);
+
+	if (ret == 0 && !source->ops->commit(source->opaque))
+		ret = error_set(err, ECANCELED, "cancelled");
+	if (ret < 0)
+		return take_back(source, err);
+	set_phase(source, SOURCE_COMMITTED);
+	/* From the first byte on: what the other side has read of it nobody here knows. */
+	ret = channel_say(&source->channels[0], WIRE_COMMIT, err);
+	if (ret == 0)
+		ret = expect(source, WIRE_RUNNING, ANSWER_S, err);
+	if (ret == 0)
+		return SOURCE_MOVED;
+	return ret == -EREMOTEIO ? take_back(source, err) : SOURCE_UNKNOWN;
+}
+
+static int copy(struct source *source, struct sweep *sweep, uint64_t *stopped, struct error *err)
+{
+	int ret = greet_all(source, err);
+
+	if (ret == 0)
+		ret = send_config(source, err);
+	if (ret == 0)
+		ret = source->ops->log(source->opaque, err);
+	if (ret == 0)
+		ret = sweep_init(sweep, source, err);
+	if (ret < 0)
+		return ret;
+	atomic_store(&source->progress->total, memory_size(sweep->memory) / MEMORY_PAGE);
+	set_phase(source, SOURCE_COPYING);
+	ret = copy_running(source, sweep, err);
+	if (ret < 0)
+		return ret;
+	*stopped = clock_ns();
+	set_phase(source, SOURCE_STOPPED);
+	return copy_rest(source, sweep, err);
+}
+
+enum source_end source_run(struct source *source, struct error *err)
+{
+	enum source_end end = SOURCE_STAYS;
+	struct sweep sweep = {.source = source};
+	uint64_t stopped = 0;
+	int ret = copy(source, &sweep, &stopped, err);
+
+	sweep_free(&sweep);
+	if (ret == 0)
+		end = commit(source, err);
+	if (stopped)
+		atomic_store(&source->progress->stood, clock_ns() - stopped);
+	if (end == SOURCE_STAYS)
+		channel_fail(&source->channels[0], err->text);
+	set_phase(source, SOURCE_ENDED);
+	return end;
+}

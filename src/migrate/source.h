@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The side that a machine leaves: the protocol, over channels that are connected, on a thread of
+ * its own. What it does to the machine goes by a table of functions, so that tests run it over
+ * memory alone.
+ */
+#ifndef DUET_MIGRATE_SOURCE_H
+#define DUET_MIGRATE_SOURCE_H
+
+#include "memory/memory.h"
+#include "migrate/channel.h"
+#include "migrate/plan.h"
+
+#include <stdatomic.h>
+
+struct state_writer;
+
+/* Each on the migration's thread, and returns when it is done. */
+struct source_ops {
+	/* Its configuration in JSON; to be freed by the caller. */
+	int (*config)(void *opaque, char **text, struct error *err);
+	struct memory *(*memory)(void *opaque);
+	/* From now on writes are logged; and as machine_log_take(). */
+	int (*log)(void *opaque, struct error *err);
+	int (*take)(void *opaque, unsigned region, uint64_t *bitmap, struct error *err);
+	int (*throttle)(void *opaque, unsigned percent, struct error *err);
+	/* It stands still from now on, whatever others wish, and is saved. */
+	int (*stop)(void *opaque, struct state_writer *writer, struct error *err);
+	/* It lets go of its disks. The last thing that may fail. */
+	int (*release)(void *opaque, struct error *err);
+	/* Whether it may still be given away; from a yes on nobody can cancel it. */
+	bool (*commit)(void *opaque);
+	/* The other side has said that it does not take it: release and commit are undone. */
+	int (*take_back)(void *opaque, struct error *err);
+};
+
+enum source_phase {
+	SOURCE_CONNECTING,
+	SOURCE_COPYING,   /* memory, while it runs */
+	SOURCE_STOPPED,   /* the rest */
+	SOURCE_COMMITTED, /* given away; the answer is to come */
+	SOURCE_ENDED,
+};
+
+/* Any thread may look. */
+struct source_progress {
+	_Atomic int phase;
+	_Atomic uint64_t total;  /* pages of memory */
+	_Atomic uint64_t sent;   /* pages with their bytes, each time they were */
+	_Atomic uint64_t zero;   /* named only, likewise */
+	_Atomic uint64_t resent; /* of both, those after the first round */
+	_Atomic uint64_t left;   /* pages to be sent, after the last round */
+	_Atomic uint64_t bytes;  /* all that went over the streams */
+	_Atomic uint64_t rounds;
+	_Atomic uint64_t rate;     /* bytes a second */
+	_Atomic uint64_t expected; /* nanoseconds it would stand still now */
+	_Atomic uint64_t throttle; /* per cent */
+	_Atomic uint64_t stood;    /* nanoseconds from stop to the other side's word */
+};
+
+struct source {
+	const struct source_ops *ops;
+	void *opaque;
+	struct channel *channels;
+	unsigned streams;
+	uint8_t id[WIRE_ID];
+	struct plan plan; /* limit and force are the caller's */
+	struct source_progress *progress;
+	/* Connects the next stream, after the first. */
+	int (*connect)(void *opaque, struct channel *channel, struct error *err);
+};
+
+enum source_end {
+	SOURCE_MOVED,   /* it runs there */
+	SOURCE_STAYS,   /* it was never given away, or was given back: it may go on here */
+	SOURCE_UNKNOWN, /* given away, and no answer: it must not run here again */
+};
+
+/* The first channel is connected. @err is set unless it is SOURCE_MOVED. */
+enum source_end source_run(struct source *source, struct error *err);
+
+#endif

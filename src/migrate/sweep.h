@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which pages are to be sent, and sending them over all streams at once. A page always goes by the
+ * same stream, so that what is sent later arrives later, without rounds that wait for each other.
+ * One thread, which waits while others send for it.
+ */
+#ifndef DUET_MIGRATE_SWEEP_H
+#define DUET_MIGRATE_SWEEP_H
+
+#include "migrate/pages.h"
+#include "migrate/source.h"
+
+struct lane;
+
+struct sweep {
+	const struct memory *memory;
+	struct source *source;
+	uint64_t *wanted[MEMORY_MAX_REGIONS]; /* a bit for each page that is to be sent */
+	uint64_t *taken;                      /* room for what was just logged */
+	struct lane *lanes;                   /* one for each stream */
+	_Atomic bool broken;                  /* one of them has failed */
+	bool again;                           /* not the first round any more */
+};
+
+/* All pages are wanted. To be freed in any case. */
+int sweep_init(struct sweep *sweep, struct source *source, struct error *err);
+void sweep_free(struct sweep *sweep);
+/* Adds what was written to since the last time. */
+int sweep_take_log(struct sweep *sweep, struct error *err);
+uint64_t sweep_wanted(const struct sweep *sweep); /* pages */
+/* Sends all that is wanted. @bytes: that went over the streams. */
+int sweep_send(struct sweep *sweep, uint64_t *bytes, struct error *err);
+/* Ends each stream's pages. */
+int sweep_finish(struct sweep *sweep, struct error *err);
+
+#endif

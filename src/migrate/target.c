@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "migrate/target.h"
+
+#include "base/bytes.h"
+#include "base/log.h"
+#include "base/thread.h"
+#include "migrate/pages.h"
+#include "state/crc32c.h"
+#include "state/state.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define STACK_SIZE (128U << 10)
+/* All streams of a source are there. */
+#define STREAMS_S 30
+/* A connection that says nothing holds up others for so long. */
+#define HELLO_S 10
+
+struct lane {
+	struct target *target;
+	struct channel channel;
+	struct message message;
+	struct wire_last seen;
+	pthread_t thread;
+	bool started;
+	int result;
+	struct error err;
+};
+
+struct target {
+	const struct target_ops *ops;
+	int listening, stop;
+	const struct tls *tls;
+	struct wire_hello hello; /* of the source that was welcomed */
+	struct memory *memory;
+	struct lane lanes[WIRE_STREAMS_MAX];
+	unsigned streams; /* that are connected */
+	_Atomic bool broken;
+};
+
+/* ---- they come to know each other ---- */
+
+/* A source's first stream, or another of one that was welcomed already. */
+static int check_hello(
+	const struct target *target, const struct wire_hello *hello, struct error *err)
+{
+	if (hello->index != target->streams)
+		return error_set(err, EPROTO, "stream %u came where %u was to come", hello->index,
+			target->streams);
+	if (target->streams && (hello->streams != target->hello.streams ||
+				       memcmp(hello->id, target->hello.id, WIRE_ID) != 0))
+		return error_set(err, EBUSY,
+			"another machine is on its way here; start a second duet run --incoming");
+	return 0;
+}
+
+static int read_hello(const struct target *target, struct channel *channel,
+	struct wire_hello *hello, struct error *err)
+{
+	struct message message = {0};
+	uint8_t bytes[WIRE_HELLO_SIZE];
+	int ret = channel_expect(channel, &message, WIRE_HELLO, err);
+
+	if (ret == 0)
+		ret = wire_get_hello(hello, message.body, message.header.length, err);
+	if (ret == 0)
+		ret = check_hello(target, hello, err);
+	message_free(&message);
+	wire_put_hello(bytes, hello);
+	return ret == 0 ? channel_send(channel, WIRE_WELCOME, bytes, sizeof(bytes), "", 0, err)
+			: ret;
+}
+
+/* 1: one that is of no use, which was told so. */
+static int welcome(struct target *target, int fd, struct error *err)
+{
+	struct channel channel;
+	struct wire_hello hello = {0};
+	int ret = channel_open(&channel, fd, target->stop, target->tls, true, HELLO_S, err);
+
+	if (ret == 0)
+		ret = read_hello(target, &channel, &hello, err);
+	if (ret < 0) {
+		if (ret == -ECANCELED)
+			error_set(err, ECANCELED, "the target was ended");
+		channel_fail(&channel, err->text);
+		channel_close(&channel);
+		return ret == -ECANCELED ? ret : 1;
+	}
+	channel.until = 0;
+	target->hello = hello;
+	target->lanes[target->streams].channel = channel;
+	target->lanes[target->streams].target = target;
+	target->streams++;
+	return 0;
+}
+
+static int await_source(struct target *target, struct error *err)
+{
+	int ret = 0;
+
+	while (ret >= 0 && (!target->streams || target->streams < target->hello.streams)) {
+		int fd = address_accept(
+			target->listening, target->stop, target->streams ? STREAMS_S : 0, err);
+
+		ret = fd < 0 ? fd : welcome(target, fd, err);
+		if (ret > 0)
+			log_warning("--incoming: a connection was turned away: %s", err->text);
+	}
+	if (ret >= 0)
+		*err = (struct error){0};
+	return ret < 0 ? ret : 0;
+}
+
+static int take_config(struct target *target, struct error *err)
+{
+	struct lane *lane = &target->lanes[0];
+	int ret = channel_expect(&lane->channel, &lane->message, WIRE_CONFIG, err);
+
+	if (ret == 0)
+		ret = target->ops->build(target->ops->opaque, (const char *)lane->message.body,
+			lane->message.header.length, &target->memory, err);
+	return ret == 0 ? channel_say(&lane->channel, WIRE_BUILT, err) : ret;
+}
+
+/* ---- memory ---- */
+
+static int take_pages(struct lane *lane, struct error *err)
+{
+	const struct message *message = &lane->message;
+	struct pages_seen seen = {0};
+	uint8_t crc[4];
+	int ret = pages_apply(
+		lane->target->memory, message->body, message->header.length, &seen, err);
+
+	store_le32(crc, message->header.crc);
+	lane->seen.crc = crc32c(lane->seen.crc, crc, sizeof(crc));
+	lane->seen.messages++;
+	lane->seen.pages += seen.full + seen.zero;
+	return ret;
+}
+
+/* 0: that was the last of it; 1: there is more. */
+static int take_message(struct lane *lane, struct error *err)
+{
+	struct message *message = &lane->message;
+	int ret = channel_receive(&lane->channel, message, err);
+
+	if (ret < 0)
+		return ret;
+	if (atomic_load(&lane->target->broken))
+		return error_set(err, ECANCELED, "another stream has failed");
+	if (message->header.kind == WIRE_PAGES) {
+		ret = take_pages(lane, err);
+		return ret < 0 ? ret : 1;
+	}
+	if (message->header.kind == WIRE_LAST)
+		return wire_check_last(&lane->seen, message->body, message->header.length, err);
+	return channel_refuse(message, WIRE_PAGES, err);
+}
+
+static void *take_lane(void *opaque)
+{
+	struct lane *lane = opaque;
+
+	do
+		lane->result = take_message(lane, &lane->err);
+	while (lane->result > 0);
+	if (lane->result < 0)
+		atomic_store(&lane->target->broken, true);
+	return NULL;
+}
+
+/* A stream whose source says nothing while others go on: the source decides how long that is. */
+static void set_patience(struct target *target, unsigned patience)
+{
+	for (unsigned i = 0; i < target->streams; i++)
+		target->lanes[i].channel.patience = patience;
+}
+
+static int result_of(const struct target *target, struct error *err)
+{
+	const struct lane *failed = NULL;
+
+	for (unsigned i = 0; i < target->streams; i++) {
+		const struct lane *lane = &target->lanes[i];
+
+		if (lane->result < 0 && (!failed || failed->result == -ECANCELED))
+			failed = lane;
+	}
+	return failed ? error_set(err, failed->err.code, "%s", failed->err.text) : 0;
+}
+
+static int start_lanes(struct target *target, struct error *err)
+{
+	for (unsigned i = 1; i < target->streams; i++) {
+		struct lane *lane = &target->lanes[i];
+		int ret = thread_start(&lane->thread, STACK_SIZE, take_lane, lane);
+
+		lane->started = ret == 0;
+		if (ret)
+			return error_errno(err, ret, "--incoming: a thread for each stream");
+	}
+	return 0;
+}
+
+static int take_memory(struct target *target, struct error *err)
+{
+	int ret;
+
+	set_patience(target, 0);
+	ret = start_lanes(target, err);
+	if (ret == 0)
+		take_lane(&target->lanes[0]);
+	else
+		atomic_store(&target->broken, true);
+	for (unsigned i = 1; i < target->streams; i++) {
+		struct lane *lane = &target->lanes[i];
+
+		/* Those that wait for more: there is no use in it. */
+		if (lane->started && atomic_load(&target->broken))
+			shutdown(lane->channel.fd, SHUT_RD);
+		if (lane->started)
+			pthread_join(lane->thread, NULL);
+	}
+	return ret < 0 ? ret : result_of(target, err);
+}
+
+/* ---- the rest ---- */
+
+static int take_state(struct target *target, struct error *err)
+{
+	struct lane *lane = &target->lanes[0];
+	struct state_reader reader;
+	int ret = channel_expect(&lane->channel, &lane->message, WIRE_STATE, err);
+
+	if (ret == 0)
+		ret = state_reader_init(
+			&reader, lane->message.body, lane->message.header.length, err);
+	if (ret == 0)
+		ret = target->ops->restore(target->ops->opaque, &reader, err);
+	return ret == 0 ? channel_say(&lane->channel, WIRE_READY, err) : ret;
+}
+
+/* No limit to the wait: the source may have given it away already, and only the end of the
+ * connection says that it has not, or that nobody will ever know. */
+static int await_commit(struct target *target, struct error *err)
+{
+	struct lane *lane = &target->lanes[0];
+	int ret;
+
+	lane->channel.patience = 0;
+	ret = channel_expect(&lane->channel, &lane->message, WIRE_COMMIT, err);
+	lane->channel.patience = CHANNEL_PATIENCE_S;
+	return ret;
+}
+
+static int take(struct target *target, struct error *err)
+{
+	int ret = await_source(target, err);
+
+	if (ret == 0)
+		ret = take_config(target, err);
+	if (ret == 0)
+		ret = take_memory(target, err);
+	if (ret == 0)
+		ret = take_state(target, err);
+	if (ret == 0)
+		ret = await_commit(target, err);
+	return ret == 0 ? target->ops->run(target->ops->opaque, err) : ret;
+}
+
+int target_run(const struct target_ops *ops, int listening, int stop, const struct tls *tls,
+	struct error *err)
+{
+	struct target *target = calloc(1, sizeof(*target));
+	int ret;
+
+	if (!target)
+		return error_errno(err, ENOMEM, "--incoming");
+	*target = (struct target){.ops = ops, .listening = listening, .stop = stop, .tls = tls};
+	ret = take(target, err);
+	/* It runs, whether or not the source hears of it. */
+	if (ret == 0)
+		channel_say(&target->lanes[0].channel, WIRE_RUNNING, NULL);
+	else if (target->streams)
+		channel_fail(&target->lanes[0].channel, err->text);
+	for (unsigned i = 0; i < target->streams; i++) {
+		channel_close(&target->lanes[i].channel);
+		message_free(&target->lanes[i].message);
+	}
+	free(target);
+	return ret;
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The messages of a migration, as docs/migration-protocol.md has them: a header of 20 bytes, then
+ * the body. Numbers are little-endian. Pure functions, any thread.
+ *
+ *   u32 magic   u16 kind   u16 0   u32 length of the body   u32 CRC-32C of the body   u32 CRC-32C
+ *   of the header up to here, so that nobody waits for a body of a wrong length
+ */
+#ifndef DUET_MIGRATE_WIRE_H
+#define DUET_MIGRATE_WIRE_H
+
+#include "base/error.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define WIRE_VERSION     1
+#define WIRE_HEADER      20
+#define WIRE_CRC_AT      12 /* the body's */
+#define WIRE_ID          16 /* bytes that tell one migration from another */
+#define WIRE_STREAMS_MAX 16
+
+enum wire_kind {
+	WIRE_HELLO = 1, /* source, first on each stream */
+	WIRE_WELCOME,   /* target, its answer */
+	WIRE_CONFIG,    /* source: the machine's configuration in JSON */
+	WIRE_BUILT,     /* target: it has such a machine */
+	WIRE_PAGES,     /* source, on any stream */
+	WIRE_LAST,      /* source, on each stream: no more pages */
+	WIRE_STATE,     /* source: all but memory */
+	WIRE_READY,   /* target: everything is in place, nothing can fail any more but the disks */
+	WIRE_COMMIT,  /* source: it is yours */
+	WIRE_RUNNING, /* target */
+	WIRE_FAILED,  /* either: why; the last message */
+	WIRE_KINDS,
+};
+
+struct wire_header {
+	enum wire_kind kind;
+	uint32_t length; /* of the body: within what the kind may have */
+	uint32_t crc;    /* of the body */
+};
+
+struct wire_hello {
+	uint32_t version, streams, index;
+	uint8_t id[WIRE_ID];
+};
+#define WIRE_HELLO_SIZE (12 + WIRE_ID)
+
+/* What a stream has carried, to be compared at its end. */
+struct wire_last {
+	uint64_t messages, pages;
+	uint32_t crc; /* of the CRCs of its WIRE_PAGES */
+};
+#define WIRE_LAST_SIZE 20
+
+const char *wire_name(enum wire_kind kind);
+/* The body in two parts; the second may be empty. */
+void wire_seal(uint8_t header[WIRE_HEADER], enum wire_kind kind, const void *body, size_t length,
+	const void *more, size_t more_length);
+/* A header from the other side. -EPROTO. */
+int wire_open(struct wire_header *header, const uint8_t bytes[WIRE_HEADER], struct error *err);
+int wire_check(const struct wire_header *header, const void *body, struct error *err);
+
+void wire_put_hello(uint8_t to[WIRE_HELLO_SIZE], const struct wire_hello *hello);
+/* -ENOTSUP: of another version. */
+int wire_get_hello(struct wire_hello *hello, const uint8_t *body, size_t length, struct error *err);
+void wire_put_last(uint8_t to[WIRE_LAST_SIZE], const struct wire_last *last);
+/* -EPROTO when what came is not what was sent, @seen. */
+int wire_check_last(
+	const struct wire_last *seen, const uint8_t *body, size_t length, struct error *err);
+
+#endif

@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "migrate_rig.h"
+
+#include "base/clock.h"
+#include "base/thread.h"
+#include "state/state.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define HIGH_AT (4ULL << 30)
+
+/* Whose thread this is, and what is wrong with its line. */
+static _Thread_local struct rig *line;
+static _Thread_local bool is_target;
+
+ssize_t __real_send(int fd, const void *bytes, size_t length, int flags);
+ssize_t __wrap_send(int fd, const void *bytes, size_t length, int flags);
+
+static ssize_t send_part(int fd, const uint8_t *bytes, size_t length, int flags, uint64_t *said)
+{
+	ssize_t sent = __real_send(fd, bytes, length, flags);
+
+	if (sent > 0)
+		*said += (uint64_t)sent;
+	return sent;
+}
+
+ssize_t __wrap_send(int fd, const void *bytes, size_t length, int flags)
+{
+	uint64_t *said = line ? &line->said[is_target] : NULL;
+	uint8_t changed;
+
+	if (!line)
+		return __real_send(fd, bytes, length, flags);
+	if (line->fault == RIG_WHOLE || line->of_target != is_target || line->at < *said ||
+		line->at >= *said + length)
+		return send_part(fd, bytes, length, flags, said);
+	if (line->at > *said)
+		return send_part(fd, bytes, line->at - *said, flags, said);
+	if (line->fault == RIG_CUT) {
+		shutdown(fd, SHUT_RDWR);
+		errno = EPIPE;
+		return -1;
+	}
+	changed = *(const uint8_t *)bytes ^ 0x10;
+	return send_part(fd, &changed, 1, flags, said);
+}
+
+/* ---- the machine that leaves ---- */
+
+static int fails(struct rig *rig, enum rig_step step, struct error *err)
+{
+	if (rig->fails != (int)step)
+		return 0;
+	rig->fails = RIG_NOTHING;
+	return error_set(err, EIO, "step %d was made to fail", step);
+}
+
+static int config(void *opaque, char **text, struct error *err)
+{
+	*text = strdup("{\"duet\": 1}");
+	return fails(opaque, RIG_CONFIG, err);
+}
+
+static struct memory *memory(void *opaque)
+{
+	return &((struct rig *)opaque)->here;
+}
+
+static void write_page(struct rig *rig, uint64_t number)
+{
+	uint64_t gpa = number * 7919 % (rig->low / MEMORY_PAGE) * MEMORY_PAGE;
+
+	if (rig->high && number % 2)
+		gpa = HIGH_AT + number * 7919 % (rig->high / MEMORY_PAGE) * MEMORY_PAGE;
+	assert_int_equal(
+		memory_write(&rig->here, GPA(gpa + number % 500 * 8), &number, sizeof(number)), 0);
+}
+
+static void *write_on(void *opaque)
+{
+	struct rig *rig = opaque;
+
+	for (uint64_t number = 1; !atomic_load(&rig->enough); number++)
+		write_page(rig, number);
+	return NULL;
+}
+
+static int begin_log(void *opaque, struct error *err)
+{
+	struct rig *rig = opaque;
+	int ret = fails(rig, RIG_LOG, err);
+
+	assert_int_equal(memory_dirty_start(&rig->here), 0);
+	if (rig->writes_meanwhile && ret == 0) {
+		rig->writing = true;
+		assert_int_equal(thread_start(&rig->writer, 65536, write_on, rig), 0);
+	}
+	return ret;
+}
+
+static int take_log(void *opaque, unsigned region, uint64_t *bitmap, struct error *err)
+{
+	struct rig *rig = opaque;
+	const struct memory_region *at = memory_region(&rig->here, region);
+	int ret = fails(rig, RIG_TAKE, err);
+
+	rig->takes += region == 0;
+	/* Between two rounds, and not when it stands still. */
+	if (rig->runs_here && region == 0)
+		for (unsigned i = 0; i < rig->writes * (100 - rig->throttle) / 100; i++)
+			write_page(rig, rig->takes * 1000 + i);
+	for (uint64_t i = 0; i < (at->size / MEMORY_PAGE + 63) / 64; i++)
+		bitmap[i] = memory_dirty_take(&rig->here, at->first_page / 64 + i);
+	return ret;
+}
+
+static int throttle(void *opaque, unsigned percent, struct error *err)
+{
+	struct rig *rig = opaque;
+
+	(void)err;
+	assert_true(percent > rig->throttle && percent <= PLAN_THROTTLE_MAX);
+	rig->throttle = percent;
+	return 0;
+}
+
+static void end_writer(struct rig *rig)
+{
+	atomic_store(&rig->enough, true);
+	if (rig->writing)
+		pthread_join(rig->writer, NULL);
+	rig->writing = false;
+}
+
+static int stop(void *opaque, struct state_writer *writer, struct error *err)
+{
+	struct rig *rig = opaque;
+	int ret = fails(rig, RIG_STOP, err);
+
+	end_writer(rig);
+	rig->runs_here = false;
+	state_section_begin(writer, "rig", 1);
+	state_put_u64(writer, 0x1122334455667788);
+	state_section_close(writer);
+	assert_int_equal(state_writer_finish(writer), 0);
+	return ret;
+}
+
+static int release(void *opaque, struct error *err)
+{
+	struct rig *rig = opaque;
+	int ret = fails(rig, RIG_RELEASE, err);
+
+	rig->disks_here = false;
+	return ret;
+}
+
+static bool commit(void *opaque)
+{
+	return fails(opaque, RIG_COMMIT, NULL) == 0;
+}
+
+static int take_back(void *opaque, struct error *err)
+{
+	struct rig *rig = opaque;
+
+	(void)err;
+	assert_false(rig->disks_there || rig->runs_there);
+	rig->disks_here = true;
+	return 0;
+}
+
+static const struct source_ops source_ops = {
+	.config = config,
+	.memory = memory,
+	.log = begin_log,
+	.take = take_log,
+	.throttle = throttle,
+	.stop = stop,
+	.release = release,
+	.commit = commit,
+	.take_back = take_back,
+};
+
+static int connect_one(void *opaque, struct channel *channel, struct error *err)
+{
+	struct rig *rig = opaque;
+	int fd = address_connect(&rig->address, rig->stop, err);
+
+	return fd < 0 ? fd : channel_open(channel, fd, rig->stop, rig->tls_here, false, 0, err);
+}
+
+/* ---- the machine that comes ---- */
+
+static int build(
+	void *opaque, const char *text, size_t length, struct memory **memory, struct error *err)
+{
+	struct rig *rig = opaque;
+
+	assert_int_equal(strlen(text), length);
+	*memory = &rig->there;
+	return fails(rig, RIG_BUILD, err);
+}
+
+static int restore(void *opaque, struct state_reader *state, struct error *err)
+{
+	assert_int_equal(state_section_next(state, err), 1);
+	assert_true(state_get_u64(state) == 0x1122334455667788);
+	return fails(opaque, RIG_RESTORE, err);
+}
+
+static int run(void *opaque, struct error *err)
+{
+	struct rig *rig = opaque;
+	int ret = fails(rig, RIG_RUN, err);
+
+	if (ret < 0)
+		return ret;
+	/* Nobody else has them, or ever will. */
+	assert_false(rig->disks_here || rig->runs_here);
+	rig->disks_there = rig->runs_there = true;
+	return 0;
+}
+
+static void *run_target(void *opaque)
+{
+	struct rig *rig = opaque;
+	const struct target_ops ops = {
+		.build = build, .restore = restore, .run = run, .opaque = rig};
+
+	line = rig;
+	is_target = true;
+	rig->result = target_run(&ops, rig->listening, rig->stop, rig->tls_there, &rig->target_err);
+	return NULL;
+}
+
+/* ---- both ---- */
+
+static void add_memory(struct memory *memory, const struct rig *rig)
+{
+	memory_init(memory);
+	assert_int_equal(memory_add(memory, GPA(0), rig->low, MEMORY_ANONYMOUS, "low", NULL), 0);
+	if (rig->high)
+		assert_int_equal(
+			memory_add(memory, GPA(HIGH_AT), rig->high, MEMORY_ANONYMOUS, "high", NULL),
+			0);
+}
+
+void rig_open(struct rig *rig)
+{
+	static unsigned count;
+
+	snprintf(rig->path, sizeof(rig->path), "/tmp/duet-migrate-%d-%u", (int)getpid(), count++);
+	snprintf(rig->text, sizeof(rig->text), "unix:%s", rig->path);
+	assert_int_equal(address_parse(&rig->address, rig->text, "test", NULL), 0);
+	rig->listening = address_listen(&rig->address, NULL);
+	rig->stop = eventfd(0, EFD_NONBLOCK);
+	assert_true(rig->listening >= 0 && rig->stop >= 0);
+	add_memory(&rig->here, rig);
+	add_memory(&rig->there, rig);
+	rig->runs_here = rig->disks_here = true;
+	rig->streams = rig->streams ? rig->streams : 1;
+	for (unsigned i = 0; i < rig->streams; i++)
+		rig->channels[i].fd = -1;
+}
+
+/* Nobody comes any more: a target that waits for a source goes on to wait. */
+static void end_target(struct rig *rig, pthread_t thread)
+{
+	if (rig->end != SOURCE_MOVED)
+		eventfd_write(rig->stop, 1);
+	pthread_join(thread, NULL);
+}
+
+void rig_migrate(struct rig *rig)
+{
+	pthread_t thread;
+
+	rig->source = (struct source){.ops = &source_ops,
+		.opaque = rig,
+		.channels = rig->channels,
+		.streams = rig->streams,
+		.id = "0123456789abcde",
+		.plan = {.limit = rig->limit ? rig->limit : SECOND_NS, .force = rig->force},
+		.progress = &rig->progress,
+		.connect = connect_one};
+	assert_int_equal(thread_start(&thread, 131072, run_target, rig), 0);
+	line = rig;
+	rig->end = SOURCE_STAYS;
+	if (connect_one(rig, &rig->channels[0], &rig->source_err) == 0)
+		rig->end = source_run(&rig->source, &rig->source_err);
+	for (unsigned i = 0; i < rig->streams; i++)
+		channel_close(&rig->channels[i]);
+	end_writer(rig);
+	line = NULL;
+	end_target(rig, thread);
+	if (rig->end == SOURCE_STAYS)
+		rig->runs_here = true;
+}
+
+bool rig_same_memory(const struct rig *rig)
+{
+	const struct memory_region *here, *there;
+
+	for (unsigned i = 0; (here = memory_region(&rig->here, i)); i++) {
+		there = memory_region(&rig->there, i);
+		if (memcmp(here->host, there->host, here->size) != 0)
+			return false;
+	}
+	return true;
+}
+
+void rig_close(struct rig *rig)
+{
+	address_close(&rig->address, rig->listening);
+	close(rig->stop);
+	memory_free(&rig->here);
+	memory_free(&rig->there);
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Both ends of a migration in one process: machines that are memory alone, and a line between them
+ * that can be cut or made to lie at any byte. */
+#ifndef DUET_TESTS_MIGRATE_RIG_H
+#define DUET_TESTS_MIGRATE_RIG_H
+
+#include "migrate/source.h"
+#include "migrate/target.h"
+#include "migrate/tls.h"
+
+#include <pthread.h>
+
+/* What the machines' functions are, in the order in which a migration without trouble calls them.
+ */
+enum rig_step {
+	RIG_NOTHING,
+	RIG_CONFIG,
+	RIG_BUILD,
+	RIG_LOG,
+	RIG_TAKE,
+	RIG_STOP,
+	RIG_RESTORE,
+	RIG_RELEASE,
+	RIG_COMMIT,
+	RIG_RUN,
+	RIG_STEPS,
+};
+
+enum rig_fault {
+	RIG_WHOLE,
+	RIG_CUT,   /* the line is down from byte @at on */
+	RIG_ALTER, /* byte @at comes with a bit changed */
+};
+
+struct rig {
+	/* To be set. */
+	uint64_t low, high; /* bytes of memory below and above a hole; @high may be 0 */
+	unsigned streams;
+	_Atomic int fails;    /* enum rig_step: this function fails the first time */
+	enum rig_fault fault; /* of what the source says, or the target */
+	bool of_target;
+	uint64_t at;
+	unsigned writes;       /* pages written between two rounds, until it is slow enough */
+	bool writes_meanwhile; /* a thread writes without a pause until it is stopped */
+	uint64_t limit;        /* nanoseconds of downtime; 0: a second */
+	bool force;
+	const struct tls *tls_here, *tls_there; /* null: plain */
+
+	/* What came of it. */
+	struct memory there, here;
+	struct source_progress progress;
+	enum source_end end;
+	int result; /* of the target */
+	struct error source_err, target_err;
+	_Atomic bool runs_here, runs_there, disks_here, disks_there;
+	unsigned throttle, takes;
+	uint64_t said[2]; /* bytes, by the source and by the target */
+
+	/* Private. */
+	struct source source;
+	struct channel channels[WIRE_STREAMS_MAX];
+	struct address address;
+	char path[64], text[80];
+	int listening, stop;
+	pthread_t writer;
+	bool writing;
+	_Atomic bool enough;
+};
+
+/* Memory with something in it; -EXXX of the host's is a failed assertion. */
+void rig_open(struct rig *rig);
+/* A whole migration. */
+void rig_migrate(struct rig *rig);
+bool rig_same_memory(const struct rig *rig);
+void rig_close(struct rig *rig);
+
+#endif

@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The parts of a migration that need no second side: messages, pages, the plan, addresses. */
+#include "base/bytes.h"
+#include "base/checked.h"
+#include "base/clock.h"
+#include "migrate/address.h"
+#include "migrate/migrate.h"
+#include "migrate/pages.h"
+#include "migrate/plan.h"
+#include "migrate/tls.h"
+#include "migrate/wire.h"
+#include "state/crc32c.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define MS 1000000ULL
+
+/* ---- messages ---- */
+
+static void test_an_altered_message_is_refused(void **state)
+{
+	const char body[] = "some words";
+	uint8_t header[WIRE_HEADER];
+	struct wire_header opened;
+	struct error err;
+
+	wire_seal(header, WIRE_CONFIG, body, 4, body + 4, sizeof(body) - 4);
+	assert_int_equal(wire_open(&opened, header, &err), 0);
+	assert_int_equal(opened.kind, WIRE_CONFIG);
+	assert_int_equal(opened.length, sizeof(body));
+	assert_int_equal(wire_check(&opened, body, &err), 0);
+	assert_int_equal(wire_check(&opened, "other words", &err), -EBADMSG);
+	for (unsigned bit = 0; bit < 8 * WIRE_HEADER; bit++) {
+		header[bit / 8] ^= (uint8_t)(1U << bit % 8);
+		assert_true(wire_open(&opened, header, &err) < 0);
+		header[bit / 8] ^= (uint8_t)(1U << bit % 8);
+	}
+}
+
+static void test_lengths_are_bounded(void **state)
+{
+	uint8_t header[WIRE_HEADER];
+	struct wire_header opened;
+	struct error err;
+
+	for (enum wire_kind kind = WIRE_HELLO; kind < WIRE_KINDS; kind++) {
+		wire_seal(header, kind, NULL, 0, NULL, 0);
+		store_le32(header + 8, UINT32_MAX);
+		store_le32(header + 16, crc32c(0, header, 16));
+		assert_int_equal(wire_open(&opened, header, &err), -EPROTO);
+		assert_non_null(strstr(err.text, wire_name(kind)));
+	}
+}
+
+static void test_another_version_is_named(void **state)
+{
+	struct wire_hello hello = {.version = WIRE_VERSION, .streams = 2, .index = 1};
+	uint8_t bytes[WIRE_HELLO_SIZE];
+	struct wire_hello read;
+	struct error err;
+
+	wire_put_hello(bytes, &hello);
+	assert_int_equal(wire_get_hello(&read, bytes, sizeof(bytes), &err), 0);
+	assert_int_equal(read.index, 1);
+	store_le32(bytes, 7);
+	assert_int_equal(wire_get_hello(&read, bytes, 4, &err), -ENOTSUP);
+	assert_non_null(strstr(err.text, "version 7"));
+	hello.index = 2;
+	wire_put_hello(bytes, &hello);
+	assert_int_equal(wire_get_hello(&read, bytes, sizeof(bytes), &err), -EPROTO);
+	hello.index = 0;
+	hello.streams = WIRE_STREAMS_MAX + 1;
+	wire_put_hello(bytes, &hello);
+	assert_int_equal(wire_get_hello(&read, bytes, sizeof(bytes), &err), -EPROTO);
+}
+
+/* ---- pages ---- */
+
+#define PAGES 1024
+
+struct rig {
+	struct memory memory;
+	uint8_t *host;
+	struct pages_batch batch;
+	struct pages_seen seen;
+	uint8_t body[PAGES_BODY_MAX];
+};
+
+static struct rig *open_rig(void)
+{
+	struct rig *rig = calloc(1, sizeof(*rig));
+
+	memory_init(&rig->memory);
+	assert_int_equal(memory_add(&rig->memory, GPA(1U << 20), PAGES * MEMORY_PAGE,
+				 MEMORY_ANONYMOUS, "test", NULL),
+		0);
+	rig->host = memory_region(&rig->memory, 0)->host;
+	rig->batch.data = malloc(PAGES_BATCH * MEMORY_PAGE);
+	return rig;
+}
+
+static void close_rig(struct rig *rig)
+{
+	memory_free(&rig->memory);
+	free(rig->batch.data);
+	free(rig);
+}
+
+static bool add(struct rig *rig, unsigned page)
+{
+	return pages_add(&rig->batch, GPA((1U << 20) + page * MEMORY_PAGE),
+		rig->host + page * MEMORY_PAGE, &rig->seen);
+}
+
+static size_t make_body(struct rig *rig)
+{
+	size_t head = pages_finish(&rig->batch), data = rig->batch.filled * MEMORY_PAGE;
+
+	memcpy(rig->body, rig->batch.head, head);
+	memcpy(rig->body + head, rig->batch.data, data);
+	return head + data;
+}
+
+static void test_zero_is_seen_at_each_byte(void **state)
+{
+	uint8_t page[MEMORY_PAGE] __attribute__((aligned(64))) = {0};
+
+	assert_true(memory_page_is_zero(page));
+	for (unsigned i = 0; i < MEMORY_PAGE; i++) {
+		page[i] = 0x80;
+		assert_false(memory_page_is_zero(page));
+		page[i] = 0;
+	}
+}
+
+static void test_neighbours_are_one_run(void **state)
+{
+	struct rig *rig = open_rig();
+	struct pages_seen seen = {0};
+	size_t length;
+
+	for (unsigned page = 0; page < 30; page++)
+		rig->host[page * MEMORY_PAGE + page] = page >= 10 && page < 20;
+	for (unsigned page = 0; page < 30; page++)
+		assert_true(add(rig, page));
+	assert_int_equal(rig->batch.runs, 3);
+	assert_int_equal(rig->seen.full, 10);
+	assert_int_equal(rig->seen.zero, 20);
+	length = make_body(rig);
+	memset(rig->host, 0x55, 40 * MEMORY_PAGE);
+	assert_int_equal(pages_apply(&rig->memory, rig->body, length, &seen, NULL), 0);
+	assert_memory_equal(&seen, &rig->seen, sizeof(seen));
+	for (unsigned page = 0; page < 30; page++)
+		assert_int_equal(rig->host[page * MEMORY_PAGE + page], page >= 10 && page < 20);
+	assert_int_equal(rig->host[30 * MEMORY_PAGE], 0x55);
+	close_rig(rig);
+}
+
+static void test_a_full_batch_says_so(void **state)
+{
+	struct rig *rig = open_rig();
+
+	for (unsigned page = 0; page < PAGES_BATCH; page++) {
+		rig->host[page * MEMORY_PAGE] = 1;
+		assert_true(add(rig, page));
+	}
+	rig->host[500 * MEMORY_PAGE] = 1;
+	assert_false(add(rig, 500));
+	pages_clear(&rig->batch);
+	for (unsigned run = 0; run < PAGES_RUNS; run++)
+		assert_true(add(rig, 501 + 2 * run));
+	assert_false(add(rig, 200));
+	assert_int_equal(make_body(rig), PAGES_HEAD_MAX);
+	close_rig(rig);
+}
+
+/* Cut anywhere, and with any bit of its head changed: refused, or within memory. */
+static void test_broken_bodies(void **state)
+{
+	struct rig *rig = open_rig();
+	size_t length, head;
+	struct error err;
+
+	rig->host[3 * MEMORY_PAGE] = 1;
+	for (unsigned page = 0; page < 6; page++)
+		add(rig, page);
+	length = make_body(rig);
+	head = length - MEMORY_PAGE;
+	for (size_t cut = 0; cut < length; cut++) {
+		uint8_t *copy = malloc(cut + 1); /* the sanitizer sees a byte too much */
+
+		memcpy(copy, rig->body, cut);
+		assert_true(pages_apply(&rig->memory, copy, cut, &rig->seen, &err) < 0);
+		free(copy);
+	}
+	for (size_t bit = 0; bit < 8 * head; bit++) {
+		rig->body[bit / 8] ^= (uint8_t)(1U << bit % 8);
+		pages_apply(&rig->memory, rig->body, length, &rig->seen, &err);
+		rig->body[bit / 8] ^= (uint8_t)(1U << bit % 8);
+	}
+	assert_int_equal(pages_apply(&rig->memory, rig->body, length, &rig->seen, &err), 0);
+	close_rig(rig);
+}
+
+static void refuse_run(struct rig *rig, uint64_t gpa, uint32_t pages, uint32_t kind, int code)
+{
+	struct error err;
+
+	store_le32(rig->body, 1);
+	store_le32(rig->body + 4, 0);
+	store_le64(rig->body + 8, gpa);
+	store_le32(rig->body + 16, pages);
+	store_le32(rig->body + 20, kind);
+	assert_int_equal(pages_apply(&rig->memory, rig->body, PAGES_HEAD + PAGES_RUN + MEMORY_PAGE,
+				 &rig->seen, &err),
+		code);
+}
+
+static void test_runs_outside_of_memory(void **state)
+{
+	struct rig *rig = open_rig();
+
+	refuse_run(rig, 0, 1, 1, -EFAULT);
+	refuse_run(rig, (1U << 20) + PAGES * MEMORY_PAGE, 1, 1, -EFAULT);
+	refuse_run(rig, 1U << 20, PAGES + 1, 0, -EFAULT);
+	refuse_run(rig, UINT64_MAX & ~0xfffULL, UINT32_MAX, 0, -EFAULT);
+	refuse_run(rig, (1U << 20) + 8, 1, 1, -EPROTO);
+	refuse_run(rig, 1U << 20, 0, 1, -EPROTO);
+	refuse_run(rig, 1U << 20, 1, 2, -EPROTO);
+	refuse_run(rig, 1U << 20, 2, 1, -EPROTO); /* of which one came */
+	refuse_run(rig, 1U << 20, 1, 0, -EPROTO); /* with bytes that nobody wants */
+	close_rig(rig);
+}
+
+/* ---- the plan ---- */
+
+#define MIB (1ULL << 20)
+
+static void test_it_stops_when_the_rest_is_little(void **state)
+{
+	struct plan plan = {.limit = 300 * MS};
+
+	/* 100 MiB a second: 30 MiB are sent in 300 ms. */
+	assert_int_equal(plan_next(&plan, 500 * MIB, 5 * SECOND_NS, 100 * MIB), PLAN_AGAIN);
+	assert_true(plan.expected > 900 * MS && plan.expected < 1100 * MS);
+	assert_int_equal(plan_next(&plan, 100 * MIB, SECOND_NS, 29 * MIB), PLAN_STOP);
+	assert_int_equal(plan.throttle, 0);
+}
+
+static void test_nothing_left_stops_at_once(void **state)
+{
+	struct plan plan = {.limit = 1};
+
+	assert_int_equal(plan_next(&plan, 0, 0, 0), PLAN_STOP);
+}
+
+/* What a small round takes says nothing of the link. */
+static void test_buffers_do_not_count(void **state)
+{
+	struct plan plan = {.limit = 10 * MS};
+
+	plan_next(&plan, 500 * MIB, 5 * SECOND_NS, 3 * MIB);
+	assert_int_equal(plan_next(&plan, 3 * MIB, MS, 3 * MIB), PLAN_AGAIN);
+	assert_true(plan_rate(&plan) < 110 * MIB);
+}
+
+static unsigned rounds_until(struct plan *plan, uint64_t left, enum plan_step *step)
+{
+	unsigned rounds = 0;
+
+	do
+		rounds++;
+	while ((*step = plan_next(plan, 100 * MIB, SECOND_NS, left)) == PLAN_AGAIN);
+	return rounds;
+}
+
+static void test_a_guest_that_goes_on_writing_is_slowed_down_step_by_step(void **state)
+{
+	struct plan plan = {.limit = 300 * MS}, forced = {.limit = 300 * MS, .force = true};
+	enum plan_step step;
+
+	assert_in_range(rounds_until(&plan, 100 * MIB, &step), 10, 30);
+	assert_int_equal(step, PLAN_FAIL);
+	assert_int_equal(plan.throttle, PLAN_THROTTLE_MAX);
+	rounds_until(&forced, 100 * MIB, &step);
+	assert_int_equal(step, PLAN_STOP);
+}
+
+static void test_a_round_that_helps_slows_nobody_down(void **state)
+{
+	struct plan plan = {.limit = 100 * MS};
+	uint64_t left = 800 * MIB;
+
+	while (plan_next(&plan, left, left / MIB * 10 * MS, left / 2) == PLAN_AGAIN)
+		left /= 2;
+	assert_int_equal(plan.throttle, 0);
+	assert_true(left / 2 <= 10 * MIB);
+}
+
+/* Endless small gains end too. */
+static void test_rounds_are_bounded(void **state)
+{
+	struct plan plan = {.limit = 1};
+	double left = 1e18;
+	enum plan_step step;
+
+	do
+		step = plan_next(&plan, 100 * MIB, SECOND_NS, (uint64_t)(left *= 0.85));
+	while (step == PLAN_AGAIN);
+	assert_int_equal(step, PLAN_FAIL);
+}
+
+/* ---- addresses ---- */
+
+static void test_addresses(void **state)
+{
+	static const char *const good[] = {
+		"tcp:127.0.0.1:4000", "tcp:[::1]:1", "unix:/tmp/x", "tcp:localhost:65535"};
+	static const char *const bad[] = {"", "tcp:", "tcp:4000", "tcp:host", "tcp::4000",
+		"tcp:[::1:4000", "tcp:]:4000", "tcp:1:", "tcp:1.1.1.1:b", "tcp:1.1.1.1:70000",
+		"tcp:1.1.1.1:0", "unix:", "udp:a:1", "/tmp/x"};
+	struct address address;
+	struct error err;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(good); i++) {
+		assert_int_equal(address_parse(&address, good[i], "--incoming", &err), 0);
+		assert_true(address_is_local(&address));
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_int_equal(address_parse(&address, bad[i], "--incoming", &err), -EINVAL);
+	assert_non_null(strstr(err.text, "--incoming /tmp/x"));
+}
+
+static void test_what_leaves_the_host_is_sealed_or_said_to_be_plain(void **state)
+{
+	const struct tls_files none = {0}, files = {"c", "k", "a"};
+	struct address address;
+	struct error err;
+
+	address_parse(&address, "tcp:192.0.2.1:4000", "migrate", NULL);
+	assert_false(address_is_local(&address));
+	assert_int_equal(migration_check_address(&address, &none, false, "migrate", &err), -EINVAL);
+	assert_non_null(strstr(err.text, "--plain"));
+	assert_int_equal(migration_check_address(&address, &none, true, "migrate", &err), 0);
+	assert_int_equal(migration_check_address(&address, &files, false, "migrate", &err), 0);
+	assert_int_equal(migration_check_address(&address, &files, true, "migrate", &err), -EINVAL);
+	/* A name is not looked up. */
+	assert_int_equal(address_parse(&address, "tcp:example.org:4000", "migrate", &err), -EINVAL);
+	assert_non_null(strstr(err.text, "in numbers"));
+}
+
+static void test_tls_wants_all_of_its_files(void **state)
+{
+	const struct tls_files some = {.cert = "c", .key = "k"},
+			       absent = {"/nowhere/c", "/nowhere/k", "/nowhere/a"};
+	struct tls *tls = NULL;
+	struct error err;
+
+	assert_int_equal(tls_new(&tls, &some, &err), -EINVAL);
+	assert_true(tls_new(&tls, &absent, &err) < 0);
+	assert_non_null(strstr(err.text, "--cert /nowhere/c"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_an_altered_message_is_refused),
+		cmocka_unit_test(test_lengths_are_bounded),
+		cmocka_unit_test(test_another_version_is_named),
+		cmocka_unit_test(test_zero_is_seen_at_each_byte),
+		cmocka_unit_test(test_neighbours_are_one_run),
+		cmocka_unit_test(test_a_full_batch_says_so),
+		cmocka_unit_test(test_broken_bodies),
+		cmocka_unit_test(test_runs_outside_of_memory),
+		cmocka_unit_test(test_it_stops_when_the_rest_is_little),
+		cmocka_unit_test(test_nothing_left_stops_at_once),
+		cmocka_unit_test(test_buffers_do_not_count),
+		cmocka_unit_test(test_a_guest_that_goes_on_writing_is_slowed_down_step_by_step),
+		cmocka_unit_test(test_a_round_that_helps_slows_nobody_down),
+		cmocka_unit_test(test_rounds_are_bounded),
+		cmocka_unit_test(test_addresses),
+		cmocka_unit_test(test_what_leaves_the_host_is_sealed_or_said_to_be_plain),
+		cmocka_unit_test(test_tls_wants_all_of_its_files),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
