@@ -86,9 +86,10 @@ def test_timers_and_time_outs(kernel):
     words = "nowatchdog rcupdate.rcu_cpu_stall_suppress=1"
     with Asked("--cmdline", words, kernel=kernel) as guest:
         assert "selftest of timers: passed" in guest.ask("dmesg")
+        loops = guest.told("workload loops 5000")["loops"]
         with crowded(guest, TIMES):
-            wall = guest.told("workload await 80 5000 15 wall")
-            effective = guest.told("workload await 80 5000 15 effective")
+            wall = guest.told(f"workload await 80 {loops} 15 wall")
+            effective = guest.told(f"workload await 80 {loops} 15 effective")
         print(kernel, "wall", wall, "effective", effective)
         assert effective["stolen_ns"] > 0, effective
         assert not SOAK or effective["timeouts"] <= wall["timeouts"] / 2, (wall, effective)
