@@ -34,16 +34,20 @@ static const struct {
 	[DUET_COOP_LOCALITY] = {locality, DUET_COOP_F_HINTS},
 };
 
-static int32_t serve(struct coop *coop, const struct duet_coop_request *request, uint64_t *values)
+/* What may be asked is the same for all of a batch: a reset waits for the turn to end. */
+static int32_t serve(struct coop *coop, uint64_t usable, const struct duet_coop_request *request,
+	uint64_t *values)
 {
-	if (!coop_may(coop, COOP_AGREED))
+	const uint32_t function = request->function;
+
+	if (!usable)
 		return -DUET_COOP_EPERM;
-	if (request->function >= COOP_FUNCTIONS || !functions[request->function].serve)
+	if (function >= COOP_FUNCTIONS || !functions[function].serve)
 		return -DUET_COOP_ENOSYS;
-	if (!coop_may(coop, functions[request->function].feature))
+	if (!(usable >> functions[function].feature & 1))
 		return -DUET_COOP_EPERM;
-	counter_add(&coop->requests[request->function], 1);
-	return functions[request->function].serve(coop, request, values);
+	counter_add(&coop->requests[function], 1);
+	return functions[function].serve(coop, request, values);
 }
 
 /* How many requests; 0: the chain is none of the contract's. */
@@ -86,14 +90,17 @@ static void give(
 /* Bytes of answers. */
 static uint32_t answer(struct coop *coop, const struct virtqueue_chain *chain)
 {
+	uint64_t usable = atomic_load_explicit(&coop->usable, memory_order_acquire);
 	unsigned count = batch_of(chain);
 
+	if (!(usable >> COOP_AGREED & 1))
+		usable = 0;
 	for (unsigned i = 0; i < count; i++) {
 		struct duet_coop_request request;
 		struct duet_coop_answer answer = {0};
 
 		take(chain, i, &request);
-		answer.status = serve(coop, &request, answer.values);
+		answer.status = serve(coop, usable, &request, answer.values);
 		give(chain, i, &answer);
 	}
 	counter_add(count ? &coop->batches : &coop->malformed, 1);
