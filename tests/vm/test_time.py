@@ -66,7 +66,7 @@ def crowded(guest: vm.Guest, times: int):
     """The guest's vCPUs share one CPU of the host with TIMES - 1 others that never rest."""
     script = (f"for task in /proc/{guest.pid}/task/*; do case $(cat $task/comm) in vcpu*) "
               "taskset -cp 0 ${task##*/};; esac; done; "
-              f"for i in $(seq {times - 1}); do taskset -c 0 sh -c 'while :; do :; done' & pids=\"$pids $!\"; done; "
+              f"for i in $(seq {times - 1}); do setsid taskset -c 0 sh -c 'while :; do :; done' & pids=\"$pids $!\"; done; "
               "echo crowded; cat; kill $pids")
     process = subprocess.Popen(vm.lab_command("sh", "-c", script, stdin=True), cwd=REPOSITORY, text=True,
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE)

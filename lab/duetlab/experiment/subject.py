@@ -72,8 +72,7 @@ class Subject:
         """TEXT, a workload: its answer, the devices' counters, exits to user space, instructions.
 
         `counts` is exact, from mark to mark; None on hardware. `steps` in it has
-        the same for each round trip, batch or group of requests, `cpus` for each of the host's
-        CPUs. The rest includes the warm-up."""
+        the same for each round trip, batch or group of requests. The rest includes the warm-up."""
         before = self.statistics()
         found = self.counted(text)
         after = self.statistics()
@@ -105,7 +104,6 @@ class Subject:
         counts = _difference(start, end)
         edges = [m for m in marks if m["id"] in (MARK_STEP, MARK_END)]
         counts["steps"] = [_difference(one, other) for one, other in itertools.pairwise(edges)]
-        counts["cpus"] = [_of_cpu(one, other) for one, other in zip(start["vcpus"], end["vcpus"], strict=True)]
         return counts
 
 
@@ -113,10 +111,6 @@ def _difference(before: dict, after: dict) -> dict:
     counts = {name: after["sum"][name] - before["sum"][name] for name in after["sum"]}
     counts["host"] = counts["host_user"] + counts["host_kernel"]
     return counts
-
-
-def _of_cpu(before: dict, after: dict) -> dict:
-    return {name: after[name] - before[name] for name in counter.FIELDS}
 
 
 def together(steps: list[dict], size: int) -> list[dict]:

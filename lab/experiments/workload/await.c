@@ -13,9 +13,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define CALIBRATION 200000
-#define DEAD        5 /* requests that nobody answers */
-#define MINUTE_MS   60000
+#define CALIBRATION    200000
+#define CALIBRATION_NS 500000000
+#define DEAD           5 /* requests that nobody answers */
+#define MINUTE_MS      60000
 
 struct client {
 	int fd;
@@ -31,19 +32,17 @@ static void work(uint64_t loops)
 		__asm__ volatile("" : "+r"(i));
 }
 
-/* Loops that take @ns where nobody takes the CPU away: the shortest of some tries. */
+/* Loops that take @ns: the mean of half a second, for the lab's CPUs have their own neighbours. */
 static uint64_t loops_of(uint64_t ns)
 {
-	uint64_t best = UINT64_MAX;
+	const uint64_t start = now_ns();
+	uint64_t done = 0;
 
-	for (int tries = 0; tries < 20; tries++) {
-		uint64_t start = now_ns();
-
+	while (now_ns() - start < CALIBRATION_NS) {
 		work(CALIBRATION);
-		if (now_ns() - start < best)
-			best = now_ns() - start;
+		done += CALIBRATION;
 	}
-	return ns * CALIBRATION / (best ? best : 1);
+	return (uint64_t)((double)ns * (double)done / (double)(now_ns() - start));
 }
 
 /* So that all that are compared do the same work. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A TCP sender, and its congestion window on the way. */
+/* TCP senders one after the other, and their congestion windows on the way. */
 #include "workload.h"
 
 #include <netinet/in.h>
@@ -12,13 +12,8 @@
 
 struct seen {
 	uint64_t bytes, looks, windows;
-	uint32_t lowest_window, lowest_threshold, resent;
+	uint32_t lowest_window, resent;
 };
-
-static uint32_t lower(uint32_t one, uint32_t other)
-{
-	return one < other ? one : other;
-}
 
 /* Segments. */
 static void look(int fd, struct seen *seen)
@@ -30,35 +25,45 @@ static void look(int fd, struct seen *seen)
 		fail("TCP_INFO");
 	seen->looks++;
 	seen->windows += info.tcpi_snd_cwnd;
-	seen->lowest_window = lower(seen->lowest_window, info.tcpi_snd_cwnd);
-	seen->lowest_threshold = lower(seen->lowest_threshold, info.tcpi_snd_ssthresh);
+	if (info.tcpi_snd_cwnd < seen->lowest_window)
+		seen->lowest_window = info.tcpi_snd_cwnd;
 	seen->resent = info.tcpi_total_retrans;
 }
 
-int window(char **args)
+static void send_for(char **args, uint64_t ns, struct seen *seen)
 {
 	static char buffer[CHUNK];
-	const uint64_t end = now_ns() + number(args[2]) * 1000000;
-	struct seen seen = {.lowest_window = UINT32_MAX, .lowest_threshold = UINT32_MAX};
+	const uint64_t end = now_ns() + ns;
 	int fd = connected(args, SOCK_STREAM);
+	uint32_t before = seen->resent;
 
-	LAB_MARK(MARK_START);
 	while (now_ns() < end) {
 		ssize_t sent = send(fd, buffer, sizeof(buffer), 0);
 
 		if (sent <= 0)
 			fail("send");
-		seen.bytes += (uint64_t)sent;
-		look(fd, &seen);
+		seen->bytes += (uint64_t)sent;
+		look(fd, seen);
 	}
 	shutdown(fd, SHUT_WR);
 	if (recv(fd, buffer, 1, 0) != 1)
 		fail("the peer's last word");
+	look(fd, seen);
+	seen->resent += before;
+	close(fd);
+}
+
+int window(char **args)
+{
+	const uint64_t ns = number(args[2]) * 1000000, count = number(args[3]);
+	struct seen seen = {.lowest_window = UINT32_MAX};
+
+	LAB_MARK(MARK_START);
+	for (uint64_t i = 0; i < count; i++)
+		send_for(args, ns, &seen);
 	LAB_MARK(MARK_END);
-	look(fd, &seen);
-	printf("{\"bytes\": %lu, \"window\": %.1f, \"lowest_window\": %u, "
-	       "\"lowest_threshold\": %u, \"resent\": %u}\n",
+	printf("{\"bytes\": %lu, \"window\": %.1f, \"lowest_window\": %u, \"resent\": %u}\n",
 		seen.bytes, (double)seen.windows / (double)seen.looks, seen.lowest_window,
-		seen.lowest_threshold, seen.resent);
+		seen.resent);
 	return 0;
 }

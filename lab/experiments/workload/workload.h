@@ -21,7 +21,8 @@ int stream(char **args);   /* ADDRESS PORT BYTES: one TCP transfer */
 int flood(char **args);    /* ADDRESS PORT SECONDS: a noisy neighbour's UDP packets */
 int offloads(char **args); /* DEVICE on|off: offloads and interrupt coalescing */
 int disk(char **args);     /* DEVICE read|write|sequential DEPTH COUNT BYTES */
-/* ADDRESS PORT MS: TCP for so long, with what its sender believes of the network meanwhile. */
+/* ADDRESS PORT MS COUNT: TCP connections of so long each, and what their sender believes of the
+ * network meanwhile. */
 int window(char **args);
 int loops(char **args); /* US: how many of await's loops take so long */
 /* COUNT LOOPS TIMEOUT-MS wall|effective: a service beside its client. */
