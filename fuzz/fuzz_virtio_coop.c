@@ -82,6 +82,10 @@ static void call(struct device_fuzz *fuzz, struct input *input)
 	part->function = what >> 1 & 15;
 	part->arguments[0] = input_number(input, what & 0x40 ? 8 : 1);
 	part->arguments[1] = input_number(input, 2);
+	if (part->function == DUET_COOP_BATCH) {
+		part->arguments[0] = what & 0x40 ? part->arguments[0] : FUZZ_DATA + (what >> 5);
+		part->arguments[2] = input_number(input, 1);
+	}
 	host.current = what & 0x20 ? 2 : what & 1;
 	ring(fuzz, what & 0x80 ? (unsigned)input_number(input, 1) : what & 1);
 }

@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -119,6 +120,70 @@ static void counts(void **state)
 	coop_rig_free(rig);
 }
 
+static int batch(struct coop_rig *rig, uint64_t requests, uint64_t answers, uint64_t count)
+{
+	coop_rig_page(rig, 1)->call.arguments[2] = count;
+	return coop_rig_call(rig, 1, DUET_COOP_BATCH, requests, answers);
+}
+
+/* As by the queue, which is not asked for it. */
+static void calls_in_batches(void **state)
+{
+	const struct duet_coop_request three[3] = {{.function = DUET_COOP_NOP, .arguments = {70}},
+		{.function = DUET_COOP_BATCH}, {.function = DUET_COOP_SHARE}};
+	struct coop_rig *rig = coop_rig_new(&coop_rig_options);
+
+	memcpy(device_rig_at(&rig->device, COOP_RIG_DATA), three, sizeof(three));
+	memset(device_rig_at(&rig->device, COOP_RIG_ANSWERS), 0xee, 4096);
+	assert_int_equal(batch(rig, COOP_RIG_DATA, COOP_RIG_ANSWERS, 3), -DUET_COOP_EPERM);
+	coop_rig_up(rig, COOP_F_ALL & ~COOP_F(HINTS), 1);
+	assert_int_equal(batch(rig, COOP_RIG_DATA, COOP_RIG_ANSWERS, 3), 0);
+	assert_int_equal(coop_rig_page(rig, 1)->call.values[0], 3);
+	assert_int_equal(coop_rig_answer(rig, 0)->status, 0);
+	assert_int_equal(coop_rig_answer(rig, 0)->values[0], 70);
+	assert_int_equal(coop_rig_answer(rig, 1)->status, -DUET_COOP_ENOSYS);
+	assert_int_equal(coop_rig_answer(rig, 2)->status, -DUET_COOP_EPERM);
+	assert_int_equal(coop_rig_answer(rig, 3)->status, (int)0xeeeeeeee);
+	assert_int_equal(coop_rig_counted(rig, "calls", "batch"), 1);
+	assert_int_equal(coop_rig_counted(rig, "calls", "nop"), 1);
+	coop_rig_free(rig);
+}
+
+static void refuses_bad_batches(void **state)
+{
+	static const uint64_t end = FAKE_RAM_SIZE - sizeof(struct duet_coop_request);
+	struct coop_rig *rig = coop_rig_new(&coop_rig_options);
+
+	coop_rig_up(rig, COOP_F_ALL, 1);
+	assert_int_equal(batch(rig, COOP_RIG_DATA, COOP_RIG_ANSWERS, 0), -DUET_COOP_EINVAL);
+	assert_int_equal(batch(rig, COOP_RIG_DATA, COOP_RIG_ANSWERS, DUET_COOP_BATCH_MAX + 1),
+		-DUET_COOP_EINVAL);
+	assert_int_equal(batch(rig, COOP_RIG_DATA, COOP_RIG_ANSWERS, ~0ULL), -DUET_COOP_EINVAL);
+	assert_int_equal(batch(rig, end, COOP_RIG_ANSWERS, 1), 0);
+	assert_int_equal(batch(rig, end, COOP_RIG_ANSWERS, 2), -DUET_COOP_EFAULT);
+	assert_int_equal(batch(rig, COOP_RIG_DATA, end, 2), -DUET_COOP_EFAULT);
+	assert_int_equal(batch(rig, ~0ULL - 20, COOP_RIG_ANSWERS, 1), -DUET_COOP_EFAULT);
+	/* The shared pages are the device's memory, not the guest's. */
+	assert_int_equal(batch(rig, rig->memory, COOP_RIG_ANSWERS, 1), -DUET_COOP_EFAULT);
+	coop_rig_free(rig);
+}
+
+/* What a run is, it is also in a batch; after a reset nobody asks. */
+static void tells_runs_by_call(void **state)
+{
+	const struct duet_coop_request run = {
+		.function = DUET_COOP_SHARE, .arguments = {0x1000, 2, 0, 0, 1}};
+	struct coop_rig *rig = coop_rig_new(&coop_rig_options);
+
+	memcpy(device_rig_at(&rig->device, COOP_RIG_DATA), &run, sizeof(run));
+	coop_rig_up(rig, COOP_F_ALL, 1);
+	coop_rig_wish(rig, VIRTIO_COOP_SHARE);
+	assert_int_equal(batch(rig, COOP_RIG_DATA, COOP_RIG_ANSWERS, 1), 0);
+	assert_int_equal(coop_rig_answer(rig, 0)->status, 0);
+	assert_int_equal(coop_rig_runs(rig, VIRTIO_COOP_SHARE).pages, 2);
+	coop_rig_free(rig);
+}
+
 struct caller {
 	struct coop_rig *rig;
 	struct duet_coop_page *page;
@@ -175,6 +240,9 @@ int main(void)
 		cmocka_unit_test(calls_fast),
 		cmocka_unit_test(yields),
 		cmocka_unit_test(counts),
+		cmocka_unit_test(calls_in_batches),
+		cmocka_unit_test(refuses_bad_batches),
+		cmocka_unit_test(tells_runs_by_call),
 		cmocka_unit_test(is_reset_amid_calls),
 	};
 

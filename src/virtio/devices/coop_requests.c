@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Batches: k requests in the readable part of a chain, k answers in its writable part. */
+/* Batches: k requests in the readable part of a chain, k answers in its writable part; by the
+ * queue, or by a fast call (coop_call.c). */
 #include "virtio/devices/coop_private.h"
 
 #include <string.h>
@@ -34,9 +35,10 @@ static const struct {
 	[DUET_COOP_LOCALITY] = {locality, DUET_COOP_F_HINTS},
 };
 
-/* What may be asked is the same for all of a batch: a reset waits for the turn to end. */
+/* @usable is the same for all of a batch. A reset waits for a turn to end; of a batch by fast call
+ * it may come in the middle, and a run that is too late is refused under the lock of the runs. */
 static int32_t serve(struct coop *coop, uint64_t usable, const struct duet_coop_request *request,
-	uint64_t *values)
+	uint64_t *values, _Atomic uint64_t *served)
 {
 	const uint32_t function = request->function;
 
@@ -46,7 +48,7 @@ static int32_t serve(struct coop *coop, uint64_t usable, const struct duet_coop_
 		return -DUET_COOP_ENOSYS;
 	if (!(usable >> functions[function].feature & 1))
 		return -DUET_COOP_EPERM;
-	counter_add(&coop->requests[function], 1);
+	counter_add(&served[function], 1);
 	return functions[function].serve(coop, request, values);
 }
 
@@ -87,11 +89,10 @@ static void give(
 		iov_copy_to(out, chain->writable, i * sizeof(*answer), answer, sizeof(*answer));
 }
 
-/* Bytes of answers. */
-static uint32_t answer(struct coop *coop, const struct virtqueue_chain *chain)
+void coop_serve(struct coop *coop, const struct virtqueue_chain *chain, unsigned count,
+	_Atomic uint64_t *served)
 {
 	uint64_t usable = atomic_load_explicit(&coop->usable, memory_order_acquire);
-	unsigned count = batch_of(chain);
 
 	if (!(usable >> COOP_AGREED & 1))
 		usable = 0;
@@ -100,9 +101,17 @@ static uint32_t answer(struct coop *coop, const struct virtqueue_chain *chain)
 		struct duet_coop_answer answer = {0};
 
 		take(chain, i, &request);
-		answer.status = serve(coop, usable, &request, answer.values);
+		answer.status = serve(coop, usable, &request, answer.values, served);
 		give(chain, i, &answer);
 	}
+}
+
+/* Bytes of answers. */
+static uint32_t answer(struct coop *coop, const struct virtqueue_chain *chain)
+{
+	unsigned count = batch_of(chain);
+
+	coop_serve(coop, chain, count, coop->requests);
 	counter_add(count ? &coop->batches : &coop->malformed, 1);
 	return (uint32_t)(count * sizeof(struct duet_coop_answer));
 }
