@@ -12,7 +12,7 @@ from duetlab.guest import vm
 
 LIAR = vm.REPOSITORY / "build" / "tests" / "liar" / "liar"
 LIES = ("config", "calls", "requests", "wishes", "pages")
-ROUNDS = 60 if SOAK else 15
+ROUNDS = 60 if SOAK else 8
 SEED = int(os.environ.get("DUET_LIAR_SEED", "1"))
 
 # Everything that stands on the device; none of it need succeed. What hangs is found by the module
@@ -57,7 +57,7 @@ class Lied(KitGuest):
 @pytest.mark.parametrize("kernel", some(KERNELS[:2]))
 def test_lies(kernel):
     with Lied(LIES, kernel) as guest:
-        guest.ask("rounds 5")
+        guest.ask("rounds 3")
         before = memory(guest)
         guest.ask(f"rounds {ROUNDS}")
         assert memory(guest) < before + ROUNDS * 8
