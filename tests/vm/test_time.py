@@ -135,7 +135,8 @@ mkdir -p $group && echo "250000 1000000" >$group/cpu.max && echo {pid} >$group/c
 def tcp(guest: vm.Guest, peer: str, control: str) -> dict:
     """A transfer to PEER: what TCP took for lost, and what the module knew better."""
     guest.ask(f"echo {control} >/proc/sys/net/ipv4/tcp_congestion_control")
-    guest.ask("echo 1 >/proc/sys/net/ipv4/tcp_no_metrics_save")
+    # With tail loss probes few of TCP's time-outs are left that a theft could make.
+    guest.ask("echo 1 >/proc/sys/net/ipv4/tcp_no_metrics_save; echo 0 >/proc/sys/net/ipv4/tcp_early_retrans")
     counted = "awk '/^TcpExt:/ {if (n++) {print \"timeouts \" $(column)} else for (i = 1; i <= NF; i++) " \
               "if ($i == \"TCPTimeouts\") column = i}' /proc/net/netstat; " \
               "echo undone $(cat /sys/module/duet/parameters/tcp_undone)"
