@@ -189,6 +189,7 @@ struct caller {
 	struct duet_coop_page *page;
 	_Atomic bool stop;
 	_Atomic unsigned served;
+	_Atomic uint64_t wished; /* number */
 };
 
 /* vCPU 1, which opens counters and looks at each answer. */
@@ -233,6 +234,49 @@ static void is_reset_amid_calls(void **state)
 	coop_rig_free(rig);
 }
 
+/* vCPU 1, which tells a run of the last wish by each batch. */
+static void *keep_telling(void *opaque)
+{
+	struct caller *caller = opaque;
+	struct duet_coop_request *run = (void *)device_rig_at(&caller->rig->device, COOP_RIG_DATA);
+	volatile struct duet_coop_call_part *part = &caller->page->call;
+
+	while (!atomic_load(&caller->stop)) {
+		*run = (struct duet_coop_request){.function = DUET_COOP_SHARE,
+			.arguments = {0x1000, 1, 0, 0, atomic_load(&caller->wished)}};
+		atomic_store((_Atomic uint32_t *)&part->function, DUET_COOP_BATCH);
+		atomic_store((_Atomic uint64_t *)&part->arguments[0], COOP_RIG_DATA);
+		atomic_store((_Atomic uint64_t *)&part->arguments[1], COOP_RIG_ANSWERS);
+		atomic_store((_Atomic uint64_t *)&part->arguments[2], 1);
+		coop_rig_ring(caller->rig, 1, 1);
+		caller->served += coop_rig_answer(caller->rig, 0)->status == 0;
+	}
+	return NULL;
+}
+
+/* A reset forgets all runs, also those of a batch that is under way. */
+static void is_reset_amid_batches(void **state)
+{
+	struct coop_rig *rig = coop_rig_new(&coop_rig_options);
+	struct caller caller = {.rig = rig, .page = coop_rig_page(rig, 1)};
+	pthread_t thread;
+
+	rig->host.current = 1;
+	coop_rig_up(rig, COOP_F_ALL, 1);
+	memset(device_rig_at(&rig->device, COOP_RIG_ANSWERS), 0xee, 4096);
+	assert_int_equal(pthread_create(&thread, NULL, keep_telling, &caller), 0);
+	for (unsigned i = 0; i < 100 || !atomic_load(&caller.served); i++) {
+		coop_rig_up(rig, COOP_F_ALL, 1);
+		coop_rig_wish(rig, VIRTIO_COOP_SHARE);
+		atomic_store(&caller.wished, coop_rig_runs(rig, VIRTIO_COOP_SHARE).wished);
+		assert_true(driver_reset(&rig->device.driver));
+		assert_int_equal(coop_rig_runs(rig, VIRTIO_COOP_SHARE).count, 0);
+	}
+	atomic_store(&caller.stop, true);
+	pthread_join(thread, NULL);
+	coop_rig_free(rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -244,6 +288,7 @@ int main(void)
 		cmocka_unit_test(refuses_bad_batches),
 		cmocka_unit_test(tells_runs_by_call),
 		cmocka_unit_test(is_reset_amid_calls),
+		cmocka_unit_test(is_reset_amid_batches),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
