@@ -234,20 +234,21 @@ static void is_reset_amid_calls(void **state)
 	coop_rig_free(rig);
 }
 
-/* vCPU 1, which tells a run of the last wish by each batch. */
+/* vCPU 1, which tells of the last wish in batches that last. */
 static void *keep_telling(void *opaque)
 {
 	struct caller *caller = opaque;
-	struct duet_coop_request *run = (void *)device_rig_at(&caller->rig->device, COOP_RIG_DATA);
+	struct duet_coop_request *runs = (void *)device_rig_at(&caller->rig->device, COOP_RIG_DATA);
 	volatile struct duet_coop_call_part *part = &caller->page->call;
 
 	while (!atomic_load(&caller->stop)) {
-		*run = (struct duet_coop_request){.function = DUET_COOP_SHARE,
-			.arguments = {0x1000, 1, 0, 0, atomic_load(&caller->wished)}};
+		for (unsigned i = 0; i < DUET_COOP_BATCH_MAX; i++)
+			runs[i] = (struct duet_coop_request){.function = DUET_COOP_SHARE,
+				.arguments = {0x1000, 1, 0, 0, atomic_load(&caller->wished)}};
 		atomic_store((_Atomic uint32_t *)&part->function, DUET_COOP_BATCH);
 		atomic_store((_Atomic uint64_t *)&part->arguments[0], COOP_RIG_DATA);
 		atomic_store((_Atomic uint64_t *)&part->arguments[1], COOP_RIG_ANSWERS);
-		atomic_store((_Atomic uint64_t *)&part->arguments[2], 1);
+		atomic_store((_Atomic uint64_t *)&part->arguments[2], DUET_COOP_BATCH_MAX);
 		coop_rig_ring(caller->rig, 1, 1);
 		caller->served += coop_rig_answer(caller->rig, 0)->status == 0;
 	}
