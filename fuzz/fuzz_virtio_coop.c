@@ -4,73 +4,18 @@
 #include "device_fuzz.h"
 
 #include "base/bytes.h"
-#include "virtio/devices.h"
+#include "fake_coop_host.h"
 
 #include <duet/coop.h>
 
-#define VCPUS   3
+#define VCPUS   FAKE_COOP_VCPUS
 #define ANSWERS (FUZZ_DATA + 0x1000)
 
-/* ---- a host that keeps count ---- */
-
-static unsigned current, open_counters;
-static uint64_t last_name;
-
-static bool is_current(struct virtio_coop_host *host, unsigned vcpu)
-{
-	(void)host;
-	return vcpu == current;
-}
-
-static int yield(struct virtio_coop_host *host, unsigned waiter, unsigned holder, uint64_t patience)
-{
-	(void)host;
-	(void)patience;
-	device_fuzz_must(waiter == current && holder < VCPUS && holder != waiter, "yield: who");
-	return 0;
-}
-
-static int counter_open(
-	struct virtio_coop_host *host, unsigned vcpu, unsigned counter, uint64_t *name)
-{
-	(void)host;
-	device_fuzz_must(vcpu == current && counter < DUET_COOP_COUNTERS, "counter: which");
-	device_fuzz_must(open_counters < VCPUS * 16, "more counters than there may be");
-	open_counters++;
-	*name = ++last_name;
-	return 0;
-}
-
-static int counter_read(
-	struct virtio_coop_host *host, unsigned vcpu, uint64_t name, uint64_t values[3])
-{
-	(void)host;
-	device_fuzz_must(vcpu == current, "counter: whose");
-	values[0] = name;
-	return name && name <= last_name ? 0 : -EINVAL;
-}
-
-/* Those of saved state may be any. */
-static void counter_close(struct virtio_coop_host *host, unsigned vcpu, uint64_t name)
-{
-	(void)host;
-	(void)vcpu;
-	(void)name;
-	open_counters -= open_counters != 0;
-}
-
-static const struct virtio_coop_host_ops host_ops = {
-	.is_current = is_current,
-	.yield = yield,
-	.counter_open = counter_open,
-	.counter_read = counter_read,
-	.counter_close = counter_close,
-};
-static struct virtio_coop_host host = {.ops = &host_ops};
+static struct fake_coop_host host;
 
 static int create(struct device_fuzz *fuzz, struct error *err)
 {
-	const struct virtio_coop_options options = {.host = &host,
+	const struct virtio_coop_options options = {.host = &host.host,
 		.vcpus = VCPUS,
 		.hints = true,
 		.time = true,
@@ -79,6 +24,7 @@ static int create(struct device_fuzz *fuzz, struct error *err)
 		.counters = true,
 		.packed = true};
 
+	fake_coop_host_init(&host);
 	return virtio_coop_new(&fuzz->device, "coop0", &options, err);
 }
 
@@ -104,6 +50,7 @@ static struct duet_coop_page *page(struct device_fuzz *fuzz, unsigned vcpu)
 static void ring(struct device_fuzz *fuzz, unsigned port)
 {
 	bus_write(fuzz->machine.place.ports, (config(fuzz, 0x1c) & ~3U) + port, 1, 0);
+	device_fuzz_must(!host.broken, host.broken);
 }
 
 static void set_version(struct device_fuzz *fuzz, uint32_t version)
@@ -135,7 +82,11 @@ static void call(struct device_fuzz *fuzz, struct input *input)
 	part->function = what >> 1 & 15;
 	part->arguments[0] = input_number(input, what & 0x40 ? 8 : 1);
 	part->arguments[1] = input_number(input, 2);
-	current = what & 0x20 ? 2 : what & 1;
+	if (part->function == DUET_COOP_BATCH) {
+		part->arguments[0] = what & 0x40 ? part->arguments[0] : FUZZ_DATA + (what >> 5);
+		part->arguments[2] = input_number(input, 1);
+	}
+	host.current = what & 0x20 ? 2 : what & 1;
 	ring(fuzz, what & 0x80 ? (unsigned)input_number(input, 1) : what & 1);
 }
 
@@ -254,7 +205,7 @@ static bool honest(struct device_fuzz *fuzz)
 		"a wrong answer");
 	page(fuzz, 1)->call.function = DUET_COOP_NOP;
 	page(fuzz, 1)->call.arguments[0] = 43;
-	current = 1;
+	host.current = 1;
 	ring(fuzz, 1);
 	return page(fuzz, 1)->call.status == 0 && page(fuzz, 1)->call.values[0] == 43;
 }

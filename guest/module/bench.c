@@ -39,12 +39,21 @@ static int call(struct duet *duet, struct duet_coop_request *requests,
 	return duet_call(duet, DUET_COOP_NOP, NULL, 0, NULL);
 }
 
+static int last_of(const struct duet_coop_answer *answers, unsigned int batch, int error)
+{
+	return error ? error : answers[batch - 1].status ? -EIO : 0;
+}
+
 static int request(struct duet *duet, struct duet_coop_request *requests,
 		   struct duet_coop_answer *answers, unsigned int batch)
 {
-	int error = duet_request(duet, requests, answers, batch);
+	return last_of(answers, batch, duet_request_queued(duet, requests, answers, batch));
+}
 
-	return error ? error : answers[batch - 1].status ? -EIO : 0;
+static int batch_call(struct duet *duet, struct duet_coop_request *requests,
+		      struct duet_coop_answer *answers, unsigned int batch)
+{
+	return last_of(answers, batch, duet_request(duet, requests, answers, batch));
 }
 
 static int read_page(struct duet *duet, struct duet_coop_request *requests,
@@ -62,6 +71,7 @@ static const struct way ways[] = {
 	{"port", write_port},
 	{"call", call},
 	{"request", request},
+	{"batch", batch_call},
 	{"page", read_page},
 };
 

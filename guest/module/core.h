@@ -11,6 +11,9 @@ extern const struct duet_part duet_wishes;
  * device has been reset and nothing new can come. */
 void duet_requests_done(struct virtqueue *vq);
 void duet_requests_fail(struct duet *duet);
+/* As duet_request(), by the queue in any case. */
+int duet_request_queued(struct duet *duet, const struct duet_coop_request *requests,
+			struct duet_coop_answer *answers, unsigned int count);
 
 /* wishes.c. The queue's callback; all buffers to the device, when the queue is fresh; and back. */
 void duet_events_done(struct virtqueue *vq);

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Batched requests. A batch lives as long as its caller waits and as long as the ring has it: a
+ * Batched requests, by one fast call or, from a device that does not take them so, by the queue.
+ * There a batch lives as long as its caller waits and as long as the ring has it: a
  * caller that has lost patience leaves it to the ring, so that a device that answers late writes
  * into memory that is still the batch's.
  */
 #include <linux/completion.h>
+#include <linux/io.h>
 #include <linux/jiffies.h>
 #include <linux/module.h>
 #include <linux/refcount.h>
@@ -131,34 +133,73 @@ static int batch_wait(struct batch *batch)
 	return -ETIMEDOUT;
 }
 
+static int by_queue(struct duet *duet, struct batch *batch)
+{
+	int error = batch_send(duet, batch);
+
+	return error ? error : batch_wait(batch);
+}
+
+static int by_call(struct duet *duet, struct batch *batch)
+{
+	const u64 arguments[] = {virt_to_phys(batch->requests), virt_to_phys(batch->answers),
+				 batch->count};
+	u64 values[4];
+	int error = duet_call(duet, DUET_COOP_BATCH, arguments, ARRAY_SIZE(arguments), values);
+
+	if (!error && values[0] != batch->count)
+		return -EPROTO;
+	return error;
+}
+
+/* A CPU that has no page to call from has the queue, too. */
+static int by_either(struct duet *duet, struct batch *batch)
+{
+	int error = by_call(duet, batch);
+
+	return error == -ENOSYS || error == -ENODEV ? by_queue(duet, batch) : error;
+}
+
 static int run(struct duet *duet, const struct duet_coop_request *requests,
-	       struct duet_coop_answer *answers, unsigned int count)
+	       struct duet_coop_answer *answers, unsigned int count,
+	       int (*go)(struct duet *duet, struct batch *batch))
 {
 	struct batch *batch = batch_new(requests, count);
 	int error;
 
 	if (!batch)
 		return -ENOMEM;
-	error = batch_send(duet, batch);
-	if (!error)
-		error = batch_wait(batch);
+	error = go(duet, batch);
 	if (!error)
 		memcpy(answers, batch->answers, count * sizeof(*answers));
 	batch_put(batch);
 	return error;
 }
 
-int duet_request(struct duet *duet, const struct duet_coop_request *requests,
-		 struct duet_coop_answer *answers, unsigned int count)
+static int run_all(struct duet *duet, const struct duet_coop_request *requests,
+		   struct duet_coop_answer *answers, unsigned int count,
+		   int (*go)(struct duet *duet, struct batch *batch))
 {
 	unsigned int done, now;
 	int error;
 
 	for (done = 0; done < count; done += now) {
 		now = min_t(unsigned int, count - done, DUET_COOP_BATCH_MAX);
-		error = run(duet, requests + done, answers + done, now);
+		error = run(duet, requests + done, answers + done, now, go);
 		if (error)
 			return error;
 	}
 	return 0;
+}
+
+int duet_request(struct duet *duet, const struct duet_coop_request *requests,
+		 struct duet_coop_answer *answers, unsigned int count)
+{
+	return run_all(duet, requests, answers, count, by_either);
+}
+
+int duet_request_queued(struct duet *duet, const struct duet_coop_request *requests,
+			struct duet_coop_answer *answers, unsigned int count)
+{
+	return run_all(duet, requests, answers, count, by_queue);
 }

@@ -168,6 +168,14 @@ enum duet_coop_function {
 	 */
 	DUET_COOP_SHARE = 6,
 	DUET_COOP_LOCALITY = 7,
+
+	/*
+	 * f. Requests that the caller waits for, by one exit and no interrupt: arguments[0]
+	 * guest-physical address of arguments[2] duet_coop_request, 1 to DUET_COOP_BATCH_MAX, and
+	 * arguments[1] of room for as many duet_coop_answer, each within one range of memory. What
+	 * can be asked is what the queue takes. values[0]: answers written, which are all.
+	 */
+	DUET_COOP_BATCH = 8,
 };
 
 /* Of DUET_COOP_COPY. */

@@ -14,7 +14,7 @@ KERNELS = ("6.1-amd64", "6.12-amd64", "6.1-cloud")
 LIMIT = 600
 
 # Obeys, and answers each line with the command's exit status.
-GUEST = kit.PREPARE + """
+PREPARE = kit.PREPARE + """
 mem() {
 	echo 3 >/proc/sys/vm/drop_caches
 	sleep 1
@@ -28,6 +28,8 @@ cycle() {
 cpu1() { echo $1 >/sys/devices/system/cpu/cpu1/online; }
 busy() { while :; do :; done; }
 log() { dmesg | grep -E "$1"; }
+"""
+OBEY = """
 echo "ready"
 while read -r line; do
 	eval "$line"
@@ -38,10 +40,12 @@ FAULTS = r"lockup|LOCKUP|detected stalls|BUG:|WARNING: CPU|Call Trace"
 
 
 class KitGuest(vm.Guest):
-    """A guest with the kit that does what it is told."""
+    """A guest with the kit that does what it is told. SHELL: more functions for what it is told; FILES: more of them; MORE:
+    as for vm.Guest."""
 
-    def __init__(self, *options: str, kernel: str):
-        super().__init__("--cpus", "2", *options, kernel=kernel, script=GUEST, files=kit.files(kernel))
+    def __init__(self, *options: str, kernel: str, shell: str = "", files: dict[str, bytes] | None = None, **more):
+        super().__init__("--cpus", "2", *options, kernel=kernel, script=PREPARE + shell + OBEY,
+                         files=kit.files(kernel) | (files or {}), **more)
 
     def __enter__(self):
         self.wait_for("^ready$", LIMIT)

@@ -80,10 +80,18 @@ class ExperimentLab(Place):
 
     def crowd(self, others: int):
         """OTHERS programs that never rest on the CPU of the guest's vCPUs."""
+        # Each in a session of its own: a host with autogroups shares its CPU among sessions.
         script = ("trap 'kill $pids' TERM; "
-                  f"for i in $(seq {others}); do taskset -c {VCPU_CPU} sh -c 'while :; do :; done' & pids=\"$pids $!\"; done; "
+                  f"for i in $(seq {others}); do setsid taskset -c {VCPU_CPU} sh -c 'while :; do :; done' & pids=\"$pids $!\"; done; "
                   "echo crowded; wait")
         return vm.running("crowded", *vm.lab_command("sh", "-c", script, direct=not self.counts))
+
+    def vcpu_times(self, pid_file: str) -> tuple[int, int]:
+        """For how long the first vCPU's thread has run, and waited for a CPU, in nanoseconds: as its host's scheduler has it."""
+        told = self.shell(f"for task in /proc/$(cat {pid_file})/task/*; do case $(cat $task/comm) in vcpu0) "
+                          "cat $task/schedstat ;; esac; done")
+        ran, waited, _slices = told.split()
+        return int(ran), int(waited)
 
     def quota(self, pid_file: str, share: float) -> None:
         """The program whose id is in PID_FILE has a SHARE of one CPU, in turns of a second."""

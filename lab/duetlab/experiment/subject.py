@@ -83,11 +83,15 @@ class Subject:
         """`measure` without what only duet can tell."""
         if self.lab.counts:
             counter.marks(self.lab.host)
+        return {"answer": self.told(text), "counts": self._counts()}
+
+    def told(self, text: str) -> dict:
+        """The line of JSON that TEXT prints."""
         output = self.command(text)
         answer = next((line for line in output.splitlines() if line.startswith("{")), None)
         if answer is None:
             raise vm.GuestFailure(f"in the guest: {text}: no answer\n{output.strip()[-500:]}")
-        return {"answer": json.loads(answer), "counts": self._counts()}
+        return json.loads(answer)
 
     def _counts(self) -> dict | None:
         if not self.lab.counts:

@@ -21,6 +21,8 @@ static const struct {
 	{"rings", rings, 4},
 	{"counters", counters, 5},
 	{"noise", noise, 3},
+	{"window", window, 4},
+	{"loops", loops, 1},
 	{"await", await_service, 4},
 	{"fork", fork_heap, 3},
 	{"copy", copy, 1},

@@ -29,7 +29,7 @@ static struct sockaddr_in address_of(char **args)
 	return address;
 }
 
-static int connected(char **args, int type)
+int connected(char **args, int type)
 {
 	const struct sockaddr_in address = address_of(args);
 	const struct timeval patience = {.tv_sec = type == SOCK_DGRAM ? DATAGRAM_SEC : STREAM_SEC};

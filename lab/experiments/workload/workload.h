@@ -21,7 +21,11 @@ int stream(char **args);   /* ADDRESS PORT BYTES: one TCP transfer */
 int flood(char **args);    /* ADDRESS PORT SECONDS: a noisy neighbour's UDP packets */
 int offloads(char **args); /* DEVICE on|off: offloads and interrupt coalescing */
 int disk(char **args);     /* DEVICE read|write|sequential DEPTH COUNT BYTES */
-/* COUNT WORK-US TIMEOUT-MS wall|effective: a service beside its client. */
+/* ADDRESS PORT MS COUNT: TCP connections of so long each, and what their sender believes of the
+ * network meanwhile. */
+int window(char **args);
+int loops(char **args); /* US: how many of await's loops take so long */
+/* COUNT LOOPS TIMEOUT-MS wall|effective: a service beside its client. */
 int await_service(char **args);
 int rings(char **args); /* PCI-ADDRESS K BATCHES poll|interrupt|heed: a virtio-net queue by hand */
 int counters(char **args); /* PMU EVENT[+EVENT]...|none thread|CPU ROUNDS NAPS: work under events */
@@ -46,6 +50,8 @@ int burst(char **args);   /* FILE FIRST PAGES WRITES: writes to pages of it, dra
 /* PID,PID...: on the host, how many pages that they offer to KSM have an equal one. */
 int shareable(char **args);
 uint64_t now_ns(void);
+/* A socket of @type to ADDRESS PORT, which is not waited for without limit. */
+int connected(char **args, int type);
 unsigned long number(const char *text);
 /* Says what failed, with errno's words, and ends the program. */
 _Noreturn void fail(const char *what);

@@ -225,6 +225,7 @@ static const char *const function_names[COOP_FUNCTIONS] = {
 	[DUET_COOP_COUNTER_CLOSE] = "counter_close",
 	[DUET_COOP_SHARE] = "share",
 	[DUET_COOP_LOCALITY] = "locality",
+	[DUET_COOP_BATCH] = "batch",
 };
 
 static void stats(struct virtio_device *device, struct stats_sink *sink)

@@ -95,6 +95,27 @@ static int counter_close(struct call *call)
 	return 0;
 }
 
+static int batch(struct call *call)
+{
+	struct memory *memory = call->coop->virtio.memory;
+	const uint64_t count = call->arguments[2];
+	struct iovec parts[2];
+	struct virtqueue_chain chain = {.segments = parts, .readable = 1, .writable = 1};
+
+	if (!count || count > DUET_COOP_BATCH_MAX)
+		return -EINVAL;
+	parts[0].iov_len = count * sizeof(struct duet_coop_request);
+	parts[0].iov_base = memory_begin(memory, GPA(call->arguments[0]), parts[0].iov_len);
+	parts[1].iov_len = count * sizeof(struct duet_coop_answer);
+	parts[1].iov_base = memory_begin(memory, GPA(call->arguments[1]), parts[1].iov_len);
+	if (!parts[0].iov_base || !parts[1].iov_base)
+		return -EFAULT;
+	coop_serve(call->coop, &chain, (unsigned)count, call->coop->vcpus[call->vcpu].calls);
+	memory_end(memory, parts[1].iov_base, parts[1].iov_len);
+	call->values[0] = count;
+	return 0;
+}
+
 /* ---- a call ---- */
 
 /* What can be called fast, and what must have been negotiated for it. */
@@ -108,6 +129,7 @@ static const struct {
 	[DUET_COOP_COUNTER_OPEN] = {counter_open, DUET_COOP_F_COUNTERS},
 	[DUET_COOP_COUNTER_READ] = {read_counter, DUET_COOP_F_COUNTERS},
 	[DUET_COOP_COUNTER_CLOSE] = {counter_close, DUET_COOP_F_COUNTERS},
+	[DUET_COOP_BATCH] = {batch, COOP_AGREED},
 };
 
 static void drop_counters(struct coop *coop, unsigned vcpu)

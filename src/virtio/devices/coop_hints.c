@@ -233,7 +233,10 @@ int32_t coop_take_run(struct coop *coop, enum virtio_coop_kind kind, const uint6
 	int ret = -EINVAL;
 
 	pthread_mutex_lock(&coop->runs_lock);
-	if (!local || arguments[2] < coop->vcpu_count) {
+	/* A batch may be under way while the driver resets the device, which forgets all runs. */
+	if (!coop_may(coop, DUET_COOP_F_HINTS)) {
+		ret = -EPERM;
+	} else if (!local || arguments[2] < coop->vcpu_count) {
 		run.vcpu = local ? (uint32_t)arguments[2] : 0;
 		ret = take_locked(coop, kind, arguments[4], &run);
 	}

@@ -6,7 +6,7 @@
  * Threads. A fast call runs on the thread of the vCPU that makes it, without a lock: what it needs
  * is either that vCPU's own (struct coop_vcpu), atomic, or fixed at the start. A vCPU that makes a
  * call for another one's page is refused before it touches anything of it. The queues belong to the
- * I/O loop; runs are the I/O loop's and the main thread's, under @runs_lock.
+ * I/O loop; runs are everybody's, under @runs_lock, which a batch may wait for.
  *
  * At rest no fast call is under way: a call lasts from an exit to the next KVM_RUN of its vCPU's
  * thread, and a machine at rest has all of these at the gate, where they come between the two. A
@@ -24,7 +24,7 @@
 #include <pthread.h>
 
 #define COOP_VCPUS_MAX    256 /* as many as there are ports in a BAR */
-#define COOP_FUNCTIONS    (DUET_COOP_LOCALITY + 1)
+#define COOP_FUNCTIONS    (DUET_COOP_BATCH + 1)
 #define COOP_COUNTERS_MAX 16 /* open at a time, of a vCPU */
 #define COOP_QUEUE_SIZE   128
 
@@ -106,11 +106,16 @@ void coop_counters_drop(struct coop *coop);
 void coop_counters_save(struct coop *coop, struct state_writer *writer);
 void coop_counters_restore(struct coop *coop, struct state_reader *reader);
 
-/* coop_requests.c; I/O loop. */
+/* coop_requests.c. I/O loop. */
 enum virtio_progress coop_requests(struct coop *coop, struct virtqueue *queue);
+/* Any thread: the @count requests in @chain's readable part, which has them; its writable part has
+ * room for the answers. @served counts them by function, and is the calling thread's. */
+void coop_serve(struct coop *coop, const struct virtqueue_chain *chain, unsigned count,
+	_Atomic uint64_t *served);
 
-/* coop_hints.c. I/O loop: a run of the guest's; the queue of wishes has buffers, or a wish came. */
+/* coop_hints.c. Any thread: a run of the guest's. */
 int32_t coop_take_run(struct coop *coop, enum virtio_coop_kind kind, const uint64_t arguments[6]);
+/* I/O loop: the queue of wishes has buffers, or a wish came. */
 void coop_tell_wishes(struct coop *coop);
 void coop_wishes_init(struct coop *coop);
 /* At rest, or the driver's reset: nothing was told, and nothing is due. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Batches: k requests in the readable part of a chain, k answers in its writable part. */
+/* Batches: k requests in the readable part of a chain, k answers in its writable part; by the
+ * queue, or by a fast call (coop_call.c). */
 #include "virtio/devices/coop_private.h"
 
 #include <string.h>
@@ -34,16 +35,21 @@ static const struct {
 	[DUET_COOP_LOCALITY] = {locality, DUET_COOP_F_HINTS},
 };
 
-static int32_t serve(struct coop *coop, const struct duet_coop_request *request, uint64_t *values)
+/* @usable is the same for all of a batch. A reset waits for a turn to end; of a batch by fast call
+ * it may come in the middle, and a run that is too late is refused under the lock of the runs. */
+static int32_t serve(struct coop *coop, uint64_t usable, const struct duet_coop_request *request,
+	uint64_t *values, _Atomic uint64_t *served)
 {
-	if (!coop_may(coop, COOP_AGREED))
+	const uint32_t function = request->function;
+
+	if (!usable)
 		return -DUET_COOP_EPERM;
-	if (request->function >= COOP_FUNCTIONS || !functions[request->function].serve)
+	if (function >= COOP_FUNCTIONS || !functions[function].serve)
 		return -DUET_COOP_ENOSYS;
-	if (!coop_may(coop, functions[request->function].feature))
+	if (!(usable >> functions[function].feature & 1))
 		return -DUET_COOP_EPERM;
-	counter_add(&coop->requests[request->function], 1);
-	return functions[request->function].serve(coop, request, values);
+	counter_add(&served[function], 1);
+	return functions[function].serve(coop, request, values);
 }
 
 /* How many requests; 0: the chain is none of the contract's. */
@@ -83,19 +89,29 @@ static void give(
 		iov_copy_to(out, chain->writable, i * sizeof(*answer), answer, sizeof(*answer));
 }
 
-/* Bytes of answers. */
-static uint32_t answer(struct coop *coop, const struct virtqueue_chain *chain)
+void coop_serve(struct coop *coop, const struct virtqueue_chain *chain, unsigned count,
+	_Atomic uint64_t *served)
 {
-	unsigned count = batch_of(chain);
+	uint64_t usable = atomic_load_explicit(&coop->usable, memory_order_acquire);
 
+	if (!(usable >> COOP_AGREED & 1))
+		usable = 0;
 	for (unsigned i = 0; i < count; i++) {
 		struct duet_coop_request request;
 		struct duet_coop_answer answer = {0};
 
 		take(chain, i, &request);
-		answer.status = serve(coop, &request, answer.values);
+		answer.status = serve(coop, usable, &request, answer.values, served);
 		give(chain, i, &answer);
 	}
+}
+
+/* Bytes of answers. */
+static uint32_t answer(struct coop *coop, const struct virtqueue_chain *chain)
+{
+	unsigned count = batch_of(chain);
+
+	coop_serve(coop, chain, count, coop->requests);
 	counter_add(count ? &coop->batches : &coop->malformed, 1);
 	return (uint32_t)(count * sizeof(struct duet_coop_answer));
 }
