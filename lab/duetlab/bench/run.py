@@ -10,11 +10,11 @@ from ..experiment.lab import ExperimentLab
 from ..guest.images import GuestError
 from ..guest.vm import GuestFailure
 from ..host.life import say
-from . import api, balloon, boot, coop, fio, idle, io, policy
+from . import api, balloon, boot, coop, duetd, fio, idle, io, policy
 from .lab import BenchLab
 from .report import Report
 
-SECTIONS = ("boot", "where", "memory", "idle", "balloon", "api", "fio", "coop", "io", "policy")
+SECTIONS = ("boot", "where", "memory", "idle", "balloon", "api", "fio", "coop", "io", "policy", "duetd")
 
 
 def _arguments(text: str) -> argparse.Namespace:
@@ -57,6 +57,8 @@ def _run_parts(args: argparse.Namespace, lab: BenchLab, report: Report) -> None:
         fio.measure(lab, report)
     if "coop" in args.parts:
         coop.unused(lab, report, args.runs)
+    if "duetd" in args.parts:
+        duetd.decision(lab, report)
 
 
 def main(text: str) -> int:
@@ -71,6 +73,9 @@ def main(text: str) -> int:
             with ExperimentLab(args.duet, args.keep, profile=True) as lab:
                 for module in paths:
                     module.measure(lab, report)
+        if "duetd" in args.parts:
+            with ExperimentLab(args.duet, args.keep, pmu=True) as lab:
+                duetd.measure(lab, report)
     except (LabError, GuestError, GuestFailure) as error:
         say(str(error))
         return 125

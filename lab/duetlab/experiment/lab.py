@@ -63,12 +63,23 @@ class ExperimentLab(Place):
 
     def disk(self, name: str, mebibytes: int) -> str:
         """A file with data in it, on a local file system; its path."""
-        folder = "/scratch" if self.counts else "/var/tmp"
-        path = f"{folder}/duet-{name}"
+        path = f"{self.local}/duet-{name}"
         self.disks.append(path)
         self.shell(f"set -e; rm -f {path}; "
                    f"dd if=/dev/zero of={path} bs=1M count={mebibytes} conv=fsync 2>/dev/null")
         return path
+
+    def empty_disk(self, name: str, mebibytes: int) -> str:
+        """A file of zeroes that takes no space, on a local file system; its path."""
+        path = f"{self.local}/duet-{name}"
+        self.disks.append(path)
+        self.shell(f"set -e; rm -f {path}; truncate -s {mebibytes}M {path}")
+        return path
+
+    @property
+    def local(self) -> str:
+        """A folder on a disk of its own."""
+        return "/scratch" if self.counts else "/var/tmp"
 
     def background(self, *command: str, ready: str):
         """COMMAND beside the guest, pinned with the I/O threads, once it has printed READY."""
@@ -114,7 +125,7 @@ def initrd_of_guest(more: dict[str, bytes] | None = None, with_kit: bool = False
     programs = {"bin/workload": workload(), "bin/mark": plugin.mark_program()}
     files = {path: file.read_bytes() for path, file in programs.items()} | (more or {})
     if with_kit:
-        return images.initrd(KERNEL, "base", kit.PREPARE + WITH_KIT + SERVE, files | kit.files(KERNEL))
+        return images.initrd(KERNEL, "base", kit.PREPARE + WITH_KIT + SERVE, kit.files(KERNEL) | files)
     return images.initrd(KERNEL, "base", SERVE, files)
 
 

@@ -26,6 +26,10 @@ static const struct {
 	{"copy", copy, 1},
 	{"repeat", repeat, 3},
 	{"switches", switches, 2},
+	{"window", window, 2},
+	{"hogs", hogs, 1},
+	{"respond", respond, 3},
+	{"retired", retired, 2},
 };
 
 uint64_t now_ns(void)

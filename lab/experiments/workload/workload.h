@@ -30,7 +30,11 @@ int fork_heap(char **args); /* private|heap MIB PERCENT: a fork, and writes afte
 int copy(char **args);      /* MIB: copies of pages, as the guest's kernel makes them */
 int repeat(char **args); /* FILE TEXT COUNT: writes TEXT so often, each time from its beginning */
 int switches(
-	char **args); /* STEPS NAP-US: two programs wake each other, some naps between or none */
+	char **args);    /* STEPS NAP-US: two programs wake each other, some naps between or none */
+int window(char **args); /* FILE PERIOD-MS: a working set that moves as it is told */
+int hogs(char **args);   /* COUNT: programs that never rest, left behind */
+int respond(char **args); /* COUNT PERIOD-US LOOPS: requests that come at fixed times */
+int retired(char **args); /* PID SECONDS: instructions of that thread in user space and kernel */
 uint64_t now_ns(void);
 unsigned long number(const char *text);
 /* Says what failed, with errno's words, and ends the program. */
