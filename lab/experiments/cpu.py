@@ -30,8 +30,8 @@ LIES = (("hints.c", "vcpu->shown = clamp_t(long, READ_ONCE(vcpu->runnable), 0, U
 FAIR = 0.95  # Jain's index from there on
 NOISE = 1.1  # what two runs of the same may differ by
 
-# Of each machine: the time that it had of CPUs; and of each vCPU time on one, time waited for one, times it came to one.
-_LOOK = ("for name in {names}; do echo $name 0 $(awk '/^usage_usec/ {{ print $2 * 1000 }}' {group}/$name/cpu.stat) 0 0; "
+# Of each machine: the microseconds that it had of CPUs; and of each vCPU time on one, time waited for one, times it came to one.
+_LOOK = ("for name in {names}; do echo $name 0 $(awk '/^usage_usec/ {{ print $2 }}' {group}/$name/cpu.stat) 0 0; "
          "for task in /proc/$(head -1 {group}/$name/cgroup.procs)/task/*; do read -r comm <$task/comm; "
          "case $comm in vcpu*) echo $name 1 $(cat $task/schedstat) ;; esac; done; done")
 _SLICE = ("cat /sys/kernel/debug/sched/base_slice_ns 2>/dev/null || cat /sys/kernel/debug/sched/min_granularity_ns 2>/dev/null || echo 0")
@@ -49,7 +49,7 @@ def look(lab: ExperimentLab) -> dict[str, dict[str, int]]:
         name, vcpu, *numbers = line.split()
         fields = ("ran", "waited", "turns") if vcpu == "1" else ("cpu",)
         for field, number in zip(fields, numbers, strict=False):
-            found[name][field] += int(float(number))
+            found[name][field] += int(number)
     return found
 
 

@@ -53,6 +53,7 @@ def main(directory: str, count: str, file: str) -> None:
     finally:
         for pid in players:
             os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
 
 
 main(*sys.argv[1:])

@@ -139,3 +139,27 @@ def test_files_that_are_no_sockets_stay(host, tmp_path):
 def test_wrong_command_lines(words):
     result = subprocess.run([BUILD / "duetd", *words], capture_output=True, text=True, check=False, timeout=20)
     assert result.returncode == 2 and words[0] in result.stderr
+
+
+def played(path) -> dict:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        client.sendall(b"GET /duet/brief HTTP/1.1\r\nHost: x\r\n\r\n")
+        with client.makefile("rb") as stream:
+            return json.loads(stream.read().partition(b"\r\n\r\n")[2])
+
+
+def test_machines_can_be_played(tmp_path):
+    """For lab/bench: each has a thread of its own, and says something new each time."""
+    brief = tmp_path / "brief"
+    brief.write_text(json.dumps({"id": "x", "threads": [1, 2], "hints": {"machine": {"working_set_bytes": 1 << 20}}}))
+    command = ["python3", REPOSITORY / "lab/host/players.py", tmp_path, "2", brief]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as players:
+        assert players.stdout.readline() == "playing\n"
+        sockets = [tmp_path / f"played{number}.sock" for number in range(2)]
+        wait_for(lambda: all(path.exists() for path in sockets))
+        one, other, again = played(sockets[0]), played(sockets[1]), played(sockets[0])
+        assert len(one["threads"]) == 2 and one["threads"] != other["threads"]
+        assert one["hints"] != again["hints"] and one["threads"] == again["threads"]
+        players.terminate()
+    assert not any(Path(f"/proc/{answer['threads'][0]}").exists() for answer in (one, other))
