@@ -181,7 +181,7 @@ def tell(lab: ExperimentLab, record, found: dict) -> None:
                    "y": [100 * sums[way]["parts"][name] / count for name, count in THREADS.items()]} for way in ("share", "runnable", "lie")],
                  x_label="guest with", y_label="% of the CPU time, each thread")
     symbols(record)
-    usual_confounders(record, lab, "")
+    usual_confounders(record, lab, None)
     record.confounder("Other load", "controlled" if lab.counts else "not controlled",
                       f"policies are run in turns, {REPEATS} times each, and their counts added up")
     record.confounder("Cgroups", "controlled", "each guest in one of its own under each policy, as its unit gives it: "

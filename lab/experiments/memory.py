@@ -166,7 +166,7 @@ def tell(lab: ExperimentLab, record, found: dict) -> None:
                   for policy, figures in found.items()])
     charts(record, found)
     record.symbol("working set", "what a guest cannot do without: what its kit tells, and what its kernel has in use.")
-    usual_confounders(record, lab, "")
+    usual_confounders(record, lab, None)
     record.confounder("The same work", "controlled", f"{PHASES * ROUNDS} rounds of each guest, in each so many touches of so many pages, "
                       "by the same random numbers; a round is later where paging holds it up, never left out")
     record.confounder("Read-ahead of swap", "controlled" if lab.counts else "not controlled", "off in the guests"
