@@ -23,31 +23,38 @@ MIB = 1 << 20
 NAMES = ("one", "two", "three")
 MEMORY, BUDGET = 256, 512  # MiB, of each guest and of the host for all
 LOW, HIGH, STEP = 16, 112, 8  # MiB, of the program
-ROUNDS, PHASES, SETTLE = 20, 4, 20  # rounds of each phase; those before anything counts
+ROUNDS, PHASES, SETTLE = 18, 4, 15  # rounds of each phase; those before anything counts
 PERIOD_MS = 1000  # between rounds, later where a round takes longer
 FILES_MIB, CACHED_MIB = 512, 160  # a disk of which nothing is read twice; so much of it before the first round
 SWAP_MIB, HOST_SWAP_MIB = 256, 1024
+CLUSTER = "/proc/sys/vm/page-cluster"
 LIMIT = 900  # seconds that a phase may take on a busy machine
 POLICIES = ("working-set", "static", "pressure")
-ALL = (*POLICIES, "idle-tax", "ovirt", "off")
+ALL = ("working-set", "static", "idle-tax", "ovirt", "pressure", "off")  # those that make the host swap last
 HALF = 0.5  # of the static split's paging: the aim
 
 
-@contextlib.contextmanager
-def host_swap(lab: ExperimentLab):
-    """In the lab a file; elsewhere what the host has."""
-    if not lab.counts:
-        if lab.shell("tail -n +2 /proc/swaps").strip() == "":
+class HostSwap:
+    """In the lab a file; elsewhere what the host has. Use as a context manager."""
+
+    def __init__(self, lab: ExperimentLab):
+        self.lab, self.file = lab, f"{lab.local}/duet-swap" if lab.counts else ""
+
+    def __enter__(self):
+        if not self.file and self.lab.shell("tail -n +2 /proc/swaps").strip() == "":
             raise Skipped("this host has no swap")
-        yield
-        return
-    file = f"{lab.local}/duet-swap"
-    lab.shell(f"set -e; fallocate -l {HOST_SWAP_MIB}M {file}; chmod 600 {file}; mkswap {file} >/dev/null; "
-              f"cat /proc/sys/vm/page-cluster >{HOME}/page-cluster; echo 0 >/proc/sys/vm/page-cluster; swapon {file}")
-    try:
-        yield
-    finally:
-        lab.shell(f"swapoff {file}; rm -f {file}; cat {HOME}/page-cluster >/proc/sys/vm/page-cluster")
+        if self.file:
+            self.lab.shell(f"set -e; fallocate -l {HOST_SWAP_MIB}M {self.file}; chmod 600 {self.file}; mkswap {self.file} >/dev/null; "
+                           f"cat {CLUSTER} >{HOME}/page-cluster; echo 0 >{CLUSTER}; swapon {self.file}")
+        return self
+
+    def empty(self) -> None:
+        if self.file:
+            self.lab.shell(f"swapoff {self.file} && swapon {self.file}", LIMIT)
+
+    def __exit__(self, *_exc):
+        if self.file:
+            self.lab.shell(f"swapoff {self.file}; rm -f {self.file}; cat {HOME}/page-cluster >{CLUSTER}", LIMIT)
 
 
 def guest(lab: ExperimentLab, host: Managed, name: str) -> Subject:
@@ -62,7 +69,8 @@ class Worker:
 
     def __init__(self, subject: Subject):
         self.subject, self.guest = subject, subject.guest
-        subject.command("mkswap /dev/vda >/dev/null && swapon /dev/vda && echo 0 >/proc/sys/vm/page-cluster")
+        subject.command("swapoff -a; mkswap /dev/vda >/dev/null && swapon /dev/vda && echo 0 >/proc/sys/vm/page-cluster && "
+                        "echo 3 >/proc/sys/vm/drop_caches")
         subject.command(f"dd if=/dev/vdb of=/dev/null bs=1M skip={FILES_MIB // 2} count={CACHED_MIB} 2>/dev/null")
         self._after = len(self.guest.output)
         self.guest.type(f"workload window /dev/vdb {PERIOD_MS}\n")
@@ -111,7 +119,7 @@ def of_guests(rounds: list[list[dict]], before: list[dict]) -> list[int]:
 
 def run_phases(host: Managed, workers: list[Worker]) -> dict:
     before = [rounds[-1] for rounds in phase_of(workers, [LOW] * len(NAMES), SETTLE)]
-    host.limit(BUDGET)
+    host.limit(f"{BUDGET}M")
     started, guests, hosts, allowed = host.paging(), [], [], []
     for phase in range(PHASES):
         rounds = phase_of(workers, [goal(phase, nth) for nth in range(len(NAMES))], ROUNDS)
@@ -123,18 +131,18 @@ def run_phases(host: Managed, workers: list[Worker]) -> dict:
     return {"guests": guests, "hosts": hosts, "allowed": allowed}
 
 
-def under(lab: ExperimentLab, policy: str) -> dict:
-    """The same work under one policy."""
-    with Managed(lab) as host, contextlib.ExitStack() as stack:
-        subjects = [guest(lab, host, name) for name in NAMES]
-        for subject in subjects:
-            stack.enter_context(subject)
-        workers = [Worker(subject) for subject in subjects]
-        host.start("--memory", policy, "--cpu", "off", "--numa", "off", "--budget", f"{BUDGET}M")
-        found = run_phases(host, workers)
-        for worker in workers:
-            worker.finish()
-        return found
+def under(host: Managed, swap: HostSwap, subjects: list[Subject], policy: str) -> dict:
+    """The same work under one policy, from the same beginning."""
+    workers = [Worker(subject) for subject in subjects]
+    host.start("--memory", policy, "--cpu", "off", "--numa", "off", "--budget", f"{BUDGET}M")
+    found = run_phases(host, workers)
+    host.end()
+    for worker in workers:
+        worker.finish()
+    host.limit("max")
+    host.let_go(NAMES)
+    swap.empty()
+    return found
 
 
 def chosen(environment) -> tuple[str, ...]:
@@ -144,12 +152,19 @@ def chosen(environment) -> tuple[str, ...]:
     return tuple(policy for policy in ALL if policy in words) or usual
 
 
+def measure(lab: ExperimentLab, record, policies) -> dict:
+    with HostSwap(lab) as swap, Managed(lab) as host, contextlib.ExitStack() as stack:
+        subjects = [guest(lab, host, name) for name in NAMES]
+        for subject in subjects:
+            stack.enter_context(subject)
+        return {policy: attempt(record, policy, under, host, swap, subjects, policy) for policy in policies}
+
+
 def run(lab: ExperimentLab, record) -> None:
     warm(lab)
-    policies = chosen(os.environ)
-    with host_swap(lab):
-        found = {policy: attempt(record, policy, under, lab, policy) for policy in policies}
-    tell(lab, record, {policy: figures for policy, figures in found.items() if figures})
+    found = attempt(record, "paging", measure, lab, record, chosen(os.environ))
+    if found:
+        tell(lab, record, found)
 
 
 # What it comes to
@@ -169,6 +184,8 @@ def tell(lab: ExperimentLab, record, found: dict) -> None:
     usual_confounders(record, lab, None)
     record.confounder("The same work", "controlled", f"{PHASES * ROUNDS} rounds of each guest, in each so many touches of so many pages, "
                       "by the same random numbers; a round is later where paging holds it up, never left out")
+    record.confounder("The same beginning", "controlled", "one boot for all policies; before each of them balloons are let go, swap is "
+                      "emptied, caches are dropped and filled again")
     record.confounder("Read-ahead of swap", "controlled" if lab.counts else "not controlled", "off in the guests"
                       + (" and on the host" if lab.counts else "; the host's as it is"))
     record.confounder("How fast the machine is", "not controlled", "duetd decides once a second and rounds come once a second, whatever "

@@ -13,6 +13,7 @@ DIRECTORY = f"{HOME}/managed"
 SOCKET, LOG, PID = f"{DIRECTORY}/duetd", f"{DIRECTORY}/duetd.log", f"{DIRECTORY}/pid"
 LIMIT = 300  # seconds that anything of it may take on a busy machine
 POLL_SECONDS = 0.5
+EMPTY = '"actual_mib": *0[,}]'  # a balloon's statistics
 
 # What duet's own command line stands behind: its process begins in the cgroup, so all its memory counts there.
 _JOIN = 'mkdir -p {group} && echo $$ >{group}/cgroup.procs && exec "$@"'
@@ -77,9 +78,15 @@ class Managed:
             time.sleep(POLL_SECONDS)
         return found
 
-    def limit(self, mebibytes: int) -> None:
-        """All machines together take no more of the host: what is above it is swapped out before a vCPU goes on."""
-        self.lab.shell(f"echo {mebibytes}M >{GROUP}/memory.high", LIMIT)
+    def limit(self, size: str) -> None:
+        """All machines together take no more of the host, as 512M or max: what is above it is swapped out before a vCPU goes on."""
+        self.lab.shell(f"echo {size} >{GROUP}/memory.high", LIMIT)
+
+    def let_go(self, names) -> None:
+        """Waits until the machines have let go of their balloons, which they do when nobody renews what duetd has set."""
+        for name in names:
+            ask = f"curl -sS --unix-socket {DIRECTORY}/{name}.sock http://localhost/balloon/statistics"
+            self.lab.shell(f"until {ask} | grep -q {shlex.quote(EMPTY)}; do sleep 0.5; done", LIMIT)
 
     def paging(self) -> dict[str, int]:
         """Pages that the host has swapped in and out."""
