@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 
+from duetlab.base.paths import REPOSITORY
 from duetlab.experiment.lab import HOME, ExperimentLab
 from duetlab.experiment.managed import Managed
 from duetlab.experiment.record import Skipped, attempt, usual_confounders
@@ -25,8 +26,9 @@ MEMORY, BUDGET = 256, 512  # MiB, of each guest and of the host for all
 LOW, HIGH, STEP = 16, 112, 8  # MiB, of the program
 ROUNDS, PHASES, SETTLE = 18, 4, 15  # rounds of each phase; those before anything counts
 PERIOD_MS = 1000  # between rounds, later where a round takes longer
-FILES_MIB, CACHED_MIB = 512, 160  # a disk of which nothing is read twice; so much of it before the first round
+FILES_MIB, CACHED_MIB = 512, 128  # a disk of which nothing is read twice; so much of it before the first round
 SWAP_MIB, HOST_SWAP_MIB = 256, 1024
+PARTS = REPOSITORY / "build" / "experiments" / "memory.parts"
 CLUSTER = "/proc/sys/vm/page-cluster"
 LIMIT = 900  # seconds that a phase may take on a busy machine
 POLICIES = ("working-set", "static", "pressure")
@@ -57,23 +59,29 @@ class HostSwap:
             self.lab.shell(f"swapoff {self.file}; rm -f {self.file}; cat {HOME}/page-cluster >{CLUSTER}", LIMIT)
 
 
-def guest(lab: ExperimentLab, host: Managed, name: str) -> Subject:
-    disks = [word for kind, size in (("swap", SWAP_MIB), ("files", FILES_MIB))
-             for word in ("--disk", f"path={lab.empty_disk(f'{name}-{kind}', size)},cache=direct")]
-    return Subject(lab, *disks, "--balloon", "stats=1,deflate-on-oom=on", *host.options(name), memory=f"{MEMORY}M", pin=False,
-                   kit=True, wrapper=host.wrapper(name))
+def start_guests(lab: ExperimentLab, host: Managed) -> list[Subject]:
+    disks = lab.empty_disks({f"{name}-{kind}": size for name in NAMES for kind, size in (("swap", SWAP_MIB), ("files", FILES_MIB))})
+    return [Subject(lab, "--disk", f"path={disks[f'{name}-swap']},cache=direct", "--disk", f"path={disks[f'{name}-files']},cache=direct",
+                    "--balloon", "stats=1,deflate-on-oom=on", *host.options(name), memory=f"{MEMORY}M", pin=False, kit=True,
+                    wrapper=host.wrapper(name)) for name in NAMES]
+
+
+# Swap and caches as new, then the program.
+PREPARE = ("swapoff -a; mkswap /dev/vda >/dev/null && swapon /dev/vda && echo 0 >/proc/sys/vm/page-cluster && "
+           "echo 3 >/proc/sys/vm/drop_caches && "
+           f"dd if=/dev/vdb of=/dev/null bs=1M skip={FILES_MIB // 2} count={CACHED_MIB} 2>/dev/null && "
+           f"workload window /dev/vdb {PERIOD_MS}")
 
 
 class Worker:
     """The program in a guest."""
 
     def __init__(self, subject: Subject):
-        self.subject, self.guest = subject, subject.guest
-        subject.command("swapoff -a; mkswap /dev/vda >/dev/null && swapon /dev/vda && echo 0 >/proc/sys/vm/page-cluster && "
-                        "echo 3 >/proc/sys/vm/drop_caches")
-        subject.command(f"dd if=/dev/vdb of=/dev/null bs=1M skip={FILES_MIB // 2} count={CACHED_MIB} 2>/dev/null")
+        self.guest = subject.guest
         self._after = len(self.guest.output)
-        self.guest.type(f"workload window /dev/vdb {PERIOD_MS}\n")
+        self.guest.type(PREPARE + "\n")
+
+    def ready(self) -> None:
         self.guest.wait_for("^@window$", LIMIT, self._after)
 
     def order(self, mib: int, rounds: int) -> None:
@@ -90,12 +98,6 @@ class Worker:
         """Every page was as it should be."""
         self.guest.type("end\n")
         self.guest.wait_for("^@done 0$", LIMIT, self._after)
-
-
-def warm(lab: ExperimentLab) -> None:
-    """What duet keeps of a kernel is made outside all limits."""
-    with Subject(lab, pin=False):
-        pass
 
 
 def goal(phase: int, nth: int) -> int:
@@ -120,20 +122,22 @@ def of_guests(rounds: list[list[dict]], before: list[dict]) -> list[int]:
 def run_phases(host: Managed, workers: list[Worker]) -> dict:
     before = [rounds[-1] for rounds in phase_of(workers, [LOW] * len(NAMES), SETTLE)]
     host.limit(f"{BUDGET}M")
-    started, guests, hosts, allowed = host.paging(), [], [], []
+    started, _ = host.look()
+    guests, hosts, allowed = [], [], []
     for phase in range(PHASES):
         rounds = phase_of(workers, [goal(phase, nth) for nth in range(len(NAMES))], ROUNDS)
-        now = host.paging()
+        paging, machines = host.look()
         guests += of_guests(rounds, before)
-        hosts.append(sum(now.values()) - sum(started.values()))
-        machines = host.machines()
-        allowed.append([machines[name].get("allowed", MEMORY * MIB) // MIB for name in NAMES])
+        hosts.append(sum(paging.values()) - sum(started.values()))
+        allowed.append([machines.get(name, {}).get("allowed", MEMORY * MIB) // MIB for name in NAMES])
     return {"guests": guests, "hosts": hosts, "allowed": allowed}
 
 
 def under(host: Managed, swap: HostSwap, subjects: list[Subject], policy: str) -> dict:
     """The same work under one policy, from the same beginning."""
     workers = [Worker(subject) for subject in subjects]
+    for worker in workers:
+        worker.ready()
     host.start("--memory", policy, "--cpu", "off", "--numa", "off", "--budget", f"{BUDGET}M")
     found = run_phases(host, workers)
     host.end()
@@ -153,15 +157,21 @@ def chosen(environment) -> tuple[str, ...]:
 
 
 def measure(lab: ExperimentLab, record, policies) -> dict:
+    """What was found of each policy, kept in a file for DUET_PARTS as it comes."""
+    found = json.loads(PARTS.read_text()) if PARTS.exists() and "DUET_PARTS" in os.environ else {}
     with HostSwap(lab) as swap, Managed(lab) as host, contextlib.ExitStack() as stack:
-        subjects = [guest(lab, host, name) for name in NAMES]
+        subjects = start_guests(lab, host)
         for subject in subjects:
             stack.enter_context(subject)
-        return {policy: attempt(record, policy, under, host, swap, subjects, policy) for policy in policies}
+        lab.shell(f"rm -rf {HOME}/kernels")  # what duet kept of the kernel counts as the first guest's
+        for policy in policies:
+            found[policy] = attempt(record, policy, under, host, swap, subjects, policy)
+            PARTS.parent.mkdir(parents=True, exist_ok=True)
+            PARTS.write_text(json.dumps(found))
+    return {policy: figures for policy, figures in found.items() if figures}
 
 
 def run(lab: ExperimentLab, record) -> None:
-    warm(lab)
     found = attempt(record, "paging", measure, lab, record, chosen(os.environ))
     if found:
         tell(lab, record, found)

@@ -69,12 +69,12 @@ class ExperimentLab(Place):
                    f"dd if=/dev/zero of={path} bs=1M count={mebibytes} conv=fsync 2>/dev/null")
         return path
 
-    def empty_disk(self, name: str, mebibytes: int) -> str:
-        """A file of zeroes that takes no space, on a local file system; its path."""
-        path = f"{self.local}/duet-{name}"
-        self.disks.append(path)
-        self.shell(f"set -e; rm -f {path}; truncate -s {mebibytes}M {path}")
-        return path
+    def empty_disks(self, sizes: dict[str, int]) -> dict[str, str]:
+        """Files of zeroes that take no space, on a local file system, by name: SIZES in MiB. Their paths."""
+        paths = {name: f"{self.local}/duet-{name}" for name in sizes}
+        self.disks += paths.values()
+        self.shell("set -e; " + "; ".join(f"rm -f {paths[name]}; truncate -s {size}M {paths[name]}" for name, size in sizes.items()))
+        return paths
 
     @property
     def local(self) -> str:

@@ -20,7 +20,14 @@ _JOIN = 'mkdir -p {group} && echo $$ >{group}/cgroup.procs && exec "$@"'
 
 # Paging of the host: of these machines alone where a cgroup counts it, else of all.
 _PAGING = ("for file in {group}/memory.stat /proc/vmstat; do "
-           "awk '/^pswpin / {{ i = $2 }} /^pswpout / {{ o = $2 }} END {{ if (i == \"\") exit 1; print i, o }}' $file && break; done")
+           "awk '/^pswpin / {{ i = $2 }} /^pswpout / {{ o = $2 }} END {{ if (i == \"\") exit 1; print i, o }}' $file && break; done 2>/dev/null")
+
+
+_LIST = f"curl -sS --unix-socket {SOCKET} http://localhost/vms"
+
+
+def _well(answer: str) -> dict[str, dict]:
+    return {entry["name"]: entry for entry in json.loads(answer) if entry["well"]}
 
 
 class Managed:
@@ -66,8 +73,7 @@ class Managed:
 
     def machines(self) -> dict[str, dict]:
         """What duetd knows of each, by name."""
-        answer = self.lab.shell(f"curl -sS --unix-socket {SOCKET} http://localhost/vms")
-        return {entry["name"]: entry for entry in json.loads(answer) if entry["well"]}
+        return _well(self.lab.shell(_LIST))
 
     def until(self, holds, what: str) -> dict[str, dict]:
         """Its machines, when HOLDS of them."""
@@ -84,11 +90,10 @@ class Managed:
 
     def let_go(self, names) -> None:
         """Waits until the machines have let go of their balloons, which they do when nobody renews what duetd has set."""
-        for name in names:
-            ask = f"curl -sS --unix-socket {DIRECTORY}/{name}.sock http://localhost/balloon/statistics"
-            self.lab.shell(f"until {ask} | grep -q {shlex.quote(EMPTY)}; do sleep 0.5; done", LIMIT)
+        ask = f"curl -sS --unix-socket {DIRECTORY}/$name.sock http://localhost/balloon/statistics"
+        self.lab.shell(f"for name in {' '.join(names)}; do until {ask} | grep -q {shlex.quote(EMPTY)}; do sleep 0.5; done; done", LIMIT)
 
-    def paging(self) -> dict[str, int]:
-        """Pages that the host has swapped in and out."""
-        words = self.lab.shell(_PAGING.format(group=GROUP)).split()
-        return {"in": int(words[0]), "out": int(words[1])}
+    def look(self) -> tuple[dict[str, int], dict[str, dict]]:
+        """Pages that the host has swapped in and out, and `machines`."""
+        paging, _, answer = self.lab.shell(_PAGING.format(group=GROUP) + f"; {_LIST}").partition("\n")
+        return dict(zip(("in", "out"), map(int, paging.split()), strict=True)), _well(answer)
