@@ -66,10 +66,10 @@ def start_guests(lab: ExperimentLab, host: Managed) -> list[Subject]:
                     wrapper=host.wrapper(name)) for name in NAMES]
 
 
-# Swap and caches as new, then the program.
+# Swap and caches as new, then the program. What is cached of a disk goes when nobody has it open.
 PREPARE = ("swapoff -a; mkswap /dev/vda >/dev/null && swapon /dev/vda && echo 0 >/proc/sys/vm/page-cluster && "
            "echo 3 >/proc/sys/vm/drop_caches && "
-           f"dd if=/dev/vdb of=/dev/null bs=1M skip={FILES_MIB // 2} count={CACHED_MIB} 2>/dev/null && "
+           f"exec 9</dev/vdb && dd if=/dev/vdb of=/dev/null bs=1M skip={FILES_MIB // 2} count={CACHED_MIB} 2>/dev/null && "
            f"workload window /dev/vdb {PERIOD_MS}")
 
 
