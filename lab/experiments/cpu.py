@@ -18,16 +18,17 @@ WHAT = ("Guests with one, two and four threads that never rest, and one that ans
         "duetd weighs them by what their kits say of threads and bursts, or by equal shares; then one of them lies.")
 
 THREADS = {"one": 1, "two": 2, "four": 4}
-VCPUS = {"one": 2, "two": 2, "four": 4, "asks": 2}
-ASKS, LIAR = "asks", "one"
-REQUESTS, PERIOD_US, LOOPS = 300, 40000, 20000
+VCPUS = {"one": 2, "two": 2, "four": 4, "lies": 2, "asks": 2}
+ASKS, HONEST, LIAR = "asks", "one", "lies"  # the liar rests until it takes the place of one
+REQUESTS, PERIOD_US, LOOPS = 200, 40000, 20000
 REPEATS = 3  # of each policy, by turns
 POLICIES = ("off", "share", "runnable")
-WORDS = {"off": "no manager", "share": "equal shares", "runnable": "by hints", "lie": "by hints, guest one lies"}
+WORDS = {"off": "no manager", "share": "equal shares", "runnable": "by hints", "lie": "by hints, with a liar for one"}
 BLIND = ("off", "share")
 # A module that says that a thousand threads can run.
 LIES = (("hints.c", "vcpu->shown = clamp_t(long, READ_ONCE(vcpu->runnable), 0, U32_MAX);", "vcpu->shown = 1000;"),)
 FAIR = 0.95  # Jain's index from there on
+BUSY = 0.1  # CPUs that a guest takes which has something to do
 NOISE = 1.1  # what two runs of the same may differ by
 
 # Of each machine: the microseconds that it had of CPUs; and of each vCPU time on one, time waited for one, times it came to one.
@@ -61,10 +62,9 @@ def window(lab: ExperimentLab, asks: Subject) -> dict:
     return {"answer": answer, **{name: {field: after[name][field] - before[name][field] for field in after[name]} for name in after}}
 
 
-def guest(lab: ExperimentLab, host: Managed, name: str, lies: bool = False) -> Subject:
-    files = kit.files(KERNEL, LIES) if lies else None
-    return Subject(lab, "--cpus", str(VCPUS[name]), *host.options(name), memory="192M", pin=False, kit=True, files=files,
-                   wrapper=host.wrapper(name))
+def guest(lab: ExperimentLab, host: Managed, name: str) -> Subject:
+    return Subject(lab, "--cpus", str(VCPUS[name]), *host.options(name), memory="192M", pin=False, kit=True,
+                   files=kit.files(KERNEL, LIES) if name == LIAR else None, wrapper=host.wrapper(name))
 
 
 def decided(policy: str):
@@ -76,7 +76,7 @@ def decided(policy: str):
         if not all(weights.values()):
             return False
         same = len(set(weights.values())) == 1
-        return same if policy == "share" else weights["four"] >= 1.9 * weights["two"] and weights["two"] > weights["asks"]
+        return same if policy == "share" else weights["four"] >= 1.9 * weights["two"] and weights["two"] > weights[ASKS]
     return holds
 
 
@@ -97,28 +97,30 @@ def by_turns(lab: ExperimentLab, host: Managed, asks: Subject) -> dict:
     return sums
 
 
-def load(subject: Subject, name: str) -> None:
-    subject.command(f"workload hogs {THREADS[name]}")
+def in_place(subjects: dict[str, Subject]) -> None:
+    """The liar has the one thread now."""
+    subjects[HONEST].command("killall workload")
+    subjects[LIAR].command(f"workload hogs {THREADS[HONEST]}")
 
 
 def measure(lab: ExperimentLab) -> dict:
     with Managed(lab) as host, contextlib.ExitStack() as stack:
         subjects = {name: guest(lab, host, name) for name in VCPUS}
-        stack.enter_context(subjects[ASKS])
-        with subjects[LIAR] as honest:
-            for name in set(THREADS) - {LIAR}:
-                stack.enter_context(subjects[name])
-                load(subjects[name], name)
-            load(honest, LIAR)
-            host.start("--memory", "off", "--cpu", "off", "--numa", "off")
-            found = by_turns(lab, host, subjects[ASKS])
-        host.until(lambda machines: LIAR not in machines, "seen that a machine has gone")
-        with guest(lab, host, LIAR, lies=True) as liar:
-            load(liar, LIAR)
-            host.until(decided("runnable"), "weighed the liar")
-            for _ in range(REPEATS):
-                found["lie"] = add(found.get("lie"), window(lab, subjects[ASKS]))
+        for subject in subjects.values():
+            stack.enter_context(subject)
+        for name, count in THREADS.items():
+            subjects[name].command(f"workload hogs {count}")
+        host.start("--memory", "off", "--cpu", "off", "--numa", "off")
+        found = by_turns(lab, host, subjects[ASKS])
+        in_place(subjects)
+        host.until(lies_alone, "seen that one rests and the liar works")
+        for _ in range(REPEATS):
+            found["lie"] = add(found.get("lie"), window(lab, subjects[ASKS]))
         return found | {"base_slice": int(lab.shell(_SLICE).split()[0])}
+
+
+def lies_alone(machines: dict) -> bool:
+    return decided("runnable")(machines) and machines[HONEST]["busy"] < BUSY < machines[LIAR]["busy"]
 
 
 def run(lab: ExperimentLab, record) -> None:
@@ -128,9 +130,14 @@ def run(lab: ExperimentLab, record) -> None:
 # What it comes to
 
 
-def of_thread(figures: dict) -> list[float]:
+def working(way: str) -> dict[str, int]:
+    """Threads that never rest, by guest."""
+    return {LIAR if name == HONEST and way == "lie" else name: count for name, count in THREADS.items()}
+
+
+def of_thread(figures: dict, way: str) -> list[float]:
     """CPU time of each thread that never rests, as a share of a guest's."""
-    return [figures[name]["cpu"] / count for name, count in THREADS.items() for _ in range(count)]
+    return [figures[name]["cpu"] / count for name, count in working(way).items() for _ in range(count)]
 
 
 def part(figures: dict, name: str) -> float:
@@ -138,10 +145,10 @@ def part(figures: dict, name: str) -> float:
     return figures[name]["cpu"] / sum(figures[other]["cpu"] for other in VCPUS)
 
 
-def switches(figures: dict) -> float:
+def switches(figures: dict, way: str) -> float:
     """Turns of vCPUs of the guests that never rest, for each second that they ran."""
-    ran = sum(figures[name]["ran"] for name in THREADS)
-    return 1e9 * sum(figures[name]["turns"] for name in THREADS) / ran
+    names = working(way)
+    return 1e9 * sum(figures[name]["turns"] for name in names) / sum(figures[name]["ran"] for name in names)
 
 
 def waits(figures: dict) -> float:
@@ -157,7 +164,7 @@ def wait_in_slices(figures: dict, base_slice: int) -> float | None:
 
 def summary(found: dict, way: str) -> dict:
     figures = found[way]
-    return {"jain": jain(of_thread(figures)), "switches": switches(figures), "waits": waits(figures),
+    return {"jain": jain(of_thread(figures, way)), "switches": switches(figures, way), "waits": waits(figures),
             "slices": wait_in_slices(figures, found["base_slice"]), "parts": {name: part(figures, name) for name in VCPUS},
             "mean_ns": sum(answer["mean_ns"] for answer in figures["answers"]) / len(figures["answers"]),
             "p99_ns": max(answer["p99_ns"] for answer in figures["answers"])}
@@ -178,7 +185,7 @@ def tell(lab: ExperimentLab, record, found: dict) -> None:
     record.chart("CPU time of a thread", "; ".join(f"{WORDS[way]}: Jain's index {one['jain']:.2f}" for way, one in sums.items()),
                  "As many threads as there are, so much time has each: level bars are fair.",
                  [{"name": WORDS[way], "style": "bars", "x": [f"{count} threads" if count > 1 else "1 thread" for count in THREADS.values()],
-                   "y": [100 * sums[way]["parts"][name] / count for name, count in THREADS.items()]} for way in ("share", "runnable", "lie")],
+                   "y": [100 * sums[way]["parts"][name] / count for name, count in working(way).items()]} for way in ("share", "runnable", "lie")],
                  x_label="guest with", y_label="% of the CPU time, each thread")
     symbols(record)
     usual_confounders(record, lab, None)
@@ -201,7 +208,7 @@ def verdict(record, sums: dict) -> None:
     hints, blind = sums["runnable"], [sums[way] for way in BLIND]
     fairer = hints["jain"] > max(one["jain"] for one in blind)
     fewer, sooner = (hints[name] <= NOISE * min(one[name] for one in blind) for name in ("switches", "waits"))
-    bounded = sums["lie"]["parts"][LIAR] <= NOISE * sums["share"]["parts"][LIAR]
+    bounded = sums["lie"]["parts"][LIAR] <= NOISE * sums["share"]["parts"][HONEST]
     good = {"threads are treated alike": fairer and hints["jain"] >= FAIR, "vCPUs switch no more": fewer, "requests wait no longer": sooner,
             "who lies gets no more than its share": bounded}
     record.claim("M10", "Weights by threads that can run and slices by bursts are fair to threads, switch less and answer sooner.",
@@ -209,19 +216,20 @@ def verdict(record, sums: dict) -> None:
                  f"Jain's index {hints['jain']:.2f} against {blind[1]['jain']:.2f} with equal shares; turns a second "
                  f"{hints['switches']:.0f} against {blind[1]['switches']:.0f}; requests wait {100 * hints['waits']:.0f} % against "
                  f"{100 * blind[1]['waits']:.0f} %; who lies has {100 * sums['lie']['parts'][LIAR]:.0f} % of the CPU time, "
-                 f"{100 * sums['share']['parts'][LIAR]:.0f} % is its share",
+                 f"{100 * sums['share']['parts'][HONEST]:.0f} % is its share",
                  "yes" if all(good.values()) else "partly" if fairer else "no",
                  "; ".join(f"{words}: {'yes' if holds else 'no'}" for words, holds in good.items()) + ".")
 
 
-def made_up(parts: tuple, turns: int, waited: int) -> dict:
-    machines = {name: {"cpu": part, "ran": part, "waited": part, "turns": turns} for name, part in zip(THREADS, parts, strict=True)}
+def made_up(parts: tuple, turns: int, waited: int, way: str = "") -> dict:
+    machines = {name: {"cpu": 0, "ran": 0, "waited": 0, "turns": 0} for name in VCPUS}
+    machines |= {name: {"cpu": part, "ran": part, "waited": part, "turns": turns} for name, part in zip(working(way), parts, strict=True)}
     return machines | {ASKS: {"cpu": 10, "ran": 10, "waited": waited, "turns": 5}, "answers": [{"mean_ns": 9 * waited, "p99_ns": 99 * waited}]}
 
 
 def selftest(lab: ExperimentLab, record) -> None:
     """With hints each thread has the same and requests wait a third; the liar counts for two."""
-    blind, fair, lie = made_up((800, 800, 800), 90, 30), made_up((350, 700, 1400), 60, 10), made_up((600, 600, 1200), 60, 10)
+    blind, fair, lie = made_up((800, 800, 800), 90, 30), made_up((350, 700, 1400), 60, 10), made_up((600, 600, 1200), 60, 10, "lie")
     tell(lab, record, {"off": blind, "share": blind, "runnable": fair, "lie": lie, "base_slice": 2})
     claim, = record.data["claims"]
     assert claim["agrees"] == "yes" and "Jain's index 1.00 against 0.73" in claim["measured"], claim
