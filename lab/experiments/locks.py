@@ -82,7 +82,7 @@ def tell(lab: ExperimentLab, record, found: dict) -> None:
                  [{"name": KINDS[name], "style": "line", "x": list(RATIOS), "y": values} for name, values in rates.items()],
                  x_label="vCPUs for each CPU", y_label="operations in a second", emulated=lab.counts)
     record.symbol("overcommit", "how many vCPUs there are for each CPU of the host.")
-    usual_confounders(record, lab, "")
+    usual_confounders(record, lab, None)
     record.confounder("Other load", "not controlled" if lab.counts else "not applicable",
                       f"kinds are run in turns, {RUNS} times each, and the median is shown")
     claim(record, rates, found["yields"])

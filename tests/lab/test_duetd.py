@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The manager and duetctl as programs: a machine's API that a test plays, a made-up /proc and /sys."""
 
+import json
 import os
 import signal
+import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 from made_up import BUILD, Host, wait_for
+
+REPOSITORY = BUILD.parent
 
 
 @pytest.fixture(name="host")
@@ -161,3 +166,27 @@ def test_goes_on_while_a_program_hangs(units):
     units.processes[0].terminate()
     assert units.processes[0].wait(timeout=20) == 0
     assert hangs.wait(timeout=20) == 1
+
+
+def played(path) -> dict:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        client.sendall(b"GET /duet/brief HTTP/1.1\r\nHost: x\r\n\r\n")
+        with client.makefile("rb") as stream:
+            return json.loads(stream.read().partition(b"\r\n\r\n")[2])
+
+
+def test_machines_can_be_played(tmp_path):
+    """For lab/bench: each has a thread of its own, and says something new each time."""
+    brief = tmp_path / "brief"
+    brief.write_text(json.dumps({"id": "x", "threads": [1, 2], "hints": {"machine": {"working_set_bytes": 1 << 20}}}))
+    command = ["python3", REPOSITORY / "lab/host/players.py", tmp_path, "2", brief]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as players:
+        assert players.stdout.readline() == "playing\n"
+        sockets = [tmp_path / f"played{number}.sock" for number in range(2)]
+        wait_for(lambda: all(path.exists() for path in sockets))
+        one, other, again = played(sockets[0]), played(sockets[1]), played(sockets[0])
+        assert len(one["threads"]) == 2 and one["threads"] != other["threads"]
+        assert one["hints"] != again["hints"] and one["threads"] == again["threads"]
+        players.terminate()
+    assert not any(Path(f"/proc/{answer['threads'][0]}").exists() for answer in (one, other))

@@ -36,3 +36,36 @@ def test_a_stream_waits_for_a_slow_peer():
         thread.join()
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["bytes"] == BYTES
+
+
+def orders(file: Path, text: str) -> subprocess.CompletedProcess:
+    return subprocess.run([workload(), "window", str(file), "10"], input=text, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_a_window_grows_and_shrinks_as_it_is_told(tmp_path):
+    file = tmp_path / "files"
+    file.write_bytes(bytes(8 << 20))
+    done = orders(file, "8 4 3\n2 3 3\nend\n")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line for line in lines if not line.startswith("@round")] == ["@window", "@told", "@told"]
+    rounds = [json.loads(line.removeprefix("@round ")) for line in lines if line.startswith("@round")]
+    assert [found["mib"] for found in rounds] == [4, 8, 8, 5, 2, 2]
+    touched = [found["mib"] * 256 // 32 for found in rounds]
+    assert [found["touches"] for found in rounds] == [sum(touched[:nth + 1]) for nth in range(6)]
+    assert all(found["wrong"] == 0 and found.keys() >= {"in", "out", "refaults"} for found in rounds)
+
+
+def test_a_window_reads_nothing_twice(tmp_path):
+    file = tmp_path / "files"
+    file.write_bytes(bytes(2 << 20))
+    done = orders(file, "1 1 3\n")
+    assert done.returncode == 1 and "the file: No data" in done.stderr
+    assert done.stdout.count("@round") == 2
+
+
+def test_requests_come_at_their_times():
+    done = subprocess.run([workload(), "respond", "20", "5000", "1000"], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["requests"] == 20 and 0 < answer["mean_ns"] and 0 < answer["p99_ns"]

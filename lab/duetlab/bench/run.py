@@ -10,11 +10,11 @@ from ..experiment.lab import ExperimentLab
 from ..guest.images import GuestError
 from ..guest.vm import GuestFailure
 from ..host.life import say
-from . import api, balloon, boot, coop, fio, idle, io, policy, restore, sandbox
+from . import api, balloon, boot, coop, duetd, fio, idle, io, policy, restore, sandbox
 from .lab import BenchLab
 from .report import Report
 
-SECTIONS = ("boot", "where", "memory", "idle", "balloon", "api", "restore", "fio", "coop", "io", "policy", "sandbox")
+SECTIONS = ("boot", "where", "memory", "idle", "balloon", "api", "restore", "fio", "coop", "io", "policy", "sandbox", "duetd")
 
 
 def _arguments(text: str) -> argparse.Namespace:
@@ -61,6 +61,8 @@ def _run_parts(args: argparse.Namespace, lab: BenchLab, report: Report) -> None:
         coop.unused(lab, report, args.runs)
     if "sandbox" in args.parts and counted:
         sandbox.start(lab, report, args.runs)
+    if "duetd" in args.parts:
+        duetd.decision(lab, report)
 
 
 def main(text: str) -> int:
@@ -76,6 +78,9 @@ def main(text: str) -> int:
             with ExperimentLab(args.duet, args.keep, profile=True) as lab:
                 for module in paths:
                     module.measure(lab, report)
+        if "duetd" in args.parts:
+            with ExperimentLab(args.duet, args.keep, pmu=True) as lab:
+                duetd.measure(lab, report)
     except (LabError, GuestError, GuestFailure) as error:
         say(str(error))
         return 125

@@ -63,12 +63,23 @@ class ExperimentLab(Place):
 
     def disk(self, name: str, mebibytes: int) -> str:
         """A file with data in it, on a local file system; its path."""
-        folder = "/scratch" if self.counts else "/var/tmp"
-        path = f"{folder}/duet-{name}"
+        path = f"{self.local}/duet-{name}"
         self.disks.append(path)
         self.shell(f"set -e; rm -f {path}; "
                    f"dd if=/dev/zero of={path} bs=1M count={mebibytes} conv=fsync 2>/dev/null")
         return path
+
+    def empty_disks(self, sizes: dict[str, int]) -> dict[str, str]:
+        """Files of zeroes that take no space, on a local file system, by name: SIZES in MiB. Their paths."""
+        paths = {name: f"{self.local}/duet-{name}" for name in sizes}
+        self.disks += paths.values()
+        self.shell("set -e; " + "; ".join(f"rm -f {paths[name]}; truncate -s {size}M {paths[name]}" for name, size in sizes.items()))
+        return paths
+
+    @property
+    def local(self) -> str:
+        """A folder on a disk of its own."""
+        return "/scratch" if self.counts else "/var/tmp"
 
     def background(self, *command: str, ready: str):
         """COMMAND beside the guest, pinned with the I/O threads, once it has printed READY."""
@@ -126,7 +137,7 @@ def initrd_of_guest(more: dict[str, bytes] | None = None, with_kit: bool = False
     programs = {"bin/workload": workload(), "bin/mark": plugin.mark_program()}
     files = {path: file.read_bytes() for path, file in programs.items()} | (more or {})
     if with_kit:
-        return images.initrd(KERNEL, "base", kit.PREPARE + WITH_KIT + SERVE, files | kit.files(KERNEL))
+        return images.initrd(KERNEL, "base", kit.PREPARE + WITH_KIT + SERVE, kit.files(KERNEL) | files)
     return images.initrd(KERNEL, "base", SERVE, files)
 
 

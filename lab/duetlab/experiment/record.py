@@ -57,9 +57,11 @@ def attempt(record: Record, part: str, function, *arguments):
         return None
 
 
-def usual_confounders(record: Record, lab: ExperimentLab, pinned: str) -> None:
-    """What every experiment has to say of its surroundings."""
-    if pinned:
+def usual_confounders(record: Record, lab: ExperimentLab, pinned: str | None) -> None:
+    """What every experiment has to say of its surroundings. PINNED: which thread is where; None: it is the host's to choose."""
+    if pinned is None:
+        record.confounder("CPU pinning", "not applicable", "the host's scheduler places all threads")
+    elif pinned:
         record.confounder("CPU pinning", "controlled",
                           "the guest's vCPU on one host CPU; duet's I/O thread, vhost's worker and the peer on "
                           f"another ({pinned.replace(chr(10), ', ')})")

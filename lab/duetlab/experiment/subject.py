@@ -19,10 +19,11 @@ BYSTANDERS = ("serial",)  # typing commands is not part of what is measured
 
 class Subject:
     """Use as a context manager. OPTIONS are duet's; pinned once it runs, if PIN. FILES are put into the guest. PEER: as for
-    vm.Guest. KIT: with the cooperation device, and the guest's module loaded."""
+    vm.Guest. KIT: with the cooperation device, and the guest's module loaded. WRAPPER: what runs duet."""
 
     def __init__(self, lab: ExperimentLab, *options: str, words: str = "", memory: str = "512M",
-                 peer=None, files: dict[str, bytes] | None = None, pin: bool = True, kit: bool = False):
+                 peer=None, files: dict[str, bytes] | None = None, pin: bool = True, kit: bool = False,
+                 wrapper: tuple[str, ...] = ()):
         self.lab = lab
         self.pinned = ""
         self._pin = pin
@@ -30,7 +31,7 @@ class Subject:
         self.guest = vm.Guest("--cache", f"{HOME}/kernels", "--entropy", "off",
                               "--cmdline", words, *options, kernel=KERNEL,
                               initrd=initrd_of_guest(files, kit), memory=memory, program=f"{HOME}/duet",
-                              direct=not lab.counts, peer=peer)
+                              direct=not lab.counts, peer=peer, wrapper=wrapper)
 
     def __enter__(self):
         try:

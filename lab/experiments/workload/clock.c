@@ -26,7 +26,7 @@ static struct reading read_clocks(void)
 /* Answers each datagram with what its own clock says. */
 int tell_time(char **args)
 {
-	const int udp = socket_listening(args);
+	const int udp = listening(args, SOCK_DGRAM);
 
 	puts("telling");
 	fflush(stdout);
@@ -45,7 +45,7 @@ int tell_time(char **args)
 /* The host's clock in the middle of the shortest way there and back. */
 int ask_time(char **args)
 {
-	const int udp = socket_connected(args);
+	const int udp = connected(args, SOCK_DGRAM);
 	uint64_t best = UINT64_MAX, theirs = 0;
 	struct reading at = {0};
 

@@ -36,6 +36,10 @@ static const struct {
 	{"data", data, 1},
 	{"burst", burst, 4},
 	{"shareable", shareable, 1},
+	{"moving", moving, 2},
+	{"hogs", hogs, 1},
+	{"respond", respond, 3},
+	{"retired", retired, 2},
 };
 
 uint64_t now_ns(void)

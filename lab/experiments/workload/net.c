@@ -41,7 +41,7 @@ int connected(char **args, int type)
 	return fd;
 }
 
-static int listening(char **args, int type)
+int listening(char **args, int type)
 {
 	const struct sockaddr_in address = address_of(args);
 	const int yes = 1;
@@ -53,16 +53,6 @@ static int listening(char **args, int type)
 	if (type == SOCK_STREAM && listen(fd, 4) < 0)
 		fail("listen");
 	return fd;
-}
-
-int socket_listening(char **args)
-{
-	return listening(args, SOCK_DGRAM);
-}
-
-int socket_connected(char **args)
-{
-	return connected(args, SOCK_DGRAM);
 }
 
 static void echo(int udp)

@@ -37,21 +37,23 @@ int touch(
 	char **args); /* CPU MIB: writes to its own memory for ever, each access counted by place */
 int switches(
 	char **args); /* STEPS NAP-US: two programs wake each other, some naps between or none */
-int tell_time(char **args);    /* ADDRESS PORT: UDP, answered with CLOCK_MONOTONIC */
-int ask_time(char **args);     /* ADDRESS PORT: the teller's clock, and this one's and the TSC then */
+int tell_time(char **args); /* ADDRESS PORT: UDP, answered with CLOCK_MONOTONIC */
+int ask_time(char **args);  /* ADDRESS PORT: the teller's clock, and this one's and the TSC then */
 int watch_clocks(char **args); /* FILE: until it is there; how far clock and TSC stepped back */
-
-/* net.c: a UDP socket at ADDRESS PORT, or one that sends there and waits for seconds. */
-int socket_listening(char **args);
-int socket_connected(char **args);
 int library(char **args); /* FILE PAGES: made, the same in all guests, and mapped by who stays */
 int data(char **args);    /* MIB: of its own, unlike all others', held by who stays */
 int burst(char **args);   /* FILE FIRST PAGES WRITES: writes to pages of it, drawn by chance */
 /* PID,PID...: on the host, how many pages that they offer to KSM have an equal one. */
 int shareable(char **args);
+int moving(char **args);  /* FILE PERIOD-MS: a working set that moves as it is told */
+int hogs(char **args);    /* COUNT: programs that never rest, left behind */
+int respond(char **args); /* COUNT PERIOD-US LOOPS: requests that come at fixed times */
+int retired(char **args); /* PID SECONDS: instructions of that thread in user space and kernel */
 uint64_t now_ns(void);
 /* A socket of @type to ADDRESS PORT, which is not waited for without limit. */
 int connected(char **args, int type);
+/* ... and at ADDRESS PORT. */
+int listening(char **args, int type);
 unsigned long number(const char *text);
 /* Says what failed, with errno's words, and ends the program. */
 _Noreturn void fail(const char *what);
