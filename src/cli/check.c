@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define OPTION "--config "
+
 static const char help[] =
 	"Usage: duet check FILE...\n"
 	"Says of each configuration (duet run --config FILE) whether it is right: a line for "
@@ -30,6 +32,7 @@ static bool check(const char *path)
 {
 	struct machine_config config;
 	struct error err = {0};
+	const char *text = err.text;
 	int ret;
 
 	machine_config_init(&config);
@@ -37,12 +40,14 @@ static bool check(const char *path)
 	if (ret == 0)
 		ret = machine_config_complete(&config, &err);
 	machine_config_free(&config);
-	/* A message names the file where it is about a line of it. */
-	if (ret == 0 || strncmp(err.text, path, strlen(path)) != 0) {
+	/* Of a message that names the option too, which nobody gave here, that is left out. */
+	if (strncmp(text, OPTION, strlen(OPTION)) == 0)
+		text += strlen(OPTION);
+	if (ret == 0 || strncmp(text, path, strlen(path)) != 0) {
 		print(path);
 		print(": ");
 	}
-	print(ret == 0 ? "ok" : err.text);
+	print(ret == 0 ? "ok" : text);
 	putchar('\n');
 	return ret == 0;
 }

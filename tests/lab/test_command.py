@@ -133,7 +133,7 @@ def test_configurations_are_checked(tmp_path):
     lines = result.stdout.split("\n")
     assert result.returncode == 1 and result.stderr == "" and len(lines) == 6
     assert lines[0] == lines[4] == f"{good}: ok"
-    assert lines[1].startswith(f"{bad}:3: \"share\"") and "1 to 10000" in lines[1]
+    assert lines[1].startswith(f"{bad}:3: share: ") and "1 to 10000" in lines[1]
     assert "odd??.json" in lines[2] and "\x1b" not in lines[2]
     assert lines[3].startswith(f"{tmp_path}/none.json: No such file")
     assert duet("check", str(good)).returncode == 0

@@ -154,6 +154,12 @@ def test_draws_the_host(host, browser):
     assert "left out: no JSON" in text and "'\"<b id=owned>\"'" in text
     assert browser.evaluate("document.getElementById('owned') === null")
 
+    # Merged pages are shown where there are any.
+    assert browser.evaluate("document.getElementById('sharing-part').hidden")
+    shown = browser.evaluate("(showSharing({}, [{name: 'twin', memory: 1 << 29, merged: 1 << 26, offered: 1 << 27}, "
+                             "{name: 'none', merged: 0}]), document.body.innerText)")
+    assert "twin: 64 MiB merged, 128 MiB offered of 512 MiB" in shown and "none: " not in shown
+
     # At a phone's width nothing sticks out.
     browser.call("Emulation.setDeviceMetricsOverride", width=360, height=740, deviceScaleFactor=1, mobile=True)
     browser.until("window.innerWidth === 360")
