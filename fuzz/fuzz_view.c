@@ -174,7 +174,7 @@ static void check_words(const struct view *view, const struct plan *plan, unsign
 static void check(const struct policy *policy, const struct view *view)
 {
 	struct vm_plan plans[VMS];
-	struct plan plan = {plans};
+	struct plan plan = {.vms = plans};
 
 	memset(plans, 0, sizeof(plans));
 	policy->decide(view, &plan);

@@ -18,7 +18,9 @@
 
 #define PAGE    4096
 #define WORDS   (PAGE / sizeof(uint64_t))
-#define PRESENT (1ULL << 63) /* of /proc/PID/pagemap */
+#define PRESENT (1ULL << 63) /* of /proc/PID/pagemap, */
+#define FRAME   ((1ULL << 55) - 1)
+#define ANON    (1ULL << 12) /* and of /proc/kpageflags */
 
 static uint64_t next(uint64_t *seed)
 {
@@ -165,30 +167,53 @@ static void add_page(struct hashes *hashes, const uint64_t *page)
 	hashes->of[hashes->count++] = hash(page);
 }
 
-static void add_mapping(struct hashes *hashes, int memory, int map, uint64_t from, uint64_t to)
-{
-	for (uint64_t at = from; at < to; at += PAGE) {
-		uint64_t entry = 0, page[WORDS];
-
-		if (pread(map, &entry, sizeof(entry), (off_t)(at / PAGE * sizeof(entry))) ==
-				sizeof(entry) &&
-			(entry & PRESENT) && pread(memory, page, PAGE, (off_t)at) == PAGE)
-			add_page(hashes, page);
-	}
-}
-
 static int open_proc(const char *pid, const char *name)
 {
 	char path[64];
 
-	snprintf(path, sizeof(path), "/proc/%s/%s", pid, name);
+	snprintf(path, sizeof(path), "/proc/%s%s%s", pid, *pid ? "/" : "", name);
 	return open_file(path, O_RDONLY);
+}
+
+static uint64_t entry_of(int file, uint64_t index)
+{
+	uint64_t entry;
+
+	return pread(file, &entry, sizeof(entry), (off_t)(index * sizeof(entry))) == sizeof(entry)
+		       ? entry
+		       : 0;
+}
+
+/* Where a guest has only read so far, the kernel's page of zeroes is: it costs nothing, and is none
+ * that KSM could merge. */
+static bool can_merge(int map, int flags, uint64_t address)
+{
+	const uint64_t entry = entry_of(map, address / PAGE);
+
+	return entry & PRESENT && entry_of(flags, entry & FRAME) & ANON;
+}
+
+struct process {
+	int memory, map, flags;
+};
+
+static void add_mapping(
+	struct hashes *hashes, const struct process *process, uint64_t from, uint64_t to)
+{
+	uint64_t page[WORDS];
+
+	for (uint64_t at = from; at < to; at += PAGE)
+		if (can_merge(process->map, process->flags, at) &&
+			pread(process->memory, page, PAGE, (off_t)at) == PAGE)
+			add_page(hashes, page);
 }
 
 /* Mappings that are offered have "mg" among their VmFlags. */
 static void add_process(struct hashes *hashes, const char *pid)
 {
-	int memory = open_proc(pid, "mem"), map = open_proc(pid, "pagemap");
+	const struct process process = {.memory = open_proc(pid, "mem"),
+		.map = open_proc(pid, "pagemap"),
+		.flags = open_proc("", "kpageflags")};
 	FILE *maps = fdopen(open_proc(pid, "smaps"), "r");
 	uint64_t from = 0, to = 0, start, end;
 	char line[512];
@@ -200,12 +225,13 @@ static void add_process(struct hashes *hashes, const char *pid)
 			from = start;
 			to = end;
 		} else if (strncmp(line, "VmFlags:", 8) == 0 && strstr(line, " mg")) {
-			add_mapping(hashes, memory, map, from, to);
+			add_mapping(hashes, &process, from, to);
 		}
 	}
 	fclose(maps);
-	close(memory);
-	close(map);
+	close(process.memory);
+	close(process.map);
+	close(process.flags);
 }
 
 static int by_value(const void *one, const void *other)
