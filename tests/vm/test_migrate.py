@@ -53,6 +53,23 @@ def migrate(sock: str, where: str, *options: str, limit: float = LIMIT):
     return vm.run(str(vm.DUET), "ctl", sock, "migrate", where, *options, check=False, limit=limit)
 
 
+def test_an_idle_guest_costs_its_pages_once():
+    sock, where = socket(), address()
+    with vm.Guest("--api-sock", sock, script='echo "up"\nread -r line\necho "typed $line"\n') as source:
+        source.wait_for(r"^up$", LIMIT)
+        with target(where) as there:
+            moved = migrate(sock, where)
+            assert moved.returncode == 0, moved.stderr
+            last = re.findall(r"(\d+) pages sent, (\d+) again, (\d+) zero", moved.stdout)[-1]
+            sent, again, zero = map(int, last)
+            print(json.dumps({"sent": sent, "again": again, "zero": zero}))
+            assert sent + zero - again == 512 << 8
+            assert sent <= 1.05 * (sent - again)
+            there.type("hello\n")
+            there.wait_for(r"^typed hello$", LIMIT)
+            assert there.finish() == 0
+
+
 @pytest.mark.parametrize("kind", some(MOVES))
 def test_moves_under_load(kind, local_disk):
     disk, sock, where = local_disk("8M", "moved"), socket(), address(kind)
@@ -221,20 +238,3 @@ def test_tls(workspace):
             assert source.finish() == 0
             there.wait_for(r"tick \d+\.", LIMIT)
             there.kill_monitor()
-
-
-def test_an_idle_guest_costs_its_pages_once():
-    sock, where = socket(), address()
-    with vm.Guest("--api-sock", sock, script='echo "up"\nread -r line\necho "typed $line"\n') as source:
-        source.wait_for(r"^up$", LIMIT)
-        with target(where) as there:
-            moved = migrate(sock, where)
-            assert moved.returncode == 0, moved.stderr
-            last = re.findall(r"(\d+) pages sent, (\d+) again, (\d+) zero", moved.stdout)[-1]
-            sent, again, zero = map(int, last)
-            print(json.dumps({"sent": sent, "again": again, "zero": zero}))
-            assert sent + zero - again == 512 << 8
-            assert sent <= 1.05 * (sent - again)
-            there.type("hello\n")
-            there.wait_for(r"^typed hello$", LIMIT)
-            assert there.finish() == 0
