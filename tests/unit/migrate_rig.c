@@ -277,18 +277,21 @@ void rig_open(struct rig *rig)
 		rig->channels[i].fd = -1;
 }
 
+void rig_begin_target(struct rig *rig)
+{
+	assert_int_equal(thread_start(&rig->target, 131072, run_target, rig), 0);
+}
+
 /* Nobody comes any more: a target that waits for a source goes on to wait. */
-static void end_target(struct rig *rig, pthread_t thread)
+void rig_end_target(struct rig *rig)
 {
 	if (rig->end != SOURCE_MOVED)
 		eventfd_write(rig->stop, 1);
-	pthread_join(thread, NULL);
+	pthread_join(rig->target, NULL);
 }
 
 void rig_migrate(struct rig *rig)
 {
-	pthread_t thread;
-
 	rig->source = (struct source){.ops = &source_ops,
 		.opaque = rig,
 		.channels = rig->channels,
@@ -297,7 +300,7 @@ void rig_migrate(struct rig *rig)
 		.plan = {.limit = rig->limit ? rig->limit : SECOND_NS, .force = rig->force},
 		.progress = &rig->progress,
 		.connect = connect_one};
-	assert_int_equal(thread_start(&thread, 131072, run_target, rig), 0);
+	rig_begin_target(rig);
 	line = rig;
 	rig->end = SOURCE_STAYS;
 	if (connect_one(rig, &rig->channels[0], &rig->source_err) == 0)
@@ -306,7 +309,7 @@ void rig_migrate(struct rig *rig)
 		channel_close(&rig->channels[i]);
 	end_writer(rig);
 	line = NULL;
-	end_target(rig, thread);
+	rig_end_target(rig);
 	if (rig->end == SOURCE_STAYS)
 		rig->runs_here = true;
 }

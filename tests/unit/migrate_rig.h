@@ -62,13 +62,16 @@ struct rig {
 	struct address address;
 	char path[64], text[80];
 	int listening, stop;
-	pthread_t writer;
+	pthread_t writer, target;
 	bool writing;
 	_Atomic bool enough;
 };
 
 /* Memory with something in it; -EXXX of the host's is a failed assertion. */
 void rig_open(struct rig *rig);
+/* The target alone, for who speaks to it himself; and its end. */
+void rig_begin_target(struct rig *rig);
+void rig_end_target(struct rig *rig);
 /* A whole migration. */
 void rig_migrate(struct rig *rig);
 bool rig_same_memory(const struct rig *rig);

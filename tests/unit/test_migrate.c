@@ -243,6 +243,64 @@ static void test_each_byte_is_altered(void **state)
 		assert_int_not_equal(try_fault(RIG_ALTER, true, at), SOURCE_MOVED);
 }
 
+/* ---- who comes ---- */
+
+static void connect_to(struct rig *rig, struct channel *channel)
+{
+	int fd = address_connect(&rig->address, -1, NULL);
+
+	assert_true(fd >= 0);
+	assert_int_equal(channel_open(channel, fd, -1, NULL, false, 0, NULL), 0);
+}
+
+/* Says hello; what the target answers. */
+static int hello(
+	struct rig *rig, struct channel *channel, const struct wire_hello *hello, struct error *err)
+{
+	uint8_t bytes[WIRE_HELLO_SIZE];
+	struct message message = {0};
+	int ret;
+
+	connect_to(rig, channel);
+	wire_put_hello(bytes, hello);
+	channel_send(channel, WIRE_HELLO, bytes, sizeof(bytes), "", 0, NULL);
+	ret = channel_expect(channel, &message, WIRE_WELCOME, err);
+	message_free(&message);
+	return ret;
+}
+
+static void test_who_is_of_no_use_is_turned_away(void **state)
+{
+	const struct wire_hello one = {.version = WIRE_VERSION, .streams = 2, .id = "one"},
+				old = {.version = WIRE_VERSION + 1, .streams = 1},
+				late = {.version = WIRE_VERSION, .streams = 2, .index = 1},
+				other = {.version = WIRE_VERSION,
+					.streams = 2,
+					.index = 1,
+					.id = "other"};
+	struct channel first, channel;
+	struct rig rig = {.low = MIB, .end = SOURCE_STAYS};
+	struct error err;
+
+	rig_open(&rig);
+	rig_begin_target(&rig);
+	assert_int_equal(hello(&rig, &channel, &old, &err), -EREMOTEIO);
+	assert_non_null(strstr(err.text, "speaks version 2"));
+	channel_close(&channel);
+	/* Its first stream has not come. */
+	assert_int_equal(hello(&rig, &channel, &late, &err), -EREMOTEIO);
+	channel_close(&channel);
+	assert_int_equal(hello(&rig, &first, &one, &err), 0);
+	/* Two sources for one target. */
+	assert_int_equal(hello(&rig, &channel, &other, &err), -EREMOTEIO);
+	assert_non_null(strstr(err.text, "another machine is on its way"));
+	channel_close(&channel);
+	channel_close(&first);
+	rig_end_target(&rig);
+	assert_true(rig.result < 0 && !rig.runs_there);
+	rig_close(&rig);
+}
+
 /* ---- sealed ---- */
 
 struct authority {
@@ -385,6 +443,7 @@ int main(void)
 		cmocka_unit_test(test_each_step_fails),
 		cmocka_unit_test(test_the_line_is_cut_at_each_byte),
 		cmocka_unit_test(test_each_byte_is_altered),
+		cmocka_unit_test(test_who_is_of_no_use_is_turned_away),
 		cmocka_unit_test(test_each_side_wants_a_certificate_of_its_authority),
 		cmocka_unit_test(test_it_is_cancelled_while_it_copies),
 	};
