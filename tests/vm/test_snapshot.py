@@ -73,9 +73,9 @@ def same_memory(one: str, other: str) -> bool:
 
 
 @contextlib.contextmanager
-def machine(*options: str, memory: str = "256M"):
+def machine(*options: str, memory: str = "256M", **more):
     name = socket()
-    with vm.Guest("--api-sock", name, *options, script=SCRIPT, memory=memory) as guest:
+    with vm.Guest("--api-sock", name, *options, script=SCRIPT, memory=memory, **more) as guest:
         guest.wait_for(r"^ready$")
         yield guest, name
 
@@ -103,7 +103,8 @@ def test_goes_on_here_and_elsewhere(folder):
 
 
 def test_clones_are_told(folder):
-    with machine() as (guest, name):
+    # Debian's 6.1 for clouds has no driver for it; the others do.
+    with machine(kernel="6.12-cloud") as (guest, name):
         assert go(guest, "told", r"^told (\d+)$") == ("0",)
         take(name, f"{folder}/one")
         assert go(guest, "told", r"^told (\d+)$") == ("0",)
