@@ -32,6 +32,11 @@ static int start(void *opaque, struct error *err)
 	return machine_config_complete(opaque, err) < 0 ? -1 : error_set(err, 1, "no");
 }
 
+static int restore(void *opaque, const struct snapshot *snapshot, struct error *err)
+{
+	return error_set(err, 1, "no");
+}
+
 static void ask(struct api *api, char *line)
 {
 	const char *method = strsep(&line, " "), *path = line ? strsep(&line, " ") : "";
@@ -47,7 +52,8 @@ static void ask(struct api *api, char *line)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct machine_config config;
-	struct api_options options = {.config = &config, .start = start, .opaque = &config};
+	struct api_options options = {
+		.config = &config, .start = start, .restore = restore, .opaque = &config};
 	char *text = strndup((const char *)data, size), *rest = text;
 	struct api *api;
 

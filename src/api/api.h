@@ -28,8 +28,8 @@ struct api_options {
 	 * that fail, and says api_set_machine(). Null: it runs already. */
 	int (*start)(void *opaque, struct error *err);
 	/* PUT /snapshot/load: makes a machine of @config and what @snapshot has, and says
-	 * api_set_machine(); it waits for go(), which lets it run. Not called where start() is
-	 * null. */
+	 * api_set_machine(); it waits for go(), which lets it run. Both may be null: 400
+	 * then. Not called where start() is null. */
 	int (*restore)(void *opaque, const struct snapshot *snapshot, struct error *err);
 	int (*go)(void *opaque, struct error *err);
 	/* The places that PUT /logger and PUT /metrics name. May be null: 400 then. @path and

@@ -152,6 +152,8 @@ static int load_checked(struct call *call)
 	const struct api_options *options = &call->api->options;
 	int ret;
 
+	if (!options->restore)
+		return error_set(&call->err, ENOTSUP, "there is nobody here who restores one");
 	if (is_configured(options->config))
 		return error_set(&call->err, EINVAL,
 			"Loading a microVM snapshot not allowed after configuring boot-specific "
