@@ -67,6 +67,15 @@ void job_end(struct job *job, int result, const char *why)
 			why && *why ? why : strerrordesc_np(-result));
 }
 
+void job_leave(struct job *job)
+{
+	struct job **at = &job->api->jobs;
+
+	while (*at != job)
+		at = &(*at)->next;
+	*at = job->next;
+}
+
 static void cancel(struct job *job)
 {
 	job->cancelled = true;

@@ -223,6 +223,9 @@ int jobs_check_free(const struct api *api, struct error *err);
 /* @job, zeroed and in memory of malloc(), is the API's from now on. */
 void job_begin(struct job *job, struct api *api, const struct job_kind *kind);
 void job_end(struct job *job, int result, const char *why);
+/* A thread that cannot be waited for has it: it stays until the process ends, and is no job any
+ * more. */
+void job_leave(struct job *job);
 json_t *job_json(const struct job *job);
 /* @seconds: of the guest's round. */
 int hints_begin(struct api *api, unsigned seconds, struct job **job, struct error *err);

@@ -39,6 +39,8 @@ static void answer(struct snapshot_job *self, int result, const char *why)
 {
 	struct error err = {0};
 
+	if (!self->exchange)
+		return;
 	if (result == 0 && self->replies)
 		api_answer_json(self->exchange, 200, job_json(&self->job));
 	else if (result == 0)
@@ -96,9 +98,18 @@ static void cancel(struct job *job)
 
 static void abandon(struct job *job)
 {
-	snapshot_take_end(&self_of(job)->take);
-	self_of(job)->resume = false;
-	end(self_of(job), -ECANCELED, "the machine has ended");
+	struct snapshot_job *self = self_of(job);
+
+	self->resume = false;
+	if (snapshot_take_end(&self->take) == 0) {
+		end(self, -ECANCELED, "the machine has ended");
+		return;
+	}
+	log_warning("ended while a snapshot still waits for the host's storage, which does not let "
+		    "go; what is new of it is left there");
+	machine_leave(job->api->machine);
+	job_leave(job);
+	answer(self, -ECANCELED, "the machine has ended");
 }
 
 static uint64_t bytes(const struct job *job)

@@ -393,6 +393,11 @@ bool machine_is_stuck(const struct machine *machine)
 	return machine->life.stuck;
 }
 
+void machine_leave(struct machine *machine)
+{
+	machine->life.stuck = true;
+}
+
 /* A vCPU that passes the gate tells its guest. */
 void machine_continued(struct machine *machine)
 {

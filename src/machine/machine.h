@@ -108,6 +108,8 @@ void machine_kill(struct machine *machine, const char *why);
 enum machine_end machine_outcome(const struct machine *machine, const char **why);
 /* It has ended while the kernel does not let go of something: the process had better end too. */
 bool machine_is_stuck(const struct machine *machine);
+/* Somebody still reads its memory who cannot be waited for: it is stuck from now on. */
+void machine_leave(struct machine *machine);
 
 /* The process was stopped and goes on: the guest is told that it did not run. */
 void machine_continued(struct machine *machine);

@@ -2,6 +2,7 @@
 #include "snapshot/take.h"
 
 #include "base/checked.h"
+#include "base/clock.h"
 #include "base/thread.h"
 #include "machine/machine.h"
 #include "state/state.h"
@@ -138,12 +139,18 @@ void snapshot_take_cancel(struct snapshot_take *take)
 	atomic_store(&take->progress.cancelled, true);
 }
 
-void snapshot_take_end(struct snapshot_take *take)
+int snapshot_take_end(struct snapshot_take *take)
 {
+	const uint64_t until = clock_ns() + SNAPSHOT_PATIENCE_NS;
+	const struct timespec at = {
+		.tv_sec = (time_t)(until / SECOND_NS), .tv_nsec = (long)(until % SECOND_NS)};
+
 	if (!take->running)
-		return;
+		return 0;
 	snapshot_take_cancel(take);
-	pthread_join(take->thread, NULL);
+	if (pthread_clockjoin_np(take->thread, NULL, CLOCK_MONOTONIC, &at) != 0)
+		return -EBUSY;
 	loop_unpost(take->loop, &take->task);
 	release(take);
+	return 0;
 }

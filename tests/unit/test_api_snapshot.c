@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -26,7 +27,7 @@ struct rig {
 	struct machine_config config, saved;
 	struct loop *loop;
 	struct api *api;
-	unsigned status, answers, restores, gos, resumes;
+	unsigned status, answers, restores, gos, resumes, left;
 	char *body;
 	bool is_paused, fails;
 	enum machine_state state;
@@ -98,6 +99,25 @@ int __wrap_machine_log_take(
 	memset(bitmap, 0, (region ? RIG_SIZE - RIG_LOW : RIG_LOW) / MEMORY_PAGE / 8);
 	bitmap[0] = region ? 0 : 1U << 3;
 	return 0;
+}
+
+void __wrap_machine_leave(struct machine *machine);
+void __wrap_machine_leave(struct machine *machine)
+{
+	here->left++;
+}
+
+/* A disk that stands still for as long as it is told to. */
+static _Atomic bool stands_still, inside;
+
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+int __wrap_fsync(int fd)
+{
+	inside = true;
+	while (stands_still)
+		usleep(1000);
+	return __real_fsync(fd);
 }
 
 /* ---- the API ---- */
@@ -376,6 +396,35 @@ static void ends_in_the_middle(void **state)
 	assert_int_equal(rig->resumes, 0);
 }
 
+/* ... and its disk does not let go: nobody waits for it, and nothing of it is freed. */
+static void is_left_where_storage_hangs(void **state)
+{
+	struct rig *rig = *state;
+	struct job *job;
+
+	runs(rig, true);
+	stands_still = true;
+	inside = false;
+	ask(rig, "PUT", "/duet/snapshot", "{\"directory\": \"@/one\"}");
+	job = rig->api->jobs;
+	while (!inside)
+		usleep(1000);
+	api_set_machine(rig->api, NULL);
+	assert_int_equal(rig->answers, 1);
+	assert_int_equal(rig->status, 400);
+	assert_int_equal(rig->left, 1);
+	assert_null(rig->api->jobs);
+	/* What a test can do and a process that ends does not: it comes to its end. */
+	stands_still = false;
+	assert_int_equal(loop_run(rig->loop), 0);
+	while (job->state == JOB_RUNNING) {
+		loop_stop(rig->loop);
+		assert_int_equal(loop_run(rig->loop), 0);
+	}
+	assert_int_equal(rig->answers, 1);
+	free(job);
+}
+
 static void take_one(struct rig *rig)
 {
 	struct snapshot_content content = {.memory = &rig->files->memory,
@@ -489,6 +538,7 @@ int main(void)
 		TEST(pauses_and_resumes_by_itself),
 		TEST(is_cancelled),
 		TEST(ends_in_the_middle),
+		TEST(is_left_where_storage_hangs),
 		TEST(refuses_to_load),
 		TEST(loads_and_goes_on_when_told),
 		TEST(loads_and_goes_on_at_once),
