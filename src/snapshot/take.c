@@ -2,7 +2,6 @@
 #include "snapshot/take.h"
 
 #include "base/checked.h"
-#include "base/clock.h"
 #include "base/thread.h"
 #include "machine/machine.h"
 #include "state/state.h"
@@ -10,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* A page of /proc/self/pagemap, and a few frames. */
 #define STACK_SIZE (128U << 10)
@@ -139,16 +139,24 @@ void snapshot_take_cancel(struct snapshot_take *take)
 	atomic_store(&take->progress.cancelled, true);
 }
 
+/* By the clock that pthread_timedjoin_np() goes by. */
+static struct timespec patience(void)
+{
+	struct timespec at;
+
+	clock_gettime(CLOCK_REALTIME, &at);
+	at.tv_sec += SNAPSHOT_PATIENCE_S;
+	return at;
+}
+
 int snapshot_take_end(struct snapshot_take *take)
 {
-	const uint64_t until = clock_ns() + SNAPSHOT_PATIENCE_NS;
-	const struct timespec at = {
-		.tv_sec = (time_t)(until / SECOND_NS), .tv_nsec = (long)(until % SECOND_NS)};
+	const struct timespec at = patience();
 
 	if (!take->running)
 		return 0;
 	snapshot_take_cancel(take);
-	if (pthread_clockjoin_np(take->thread, NULL, CLOCK_MONOTONIC, &at) != 0)
+	if (pthread_timedjoin_np(take->thread, NULL, &at) != 0)
 		return -EBUSY;
 	loop_unpost(take->loop, &take->task);
 	release(take);

@@ -39,10 +39,10 @@ int snapshot_take_begin(struct snapshot_take *take, struct machine *machine,
 	struct loop *loop, struct error *err);
 void snapshot_take_cancel(struct snapshot_take *take);
 /* Cancels and waits for it, as long as a piece of 2 MiB and its removal take, and
- * SNAPSHOT_PATIENCE_NS at most; @done is not called any more. -EBUSY: storage does not let go of
- * it. Then it, its machine and its loop must stay until the process ends. Nothing happens to one
- * that has ended. */
-#define SNAPSHOT_PATIENCE_NS 1000000000ULL
+ * SNAPSHOT_PATIENCE_S seconds at most; @done is not called any more. -EBUSY: storage does not let
+ * go of it. Then it, its machine and its loop must stay until the process ends. Nothing happens to
+ * one that has ended. */
+#define SNAPSHOT_PATIENCE_S 1
 int snapshot_take_end(struct snapshot_take *take);
 
 #endif
