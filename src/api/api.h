@@ -24,6 +24,8 @@ struct api_options {
 	const char *id; /* --id, as GET / gives it; null: API_ID */
 	struct loop *loop;
 	struct machine_config *config; /* the caller's; filled in before the start */
+	bool calls;                    /* it may call other hosts */
+	bool confined; /* files that its command line does not name are out of reach */
 	/* InstanceStart: makes, builds and starts a machine of @config, which stays as it is should
 	 * that fail, and says api_set_machine(). Null: it runs already. */
 	int (*start)(void *opaque, struct error *err);

@@ -5,6 +5,7 @@
 #include "migrate/migrate.h"
 
 #include <errno.h>
+#include <string.h>
 
 struct fields {
 	const char *to, *cert, *key, *ca;
@@ -95,6 +96,11 @@ static int put(struct call *call)
 	struct migration *migration = NULL;
 	int ret;
 
+	if (!api->options.calls && strncmp(fields->to, "tcp:", 4) == 0)
+		return error_set(&call->err, EACCES,
+			"%s: this machine's sandbox lets it call no other host; start it with "
+			"--allow tcp.",
+			fields->to);
 	if (is_running(api->migration))
 		return error_set(&call->err, EBUSY,
 			"The machine is being moved already; cancel that first.");

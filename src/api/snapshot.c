@@ -45,6 +45,11 @@ static void answer(struct snapshot_job *self, int result, const char *why)
 		api_answer_json(self->exchange, 200, job_json(&self->job));
 	else if (result == 0)
 		api_answer_json(self->exchange, 204, NULL);
+	else if (result == -EACCES && self->job.api->options.confined)
+		error_set(&err, EACCES,
+			"%s%s; in its sandbox a machine writes below the directories of --allow "
+			"alone",
+			self->prefix, why);
 	else
 		error_set(&err, -result, "%s%s", self->prefix, why);
 	if (result < 0)

@@ -155,8 +155,8 @@ static int open_other(struct block_refresh *refresh, const char *path, struct er
 	if (ret == -EACCES)
 		return error_set(err, EACCES,
 			"--disk path=%s: no permission to open it; change its owner or mode with "
-			"chown or chmod, or start the machine with --sandbox off, or in "
-			"Firecracker's way: duet run opens no file that it was not given",
+			"chown or chmod, or start the machine with --allow and its directory: in "
+			"its sandbox it opens no file that it was not given",
 			path);
 	if (ret < 0)
 		return ret;

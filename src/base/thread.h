@@ -9,6 +9,7 @@
 /* By what they may ask of the host's kernel: the classes of the `#syscalls` comments (sandbox/). */
 enum thread_kind {
 	THREAD_MAIN,
+	THREAD_CALLER, /* the main thread of a process that may call other hosts */
 	THREAD_VCPU,
 	THREAD_IO,
 	THREAD_DISCARD, /* made by an I/O thread, whose limits it has too */

@@ -2,6 +2,7 @@
 #include "cli/confine.h"
 
 #include "base/checked.h"
+#include "base/cleanup.h"
 #include "base/thread.h"
 #include "sandbox/sandbox.h"
 
@@ -10,7 +11,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define PATHS_MAX (4 + MACHINE_DEVICES_MAX)
+#define ALLOW_MAX 16 /* words of --allow */
+#define PATHS_MAX (4 + MACHINE_DEVICES_MAX + ALLOW_MAX)
 
 /* What is opened, made or removed later on. */
 struct paths {
@@ -65,6 +67,65 @@ static void add_stats(struct paths *paths, const char *path)
 		add_directory(paths, path, SANDBOX_MAKE);
 }
 
+/* The next word of a list by commas; its length, 0: there is none. */
+static size_t next_word(const char **at)
+{
+	*at += strspn(*at, ",");
+	return strcspn(*at, ",");
+}
+
+static bool is_tcp(const char *word, size_t length)
+{
+	return length == 3 && strncmp(word, "tcp", 3) == 0;
+}
+
+bool confine_calls(const struct confine *confine)
+{
+	const char *at = confine->allow ? confine->allow : "";
+	size_t length;
+
+	for (; (length = next_word(&at)); at += length)
+		if (is_tcp(at, length))
+			return true;
+	return confine->choice == CONFINE_OFF;
+}
+
+static int check_allowed(const char *word, size_t length, struct error *err)
+{
+	_cleanup_free_ char *name = strndup(word, length);
+	struct stat status;
+
+	if (!name)
+		return error_errno(err, ENOMEM, "--allow");
+	if (is_tcp(word, length) || (stat(name, &status) == 0 && S_ISDIR(status.st_mode)))
+		return 0;
+	return error_set(err, EINVAL,
+		"--allow %s: is neither a directory nor tcp; make it before the machine starts",
+		name);
+}
+
+static int check_allow(const char *allow, struct error *err)
+{
+	unsigned count = 0;
+	size_t length;
+	int ret = 0;
+
+	for (; ret == 0 && (length = next_word(&allow)); allow += length)
+		ret = ++count > ALLOW_MAX
+			      ? error_set(err, EINVAL, "--allow: %u words at most", ALLOW_MAX)
+			      : check_allowed(allow, length, err);
+	return ret;
+}
+
+static void add_allowed(struct paths *paths, const char *allow)
+{
+	size_t length;
+
+	for (; (length = next_word(&allow)); allow += length)
+		if (!is_tcp(allow, length))
+			add_part(paths, allow, length, SANDBOX_KEEP);
+}
+
 static void collect(
 	struct paths *paths, const struct confine *confine, const struct machine_config *config)
 {
@@ -77,6 +138,9 @@ static void collect(
 	/* A guest that resets has its kernel loaded again. */
 	if (config->cache && strcmp(config->cache, "off") != 0)
 		add(paths, config->cache, SANDBOX_READ | SANDBOX_MAKE);
+	/* What clients of the API name later. */
+	if (confine->allow)
+		add_allowed(paths, confine->allow);
 	/* Sockets go when the machine does. */
 	if (confine->api_sock)
 		add_directory(paths, confine->api_sock, SANDBOX_REMOVE);
@@ -114,9 +178,10 @@ static bool parse_user(const char *text, unsigned *user, unsigned *group)
 int confine_check(const struct confine *confine, struct error *err)
 {
 	unsigned user, group;
+	int ret = confine->allow ? check_allow(confine->allow, err) : 0;
 
-	if (!confine->user)
-		return 0;
+	if (ret < 0 || !confine->user)
+		return ret;
 	if (confine->choice == CONFINE_OFF)
 		return error_set(
 			err, EINVAL, "--user: is a part of the sandbox; leave out --sandbox off");
@@ -132,6 +197,7 @@ static int enter(const struct confine *confine, const struct machine_config *con
 {
 	struct sandbox_options options = {.required = confine->choice == CONFINE_ON,
 		.files = confine->files,
+		.calls = confine_calls(confine),
 		.paths = paths->list,
 		.path_count = paths->count,
 		.schedules = has_yield(config),
@@ -159,5 +225,5 @@ int confine_process(struct confine *confine, const struct machine_config *config
 void confine_main_thread(const struct confine *confine)
 {
 	if (confine->done)
-		thread_confine(THREAD_MAIN);
+		thread_confine(confine_calls(confine) ? THREAD_CALLER : THREAD_MAIN);
 }

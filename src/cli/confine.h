@@ -15,6 +15,7 @@ enum confine_choice {
 struct confine {
 	enum confine_choice choice;
 	bool files;           /* no others than the configuration names; a client may name some */
+	const char *allow;    /* directories by commas, and "tcp"; null: nothing */
 	const char *api_sock; /* null: none */
 	const char *user;     /* UID[:GID] that the process becomes; null: nobody else */
 	bool done;
@@ -22,6 +23,8 @@ struct confine {
 
 /* Whether what was chosen makes sense. */
 int confine_check(const struct confine *confine, struct error *err);
+/* Whether it may call other hosts (--allow tcp, or no sandbox). */
+bool confine_calls(const struct confine *confine);
 /* Before the machine starts: all that its configuration names is open. Once, however often it is
  * called. */
 int confine_process(

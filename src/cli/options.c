@@ -64,6 +64,14 @@ static const struct field run_table[] = {
 		.fallback = "try",
 		.help = "what duet gives up before the guest runs (files, system calls); "
 			"on: all of it, or no machine; try: what this host can"},
+	{.name = "allow",
+		.kind = FIELD_TEXT,
+		.offset = offsetof(struct run_options, allow),
+		.value = "DIR,...|tcp",
+		.unset = "nothing",
+		.help = "what a client of the API may name, in the sandbox: files below "
+			"these directories (snapshots, a disk's new file); tcp: another "
+			"host, to move there"},
 	{.name = "user",
 		.kind = FIELD_TEXT,
 		.offset = offsetof(struct run_options, user),

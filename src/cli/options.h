@@ -22,6 +22,7 @@ struct run_options {
 	char *cert, *key, *ca; /* of TLS, for what comes */
 	bool plain;            /* it may come from another host without TLS */
 	enum confine_choice sandbox;
+	char *allow;       /* with the sandbox: what a client may name besides */
 	char *user;        /* null: who started it */
 	bool print_config; /* ... as JSON instead of running it */
 	bool help;

@@ -56,6 +56,7 @@ static int choose_sandbox(
 {
 	session->confine = (struct confine){.choice = options->sandbox,
 		.files = true,
+		.allow = options->allow,
 		.api_sock = options->api_sock,
 		.user = options->user};
 	return confine_check(&session->confine, err);

@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <sys/random.h>
 
+/* #syscalls main: getrandom */
+
 int machine_write_generation(struct machine *machine, struct error *err)
 {
 	uint8_t id[LAYOUT_GENERATION_SIZE];

@@ -12,6 +12,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+/* #syscalls main: openat newfstatat fstat read lseek */
+
 int memory_may_offer(const struct memory *memory, struct error *err)
 {
 	if (memory->pins)

@@ -8,6 +8,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* #syscalls main: move_pages */
+
 /* The kernel takes one bit less than it is told of. */
 #define NODES_TOLD 65
 

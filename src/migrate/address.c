@@ -15,6 +15,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+/*
+ * #syscalls main: socket(0 = AF_UNIX) connect setsockopt getsockopt poll
+ * #syscalls caller: socket(0 = AF_INET) socket(0 = AF_INET6)
+ */
+
 #define SOCKET_FLAGS (SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK)
 #define CONNECT_S    10
 

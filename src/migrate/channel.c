@@ -13,6 +13,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* #syscalls main: poll recvfrom sendto shutdown */
+
 #define FAREWELL_MS 2000
 
 static int is_gone(struct error *err)

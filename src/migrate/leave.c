@@ -11,6 +11,8 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+/* #syscalls main: eventfd2 getrandom read write */
+
 #define STACK_SIZE (256U << 10) /* a TLS handshake goes deep */
 
 /* ---- on the thread ---- */

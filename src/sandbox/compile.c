@@ -32,6 +32,7 @@ struct rule {
 #include "rules.h"
 
 static const char *const kinds[] = {[THREAD_MAIN] = "main",
+	[THREAD_CALLER] = "caller",
 	[THREAD_VCPU] = "vcpu",
 	[THREAD_IO] = "io",
 	[THREAD_DISCARD] = "discard"};

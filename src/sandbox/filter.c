@@ -20,14 +20,15 @@ static const struct {
 	unsigned length;
 } filters[] = {
 	[THREAD_MAIN] = {filter_main, ARRAY_SIZE(filter_main)},
+	[THREAD_CALLER] = {filter_caller, ARRAY_SIZE(filter_caller)},
 	[THREAD_VCPU] = {filter_vcpu, ARRAY_SIZE(filter_vcpu)},
 	[THREAD_IO] = {filter_io, ARRAY_SIZE(filter_io)},
 	[THREAD_DISCARD] = {filter_discard, ARRAY_SIZE(filter_discard)},
 };
 
 _Static_assert(ARRAY_SIZE(filters) == THREAD_KINDS, "each kind of thread has a filter");
-_Static_assert(ARRAY_SIZE(filter_main) <= STEPS_MAX && ARRAY_SIZE(filter_vcpu) <= STEPS_MAX &&
-		       ARRAY_SIZE(filter_io) <= STEPS_MAX &&
+_Static_assert(ARRAY_SIZE(filter_main) <= STEPS_MAX && ARRAY_SIZE(filter_caller) <= STEPS_MAX &&
+		       ARRAY_SIZE(filter_vcpu) <= STEPS_MAX && ARRAY_SIZE(filter_io) <= STEPS_MAX &&
 		       ARRAY_SIZE(filter_discard) <= STEPS_MAX,
 	"filters fit");
 

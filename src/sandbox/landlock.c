@@ -28,6 +28,13 @@
 	(LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE |                               \
 		LANDLOCK_ACCESS_FS_WRITE_FILE | ACCESS_TRUNCATE | ACCESS_DEVICE)
 
+/* Files and directories, but nothing that is a door to elsewhere (devices, sockets, links). */
+#define KEEP_ACCESS                                                                                \
+	(LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR |                              \
+		LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_REMOVE_FILE |                   \
+		LANDLOCK_ACCESS_FS_REMOVE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG |                      \
+		LANDLOCK_ACCESS_FS_MAKE_DIR | ACCESS_REFER | ACCESS_TRUNCATE)
+
 /* The kernel takes as much of it as its version knows. */
 struct ruleset {
 	uint64_t files, net, scoped;
@@ -56,10 +63,10 @@ static uint64_t files_of(int version)
 	return files;
 }
 
-static int make_ruleset(int version, bool files, uint64_t *handled)
+static int make_ruleset(int version, const struct sandbox_options *options, uint64_t *handled)
 {
-	const struct ruleset ruleset = {.files = files ? files_of(version) : 0,
-		.net = ACCESS_TCP,
+	const struct ruleset ruleset = {.files = options->files ? files_of(version) : 0,
+		.net = options->calls ? 0 : ACCESS_TCP,
 		.scoped = SCOPE_ABSTRACT};
 	const size_t size = sizes[min_u64((uint64_t)version, ARRAY_SIZE(sizes) - 1)];
 	const long fd = syscall(SYS_landlock_create_ruleset, &ruleset, size, 0);
@@ -78,6 +85,8 @@ static uint64_t rights(unsigned access)
 		found |= LANDLOCK_ACCESS_FS_WRITE_FILE | ACCESS_TRUNCATE;
 	if (access & SANDBOX_MAKE)
 		found |= LANDLOCK_ACCESS_FS_MAKE_REG;
+	if (access & SANDBOX_KEEP)
+		found |= KEEP_ACCESS;
 	if (access & (SANDBOX_MAKE | SANDBOX_REMOVE))
 		found |= LANDLOCK_ACCESS_FS_REMOVE_FILE;
 	return found;
@@ -140,7 +149,7 @@ static int add_path(int ruleset, uint64_t handled, const struct sandbox_path *pa
 int landlock_enter(int version, const struct sandbox_options *options, struct error *err)
 {
 	uint64_t handled;
-	_cleanup_close_ int ruleset = make_ruleset(version, options->files, &handled);
+	_cleanup_close_ int ruleset = make_ruleset(version, options, &handled);
 	int ret = ruleset < 0 ? ruleset : 0;
 
 	for (unsigned i = 0; options->files && ret == 0 && i < options->path_count; i++) {

@@ -23,7 +23,8 @@ static int lack(const struct sandbox_options *options, struct error *err, const 
 /* A thread that would run without its limits does not run. */
 static void confine(enum thread_kind kind)
 {
-	int ret = kind == THREAD_MAIN || kind == THREAD_DISCARD ? 0 : privileges_drop_main();
+	const bool keeps = kind == THREAD_MAIN || kind == THREAD_CALLER || kind == THREAD_DISCARD;
+	int ret = keeps ? 0 : privileges_drop_main();
 
 	violation_of(kind);
 	if (ret == 0)
@@ -47,7 +48,8 @@ static int enter_files(const struct sandbox_options *options, int version, struc
  */
 static int enter_network(const struct sandbox_options *options, int version, struct error *err)
 {
-	const int ret = version >= LANDLOCK_SCOPES ? 0 : privileges_leave_network();
+	const bool stays = version >= LANDLOCK_SCOPES || options->calls;
+	const int ret = stays ? 0 : privileges_leave_network();
 
 	return ret == 0 ? 0
 			: lack(options, err,

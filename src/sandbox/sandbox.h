@@ -23,6 +23,7 @@ enum sandbox_access {
 	SANDBOX_WRITE = 2,  /* likewise */
 	SANDBOX_MAKE = 4,   /* files in the directory or below: made, renamed and removed */
 	SANDBOX_REMOVE = 8, /* likewise: removed alone */
+	SANDBOX_KEEP = 16,  /* whatever is done with files and directories, there or below */
 };
 
 struct sandbox_path {
@@ -35,6 +36,7 @@ struct sandbox_options {
 	bool files;    /* @paths are all that is opened from now on; else any that the user may */
 	const struct sandbox_path *paths;
 	unsigned path_count;
+	bool calls; /* TCP, to other hosts; the main thread is a THREAD_CALLER then */
 	/* Who the process becomes; root's right alone. Of its own right it opens what it has left
 	 * to open, then. */
 	bool other_user;

@@ -13,7 +13,7 @@ import re
 import sys
 from pathlib import Path
 
-KINDS = ("main", "vcpu", "io", "discard")
+KINDS = ("main", "caller", "vcpu", "io", "discard")
 LINE = re.compile(r"#syscalls ([a-z ]+): (.*)")
 CALL = re.compile(r"([a-z]\w*)(?:\(([^)]*)\))?(?:!(E\w+))?(?:\s+|$)")
 BROKEN = re.compile(r" \* [a-z0-9_]+(\(|$)| \* [a-z0-9_ ]+ \*/")  # as a formatter wraps a long line
@@ -28,7 +28,8 @@ def kinds_of(words: str) -> list[str]:
     kinds = list(KINDS) if words == "all" else words.split()
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise Wrong(f"no kind of thread: {', '.join(unknown)}")
-    return kinds
+    # A caller may do whatever the main thread may, and some more.
+    return [*kinds, "caller"] if "main" in kinds and "caller" not in kinds else kinds
 
 
 def condition(call: str, text: str) -> str:

@@ -15,6 +15,7 @@
 static _Thread_local enum thread_kind own_kind;
 
 static const char *const kinds[] = {[THREAD_MAIN] = "main",
+	[THREAD_CALLER] = "main",
 	[THREAD_VCPU] = "vCPU",
 	[THREAD_IO] = "I/O",
 	[THREAD_DISCARD] = "discard"};

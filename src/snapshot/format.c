@@ -14,6 +14,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* #syscalls main: getrandom pread64 pwrite64 ftruncate fstat newfstatat */
+
 #define HEAD_VERSION 1
 /* As MACHINE_MEMORY_MAX, a page's index then fits everywhere. */
 #define SIZE_MAX_BYTES (1ULL << 40)

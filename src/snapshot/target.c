@@ -12,6 +12,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/*
+ * #syscalls main: openat newfstatat fstat mkdir getdents64 lseek fsync
+ * #syscalls main: rename renameat2 unlink rmdir
+ */
+
 static char *join(const char *one, const char *other)
 {
 	char *text;

@@ -18,6 +18,7 @@
 #include <linux/capability.h>
 #include <linux/kvm.h>
 #include <linux/vhost.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -134,8 +135,9 @@ FORBIDDEN(try_chmod, chmod("/tmp/nothing-is-here", 0777))
 FORBIDDEN(try_random, syscall(SYS_getrandom, NULL, 0, 0))
 FORBIDDEN(try_foreign_call, __asm__ volatile("int $0x80" : : "a"(20)))
 
-#define EACH      (1U << THREAD_MAIN | 1U << THREAD_VCPU | 1U << THREAD_IO | 1U << THREAD_DISCARD)
+#define EACH      ((1U << THREAD_KINDS) - 1)
 #define NOT(kind) (EACH & ~(1U << (kind)))
+#define MAIN      (1U << THREAD_MAIN | 1U << THREAD_CALLER)
 
 static const struct {
 	void (*attempt)(void);
@@ -148,12 +150,12 @@ static const struct {
 	{try_read_memory, "process_vm_readv", EACH},
 	{try_kill, "kill", EACH},
 	{try_tgkill, "tgkill", EACH},
-	{try_inet, "socket", EACH},
+	{try_inet, "socket", NOT(THREAD_CALLER)},
 	{try_netlink, "socket", EACH},
 	{try_unix, "socket", 1U << THREAD_VCPU | 1U << THREAD_DISCARD},
 	{try_bind, "bind", EACH},
-	{try_open, "openat", NOT(THREAD_MAIN)},
-	{try_unlink, "unlink", NOT(THREAD_MAIN)},
+	{try_open, "openat", EACH & ~MAIN},
+	{try_unlink, "unlink", EACH & ~MAIN},
 	{try_code, "mmap", EACH},
 	{try_make_code, "mprotect", EACH},
 	{try_new_vm, "ioctl", EACH},
@@ -176,6 +178,7 @@ static const struct {
 };
 
 static const char *const names[] = {[THREAD_MAIN] = "main",
+	[THREAD_CALLER] = "main",
 	[THREAD_VCPU] = "vCPU",
 	[THREAD_IO] = "I/O",
 	[THREAD_DISCARD] = "discard"};
@@ -273,14 +276,26 @@ static void use_main(void)
 	must(fd >= 0 && fstat(fd, &status) == 0 && close(fd) == 0);
 }
 
+/* Nobody listens there. */
+static void use_calls(void)
+{
+	struct sockaddr_in address = {
+		.sin_family = AF_INET, .sin_port = htons(1), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	must(fd >= 0 && connect(fd, (const void *)&address, sizeof(address)) < 0);
+	must(errno == ECONNREFUSED);
+}
+
 static void test_allowed_calls(void **state)
 {
-	const struct sandbox_options options = {.files = false};
+	const struct sandbox_options options = {.files = false}, calls = {.calls = true};
 
 	(void)state;
 	check_allowed(&options, THREAD_VCPU, use_vcpu);
 	check_allowed(&options, THREAD_IO, use_io);
 	check_allowed(&options, THREAD_MAIN, use_main);
+	check_allowed(&calls, THREAD_CALLER, use_calls);
 }
 
 /* A thread has the limits of the one that made it. */
@@ -349,6 +364,20 @@ static void use_removal(void)
 	must(unlink(path) == 0);
 }
 
+/* As a snapshot is written: beside the one that it replaces. */
+static void use_kept_files(void)
+{
+	char old[80], new[96], file[96];
+
+	snprintf(old, sizeof(old), "%s/snapshot", inside);
+	snprintf(new, sizeof(new), "%s.new", old);
+	must(mkdir(old, 0700) == 0 && mkdir(new, 0700) == 0 && make(new, "memory"));
+	must(renameat2(AT_FDCWD, old, AT_FDCWD, new, RENAME_EXCHANGE) == 0);
+	snprintf(file, sizeof(file), "%s/memory", old);
+	must(can_open(file, O_RDWR) && unlink(file) == 0 && rmdir(old) == 0 && rmdir(new) == 0);
+	must(!make(outside, "b") && errno == EACCES);
+}
+
 static void need_landlock(void)
 {
 	if (landlock_version() > 0)
@@ -361,6 +390,7 @@ static void test_files(void **state)
 {
 	const struct sandbox_path paths[] = {{.path = inside, .access = SANDBOX_MAKE},
 		{.path = "/nowhere", .access = SANDBOX_READ}};
+	const struct sandbox_path kept[] = {{.path = inside, .access = SANDBOX_KEEP}};
 	const struct sandbox_path removal[] = {{.path = outside, .access = SANDBOX_REMOVE}};
 	struct sandbox_options options = {.files = true, .paths = paths, .path_count = 2};
 
@@ -369,8 +399,10 @@ static void test_files(void **state)
 	assert_true(make(outside, "here"));
 	check_allowed(&options, THREAD_MAIN, use_named_files);
 	check_allowed(&options, THREAD_MAIN, use_other_files);
-	options.paths = removal;
+	options.paths = kept;
 	options.path_count = 1;
+	check_allowed(&options, THREAD_MAIN, use_kept_files);
+	options.paths = removal;
 	check_allowed(&options, THREAD_MAIN, use_removal);
 }
 

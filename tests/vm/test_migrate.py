@@ -74,8 +74,8 @@ def test_an_idle_guest_costs_its_pages_once():
 def test_moves_under_load(kind, local_disk):
     disk, sock, where = local_disk("8M", "moved"), socket(), address(kind)
     with bridge() as (before, after), vm.Guest(
-            "--api-sock", sock, "--disk", f"path={rootfs.rootfs()},readonly=on", "--disk", f"path={disk}",
-            "--net", f"tap,ifname={before}", "--cpus", "2", "--cmdline",
+            "--api-sock", sock, *(("--allow", "tcp") if kind == "tcp" else ()), "--disk",
+            f"path={rootfs.rootfs()},readonly=on", "--disk", f"path={disk}", "--net", f"tap,ifname={before}", "--cpus", "2", "--cmdline",
             "duet.root=/dev/vda duet.rootflags=ro", memory="256M",
             script=LOAD.replace("@DISK@", "/dev/vdb")) as source, vm.running(
                 "listening", *vm.lab_command("iperf3", "-s", "-p", "5301", "--forceflush", "--rcv-timeout",
@@ -230,7 +230,7 @@ def test_tls(workspace):
     good = ["--cert", f"{workspace}/host.pem", "--key", f"{workspace}/host.key", "--ca", f"{workspace}/ca.pem"]
     stranger = ["--cert", f"{workspace}/other.pem", "--key", f"{workspace}/other.key", "--ca", f"{workspace}/ca.pem"]
     sock, where = socket(), address("tcp")
-    with vm.Guest("--api-sock", sock, memory="128M", script=WRITER) as source:
+    with vm.Guest("--api-sock", sock, "--allow", f"tcp,{workspace}", memory="128M", script=WRITER) as source:
         source.wait_for(r"tick 3\.", LIMIT)
         with target(where, *good) as there:
             assert migrate(sock, where, *stranger).returncode == 1

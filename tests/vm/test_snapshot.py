@@ -73,16 +73,16 @@ def same_memory(one: str, other: str) -> bool:
 
 
 @contextlib.contextmanager
-def machine(*options: str, memory: str = "256M", **more):
+def machine(folder: str, *options: str, memory: str = "256M", **more):
     name = socket()
-    with vm.Guest("--api-sock", name, *options, script=SCRIPT, memory=memory, **more) as guest:
+    with vm.Guest("--api-sock", name, "--allow", folder, *options, script=SCRIPT, memory=memory, **more) as guest:
         guest.wait_for(r"^ready$")
         yield guest, name
 
 
 def test_goes_on_here_and_elsewhere(folder):
     snapshot = f"{folder}/one"
-    with machine() as (guest, name):
+    with machine(folder) as (guest, name):
         first, data = go(guest)
         job = take(name, snapshot)
         assert (first, go(guest)) == ("1", ("2", data))
@@ -104,7 +104,7 @@ def test_goes_on_here_and_elsewhere(folder):
 
 def test_clones_are_told(folder):
     # Debian's 6.1 for clouds has no driver for it; the others do.
-    with machine(kernel="6.12-cloud") as (guest, name):
+    with machine(folder, kernel="6.12-cloud") as (guest, name):
         assert go(guest, "told", r"^told (\d+)$") == ("0",)
         take(name, f"{folder}/one")
         assert go(guest, "told", r"^told (\d+)$") == ("0",)
@@ -120,7 +120,7 @@ def test_clones_are_told(folder):
 def changes_over_base(folder: str, memory: str, *words: str):
     """Both at one moment: all of memory, and a snapshot with the changes put over one from before."""
     base, changes, whole, merged = (f"{folder}/{name}" for name in ("base", "changes", "whole", "merged"))
-    with machine("--track-dirty", "on", memory=memory) as (guest, name):
+    with machine(folder, "--track-dirty", "on", memory=memory) as (guest, name):
         take(name, base, "--diff")  # there is none before it: all of memory
         written = go(guest, "write", r"^written (\d+)$")
         ctl(name, "pause")
@@ -152,7 +152,7 @@ def test_changes_above_and_below_the_hole(folder):
 def test_full_disk_leaves_the_old_one(folder):
     vm.run("mount", "-t", "tmpfs", "-o", "size=512M", "snapshots", folder)
     try:
-        with machine() as (guest, name):
+        with machine(folder) as (guest, name):
             take(name, f"{folder}/one")
             used = int(vm.run("df", "--output=used", "-B1", folder).stdout.split()[-1])
             vm.run("mount", "-o", f"remount,size={used + (4 << 20)}", folder)
@@ -168,7 +168,7 @@ def test_full_disk_leaves_the_old_one(folder):
 
 
 def test_memory_cut_short_is_told(folder):
-    with machine() as (guest, name):
+    with machine(folder) as (guest, name):
         take(name, f"{folder}/one")
     with restored(f"{folder}/one") as guest:
         go(guest)
