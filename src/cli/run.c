@@ -81,7 +81,8 @@ static int run_session(
 		status = session_status(session, &err);
 	if (err.code)
 		log_error("%s", err.text);
-	if (ret == 0 && config->stats && report_write(session->machine, config->stats, &err) < 0) {
+	if (ret == 0 && config->stats &&
+		report_write(session->machine, session->maps, config->stats, &err) < 0) {
 		log_error("%s", err.text);
 		status = 1;
 	}
@@ -90,7 +91,7 @@ static int run_session(
 
 static int run(struct run_options *options)
 {
-	struct session session = {.signals.fd = -1};
+	struct session session = {.signals.fd = -1, .maps = -1};
 	struct api_session api = {.log = -1, .metrics = -1, .serial = -1};
 	int status;
 
