@@ -131,8 +131,6 @@ static void collect(
 {
 	const struct device_config *device;
 
-	/* Memory is counted by it (footprint.c). */
-	add(paths, "/proc/self", SANDBOX_READ);
 	if (config->stats)
 		add_stats(paths, config->stats);
 	/* A guest that resets has its kernel loaded again. */

@@ -14,7 +14,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* #syscalls main: openat newfstatat fstat read */
+/* #syscalls main: fcntl(1 = F_DUPFD_CLOEXEC) lseek fcntl(1 = F_GETFL) newfstatat fstat read */
 
 bool footprint_is_guest(const struct memory *memory, unsigned long start)
 {
@@ -29,9 +29,25 @@ bool footprint_is_guest(const struct memory *memory, unsigned long start)
 	return false;
 }
 
-int footprint_read(const struct memory *memory, struct footprint *footprint)
+int footprint_open(void)
 {
-	_cleanup_fclose_ FILE *maps = fopen("/proc/self/smaps", "re");
+	return open("/proc/self/smaps", O_RDONLY | O_CLOEXEC);
+}
+
+/* From its beginning. */
+static FILE *read_again(int fd)
+{
+	_cleanup_close_ int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	FILE *maps = copy >= 0 && lseek(copy, 0, SEEK_SET) == 0 ? fdopen(copy, "r") : NULL;
+
+	if (maps)
+		steal_fd(&copy);
+	return maps;
+}
+
+int footprint_read(int fd, const struct memory *memory, struct footprint *footprint)
+{
+	_cleanup_fclose_ FILE *maps = read_again(fd);
 	bool guest = false;
 	char line[512];
 

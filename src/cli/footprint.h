@@ -13,8 +13,11 @@ struct footprint { /* bytes */
 	uint64_t outside_pss, outside_rss;
 };
 
-/* Main thread; a few milliseconds. Negative errno when /proc is not there. */
-int footprint_read(const struct memory *memory, struct footprint *footprint);
+/* What footprint_read() reads, opened while files can be (sandbox/); the caller's. -1 when /proc is
+ * not there. */
+int footprint_open(void);
+/* Main thread; a few milliseconds. Negative errno, for @fd of -1 too. */
+int footprint_read(int fd, const struct memory *memory, struct footprint *footprint);
 
 /* Whether a mapping of this process that starts at address @start is the guest's. Any thread. */
 bool footprint_is_guest(const struct memory *memory, unsigned long start);

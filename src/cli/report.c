@@ -12,10 +12,10 @@
 #include <jansson.h>
 #include <string.h>
 
-static json_t *memory_stats(const struct memory *memory)
+static json_t *memory_stats(int maps, const struct memory *memory)
 {
 	struct footprint footprint = {0};
-	int ret = footprint_read(memory, &footprint);
+	int ret = footprint_read(maps, memory, &footprint);
 	json_t *object = json_pack("{s:I}", "guest_ram", (json_int_t)memory_size(memory));
 
 	if (ret == 0) {
@@ -30,9 +30,9 @@ static json_t *memory_stats(const struct memory *memory)
 }
 
 /* The process's memory first, before there is all the rest of this to count. */
-static json_t *all_stats(struct machine *machine)
+static json_t *all_stats(struct machine *machine, int maps)
 {
-	json_t *memory = memory_stats(machine_memory(machine));
+	json_t *memory = memory_stats(maps, machine_memory(machine));
 	json_t *stats = machine_stats(machine);
 
 	json_object_set_new(stats, "memory", memory);
@@ -40,9 +40,9 @@ static json_t *all_stats(struct machine *machine)
 	return stats;
 }
 
-int report_write(struct machine *machine, const char *path, struct error *err)
+int report_write(struct machine *machine, int maps, const char *path, struct error *err)
 {
-	json_t *stats = all_stats(machine);
+	json_t *stats = all_stats(machine, maps);
 	_cleanup_free_ char *text = json_dumps(stats, JSON_INDENT(2));
 
 	json_decref(stats);

@@ -7,7 +7,7 @@
 
 struct machine;
 
-/* As things are now. Main thread. */
-int report_write(struct machine *machine, const char *path, struct error *err);
+/* As things are now. @maps: of footprint_open(). Main thread. */
+int report_write(struct machine *machine, int maps, const char *path, struct error *err);
 
 #endif

@@ -92,7 +92,7 @@ static int end_machine(
 	if (err->code)
 		log_error("%s", err->text);
 	if (options->config.stats &&
-		report_write(session->machine, options->config.stats, err) < 0) {
+		report_write(session->machine, session->maps, options->config.stats, err) < 0) {
 		log_error("%s", err->text);
 		return 1;
 	}
@@ -139,7 +139,7 @@ static int run_session(struct session *session, struct api_session *api,
 
 static int run_with(struct run_options *options, struct snapshot *snapshot)
 {
-	struct session session = {.signals.fd = -1};
+	struct session session = {.signals.fd = -1, .maps = -1};
 	struct api_session api = {.log = -1, .metrics = -1, .serial = -1};
 	int status;
 

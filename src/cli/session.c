@@ -98,7 +98,7 @@ static void write_report(struct session *session)
 
 	if (!path)
 		return;
-	if (report_write(session->machine, path, &err) < 0)
+	if (report_write(session->machine, session->maps, path, &err) < 0)
 		log_error("%s", err.text);
 	/* The writer of JSON is not needed again soon. */
 	footprint_trim();
@@ -132,7 +132,8 @@ static void take_signal(void *opaque, int number)
 
 int session_open(struct session *session, struct error *err)
 {
-	*session = (struct session){.signals.fd = -1, .output = STDOUT_FILENO};
+	*session = (struct session){
+		.signals.fd = -1, .maps = footprint_open(), .output = STDOUT_FILENO};
 	return loop_new(&session->loop, LOOP_ENTRIES, err);
 }
 
@@ -212,6 +213,8 @@ void session_close(struct session *session)
 
 	signals_unwatch(&session->signals);
 	machine_free(session->machine);
+	if (session->maps >= 0)
+		close(session->maps);
 	/* A stuck machine may still post to it. */
 	if (!stuck)
 		loop_free(session->loop);

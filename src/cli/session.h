@@ -18,6 +18,7 @@ struct session {
 	struct terminal terminal;
 	struct confine confine;
 	unsigned asked_to_end; /* signals that asked the guest to power off */
+	int maps;              /* footprint_open() */
 	int output;            /* where the guest's console goes */
 	bool typing;           /* the machine was started: the terminal is the guest's */
 	bool at_once;          /* the first signal that asks for the end ends it */

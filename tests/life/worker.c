@@ -256,7 +256,7 @@ static int live(const struct machine_config *config, struct transfer *transfer, 
 		return send_away(err) < 0 ? -err->code : EXIT_MOVED;
 	ret = session_status(session, err);
 	if (config->stats)
-		report_write(session->machine, config->stats, err);
+		report_write(session->machine, session->maps, config->stats, err);
 	session_close(session);
 	return ret;
 }

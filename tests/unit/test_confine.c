@@ -90,7 +90,6 @@ static void must(bool so)
 /* Before the filters, so that the errors are seen. */
 static void use_files(void)
 {
-	char bytes[16];
 	int fd;
 
 	must(can_make(in("reports/stats.json")) && can_make(in("cache/kernel")));
@@ -99,8 +98,7 @@ static void use_files(void)
 	must(fd >= 0 && close(fd) == 0);
 	must(open(in("disk"), O_RDONLY | O_CLOEXEC) < 0);
 	must(open("/etc/passwd", O_RDONLY | O_CLOEXEC) < 0);
-	fd = open("/proc/self/smaps", O_RDONLY | O_CLOEXEC);
-	must(fd >= 0 && read(fd, bytes, sizeof(bytes)) == sizeof(bytes) && close(fd) == 0);
+	must(open("/proc/self/smaps", O_RDONLY | O_CLOEXEC) < 0);
 	must(unlink(in("sockets/api.sock")) == 0);
 	_exit(0);
 }

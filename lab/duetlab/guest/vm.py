@@ -185,6 +185,17 @@ class Guest:
         self.output += chunk
         return True
 
+    def _glance(self, seconds: float):
+        """What comes on the console within SECONDS; an end does not."""
+        try:
+            chunk = self._lines.get(timeout=seconds)
+        except queue.Empty:
+            return
+        if chunk is None:
+            self._lines.put(None)
+            raise GuestFailure(f"ended with status {self.finish()}; the console's last lines:\n{self.tail()}")
+        self.output += chunk
+
     def tail(self, lines: int = 30) -> str:
         return "\n".join(self.output.splitlines()[-lines:])
 
@@ -252,7 +263,7 @@ class Guest:
         while not self.stats_path.exists():  # written beside it and renamed: whole when it is there
             if time.monotonic() > until:
                 raise GuestFailure(f"no statistics after SIGUSR1; the console's last lines:\n{self.tail()}")
-            time.sleep(0.05)
+            self._glance(0.05)
         return self.stats
 
     def succeed(self, limit: float = BOOT_LIMIT) -> str:
