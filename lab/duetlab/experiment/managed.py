@@ -88,6 +88,10 @@ class Managed:
         """All machines together take no more of the host, as 512M or max: what is above it is swapped out before a vCPU goes on."""
         self.lab.shell(f"echo {size} >{GROUP}/memory.high", LIMIT)
 
+    def taken(self) -> int:
+        """Bytes of the host's memory that all machines take."""
+        return int(self.lab.shell(f"cat {GROUP}/memory.current"))
+
     def let_go(self, names) -> None:
         """Waits until the machines have let go of their balloons, which they do when nobody renews what duetd has set."""
         ask = f"curl -sS --unix-socket {DIRECTORY}/$name.sock http://localhost/balloon/statistics"
