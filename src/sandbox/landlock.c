@@ -11,10 +11,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/landlock.h>
-#include <linux/magic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #define ACCESS_REFER    (1ULL << 13) /* version 2 */
@@ -114,16 +115,45 @@ static int mount_root(const char *path, int fd)
 	return fd;
 }
 
+/* The number of the mount that @fd is in; -1: nobody tells. */
+static int mount_of(int fd)
+{
+	_cleanup_fclose_ FILE *file = NULL;
+	char path[64], line[128];
+	int id;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	file = fopen(path, "re");
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "mnt_id: %d", &id) == 1)
+			return id;
+	return -1;
+}
+
+/* By proc(5): statfs(2) tells the kind that the server has behind it. */
+static bool is_9p(int fd)
+{
+	_cleanup_fclose_ FILE *file = fopen("/proc/self/mountinfo", "re");
+	_cleanup_free_ char *line = NULL;
+	const int wanted = mount_of(fd);
+	size_t room = 0;
+	int id;
+
+	while (file && getline(&line, &room, file) > 0)
+		if (sscanf(line, "%d ", &id) == 1 && id == wanted)
+			return strstr(line, " - 9p ") != NULL;
+	return false;
+}
+
 /* -errno: nothing is to be named. */
 static int open_path(const char *path)
 {
 	int fd = open(path, O_PATH | O_CLOEXEC);
-	struct statfs system;
 	struct stat status;
 
-	if (fd < 0 || fstatfs(fd, &system) < 0 || system.f_type != V9FS_MAGIC)
-		return fd < 0 ? -errno : fd;
-	if (fstat(fd, &status) == 0 && S_ISDIR(status.st_mode))
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &status) == 0 && S_ISDIR(status.st_mode) && is_9p(fd))
 		return mount_root(path, fd);
 	return fd;
 }
