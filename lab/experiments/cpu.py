@@ -20,8 +20,8 @@ WHAT = ("Guests with one, two and four threads that never rest, and one that ans
 THREADS = {"one": 1, "two": 2, "four": 4}
 VCPUS = {"one": 2, "two": 2, "four": 4, "lies": 2, "asks": 2}
 ASKS, HONEST, LIAR = "asks", "one", "lies"  # the liar rests until it takes the place of one
-REQUESTS, PERIOD_US, LOOPS = 200, 40000, 20000
-REPEATS = 3  # of each policy, by turns
+REQUESTS, PERIOD_US, LOOPS = 150, 40000, 20000
+REPEATS = 2  # of each policy, by turns
 POLICIES = ("off", "share", "runnable")
 WORDS = {"off": "no manager", "share": "equal shares", "runnable": "by hints", "lie": "by hints, with a liar for one"}
 BLIND = ("off", "share")
@@ -32,9 +32,15 @@ BUSY = 0.1  # CPUs that a guest takes which has something to do
 NOISE = 1.1  # what two runs of the same may differ by
 
 # Of each machine: the microseconds that it had of CPUs; and of each vCPU time on one, time waited for one, times it came to one.
-_LOOK = ("for name in {names}; do echo $name 0 $(awk '/^usage_usec/ {{ print $2 }}' {group}/$name/cpu.stat) 0 0; "
-         "for task in /proc/$(head -1 {group}/$name/cgroup.procs)/task/*; do read -r comm <$task/comm; "
-         "case $comm in vcpu*) echo $name 1 $(cat $task/schedstat) ;; esac; done; done")
+# The shell alone reads them, for a program more would wait for a CPU itself.
+_LOOK = """for name in {names}; do
+	read -r _ usage <{group}/$name/cpu.stat; echo $name 0 $usage
+	read -r pid <{group}/$name/cgroup.procs
+	for task in /proc/$pid/task/*; do
+		read -r comm <$task/comm
+		case $comm in vcpu*) read -r ran waited turns <$task/schedstat; echo $name 1 $ran $waited $turns ;; esac
+	done
+done"""
 _SLICE = ("cat /sys/kernel/debug/sched/base_slice_ns 2>/dev/null || cat /sys/kernel/debug/sched/min_granularity_ns 2>/dev/null || echo 0")
 
 
