@@ -48,7 +48,7 @@ static void answer(struct snapshot_job *self, int result, const char *why)
 	else if (result == -EACCES && self->job.api->options.confined)
 		error_set(&err, EACCES,
 			"%s%s; in its sandbox a machine writes below the directories of --allow "
-			"alone",
+			"alone: start it with --allow and the directory above this one",
 			self->prefix, why);
 	else
 		error_set(&err, -result, "%s%s", self->prefix, why);

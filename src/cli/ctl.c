@@ -23,7 +23,7 @@
 
 static const char help[] =
 	"Usage: duet ctl SOCK COMMAND [ARGUMENT]...\n"
-	"Asks the machine whose API listens at SOCK (duet --api-sock SOCK).\n"
+	"Asks the machine whose API listens at SOCK (duet run --api-sock SOCK).\n"
 	"\n"
 	"  status                  its id, state and version\n"
 	"  pause, resume\n"
@@ -37,14 +37,18 @@ static const char help[] =
 	"                          guest names (needs --coop and its kit), or all\n"
 	"  balloon SIZE            what the balloon shall take from the guest: 256M\n"
 	"  snapshot DIR [--diff]   its memory and state, as --restore takes them; --diff:\n"
-	"                          what has changed since the last (needs --track-dirty)\n"
+	"                          what has changed since the last (needs --track-dirty;\n"
+	"                          both need --allow and the directory above DIR)\n"
 	"  limit DEVICE NAME=RATE...  (get /duet/devices lists them)\n"
 	"                          iops, bw of a disk; rx-rate, tx-pps and so on of a\n"
 	"                          network; 0: no limit\n"
 	"  migrate ADDRESS [--downtime MS] [--streams N] [--force] [--plain]\n"
 	"          [--cert FILE --key FILE --ca FILE]\n"
 	"                          moves it to the duet run --incoming ADDRESS that waits\n"
-	"                          there: tcp:HOST:PORT or unix:PATH; tells how far it is\n"
+	"                          there: tcp:HOST:PORT (in numbers) or unix:PATH; tells\n"
+	"                          how far it is. --downtime: ms that it may stand still\n"
+	"                          (300); --streams: connections (1); --force: in any case.\n"
+	"                          To another host the machine needs --allow tcp\n"
 	"  get PATH                any request of the API (docs/openapi.json)\n"
 	"  put PATH JSON, patch PATH JSON, post PATH [JSON], delete PATH\n"
 	"\n"
@@ -53,6 +57,8 @@ static const char help[] =
 	"Examples\n"
 	"  duet ctl vm.sock status\n"
 	"  duet ctl vm.sock balloon 512M\n"
+	"  duet ctl vm.sock snapshot monday\n"
+	"  duet ctl vm.sock migrate unix:/tmp/move\n"
 	"  duet ctl vm.sock limit disk0 iops=500 bw=50M+4M\n"
 	"  duet ctl vm.sock patch /vm '{\"state\": \"Paused\"}'\n";
 

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define ANSWER_MAX  (1U << 20)
 #define PATIENCE_MS 30000
@@ -75,10 +76,21 @@ static json_t *value_of(const struct option *option, const char *text)
 	return option->takes == TAKES_NUMBER ? number_of(option, text) : file_of(option, text);
 }
 
+/* Likewise a socket's path. */
+static json_t *address_of(const char *text)
+{
+	_cleanup_free_ char *directory = NULL;
+
+	if (strncmp(text, "unix:", 5) != 0 || !text[5] || text[5] == '/')
+		return json_string(text);
+	directory = getcwd(NULL, 0);
+	return directory ? json_sprintf("unix:%s/%s", directory, text + 5) : NULL;
+}
+
 /* Null: it has said why. */
 static json_t *read_options(unsigned count, const char *const *args)
 {
-	json_t *body = json_pack("{s:s}", "to", args[0]);
+	json_t *body = json_pack("{s:o}", "to", address_of(args[0]));
 
 	for (unsigned i = 1; body && i < count; i++) {
 		const struct option *option = find_option(args[i]);

@@ -10,6 +10,8 @@
 
 static const char head[] = "Usage: duet run --kernel FILE [OPTION]...\n"
 			   "       duet run --config FILE [OPTION]...\n"
+			   "       duet run --restore DIR [OPTION]...\n"
+			   "       duet run --incoming ADDRESS [OPTION]...\n"
 			   "Runs one virtual machine on this terminal. Ctrl-A x ends it.\n";
 
 static const char tail[] =
@@ -29,7 +31,9 @@ static const char tail[] =
 	"           --disk path=disk.img,model=ide --device vfio,host=0000:01:10.0\n"
 	"  duet run --kernel vmlinuz --coop --pmu pv --api-sock vm.sock\n"
 	"  duet run --kernel vmlinuz --net user --print-config >vm.json\n"
-	"  duet run --config vm.json\n";
+	"  duet run --config vm.json\n"
+	"  duet run --restore monday --api-sock clone.sock\n"
+	"  duet run --incoming unix:/tmp/move\n";
 
 /* Words that follow each other in a column. */
 struct column {

@@ -9,6 +9,7 @@
 #include "migrate/target.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -108,6 +109,9 @@ static int start(struct incoming *incoming, struct error *err)
 	session->machine = incoming->machine;
 	incoming->machine = NULL;
 	incoming->runs = true;
+	/* Its name goes while the sandbox lets it be removed. */
+	address_close(&incoming->address, incoming->listening);
+	incoming->listening = -1;
 	/* From here on it is ours: what goes wrong ends it here. */
 	if (session_start(session, err) < 0)
 		machine_kill(session->machine, err->text);
@@ -232,7 +236,8 @@ static int start_thread(struct incoming *incoming, struct error *err)
 	if (ret)
 		return error_errno(err, ret, "--incoming: thread");
 	incoming->started = true;
-	log_info("waiting for a machine at %s", incoming->address.text);
+	fprintf(stderr, "duet: waiting for a machine at %s; duet ctl SOCK migrate %s sends one\n",
+		incoming->address.text, incoming->address.text);
 	return 0;
 }
 

@@ -15,7 +15,7 @@ static const char *const sandbox_words[] = {
 	[CONFINE_OFF] = "off", [CONFINE_TRY] = "try", [CONFINE_ON] = "on", NULL};
 
 static const struct field run_table[] = {
-	{.section = "Whole",
+	{.section = "This process",
 		.name = "config",
 		.kind = FIELD_TEXT,
 		.offset = offsetof(struct run_options, from),
@@ -67,7 +67,7 @@ static const struct field run_table[] = {
 	{.name = "allow",
 		.kind = FIELD_TEXT,
 		.offset = offsetof(struct run_options, allow),
-		.value = "DIR,...|tcp",
+		.value = "DIR|tcp,...",
 		.unset = "nothing",
 		.help = "what a client of the API may name, in the sandbox: files below "
 			"these directories (snapshots, a disk's new file); tcp: another "
@@ -302,6 +302,10 @@ static int check_incoming(const struct run_options *options, struct error *err)
 {
 	static const char *const places[] = {"kernel", "initrd", "cache", "passt", "stats"};
 
+	if (options->restore || options->restore_taps || options->track_dirty)
+		return error_set(err, EINVAL,
+			"--restore, --restore-taps, --track-dirty: not with --incoming, where the "
+			"machine comes as it is; leave them out");
 	if (options->print_config)
 		return error_set(err, EINVAL,
 			"--print-config: with --incoming there is nothing to print yet; leave one "

@@ -72,6 +72,7 @@ int command_snapshot(unsigned count, const char *const *args)
 		return merge(count - 1, args + 1);
 	if (strcmp(name, "check") == 0)
 		return check(count - 1, args + 1);
-	log_error("snapshot %s: it is merge or check; see duet snapshot --help", name);
+	log_error("snapshot%s%s: it is merge or check; see duet snapshot --help", *name ? " " : "",
+		name);
 	return 2;
 }

@@ -125,9 +125,10 @@ int kvm_clock_restore(struct kvm_vm *vm, struct state_reader *reader, struct err
 		return error_set(err, EINVAL, "saved VM: clock: is cut off");
 	if (!kvm_tsc_same_rate(khz, own, SAME_CRYSTAL_PPM) && !vm->options.tsc_may_differ)
 		return error_set(err, ENOTSUP,
-			"saved VM: its TSC counts %u kHz, this machine's %u; restore it with its "
-			"own configuration, or with --tsc-khz %u",
-			khz, own, khz);
+			"saved VM: its TSC counts %u kHz, this machine's %u; restore it on a host "
+			"that can have its frequency, or start it with --profile migratable from "
+			"the first",
+			khz, own);
 	return move_clock(vm, err);
 }
 

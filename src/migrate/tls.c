@@ -9,10 +9,11 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /*
  * What OpenSSL does on its way.
- * #syscalls main: openat newfstatat fstat read lseek write getrandom getuid geteuid getgid getegid
+ * #syscalls main: access openat newfstatat fstat read lseek write getrandom getuid geteuid getgid getegid
  * #syscalls main: uname sysinfo
  */
 
@@ -31,10 +32,23 @@ static int wrong(struct error *err, const char *what, const char *name)
 		reason ? reason : "refused");
 }
 
+/* OpenSSL has no words for a file that it cannot open. */
+static int check_there(const char *what, const char *name, struct error *err)
+{
+	if (access(name, R_OK) == 0)
+		return 0;
+	return error_set(err, errno, "%s %s: %s; name a file in PEM that may be read", what, name,
+		strerror(errno));
+}
+
 static int load(SSL_CTX *context, const struct tls_files *files, struct error *err)
 {
 	STACK_OF(X509_NAME) * names;
 
+	if (check_there("--cert", files->cert, err) < 0 ||
+		check_there("--key", files->key, err) < 0 ||
+		check_there("--ca", files->ca, err) < 0)
+		return -ENOENT;
 	if (SSL_CTX_use_certificate_chain_file(context, files->cert) != 1)
 		return wrong(err, "--cert", files->cert);
 	if (SSL_CTX_use_PrivateKey_file(context, files->key, SSL_FILETYPE_PEM) != 1 ||

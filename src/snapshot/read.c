@@ -76,6 +76,10 @@ static int open_file(const char *path, off_t *size, struct error *err)
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	struct stat stat;
 
+	if (fd < 0 && errno == ENOENT)
+		return error_set(err, ENOENT,
+			"%s: No such file or directory; name what duet ctl SOCK snapshot made",
+			path);
 	if (fd < 0)
 		return error_errno(err, errno, "%s", path);
 	if (fstat(fd, &stat) < 0 || !S_ISREG(stat.st_mode)) {

@@ -237,7 +237,7 @@ def test_make_install(tmp_path, prefix):
 def test_the_doctor_tells_what_is_built():
     found = json.loads(duet("doctor", "--json").stdout)["mechanisms"]
     built = [name for name, mechanism in found.items() if mechanism["built"]]
-    assert built == ["M1", "M2", "M3", "M4", "M5", "M6", "M8", "M12", "M13", "M14", "M15", "M16"]
+    assert built == [f"M{number}" for number in range(1, 17)]
     lines = duet("doctor").stdout.splitlines()
     assert sum("not built yet" in line for line in lines) == 16 - len(built)
     assert not any("not built yet" in line and "nested lab" in line for line in lines)
