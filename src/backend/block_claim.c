@@ -6,6 +6,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <unistd.h>
+
+/* #syscalls main: fadvise64 fdatasync fcntl(1 = F_OFD_SETLK) */
 
 /* The one that was opened first: with cache=direct it is the way through the page cache. */
 static int locked_fd(const struct block *block)

@@ -89,11 +89,26 @@ static int open_api(struct incoming *incoming, struct error *err)
 	return ret;
 }
 
+/* While the machine is still the source's: what fails here does no harm to it. */
+static int enter_sandbox(struct incoming *incoming, struct error *err)
+{
+	struct confine *confine = &incoming->session->confine;
+
+	if (confine->choice == CONFINE_OFF)
+		return 0;
+	/* Its name goes while it may be removed. */
+	address_close(&incoming->address, incoming->listening);
+	incoming->listening = -1;
+	return confine_process(confine, machine_config(incoming->machine), err);
+}
+
 static int restore(struct incoming *incoming, struct error *err)
 {
 	int ret = machine_restore(incoming->machine, incoming->state, err);
 
-	return ret == 0 ? open_api(incoming, err) : ret;
+	if (ret == 0)
+		ret = open_api(incoming, err);
+	return ret == 0 ? enter_sandbox(incoming, err) : ret;
 }
 
 static int start(struct incoming *incoming, struct error *err)
@@ -109,9 +124,6 @@ static int start(struct incoming *incoming, struct error *err)
 	session->machine = incoming->machine;
 	incoming->machine = NULL;
 	incoming->runs = true;
-	/* Its name goes while the sandbox lets it be removed. */
-	address_close(&incoming->address, incoming->listening);
-	incoming->listening = -1;
 	/* From here on it is ours: what goes wrong ends it here. */
 	if (session_start(session, err) < 0)
 		machine_kill(session->machine, err->text);

@@ -94,6 +94,8 @@ int machine_change_device(
 			device_types[wanted->type].name);
 	if (machine->life.state == MACHINE_ENDED)
 		return error_set(err, EINVAL, "%s: the machine has ended", wanted->id);
+	if (machine->life.held)
+		return error_set(err, EBUSY, "%s: the machine is being moved", wanted->id);
 	backend = &machine->backends[device - machine->config.devices];
 	if (device->type == DEVICE_DISK)
 		ret = change_disk(machine, backend, &device->disk, &wanted->disk, err);
@@ -137,6 +139,8 @@ int machine_refresh_disk(
 		return error_set(err, ENOENT, "%s: there is no such disk", id);
 	if (machine->life.state == MACHINE_ENDED)
 		return error_set(err, EINVAL, "%s: the machine has ended", id);
+	if (machine->life.held)
+		return error_set(err, EBUSY, "%s: the machine is being moved", id);
 	if (device->disk.model == DISK_IDE)
 		return error_set(err, ENOTSUP,
 			"%s: an IDE disk cannot tell its guest of another size; use model=virtio",

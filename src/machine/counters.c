@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 /*
- * #syscalls vcpu: perf_event_open read
+ * #syscalls vcpu: perf_event_open(1 = 0) read
  * #syscalls main: close
  */
 

@@ -8,7 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* #syscalls main: move_pages */
+/* #syscalls main: move_pages(0 = 0) */
 
 /* The kernel takes one bit less than it is told of. */
 #define NODES_TOLD 65

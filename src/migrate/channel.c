@@ -205,8 +205,12 @@ static int take_body(struct channel *channel, struct message *message, struct er
 int channel_receive(struct channel *channel, struct message *message, struct error *err)
 {
 	uint8_t header[WIRE_HEADER];
-	int ret = take(channel, header, sizeof(header), err);
+	int ret;
 
+	/* Whoever never leaves us waiting is not listened to for ever. */
+	if (channel_is_stopped(channel))
+		return error_set(err, ECANCELED, "cancelled");
+	ret = take(channel, header, sizeof(header), err);
 	if (ret == 0)
 		ret = wire_open(&message->header, header, err);
 	if (ret == 0)
@@ -253,6 +257,21 @@ bool channel_has_word(const struct channel *channel)
 	return poll(&fd, 1, 0) > 0;
 }
 
+/* Of channel->until. */
+static int left_ms(const struct channel *channel)
+{
+	const uint64_t now = clock_ns();
+
+	return now < channel->until ? (int)((channel->until - now) / 1000000) : 0;
+}
+
+bool channel_is_stopped(const struct channel *channel)
+{
+	struct pollfd fd = {.fd = channel->stop, .events = POLLIN};
+
+	return channel->stop >= 0 && poll(&fd, 1, 0) > 0;
+}
+
 void channel_fail(struct channel *channel, const char *why)
 {
 	char rest[4096];
@@ -263,11 +282,12 @@ void channel_fail(struct channel *channel, const char *why)
 	/* It is over: who cancels it is not waited for twice, nor a peer that takes nothing. */
 	channel->stop = -1;
 	channel->patience = 1;
-	channel->until = 0;
-	channel_send(channel, WIRE_FAILED, why, strnlen(why, 500), "", 0, NULL);
+	channel->until = clock_ns() + FAREWELL_MS * 1000000ULL;
+	if (!channel->tls || tls_is_up(channel->tls))
+		channel_send(channel, WIRE_FAILED, why, strnlen(why, 500), "", 0, NULL);
 	shutdown(channel->fd, SHUT_WR);
 	/* A close with bytes unread would cut off what was just said. */
-	for (unsigned i = 0; i < 1024 && poll(&fd, 1, FAREWELL_MS) > 0; i++)
+	while (poll(&fd, 1, left_ms(channel)) > 0)
 		if (recv(channel->fd, rest, sizeof(rest), MSG_DONTWAIT) <= 0)
 			break;
 }

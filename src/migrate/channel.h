@@ -56,6 +56,8 @@ int channel_refuse(struct message *message, enum wire_kind kind, struct error *e
 void message_free(struct message *message);
 /* Something has come that was not received yet; does not wait. */
 bool channel_has_word(const struct channel *channel);
+/* Whether who runs it wants it to end: seen by itself whenever it waits for the other side. */
+bool channel_is_stopped(const struct channel *channel);
 /* Says why it ends, and waits for a moment until the other side has read it. */
 void channel_fail(struct channel *channel, const char *why);
 

@@ -61,8 +61,11 @@ static int expect(struct source *source, enum wire_kind kind, unsigned patience,
 	struct message message = {0};
 	int ret;
 
+	/* For all of it: a byte now and then does not count. */
 	channel->patience = patience;
+	channel->until = clock_ns() + patience * 1000000000ULL;
 	ret = channel_expect(channel, &message, kind, err);
+	channel->until = 0;
 	channel->patience = CHANNEL_PATIENCE_S;
 	message_free(&message);
 	return ret;

@@ -199,6 +199,9 @@ static int send_region(
 	for (uint64_t word = 0; ret == 0 && word < words; word++) {
 		if (word / PIECE_WORDS % streams != lane->index)
 			continue;
+		/* A region of zeroes is one message, and nothing of it waits. */
+		if (word % PIECE_WORDS == 0 && channel_is_stopped(lane->channel))
+			return error_set(err, ECANCELED, "cancelled");
 		if (atomic_load_explicit(&lane->sweep->broken, memory_order_relaxed))
 			return error_set(err, ECANCELED, "another stream has failed");
 		ret = send_word(lane, index, region, word, err);

@@ -186,6 +186,11 @@ static int piece(size_t length)
 	return length < (1U << 30) ? (int)length : 1 << 30;
 }
 
+bool tls_is_up(const struct tls_stream *stream)
+{
+	return SSL_is_init_finished((const SSL *)(const void *)stream);
+}
+
 ssize_t tls_put(struct tls_stream *stream, const void *bytes, size_t length, short *events)
 {
 	int ret;

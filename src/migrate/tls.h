@@ -29,6 +29,8 @@ void tls_free(struct tls *tls); /* null is allowed */
 int tls_begin(const struct tls *tls, struct channel *channel, bool listens, struct error *err);
 void tls_end(struct tls_stream *stream); /* null is allowed */
 /* As send() and recv(), errors as negative errnos; -EAGAIN: @events say what to wait for. */
+/* The other side has shown who it is. */
+bool tls_is_up(const struct tls_stream *stream);
 ssize_t tls_put(struct tls_stream *stream, const void *bytes, size_t length, short *events);
 ssize_t tls_take(struct tls_stream *stream, void *bytes, size_t length, short *events);
 

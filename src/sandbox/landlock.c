@@ -178,10 +178,15 @@ static int add_path(int ruleset, uint64_t handled, const struct sandbox_path *pa
 
 int landlock_enter(int version, const struct sandbox_options *options, struct error *err)
 {
+	/* Of what is to be limited this kernel knows nothing. */
+	const bool nothing = !options->files && version < LANDLOCK_SCOPES &&
+			     (options->calls || version < LANDLOCK_TCP);
 	uint64_t handled;
-	_cleanup_close_ int ruleset = make_ruleset(version, options, &handled);
+	_cleanup_close_ int ruleset = nothing ? -1 : make_ruleset(version, options, &handled);
 	int ret = ruleset < 0 ? ruleset : 0;
 
+	if (nothing)
+		return 0;
 	for (unsigned i = 0; options->files && ret == 0 && i < options->path_count; i++) {
 		ret = add_path(ruleset, handled, &options->paths[i]);
 		if (ret < 0)

@@ -26,6 +26,7 @@ void violation_of(enum thread_kind kind);
 /* The ABI's version; 0: there is none. */
 int landlock_version(void);
 /* From this version on abstract sockets are scoped. */
+#define LANDLOCK_TCP    4
 #define LANDLOCK_SCOPES 6
 int landlock_enter(int version, const struct sandbox_options *options, struct error *err);
 

@@ -9,6 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+static void forget(char **text)
+{
+	free(*text);
+	*text = NULL;
+}
+
 int snapshot_config(
 	const struct snapshot *snapshot, struct machine_config *config, struct error *err)
 {
@@ -19,8 +25,10 @@ int snapshot_config(
 		config, snapshot->config, snapshot->config_length, snapshot->name, err);
 	if (ret < 0)
 		return ret;
-	free(config->stats);
-	config->stats = NULL;
+	/* What duet itself runs and writes to is for who restores it to say. */
+	forget(&config->stats);
+	forget(&config->passt);
+	forget(&config->cache);
 	return machine_config_complete(config, err);
 }
 

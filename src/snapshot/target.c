@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 /*
- * #syscalls main: openat newfstatat fstat mkdir getdents64 lseek fsync
+ * #syscalls main: access openat newfstatat fstat mkdir getdents64 lseek fsync
  * #syscalls main: rename renameat2 unlink rmdir
  */
 
@@ -58,7 +58,8 @@ static int exchange(const char *one, const char *other)
 	aside = join(other, ".old");
 	if (!aside)
 		return -ENOMEM;
-	if (rename(other, aside) < 0)
+	if (renameat2(AT_FDCWD, other, AT_FDCWD, aside, RENAME_NOREPLACE) < 0 &&
+		(errno != EINVAL || access(aside, F_OK) == 0 || rename(other, aside) < 0))
 		return -errno;
 	if (rename(one, other) == 0)
 		return rename(aside, one) == 0 ? 0 : -errno;

@@ -21,6 +21,11 @@ int snapshot_track_begin(struct snapshot_track *track, struct machine *machine,
 
 	if (!track->wanted)
 		return 0;
+	/* There is one log, and who takes from it takes it from the others. */
+	if (memory_is_logged(machine_memory(machine)))
+		return error_set(err, EBUSY,
+			"snapshot: writes to memory are logged for a migration already; the next "
+			"one is full");
 	track->changed = calloc(words_of(machine), sizeof(*track->changed));
 	if (!track->changed)
 		return error_errno(err, ENOMEM, "snapshot: table of changes");

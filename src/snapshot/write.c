@@ -158,13 +158,32 @@ static int write_files(struct writing *writing, const struct snapshot_target *ta
 	return ret;
 }
 
+static bool is_there(const char *name)
+{
+	return name && access(name, F_OK) == 0;
+}
+
+/* In the place of the one that it is the changes to, a snapshot would destroy both. */
+static int check_new(const struct snapshot_place *place, struct error *err)
+{
+	if (!is_there(place->directory) && !is_there(place->state) && !is_there(place->memory))
+		return 0;
+	return error_set(err, EEXIST,
+		"%s: is there already, and changes need a name of their own: they may be to what "
+		"it holds",
+		place->directory ? place->directory : place->memory);
+}
+
 int snapshot_write(const struct snapshot_content *content, const struct snapshot_place *place,
 	struct snapshot_progress *progress, struct error *err)
 {
 	_cleanup_close_ int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	struct writing writing = {.content = content, .progress = progress, .pagemap = pagemap};
-	struct snapshot_target target;
-	int ret = snapshot_target_open(&target, place, err);
+	struct snapshot_target target = {.state_fd = -1, .memory_fd = -1};
+	int ret = content->changed ? check_new(place, err) : 0;
+
+	if (ret == 0)
+		ret = snapshot_target_open(&target, place, err);
 
 	if (ret == 0) {
 		ret = write_files(&writing, &target);

@@ -528,12 +528,12 @@ static void ends_slow_clients(void **state)
 /* A client may wait for its answer, and go on in time. */
 static void is_patient_with_answers(void **state)
 {
-	struct rig *rig = rig_new(60);
+	struct rig *rig = rig_new(600);
 	int fd = connect_to(rig);
 
 	rig->later = true;
 	say(fd, "GET /x" LINE "\r\n");
-	run_for(rig, 150);
+	run_for(rig, 1500);
 	assert_int_equal(rig->waiting_count, 1);
 	rig->waiting[0]->answer(rig->waiting[0], 200, EXCHANGE_JSON, strdup("{}"));
 	assert_hears(rig, fd, "HTTP/1.1 200 ", "{}");

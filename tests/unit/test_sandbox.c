@@ -599,8 +599,16 @@ static int tear_down(void **state)
 	return rmdir(inside) | rmdir(outside) | rmdir(directory);
 }
 
+static void test_nothing(void **state)
+{
+	(void)state;
+	print_message("skipped: the thread sanitizer makes system calls of its own\n");
+	skip();
+}
+
 int main(void)
 {
+	const struct CMUnitTest none[] = {cmocka_unit_test(test_nothing)};
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_forbidden_calls),
 		cmocka_unit_test(test_foreign_numbers),
@@ -613,9 +621,7 @@ int main(void)
 		cmocka_unit_test(test_network),
 	};
 
-	if (RACES) {
-		print_message("skipped: the thread sanitizer makes system calls of its own\n");
-		return 0;
-	}
+	if (RACES)
+		return cmocka_run_group_tests(none, NULL, NULL);
 	return cmocka_run_group_tests(tests, set_up, tear_down);
 }
