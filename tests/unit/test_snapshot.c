@@ -204,6 +204,20 @@ static void takes_anothers_place(void **state)
 	assert_true(rig_same(rig, "one"));
 }
 
+/* They would destroy what they are the changes to. */
+static void changes_take_nobodys_place(void **state)
+{
+	struct snapshot_rig *rig = *state;
+
+	rig_touch(rig, 3, 1);
+	assert_int_equal(rig_take(rig, "one", false), 0);
+	rig_touch(rig, 4, 1);
+	assert_int_equal(rig_take(rig, "one", true), -EEXIST);
+	assert_non_null(strstr(rig->err.text, "a name of their own"));
+	assert_int_equal(snapshot_verify(rig_path(rig, "one"), &rig->err), 0);
+	assert_int_equal(rig_entries(rig), 1);
+}
+
 static void leaves_what_is_not_its_own(void **state)
 {
 	struct snapshot_rig *rig = *state;
@@ -247,6 +261,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			two_files_instead_of_a_directory, rig_make, rig_free),
 		cmocka_unit_test_setup_teardown(takes_anothers_place, rig_make, rig_free),
+		cmocka_unit_test_setup_teardown(changes_take_nobodys_place, rig_make, rig_free),
 		cmocka_unit_test_setup_teardown(leaves_what_is_not_its_own, rig_make, rig_free),
 		cmocka_unit_test_setup_teardown(stops_when_told, rig_make, rig_free),
 	};
