@@ -54,6 +54,7 @@ class Lied(KitGuest):
         return self
 
 
+@soak
 @pytest.mark.parametrize("kernel", some(KERNELS[:2]))
 def test_lies(kernel):
     with Lied(LIES, kernel) as guest:

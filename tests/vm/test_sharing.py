@@ -10,6 +10,7 @@ import time
 
 import pytest
 from api import Api
+from matrix import soak
 
 from duetlab.experiment.lab import workload
 from duetlab.guest import kit, vm
@@ -148,6 +149,7 @@ def test_two_guests():
             guest.end()
 
 
+@soak
 def test_manager():
     """duetd has guests that name pages share them, at KSM's rate for so many, and puts KSM back."""
     duetd, duetctl = (str(vm.REPOSITORY / "build" / name) for name in ("duetd", "duetctl"))
