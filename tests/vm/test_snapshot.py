@@ -173,7 +173,8 @@ def test_memory_cut_short_is_told(folder):
     with restored(f"{folder}/one") as guest:
         go(guest)
         vm.run("truncate", "-s", "1M", f"{folder}/one/memory")
-        guest.type("go\n")
+        with contextlib.suppress(BrokenPipeError):  # it may have met the end by itself
+            guest.type("go\n")
         assert guest.finish() != 0
         assert re.search(r"memory file was cut short|memory it cannot reach", guest.output)
 
