@@ -24,11 +24,12 @@ struct memory_part {
 	uint64_t gpa, length;      /* bytes */
 	uint64_t resident, merged; /* bytes; merged are among the resident */
 };
-/* Fills in the last two of @count parts, which are in order and apart from each other. The kernel
- * walks this process's page tables: about a millisecond for 256 MiB. -ENOTSUP: it does not tell
- * what is merged (Linux 6.6 does). */
+/* Fills in the last two, as they are now, of @count parts, which are in order and apart from each
+ * other. The kernel walks this process's page tables: about a millisecond for 256 MiB. -ENOTSUP: it
+ * does not tell what is merged (Linux 6.6 does). */
 int memory_look_into(const struct memory *memory, struct memory_part *parts, unsigned count);
-/* The pages of this process that are merged now; -ENOTSUP: the kernel does not tell (Linux 5.19
+/* The pages of this process that are merged, as KSM counted when it last looked at them, which is
+ * too much by those written to or taken back since; -ENOTSUP: the kernel does not tell (Linux 5.19
  * does). */
 int memory_merged(uint64_t *pages);
 
