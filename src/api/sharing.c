@@ -49,7 +49,7 @@ static int get(struct call *call)
 		number(told.left_out), "wishes", number(told.wishes), "answers",
 		number(told.answers), "taken_back_bytes", number(told.taken_back), "written_bytes",
 		number(told.written), "sees_writes", told.sees_writes, "merged_pages",
-		machine_merged(&merged) == 0 ? number(merged) : json_null(), "why",
+		machine_merged(api->machine, &merged) == 0 ? number(merged) : json_null(), "why",
 		*told.why ? json_string(told.why) : json_null());
 	return call->reply ? 0 : error_errno(&call->err, ENOMEM, "sharing");
 }

@@ -155,9 +155,9 @@ int machine_share(struct machine *machine, enum machine_sharing_state state, str
 	return sharing_set(&machine->sharing, state, err);
 }
 
-int machine_merged(uint64_t *pages)
+int machine_merged(const struct machine *machine, uint64_t *pages)
 {
-	return memory_merged(pages);
+	return memory_merged(&machine->sharing.proc, pages);
 }
 
 void machine_sharing(const struct machine *machine, struct machine_sharing *told)

@@ -259,9 +259,9 @@ struct machine_sharing {
  * or memory that KSM does not merge; -EBUSY: it is pinned; -EINVAL: the kernel has no KSM. */
 int machine_share(struct machine *machine, enum machine_sharing_state state, struct error *err);
 void machine_sharing(const struct machine *machine, struct machine_sharing *told);
-/* The pages of this process that are merged now; -ENOTSUP: the kernel does not tell (Linux 5.19
- * does). */
-int machine_merged(uint64_t *pages);
+/* The pages of this process that are merged, as KSM counted when it last looked at them; -ENOTSUP:
+ * the kernel does not tell (Linux 5.19 does). */
+int machine_merged(const struct machine *machine, uint64_t *pages);
 
 /* The host's id of the thread that runs vCPU @index, for taskset and the like; 0: none does. */
 int machine_vcpu_thread(const struct machine *machine, unsigned index);

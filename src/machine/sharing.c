@@ -23,6 +23,7 @@
 void sharing_init(struct sharing *sharing, struct memory *memory, struct loop *loop)
 {
 	*sharing = (struct sharing){.memory = memory, .loop = loop};
+	memory_proc_open(&sharing->proc);
 }
 
 /* ---- offering and taking back ---- */
@@ -122,7 +123,7 @@ static void look_for_writes(struct sharing *sharing)
 	if (!now)
 		return;
 	memcpy(now, offered->parts, offered->count * sizeof(*now));
-	if (memory_look_into(sharing->memory, now, offered->count) == 0) {
+	if (memory_look_into(&sharing->proc, sharing->memory, now, offered->count) == 0) {
 		sharing->told.sees_writes = true;
 		for (unsigned i = 0; i < offered->count; i++)
 			if (2 * written(&offered->parts[i], &now[i]) > offered->parts[i].merged)
@@ -330,4 +331,5 @@ void sharing_end(struct sharing *sharing)
 	free(sharing->bars);
 	sharing->bars = NULL;
 	sharing_list_free(&sharing->offered);
+	memory_proc_close(&sharing->proc);
 }

@@ -47,9 +47,10 @@ struct sharing {
 	uint64_t ask_at;   /* clock_ns() */
 	uint32_t answered; /* the wish that was answered last */
 	struct machine_sharing told;
+	struct memory_proc proc;
 };
 
-/* All outlive it; @memory is filled in later. */
+/* All outlive it; @memory is filled in later. Before the sandbox. */
 void sharing_init(struct sharing *sharing, struct memory *memory, struct loop *loop);
 /* As machine_share(). */
 int sharing_set(struct sharing *sharing, enum machine_sharing_state state, struct error *err);

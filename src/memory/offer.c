@@ -6,13 +6,16 @@
 #include "base/cleanup.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
-/* #syscalls main: openat newfstatat fstat read lseek */
+/* #syscalls main: fcntl(1 = F_DUPFD_CLOEXEC) lseek fcntl(1 = F_GETFL) newfstatat fstat read pread64
+ * #syscalls main: close */
 
 int memory_may_offer(const struct memory *memory, struct error *err)
 {
@@ -101,20 +104,44 @@ static void add(
 	part->merged += merged;
 }
 
-int memory_look_into(const struct memory *memory, struct memory_part *parts, unsigned count)
+void memory_proc_open(struct memory_proc *proc)
 {
-	FILE *file = fopen("/proc/self/smaps", "re");
+	proc->maps = open("/proc/self/smaps", O_RDONLY | O_CLOEXEC);
+	proc->merging = open("/proc/self/ksm_merging_pages", O_RDONLY | O_CLOEXEC);
+	proc->opened = true;
+}
+
+void memory_proc_close(struct memory_proc *proc)
+{
+	if (proc->opened && proc->maps >= 0)
+		close(proc->maps);
+	if (proc->opened && proc->merging >= 0)
+		close(proc->merging);
+	*proc = (struct memory_proc){0};
+}
+
+/* From its beginning, with a buffer that is new: what it held would be told again. */
+static FILE *read_again(int fd)
+{
+	_cleanup_close_ int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	FILE *file = copy >= 0 && lseek(copy, 0, SEEK_SET) == 0 ? fdopen(copy, "r") : NULL;
+
+	if (file)
+		steal_fd(&copy);
+	return file;
+}
+
+/* Whether the kernel tells what is merged. */
+static bool read_parts(
+	FILE *maps, const struct memory *memory, struct memory_part *parts, unsigned count)
+{
 	_cleanup_free_ char *line = NULL;
 	struct mapping mapping = {0};
 	bool tells = false;
 	size_t room = 0;
 	uint64_t kib;
 
-	if (!file)
-		return -ENOTSUP;
-	for (unsigned i = 0; i < count; i++)
-		parts[i].resident = parts[i].merged = 0;
-	while (getline(&line, &room, file) > 0) {
+	while (getline(&line, &room, maps) > 0) {
 		if (read_mapping(memory, line, &mapping))
 			continue;
 		if (sscanf(line, "Rss: %" SCNu64 " kB", &kib) == 1)
@@ -124,18 +151,25 @@ int memory_look_into(const struct memory *memory, struct memory_part *parts, uns
 		tells = true;
 		add(&mapping, kib * 1024, parts, count);
 	}
-	fclose(file);
-	return tells ? 0 : -ENOTSUP;
+	return tells;
 }
 
-int memory_merged(uint64_t *pages)
+int memory_look_into(const struct memory_proc *proc, const struct memory *memory,
+	struct memory_part *parts, unsigned count)
 {
-	FILE *file = fopen("/proc/self/ksm_merging_pages", "re");
-	int found;
+	_cleanup_fclose_ FILE *maps = proc->opened ? read_again(proc->maps) : NULL;
 
-	if (!file)
+	for (unsigned i = 0; i < count; i++)
+		parts[i].resident = parts[i].merged = 0;
+	return maps && read_parts(maps, memory, parts, count) ? 0 : -ENOTSUP;
+}
+
+int memory_merged(const struct memory_proc *proc, uint64_t *pages)
+{
+	char text[24] = "";
+
+	if (!proc->opened || pread(proc->merging, text, sizeof(text) - 1, 0) <= 0)
 		return -ENOTSUP;
-	found = fscanf(file, "%" SCNu64, pages);
-	fclose(file);
-	return found == 1 ? 0 : -ENOTSUP;
+	*pages = strtoull(text, NULL, 10);
+	return 0;
 }

@@ -169,6 +169,13 @@ int __wrap_machine_share(
 	return 0;
 }
 
+int __wrap_machine_merged(const struct machine *machine, uint64_t *pages);
+int __wrap_machine_merged(const struct machine *machine, uint64_t *pages)
+{
+	*pages = 77;
+	return no_sharing ? -ENOTSUP : 0;
+}
+
 void __wrap_machine_sharing(const struct machine *machine, struct machine_sharing *told);
 void __wrap_machine_sharing(const struct machine *machine, struct machine_sharing *told)
 {
@@ -774,6 +781,11 @@ static void leases_sharing(void **state)
 	ask(rig, "GET", "/duet/sharing", "");
 	assert_int_equal(rig->status, 200);
 	assert_non_null(strstr(rig->body, "\"state\":\"hinted\",\"leased\":false,"));
+	assert_non_null(strstr(rig->body, "\"merged_pages\":77,"));
+	no_sharing = true;
+	ask(rig, "GET", "/duet/sharing", "");
+	assert_non_null(strstr(rig->body, "\"merged_pages\":null,"));
+	no_sharing = false;
 	/* One that is on its way ends with the machine. */
 	done(rig, "PATCH", "/duet/sharing", "{\"state\": \"off\", \"for_ms\": 0}");
 	api_set_machine(rig->api, NULL);

@@ -279,6 +279,8 @@ static void offers_and_takes_back(void **state)
 	struct memory *memory = *state;
 	const void *host = memory_begin(memory, GPA(0x2000), 0x3000);
 	struct memory_part part = {.gpa = 0x2000, .length = 0x3000};
+	struct memory_proc proc;
+	uint64_t pages;
 
 	if (madvise(memory_begin(memory, GPA(0), 1), 4096, MADV_UNMERGEABLE) < 0) {
 		print_message("skipped: the kernel has no KSM\n");
@@ -288,10 +290,15 @@ static void offers_and_takes_back(void **state)
 	assert_int_equal(memory_offer(memory, GPA(0x2000), 0x3000, true, NULL), 0);
 	assert_true(has_flag(host, " mg"));
 	assert_int_equal(memory_write(memory, GPA(0x3000), "x", 1), 0);
-	if (memory_look_into(memory, &part, 1) == 0) {
+	memory_proc_open(&proc);
+	if (memory_look_into(&proc, memory, &part, 1) == 0) {
 		assert_int_equal(part.resident, 0x1000);
 		assert_in_range(part.merged, 0, 0x1000);
 	}
+	memory_proc_close(&proc);
+	memory_proc_close(&proc);
+	assert_int_equal(memory_look_into(&proc, memory, &part, 1), -ENOTSUP);
+	assert_int_equal(memory_merged(&proc, &pages), -ENOTSUP);
 	assert_int_equal(memory_offer(memory, GPA(0x2000), 0x3000, false, NULL), 0);
 	assert_false(has_flag(host, " mg"));
 }

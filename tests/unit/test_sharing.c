@@ -51,8 +51,10 @@ int __wrap_memory_offer(
 	return 0;
 }
 
-int __wrap_memory_look_into(const struct memory *memory, struct memory_part *parts, unsigned count);
-int __wrap_memory_look_into(const struct memory *memory, struct memory_part *parts, unsigned count)
+int __wrap_memory_look_into(const struct memory_proc *proc, const struct memory *memory,
+	struct memory_part *parts, unsigned count);
+int __wrap_memory_look_into(const struct memory_proc *proc, const struct memory *memory,
+	struct memory_part *parts, unsigned count)
 {
 	for (unsigned i = 0; i < count; i++) {
 		parts[i].resident = parts[i].length;
