@@ -26,7 +26,7 @@ MEMORY, BUDGET = 256, 512  # MiB, of each guest and of the host for all
 LOW, HIGH, STEP = 16, 112, 8  # MiB, of the program
 ROUNDS, PHASES = 16, 4  # rounds of each phase
 SETTLE, SETTLES = 8, 5  # rounds before anything counts, so often at most
-PERIOD_MS = 1000  # between rounds, later where a round takes longer
+PERIOD_MS = 1500  # between rounds, later where a round takes longer: a phase of half a minute
 FILES_MIB, CACHED_MIB = 512, 96  # a disk of which nothing is read twice; so much of it before the first round
 SWAP_MIB, HOST_SWAP_MIB = 256, 1024
 PARTS = REPOSITORY / "build" / "experiments" / "memory.parts"
@@ -208,7 +208,7 @@ def tell(lab: ExperimentLab, record, found: dict) -> None:
                       "emptied, caches are dropped and filled again")
     record.confounder("Read-ahead of swap", "controlled" if lab.counts else "not controlled", "off in the guests"
                       + (" and on the host" if lab.counts else "; the host's as it is"))
-    record.confounder("How fast the machine is", "not controlled", "duetd decides once a second and rounds come once a second, whatever "
+    record.confounder("How fast the machine is", "not controlled", "duetd decides once a second and rounds come each second and a half, whatever "
                       "a page costs here; a slow machine has fewer decisions for each page")
     verdict(record, found)
 

@@ -15,7 +15,7 @@ from .lab import BenchLab
 from .report import Report
 
 SECONDS = 20
-GUESTS = 10  # real ones: the lab's memory would hold twice as many, but they take minutes to start
+GUESTS = 8  # real ones: the lab's memory would hold three times as many, but they take minutes to start
 GUEST_MIB = 128
 PLAYED = 50
 PLAYERS = LAB / "host" / "players.py"
