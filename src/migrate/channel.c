@@ -159,7 +159,10 @@ int channel_send(struct channel *channel, enum wire_kind kind, const void *body,
 	ret = put(channel, header, sizeof(header), err);
 	if (ret == 0)
 		ret = put(channel, body, length, err);
-	return ret == 0 ? put(channel, more, more_length, err) : ret;
+	if (ret == 0)
+		ret = put(channel, more, more_length, err);
+	channel->torn = ret < 0;
+	return ret;
 }
 
 int channel_say(struct channel *channel, enum wire_kind kind, struct error *err)
@@ -283,7 +286,7 @@ void channel_fail(struct channel *channel, const char *why)
 	channel->stop = -1;
 	channel->patience = 1;
 	channel->until = clock_ns() + FAREWELL_MS * 1000000ULL;
-	if (!channel->tls || tls_is_up(channel->tls))
+	if (!channel->torn && (!channel->tls || tls_is_up(channel->tls)))
 		channel_send(channel, WIRE_FAILED, why, strnlen(why, 500), "", 0, NULL);
 	shutdown(channel->fd, SHUT_WR);
 	/* A close with bytes unread would cut off what was just said. */

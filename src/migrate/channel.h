@@ -22,6 +22,7 @@ struct channel {
 			    */
 	uint64_t until;    /* clock_ns() at which all patience is at its end; 0: never */
 	uint64_t sent;     /* bytes */
+	bool torn;         /* a message was begun and not sent whole: nothing can follow it */
 	uint8_t crc[4];    /* of the message that was sent last, as it went */
 };
 
@@ -58,7 +59,8 @@ void message_free(struct message *message);
 bool channel_has_word(const struct channel *channel);
 /* Whether who runs it wants it to end: seen by itself whenever it waits for the other side. */
 bool channel_is_stopped(const struct channel *channel);
-/* Says why it ends, and waits for a moment until the other side has read it. */
+/* Says why it ends, unless that would be taken for the rest of a message, and waits for a moment
+ * until the other side has read it. */
 void channel_fail(struct channel *channel, const char *why);
 
 /* Waits until @fd is ready for @events (POLLIN, POLLOUT), at most @patience seconds (0: no limit);

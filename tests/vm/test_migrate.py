@@ -157,7 +157,8 @@ def test_what_is_left_when_it_fails():
             assert "already" in api.refused("PUT", "/duet/migration", {"to": where})
             api.do("DELETE", "/duet/migration")
             assert wait_until(api, lambda now: now["state"] != "running")["state"] == "cancelled"
-            assert there.finish() == 1 and "cancelled" in there.output
+            # "cancelled", unless that came in the middle of a message.
+            assert there.finish() == 1 and "no machine came" in there.output
         goes_on(source)
         assert "too late" in api.refused("DELETE", "/duet/migration")
         # The target is killed.
