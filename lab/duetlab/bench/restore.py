@@ -32,8 +32,8 @@ RESTORED = replace(DUET, name="duet --restore", command=_restored)
 
 
 def private(smaps: str) -> float:
-    """MiB that are of this process alone and not the file's."""
-    return sum(int(kib) for kib in re.findall(r"(?m)^Private_Dirty: +(\d+) kB", smaps)) / 1024
+    """MiB that are of this process alone and not the file's, whose pages in memory count as dirty here: it is on tmpfs."""
+    return sum(int(kib) for kib in re.findall(r"(?m)^Anonymous: +(\d+) kB", smaps)) / 1024
 
 
 def measure(lab: BenchLab, report: Report, runs: int) -> None:
