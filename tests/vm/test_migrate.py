@@ -142,7 +142,7 @@ def begin(api: Api, where: str, **more) -> dict:
 
 def test_what_is_left_when_it_fails():
     sock, where = socket(), address()
-    with vm.Guest("--api-sock", sock, "--cpus", "2", memory="256M", script=WRITER) as source:
+    with vm.Guest("--api-sock", sock, "--allow", "tcp", "--cpus", "2", memory="256M", script=WRITER) as source:
         api = Api(sock)
         source.wait_for(r"tick 3\.", LIMIT)
         # Nobody there; another host in the clear; no address.
