@@ -105,9 +105,10 @@ class Host:
                       "-c", script, limit=LIMIT).stdout
 
     def end(self):
+        left = "/sys/fs/cgroup/packages"
         vm.run("sh", "-c", f"kill -9 {self.first}; while [ -e /proc/{self.first} ]; do sleep 0.1; done; "
-                           "until rmdir /sys/fs/cgroup/packages/; do find /sys/fs/cgroup/packages -mindepth 1 -depth -type d "
-                           f"-exec rmdir {{}} + ; sleep 0.1; done; rmdir {self.directory}; rm {self.directory}.log", check=False)
+                           f"for i in $(seq 100); do find {left} -depth -type d -exec rmdir {{}} +; [ -e {left} ] || break; "
+                           f"sleep 0.1; done; rmdir {self.directory}; rm {self.directory}.log", check=False)
 
 
 @pytest.fixture(name="host", scope="module")
