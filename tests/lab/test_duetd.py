@@ -190,7 +190,7 @@ def test_a_host_that_gives_nothing(tmp_path):
             "target_mib": 32, "actual_mib": 32, "total_memory": 220 << 20, "free_memory": 170 << 20,
             "available_memory": 190 << 20}})], stdin=subprocess.DEVNULL)
     try:
-        result = subprocess.run(["unshare", "-m", "sh", "-c", NOTHING_GIVEN.format(directory=tmp_path, build=BUILD)],
+        result = subprocess.run(["unshare", "-m", "timeout", "50", "sh", "-c", NOTHING_GIVEN.format(directory=tmp_path, build=BUILD)],
                                 capture_output=True, text=True, check=False, timeout=60)
     finally:
         machine.kill()
