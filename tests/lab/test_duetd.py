@@ -3,13 +3,15 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from made_up import BUILD, Host, wait_for
+from made_up import BUILD, MADE_UP, Host, wait_for
 
 REPOSITORY = BUILD.parent
 
@@ -190,3 +192,40 @@ def test_machines_can_be_played(tmp_path):
         assert one["hints"] != again["hints"] and one["threads"] == again["threads"]
         players.terminate()
     assert not any(Path(f"/proc/{answer['threads'][0]}").exists() for answer in (one, other))
+
+
+# On this very machine, with a /run of its own for the journal.
+NOTHING_GIVEN = """
+mount --make-rprivate / && mount -o remount,bind,ro /sys && mount -t tmpfs none /sys/fs/cgroup &&
+mount -t tmpfs none /proc/pressure && mount -t tmpfs none /run || exit 77
+cd {directory}
+{build}/duetd --directory vms --socket ./duetd --budget 128M --memory static --period 200 2>log & pid=$!
+until {build}/duetctl --socket ./duetd explain web | grep "may hold [0-9]* of its 256 MiB: its share of 250"; do
+	kill -0 $pid || exit 8
+	sleep 0.1
+done
+{build}/duetctl --socket ./duetd policy
+kill $pid; wait $pid; echo "status $?"
+"""
+
+
+def test_a_host_that_gives_nothing(tmp_path):
+    """As in a container: no cgroup to write to, no pressure to read. Balloons are what is left, and each lever says what it
+    lacks."""
+    (tmp_path / "vms").mkdir()
+    machine = subprocess.Popen([sys.executable, MADE_UP, tmp_path / "vms/web.sock", json.dumps(
+        {"memory_mib": 256, "cpus": 1, "share": 250, "balloon": {
+            "target_mib": 32, "actual_mib": 32, "total_memory": 220 << 20, "free_memory": 170 << 20,
+            "available_memory": 190 << 20}})], stdin=subprocess.DEVNULL)
+    try:
+        result = subprocess.run(["unshare", "-m", "timeout", "50", "sh", "-c", NOTHING_GIVEN.format(directory=tmp_path, build=BUILD)],
+                                capture_output=True, text=True, check=False, timeout=60)
+    finally:
+        machine.kill()
+        machine.wait()
+    if result.returncode == 77 or "unshare" in result.stderr:
+        pytest.skip(f"no namespace of mounts is to be had: {result.stderr}")
+    assert result.returncode == 0, result.stderr + (tmp_path / "log").read_text()
+    for lever in ("cpu-weight", "reclaim", "psi"):
+        assert re.search(rf"^ +without {lever}: \S", result.stdout, re.MULTILINE), result.stdout
+    assert result.stdout.endswith("status 0\n")

@@ -5,7 +5,6 @@ manager is killed in the middle; every guest's work is right, and what it change
 import contextlib
 import json
 import os
-import re
 import shlex
 
 import pytest
@@ -177,43 +176,3 @@ def test_roles(roles):
         for role in left:
             guests[role].type("stop\n")
             assert "end of story" in guests[role].succeed()
-
-
-NOTHING_GIVEN = """
-mount --make-rprivate /
-mount -o remount,bind,ro /sys && mount -o remount,bind,ro /sys/fs/cgroup && mount -t tmpfs none /proc/pressure || exit 9
-cd {directory}
-{build}/duetd --directory . --socket ./duetd --budget 128M --period 200 2>log & pid=$!
-until {build}/duetctl --socket ./duetd explain web | grep "may hold [0-9]* of its 256 MiB"; do
-	kill -0 $pid || exit 8
-	sleep 0.2
-done
-{build}/duetctl --socket ./duetd policy
-kill $pid; wait $pid; echo "status $?"
-cat log
-"""
-
-
-def test_a_host_that_gives_nothing():
-    """As in a container: no cgroup to write to, no pressure to read, no KSM. Balloons are what is left, each lever says what
-    it lacks, and nothing is harmed."""
-    with contextlib.ExitStack() as stack:
-        directory = f"/tmp/duetd-alone-{os.getpid()}"
-        vm.run("mkdir", "-p", directory)
-        stack.callback(vm.run, "rm", "-rf", directory)
-        api = Api(f"{directory}/web.sock")
-        script = 'echo ready; read -r line; echo "read $line"'
-        with vm.Guest("--balloon", "stats=1,deflate-on-oom=on", "--share", "250", "--api-sock", api.socket, memory="256M",
-                      script=script) as guest:
-            guest.wait_for("^ready$", LIMIT)
-            assert api.do("GET", "/duet/brief")["share"] == 250
-            before = cgroup_of(guest)
-            said = vm.run("unshare", "-m", "sh", "-c", NOTHING_GIVEN.format(
-                directory=directory, build=vm.REPOSITORY / "build"), limit=LIMIT).stdout
-            for lever in ("cpu-weight", "reclaim", "psi"):
-                assert re.search(rf"^ +without {lever}: \S", said, re.MULTILINE), said
-            assert re.search(r"^status 0$", said, re.MULTILINE), said
-            assert cgroup_of(guest) == before
-            guest.type("on\n")
-            guest.wait_for("^read on$", LIMIT)
-            guest.succeed()
