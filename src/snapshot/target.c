@@ -97,6 +97,16 @@ static void forget(struct successor *it)
 
 /* ---- opened ---- */
 
+/* By errno. */
+static int not_made(const char *name, struct error *err)
+{
+	if (errno != EEXIST)
+		return error_errno(err, errno, "%s", name);
+	return error_set(err, EEXIST,
+		"%s: is there already; remove it, unless another snapshot is being written there",
+		name);
+}
+
 static int make_file(struct successor *it, const char *name, int *fd, struct error *err)
 {
 	if (name_it(it, name) < 0)
@@ -107,12 +117,7 @@ static int make_file(struct successor *it, const char *name, int *fd, struct err
 		it->made = true;
 		return 0;
 	}
-	if (errno == EEXIST)
-		return error_set(err, EEXIST,
-			"%s: is there already; remove it, unless another snapshot is being written "
-			"there",
-			it->new);
-	return error_errno(err, errno, "%s", it->new);
+	return not_made(it->new, err);
 }
 
 static bool is_kind(const char *name, mode_t kind)
@@ -162,12 +167,7 @@ static int make_directory(struct successor *it, const char *name, struct error *
 		it->made = true;
 		return 0;
 	}
-	if (errno == EEXIST)
-		return error_set(err, EEXIST,
-			"%s: is there already; remove it, unless another snapshot is being written "
-			"there",
-			it->new);
-	return error_errno(err, errno, "%s", it->new);
+	return not_made(it->new, err);
 }
 
 /* In a new directory the names need not be new. */
