@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /*
@@ -35,10 +36,15 @@ static int wrong(struct error *err, const char *what, const char *name)
 /* OpenSSL has no words for a file that it cannot open. */
 static int check_there(const char *what, const char *name, struct error *err)
 {
-	if (access(name, R_OK) == 0)
+	struct stat status;
+
+	errno = 0;
+	/* A FIFO would be waited for. */
+	if (access(name, R_OK) == 0 && stat(name, &status) == 0 && S_ISREG(status.st_mode))
 		return 0;
-	return error_set(err, errno, "%s %s: %s; name a file in PEM that may be read", what, name,
-		strerror(errno));
+	return error_set(err, errno ? errno : EINVAL,
+		"%s %s: %s; name a file in PEM that may be read", what, name,
+		errno ? strerror(errno) : "no regular file");
 }
 
 static int load(SSL_CTX *context, const struct tls_files *files, struct error *err)
