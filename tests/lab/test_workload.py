@@ -39,7 +39,7 @@ def test_a_stream_waits_for_a_slow_peer():
 
 
 def orders(file: Path, text: str) -> subprocess.CompletedProcess:
-    return subprocess.run([workload(), "window", str(file), "10"], input=text, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run([workload(), "moving", str(file), "10"], input=text, capture_output=True, text=True, check=False, timeout=60)
 
 
 def test_a_window_grows_and_shrinks_as_it_is_told(tmp_path):
@@ -48,7 +48,7 @@ def test_a_window_grows_and_shrinks_as_it_is_told(tmp_path):
     done = orders(file, "8 4 3\n2 3 3\nend\n")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert [line for line in lines if not line.startswith("@round")] == ["@window", "@told", "@told"]
+    assert [line for line in lines if not line.startswith("@round")] == ["@moving", "@told", "@told"]
     rounds = [json.loads(line.removeprefix("@round ")) for line in lines if line.startswith("@round")]
     assert [found["mib"] for found in rounds] == [4, 8, 8, 5, 2, 2]
     touched = [found["mib"] * 256 // 32 for found in rounds]
