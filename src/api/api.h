@@ -31,7 +31,7 @@ struct api_options {
 	int (*start)(void *opaque, struct error *err);
 	/* PUT /snapshot/load: makes a machine of @config and what @snapshot has, and says
 	 * api_set_machine(); it waits for go(), which lets it run. Both may be null: 400
-	 * then. Not called where start() is null. */
+	 * then, also for one that is built and waits for somebody else (--incoming). */
 	int (*restore)(void *opaque, const struct snapshot *snapshot, struct error *err);
 	int (*go)(void *opaque, struct error *err);
 	/* The places that PUT /logger and PUT /metrics name. May be null: 400 then. @path and

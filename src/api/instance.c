@@ -75,6 +75,14 @@ static bool is_loaded(const struct api *api)
 	return machine_state(api->machine) == MACHINE_BUILT;
 }
 
+static int go(const struct api *api, struct error *err)
+{
+	if (!api->options.go)
+		return error_set(
+			err, EBUSY, "The machine is on its way here, and runs when it has come.");
+	return api->options.go(api->options.opaque, err);
+}
+
 static int begin_pause(struct api *api, struct error *err)
 {
 	int ret = machine_pause(api->machine, &api->pause, PAUSE_LIMIT_NS);
@@ -113,7 +121,7 @@ static int patch_vm(struct call *call)
 	if (fields->state.value == 0)
 		return pause_machine(call);
 	if (is_loaded(call->api))
-		return call->api->options.go(call->api->options.opaque, &call->err);
+		return go(call->api, &call->err);
 	if (snapshot_check_resume(call->api, &call->err) < 0)
 		return -EBUSY;
 	machine_resume(call->api->machine);

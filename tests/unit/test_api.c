@@ -105,10 +105,12 @@ void __wrap_virtio_balloon_statistics(
 	*statistics = (struct virtio_balloon_statistics){.target = balloon_target, .interval = 1};
 }
 
+static enum machine_state machine_is = MACHINE_RUNNING;
+
 enum machine_state __wrap_machine_state(const struct machine *machine);
 enum machine_state __wrap_machine_state(const struct machine *machine)
 {
-	return MACHINE_RUNNING;
+	return machine_is;
 }
 
 static bool paused;
@@ -637,6 +639,19 @@ static void tells_hints(void **state)
 
 /* ---- what a manager asks and says ---- */
 
+/* One that comes from elsewhere is built before it is given over: nobody here lets it run. */
+static void waits_for_one_that_comes(void **state)
+{
+	struct rig *rig = *state;
+
+	runs(rig);
+	machine_is = MACHINE_BUILT;
+	refused(rig, "PATCH", "/vm", "{\"state\": \"Resumed\"}",
+		"The machine is on its way here, and runs when it has come.");
+	done(rig, "PATCH", "/vm", "{\"state\": \"Paused\"}");
+	machine_is = MACHINE_RUNNING;
+}
+
 #define NODES_WRONG                                                                                \
 	"nodes: name a node of the host for each of the 2 vCPUs, 0 to 7, or -1 for one whose "     \
 	"memory stays."
@@ -836,6 +851,7 @@ int main(void)
 		TEST(changes_a_drive_or_not),
 		TEST(changes_a_balloon_by_an_object),
 		TEST(tells_hints),
+		TEST(waits_for_one_that_comes),
 		TEST(leases_a_balloon),
 		TEST(places_memory),
 		TEST(tells_of_memory_in_brief),
