@@ -143,17 +143,13 @@ static void get_vms(
 static json_t *why_json(const struct manager *manager, unsigned index)
 {
 	const struct vm_plan *plan = &manager->plan.vms[index];
-	const enum reason reasons[MECHANISMS] = {[MECHANISM_MEMORY] = plan->memory_why,
-		[MECHANISM_CPU] = plan->cpu_why,
-		[MECHANISM_NUMA] = plan->numa_why,
-		[MECHANISM_SHARING] = plan->sharing_why};
 	json_t *why = json_object();
 
 	for (unsigned i = 0; i < MECHANISMS; i++) {
 		char words[WORDS_SIZE] = "";
 
-		reason_words(
-			reasons[i], &manager->view, &manager->plan, index, words, sizeof(words));
+		reason_words(plan_reason(plan, i), &manager->view, &manager->plan, index, words,
+			sizeof(words));
 		json_object_set_new(why, mechanism_name(i), json_string(words));
 	}
 	return why;

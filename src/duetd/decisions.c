@@ -94,22 +94,6 @@ static void values_of(
 	values[MECHANISM_SHARING] = plan->set_sharing ? 1 + plan->sharing : 0;
 }
 
-static enum reason reason_of(const struct vm_plan *plan, enum mechanism mechanism)
-{
-	switch (mechanism) {
-	case MECHANISM_MEMORY:
-		return plan->memory_why;
-	case MECHANISM_CPU:
-		return plan->cpu_why;
-	case MECHANISM_NUMA:
-		return plan->numa_why;
-	case MECHANISM_SHARING:
-		return plan->sharing_why;
-	default:
-		return REASON_NONE;
-	}
-}
-
 /* The one that is there for the same reason, else a new one. */
 static struct decision *decision_for(struct decisions *decisions, struct known *known,
 	enum mechanism mechanism, enum reason reason)
@@ -146,7 +130,7 @@ static void take_one(struct decisions *decisions, struct known *known, const str
 		if (values[i] == known->value[i] && !acts)
 			continue;
 		known->value[i] = values[i];
-		decision = decision_for(decisions, known, i, reason_of(of, i));
+		decision = decision_for(decisions, known, i, plan_reason(of, i));
 		reason_words(decision->reason, view, plan, index, decision->words,
 			sizeof(decision->words));
 	}

@@ -110,6 +110,7 @@ const struct policy *const *policies_of(enum mechanism mechanism);
 /* Null: there is none; @err names those there are. "off" is one of each. */
 const struct policy *policy_by_name(enum mechanism mechanism, const char *name, struct error *err);
 const char *mechanism_name(enum mechanism mechanism);
+enum reason plan_reason(const struct vm_plan *plan, enum mechanism mechanism);
 
 /* One sentence with the figures, for people: at most @room bytes with its null. */
 void reason_words(enum reason reason, const struct view *view, const struct plan *plan, unsigned vm,

@@ -61,7 +61,6 @@ struct kvm_vm {
 	struct kvm_host host;
 	struct kvm_vm_options options;
 	int fd;
-	int vcpu0_fd; /* for the ioctls that ask a vCPU about the VM; not owned */
 	pthread_mutex_t slots_lock;
 	struct slot slots[SLOTS_MAX];
 	struct routing routing;
@@ -126,6 +125,14 @@ int kvm_tsc_start(struct kvm_vcpu *vcpu, struct error *err);
 uint64_t kvm_tsc_scaled(const struct kvm_vm *vm, uint64_t tsc);
 /* Apart by at most @ppm parts of a million, or not known. */
 bool kvm_tsc_same_rate(uint32_t a, uint32_t b, unsigned ppm);
+
+#define MSR_TSC 0x10
+
+/* KVM's struct with the room behind it that its flexible array needs. */
+union one_msr {
+	struct kvm_msrs header;
+	uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+};
 
 /* vcpu_msrs.c. @fresh: of a vCPU that was never run; its TSC is left alone. */
 int kvm_msrs_save(struct kvm_vcpu *vcpu, const uint32_t *indices, unsigned count,

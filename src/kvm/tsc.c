@@ -7,7 +7,6 @@
 #include "kvm/internal.h"
 
 #include "base/log.h"
-#include "state/state.h"
 
 #include <cpuid.h>
 #include <errno.h>
@@ -17,7 +16,6 @@
 #define FRACTION_BITS_SVM 32
 #define FRACTION_BITS_VMX 48
 #define GENUINE_INTEL_EBX 0x756e6547U
-#define MSR_TSC           0x10
 
 bool kvm_tsc_same_rate(uint32_t a, uint32_t b, unsigned ppm)
 {
@@ -74,16 +72,13 @@ static int decide(struct kvm_vm *vm, struct error *err)
 /* From zero, together: KVM takes a zero written to one after the other for one instant. */
 static int set_rate(struct kvm_vcpu *vcpu, struct error *err)
 {
-	union {
-		struct kvm_msrs header;
-		uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
-	} msrs = {.header.nmsrs = 1};
+	union one_msr msr = {.header.nmsrs = 1};
 	int ret = kvm_ioctl_value(vcpu->fd, KVM_SET_TSC_KHZ, vcpu->vm->tsc_khz);
 
 	if (ret < 0)
 		return error_errno(err, -ret, "--tsc-khz %u: KVM", vcpu->vm->tsc_khz);
-	msrs.header.entries[0].index = MSR_TSC;
-	return kvm_vcpu_set_msrs(vcpu, &msrs.header, err);
+	msr.header.entries[0].index = MSR_TSC;
+	return kvm_vcpu_set_msrs(vcpu, &msr.header, err);
 }
 
 int kvm_tsc_start(struct kvm_vcpu *vcpu, struct error *err)

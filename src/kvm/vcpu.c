@@ -51,8 +51,6 @@ int kvm_vcpu_new(struct kvm_vcpu **out, struct kvm_vm *vm, unsigned index, struc
 	}
 	if (vm->host.binary_stats)
 		vcpu->stats_fd = kvm_ioctl_value(vcpu->fd, KVM_GET_STATS_FD, 0);
-	if (index == 0)
-		vm->vcpu0_fd = vcpu->fd;
 	ret = kvm_tsc_start(vcpu, err);
 	if (ret < 0) {
 		kvm_vcpu_free(vcpu);
@@ -66,8 +64,6 @@ void kvm_vcpu_free(struct kvm_vcpu *vcpu)
 {
 	if (!vcpu)
 		return;
-	if (vcpu->fd >= 0 && vcpu->vm->vcpu0_fd == vcpu->fd)
-		vcpu->vm->vcpu0_fd = -1;
 	if (vcpu->run)
 		munmap(vcpu->run, vcpu->run_size);
 	if (vcpu->stats_fd >= 0)

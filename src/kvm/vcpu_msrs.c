@@ -11,7 +11,6 @@
 
 /* #syscalls main: ioctl(KVM_GET_MSRS) ioctl(KVM_SET_MSRS) */
 
-#define MSR_TSC          0x10
 #define MSR_TSC_DEADLINE 0x6e0
 #define MSRS_MAX         4096
 
@@ -96,11 +95,6 @@ static int read_msrs(struct kvm_vcpu *vcpu, const uint32_t *indices, unsigned li
 		msrs->entries[msrs->nmsrs++] = deadline;
 	return 0;
 }
-
-union one_msr {
-	struct kvm_msrs header;
-	uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
-};
 
 /* One that is as new as before, or that KVM lets nobody set, is as it is. */
 static int set_fresh_msrs(struct kvm_vcpu *vcpu, const struct kvm_msrs *msrs)

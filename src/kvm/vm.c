@@ -9,8 +9,6 @@
 #include <string.h>
 #include <unistd.h>
 
-/* #syscalls main: ioctl(KVM_GET_TSC_KHZ) */
-
 static int create(struct kvm_vm *vm, struct error *err)
 {
 	int ret;
@@ -133,7 +131,6 @@ int kvm_vm_new(struct kvm_vm **out, const struct kvm_host *host,
 	vm->host = *host;
 	vm->options = *options;
 	vm->fd = -1;
-	vm->vcpu0_fd = -1;
 	vm->vfio_fd = -1;
 	pthread_mutex_init(&vm->slots_lock, NULL);
 	pthread_mutex_init(&vm->ring_lock, NULL);

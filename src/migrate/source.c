@@ -63,7 +63,7 @@ static int expect(struct source *source, enum wire_kind kind, unsigned patience,
 
 	/* For all of it: a byte now and then does not count. */
 	channel->patience = patience;
-	channel->until = clock_ns() + patience * 1000000000ULL;
+	channel->until = clock_ns() + patience * SECOND_NS;
 	ret = channel_expect(channel, &message, kind, err);
 	channel->until = 0;
 	channel->patience = CHANNEL_PATIENCE_S;

@@ -10,11 +10,6 @@
 #include <errno.h>
 #include <string.h>
 
-static bool is_zero(const uint8_t *page)
-{
-	return page[0] == 0 && memcmp(page, page + 1, MEMORY_PAGE - 1) == 0;
-}
-
 static void put(FILE *file, const void *bytes, uint64_t length)
 {
 	fwrite(&length, sizeof(length), 1, file);
@@ -29,7 +24,7 @@ static void send_memory(struct machine *machine, FILE *file)
 		for (uint64_t at = 0; at < region->size; at += MEMORY_PAGE) {
 			uint64_t gpa = region->base.value + at;
 
-			if (is_zero(region->host + at))
+			if (memory_page_is_zero(region->host + at))
 				continue;
 			fwrite(&gpa, sizeof(gpa), 1, file);
 			fwrite(region->host + at, MEMORY_PAGE, 1, file);

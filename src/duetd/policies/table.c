@@ -54,6 +54,22 @@ const char *mechanism_name(enum mechanism mechanism)
 	return mechanisms[mechanism].name;
 }
 
+enum reason plan_reason(const struct vm_plan *plan, enum mechanism mechanism)
+{
+	switch (mechanism) {
+	case MECHANISM_MEMORY:
+		return plan->memory_why;
+	case MECHANISM_CPU:
+		return plan->cpu_why;
+	case MECHANISM_NUMA:
+		return plan->numa_why;
+	case MECHANISM_SHARING:
+		return plan->sharing_why;
+	default:
+		return REASON_NONE;
+	}
+}
+
 const struct policy *policy_by_name(enum mechanism mechanism, const char *name, struct error *err)
 {
 	const struct policy *const *all = policies_of(mechanism);
