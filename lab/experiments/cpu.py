@@ -103,9 +103,14 @@ def by_turns(lab: ExperimentLab, host: Managed, asks: Subject) -> dict:
     return sums
 
 
-def in_place(subjects: dict[str, Subject]) -> None:
+def load(subject: Subject, count: int) -> str:
+    """COUNT threads that never rest; their ids."""
+    return subject.command(f"workload hogs {count}").strip().splitlines()[-1]
+
+
+def in_place(subjects: dict[str, Subject], honest: str) -> None:
     """The liar has the one thread now."""
-    subjects[HONEST].command("killall workload")
+    subjects[HONEST].command(f"kill {honest}")
     subjects[LIAR].command(f"workload hogs {THREADS[HONEST]}")
 
 
@@ -114,11 +119,10 @@ def measure(lab: ExperimentLab) -> dict:
         subjects = {name: guest(lab, host, name) for name in VCPUS}
         for subject in subjects.values():
             stack.enter_context(subject)
-        for name, count in THREADS.items():
-            subjects[name].command(f"workload hogs {count}")
+        ids = {name: load(subjects[name], count) for name, count in THREADS.items()}
         host.start("--memory", "off", "--cpu", "off", "--numa", "off")
         found = by_turns(lab, host, subjects[ASKS])
-        in_place(subjects)
+        in_place(subjects, ids[HONEST])
         host.until(lies_alone, "seen that one rests and the liar works")
         for _ in range(REPEATS):
             found["lie"] = add(found.get("lie"), window(lab, subjects[ASKS]))

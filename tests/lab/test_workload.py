@@ -2,6 +2,8 @@
 """The experiments' workload on this machine: nothing here runs a guest."""
 
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -69,3 +71,14 @@ def test_requests_come_at_their_times():
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["requests"] == 20 and 0 < answer["mean_ns"] and 0 < answer["p99_ns"]
+
+
+def test_hogs_are_ended_by_their_ids():
+    done = subprocess.run([workload(), "hogs", "2"], stdout=subprocess.PIPE, text=True, check=False, timeout=60)
+    hogs = [int(pid) for pid in done.stdout.split()]
+    try:
+        assert done.returncode == 0 and len(hogs) == 2
+        assert all(Path(f"/proc/{pid}/cmdline").read_bytes().endswith(b"hogs\x002\0") for pid in hogs)
+    finally:
+        for pid in hogs:
+            os.kill(pid, signal.SIGKILL)

@@ -3,12 +3,12 @@
 
 import json
 import re
-import subprocess
 
 from ..base.errors import LabError
 from ..base.paths import LAB
 from ..experiment.lab import HOME, KERNEL, WITH_KIT, ExperimentLab
 from ..experiment.managed import DIRECTORY, PID, Managed
+from ..experiment.subject import MARK_END, MARK_START
 from ..guest import images, kit, vm
 from . import profile
 from .lab import BenchLab
@@ -23,7 +23,6 @@ CPU_MAX, MEMORY_MAX = 0.5, 8  # % of a CPU, MiB
 INSTRUCTIONS = 2.5e9  # a second: one a cycle, at 2.5 GHz
 
 VMS, DECISION_MAX = 1000, 10  # ms
-MARK_START, MARK_END = 20, 21
 POLICY_FILES = {"memory.c", "working_set.c", "cpu.c", "locality.c"}
 POLICY_NAMES = r"memory_(look|level|decide|allowed|reclaim_step)$"  # of those of their functions that others call
 
@@ -107,18 +106,6 @@ def idle(lab: ExperimentLab, report: Report) -> None:
 # A decision
 
 
-def _policy_functions(program) -> set[str]:
-    """By the program's symbols: those of each source file stand behind its name."""
-    found, own = set(), False
-    text = subprocess.run(["readelf", "-sW", str(program)], capture_output=True, text=True, check=True).stdout
-    for kind, bind, name in re.findall(r"(?m)^ *\d+: \w+ +\d+ (\w+) +(\w+) +\w+ +\w+ (\S+)$", text):
-        if kind == "FILE":
-            own = name in POLICY_FILES
-        elif kind == "FUNC" and (own if bind == "LOCAL" else re.match(POLICY_NAMES, name)):
-            found.add(name)
-    return found
-
-
 def _decision_time(text: str) -> tuple[int, int]:
     """How many decisions, and microseconds of each, as duetd simulate tells."""
     seconds = re.search(r"(\d+) s; pages", text)
@@ -143,7 +130,7 @@ def decision(lab: BenchLab, report: Report) -> None:
         report.row("time", time / 1000, "ms", DECISION_MAX, at_most=False)
         return
     counts = profile.by_function(profile.take(lab.host), profile.program_symbols(program), False, profile.STATIC)
-    each = sum(counts[name] for name in _policy_functions(program)) / decisions
+    each = sum(counts[name] for name in profile.functions_of(program, POLICY_FILES, POLICY_NAMES)) / decisions
     if not each:
         report.note("  skipped: duetd is not linked statically, so its functions cannot be told apart (-Dstatic_link=true)")
         return

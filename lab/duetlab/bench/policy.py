@@ -2,8 +2,6 @@
 """What a policy on the virtio path costs a packet, and how exactly limits hold."""
 
 import json
-import re
-import subprocess
 
 from ..experiment.lab import HOME, PORT, ExperimentLab
 from ..experiment.subject import MARK_END, MARK_START, Subject, undisturbed
@@ -54,18 +52,6 @@ def _trip(lab: ExperimentLab, option: str, taken_off: bool = False) -> float:
     return undisturbed(found["counts"]["steps"])["host_user"]
 
 
-def _gate_functions(duet) -> set[str]:
-    """By the program's symbols: those of each source file stand behind its name."""
-    found, own = set(), False
-    text = subprocess.run(["readelf", "-sW", str(duet)], capture_output=True, text=True, check=True).stdout
-    for kind, bind, name in re.findall(r"(?m)^ *\d+: \w+ +\d+ (\w+) +(\w+) +\w+ +\w+ (\S+)$", text):
-        if kind == "FILE":
-            own = name in GATE_FILES
-        elif kind == "FUNC" and (own if bind == "LOCAL" else re.match(GATE_NAMES, name)):
-            found.add(name)
-    return found
-
-
 def _gate_instructions(lab: ExperimentLab) -> int:
     """Of the gate's functions while the host's kernel answers PINGS of a guest without a policy. At most: what other
     programs of the host do at the same addresses is in it."""
@@ -76,7 +62,7 @@ def _gate_instructions(lab: ExperimentLab) -> int:
         subject.counted(f"mark {MARK_START}; ping -c {PINGS} -i 0.01 -q {HOST}; mark {MARK_END}; echo '{{}}'")
         blocks = profile.take(lab.host)
     counts = profile.by_function(blocks, profile.program_symbols(lab.duet), False, profile.STATIC)
-    return sum(counts[name] for name in _gate_functions(lab.duet))
+    return sum(counts[name] for name in profile.functions_of(lab.duet, GATE_FILES, GATE_NAMES))
 
 
 def _off(lab: ExperimentLab, report: Report, plain: float) -> None:

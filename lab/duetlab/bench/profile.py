@@ -42,6 +42,19 @@ CATEGORIES = (
 )  # fmt: skip
 
 
+def functions_of(program, files: set[str], names: str) -> set[str]:
+    """PROGRAM's functions that stand in source files of these FILES' names, or whose own name begins as NAMES says,
+    by its symbols: those of each source file stand behind its name, but for those that others call."""
+    found, own = set(), False
+    text = subprocess.run(["readelf", "-sW", str(program)], capture_output=True, text=True, check=True).stdout
+    for kind, bind, name in re.findall(r"(?m)^ *\d+: \w+ +\d+ (\w+) +(\w+) +\w+ +\w+ (\S+)$", text):
+        if kind == "FILE":
+            own = name in files
+        elif kind == "FUNC" and (own if bind == "LOCAL" else re.match(names, name)):
+            found.add(name)
+    return found
+
+
 class Symbols:
     """Addresses to names, from lines of ADDRESS NAME."""
 

@@ -27,10 +27,14 @@ int hogs(char **args)
 
 		if (pid < 0)
 			fail("fork");
-		if (pid == 0)
+		if (pid == 0) {
+			close(STDOUT_FILENO); /* who reads the ids waits for its end */
 			for (;;)
 				spin(1000000);
+		}
+		printf("%d ", (int)pid);
 	}
+	putchar('\n');
 	return 0;
 }
 

@@ -46,7 +46,7 @@ int burst(char **args);   /* FILE FIRST PAGES WRITES: writes to pages of it, dra
 /* PID,PID...: on the host, how many pages that they offer to KSM have an equal one. */
 int shareable(char **args);
 int moving(char **args);  /* FILE PERIOD-MS: a working set that moves as it is told */
-int hogs(char **args);    /* COUNT: programs that never rest, left behind */
+int hogs(char **args);    /* COUNT: programs that never rest, left behind; says their ids */
 int respond(char **args); /* COUNT PERIOD-US LOOPS: requests that come at fixed times */
 int retired(char **args); /* PID SECONDS: instructions of that thread in user space and kernel */
 uint64_t now_ns(void);
