@@ -8,6 +8,8 @@
 
 #include <cmocka.h>
 
+#include "loop_rig.h"
+
 #include "base/checked.h"
 #include "duetd/child.h"
 
@@ -21,7 +23,6 @@
 
 static struct rig {
 	struct loop *loop;
-	struct loop_timer tick;
 	struct child *child;
 	unsigned done;
 	int status;
@@ -34,21 +35,9 @@ static int set_up(void **state)
 	return loop_new(&rig.loop, 64, NULL);
 }
 
-static void tick_over(struct loop_timer *timer)
-{
-	loop_stop(rig.loop);
-}
-
-static void run_for(unsigned ms)
-{
-	rig.tick.expired = tick_over;
-	loop_timer_after(rig.loop, &rig.tick, ms * 1000000ULL);
-	assert_int_equal(loop_run(rig.loop), 0);
-}
-
 static int tear_down(void **state)
 {
-	run_for(2);
+	loop_run_for(rig.loop, 2);
 	loop_free(rig.loop);
 	/* No child is left behind, not even as a zombie. */
 	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
@@ -159,7 +148,7 @@ static void drops_one(void **state)
 {
 	assert_int_equal(start("exec sleep 1000", 100, 20000, NULL), 0);
 	child_drop(rig.child);
-	run_for(20);
+	loop_run_for(rig.loop, 20);
 	assert_int_equal(rig.done, 0);
 	/* One that was killed a moment ago may not be dead yet. */
 	waitpid(-1, NULL, 0);

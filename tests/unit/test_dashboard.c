@@ -9,6 +9,8 @@
 
 #include <cmocka.h>
 
+#include "loop_rig.h"
+
 #include "base/checked.h"
 #include "duetd/dashboard.h"
 #include "http/address.h"
@@ -23,7 +25,6 @@
 
 static struct rig {
 	struct loop *loop;
-	struct loop_timer tick;
 	struct http_server *duetd;
 	struct dashboard *dashboard;
 	struct exchange *kept; /* by a duetd that hangs */
@@ -33,18 +34,6 @@ static struct rig {
 	char host[64], secret[64];
 	char answer[65536]; /* the last */
 } rig;
-
-static void tick_over(struct loop_timer *timer)
-{
-	loop_stop(rig.loop);
-}
-
-static void run_for(unsigned ms)
-{
-	rig.tick.expired = tick_over;
-	loop_timer_after(rig.loop, &rig.tick, ms * 1000000ULL);
-	assert_int_equal(loop_run(rig.loop), 0);
-}
 
 /* ---- duetd ---- */
 
@@ -98,7 +87,7 @@ static int tear_down(void **state)
 	http_server_close(rig.duetd);
 	if (rig.kept)
 		rig.kept->answer(rig.kept, 200, EXCHANGE_JSON, NULL);
-	run_for(2);
+	loop_run_for(rig.loop, 2);
 	loop_free(rig.loop);
 	snprintf(command, sizeof(command), "rm -r %s", rig.root);
 	return system(command);
@@ -126,7 +115,7 @@ static unsigned take(int fd, unsigned tries)
 	unsigned status = 0;
 
 	while (tries-- && count) {
-		run_for(5);
+		loop_run_for(rig.loop, 5);
 		count = recv(
 			fd, rig.answer + length, sizeof(rig.answer) - 1 - length, MSG_DONTWAIT);
 		if (count > 0)
@@ -230,8 +219,8 @@ static void says_that_nobody_answers(void **state)
 	assert_int_equal(get(""), 200);
 }
 
-/* A client is answered, whatever becomes of duetd; and it may end in the middle. */
-static void ends_in_the_middle(void **state)
+/* A client that asks a duetd that hangs. */
+static int waits_for_duetd(void)
 {
 	char text[256];
 	int fd;
@@ -241,30 +230,29 @@ static void ends_in_the_middle(void **state)
 	snprintf(text, sizeof(text), "GET /%s/host HTTP/1.1\r\nHost: %s\r\n\r\n", rig.secret,
 		rig.host);
 	fd = client(text);
-	for (unsigned tries = 0; tries < 1000 && !rig.asked; tries++)
-		run_for(5);
+	loop_run_until(rig.loop, rig.asked);
 	assert_int_equal(rig.asked, 1);
+	return fd;
+}
+
+/* A client is answered, whatever becomes of duetd; and it may end in the middle. */
+static void ends_in_the_middle(void **state)
+{
+	const int fd = waits_for_duetd();
+
 	assert_int_equal(take(fd, 2), 0);
 	dashboard_close(rig.dashboard);
 	rig.dashboard = NULL;
-	run_for(2);
+	loop_run_for(rig.loop, 2);
 	close(fd);
 }
 
 static void outlives_its_client(void **state)
 {
-	char text[256];
-	int fd;
+	const int fd = waits_for_duetd();
 
-	rig.hangs = true;
-	open_duetd();
-	snprintf(text, sizeof(text), "GET /%s/host HTTP/1.1\r\nHost: %s\r\n\r\n", rig.secret,
-		rig.host);
-	fd = client(text);
-	for (unsigned tries = 0; tries < 1000 && !rig.asked; tries++)
-		run_for(5);
 	close(fd);
-	run_for(5);
+	loop_run_for(rig.loop, 5);
 	assert_non_null(rig.kept);
 	rig.kept->answer(rig.kept, 200, EXCHANGE_JSON, NULL);
 	rig.kept = NULL;

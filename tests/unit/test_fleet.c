@@ -8,6 +8,8 @@
 
 #include <cmocka.h>
 
+#include "loop_rig.h"
+
 #include "base/checked.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -53,7 +55,6 @@ struct shared {
 
 static struct rig {
 	struct loop *loop;
-	struct loop_timer tick;
 	struct fleet *fleet;
 	struct shared *shared;
 	char directory[64];
@@ -238,23 +239,6 @@ static void gone(void *opaque, const char *name)
 	snprintf(rig.gone_name, sizeof(rig.gone_name), "%s", name);
 }
 
-static void tick_over(struct loop_timer *timer)
-{
-	loop_stop(rig.loop);
-}
-
-static void run_for(unsigned ms)
-{
-	rig.tick.expired = tick_over;
-	loop_timer_after(rig.loop, &rig.tick, ms * 1000000ULL);
-	assert_int_equal(loop_run(rig.loop), 0);
-}
-
-/* Until @condition or for some seconds. */
-#define run_until(condition)                                                                       \
-	for (unsigned tries = 0; tries < 1000 && !(condition); tries++)                            \
-	run_for(5)
-
 static void open_fleet(void)
 {
 	const struct fleet_options options = {.directory = rig.directory,
@@ -281,7 +265,7 @@ static int tear_down(void **state)
 	char command[96];
 
 	fleet_close(rig.fleet);
-	run_for(2);
+	loop_run_for(rig.loop, 2);
 	loop_free(rig.loop);
 	for (unsigned i = 0; i < rig.count; i++)
 		end(i);
@@ -333,7 +317,7 @@ static void finds_those_there_and_those_that_come(void **state)
 	struct vm_view *all;
 
 	open_fleet();
-	run_until(views() == 1);
+	loop_run_until(rig.loop, views() == 1);
 	assert_int_equal(rig.came, 1);
 	assert_int_equal(rig.came_pid, rig.peers[first]);
 	assert_int_equal(rig.came_thread, 77);
@@ -341,10 +325,10 @@ static void finds_those_there_and_those_that_come(void **state)
 	assert_string_equal(all[0].name, "first");
 	assert_int_equal(all[0].memory, 512 * MIB);
 	start("second", GOOD);
-	run_until(views() == 2);
+	loop_run_until(rig.loop, views() == 2);
 	assert_int_equal(rig.came, 2);
 	unlink(path_of("second"));
-	run_until(rig.gone == 1);
+	loop_run_until(rig.loop, rig.gone == 1);
 	assert_string_equal(rig.gone_name, "second");
 	assert_int_equal(views(), 1);
 }
@@ -355,9 +339,9 @@ static void keeps_the_share_that_it_said_first(void **state)
 	struct vm_view *all;
 
 	open_fleet();
-	run_until(rig.shared->asked[greedy] >= 4);
+	loop_run_until(rig.loop, rig.shared->asked[greedy] >= 4);
 	assert_in_range(rig.shared->asked[greedy], 4, 1000);
-	run_until(views() == 1);
+	loop_run_until(rig.loop, views() == 1);
 	assert_int_equal(fleet_views(rig.fleet, &all), 1);
 	assert_int_equal(all[0].share, 200);
 }
@@ -367,13 +351,13 @@ static void tells_a_crash_and_a_new_start(void **state)
 	unsigned first = start("vm", GOOD), second;
 
 	open_fleet();
-	run_until(views() == 1);
+	loop_run_until(rig.loop, views() == 1);
 	end(first);
-	run_until(rig.gone == 1);
+	loop_run_until(rig.loop, rig.gone == 1);
 	assert_int_equal(rig.gone, 1);
 	assert_false(entry("vm").well);
 	second = start("vm", GOOD);
-	run_until(views() == 1);
+	loop_run_until(rig.loop, views() == 1);
 	assert_int_equal(rig.came, 2);
 	assert_int_equal(rig.came_pid, rig.peers[second]);
 }
@@ -399,7 +383,7 @@ static void leaves_out_what_is_no_vm(void **state)
 	good = start("good", GOOD);
 	open_fleet();
 	for (unsigned i = 0; i < ARRAY_SIZE(others); i++) {
-		run_until(!strstr(entry(others[i].name).fault, "not asked"));
+		loop_run_until(rig.loop, !strstr(entry(others[i].name).fault, "not asked"));
 		assert_false(entry(others[i].name).well);
 		if (!strstr(entry(others[i].name).fault, others[i].fault))
 			fail_msg("%s: %s", others[i].name, entry(others[i].name).fault);
@@ -409,7 +393,7 @@ static void leaves_out_what_is_no_vm(void **state)
 	assert_int_equal(entry("good").pid, rig.peers[good]);
 	assert_int_equal(views(), 1);
 	before = rig.shared->asked[good];
-	run_for(300);
+	loop_run_for(rig.loop, 300);
 	/* Ten times at a quarter of the usual, with room for a slow machine. */
 	assert_true(rig.shared->asked[good] >= before + 3);
 	/* Ever more rarely: 20, 40, 80, 160 ms. */
@@ -422,7 +406,8 @@ static void waits_for_one_that_has_not_started(void **state)
 	unsigned vm = start("vm", NOT_STARTED);
 
 	open_fleet();
-	run_until(rig.shared->asked[vm] >= 8); /* it is not asked more and more rarely */
+	loop_run_until(
+		rig.loop, rig.shared->asked[vm] >= 8); /* it is not asked more and more rarely */
 	assert_true(rig.shared->asked[vm] >= 8);
 	assert_false(entry("vm").well);
 	assert_non_null(strstr(entry("vm").fault, "not started"));
@@ -443,8 +428,8 @@ static void passes_over_other_files(void **state)
 	start(".hidden", GOOD);
 	start("good", GOOD);
 	open_fleet();
-	run_until(views() == 1);
-	run_for(30);
+	loop_run_until(rig.loop, views() == 1);
+	loop_run_for(rig.loop, 30);
 	assert_int_equal(views(), 1);
 	assert_false(entry("file").found || entry("bad name").found || entry(".hidden").found);
 }
@@ -455,31 +440,31 @@ static void tells_balloons_on_a_lease(void **state)
 	unsigned vm = start("vm", GOOD);
 
 	open_fleet();
-	run_until(views() == 1);
+	loop_run_until(rig.loop, views() == 1);
 	fleet_apply(rig.fleet, "vm", &plan);
 	fleet_apply(rig.fleet, "nobody", &plan);
-	run_until(rig.shared->told[vm] == 1);
+	loop_run_until(rig.loop, rig.shared->told[vm] == 1);
 	assert_string_equal(rig.shared->body[vm], "{\"amount_mib\": 128, \"for_ms\": 10000}");
-	run_until(views() == 1);
-	run_for(20);
+	loop_run_until(rig.loop, views() == 1);
+	loop_run_for(rig.loop, 20);
 	for (unsigned i = 0; i < 5; i++) {
 		fleet_apply(rig.fleet, "vm", &plan);
-		run_for(10);
+		loop_run_for(rig.loop, 10);
 	}
 	assert_int_equal(rig.shared->told[vm], 1);
 	plan.allowed = UINT64_MAX;
 	fleet_apply(rig.fleet, "vm", &plan);
-	run_until(rig.shared->told[vm] == 2);
+	loop_run_until(rig.loop, rig.shared->told[vm] == 2);
 	assert_string_equal(rig.shared->body[vm], "{\"amount_mib\": 0, \"for_ms\": 10000}");
-	run_for(20);
+	loop_run_for(rig.loop, 20);
 	plan.allowed = 256 * MIB;
 	fleet_apply(rig.fleet, "vm", &plan);
-	run_until(rig.shared->told[vm] == 3);
-	run_for(20);
+	loop_run_until(rig.loop, rig.shared->told[vm] == 3);
+	loop_run_for(rig.loop, 20);
 	/* It is let go when there is no fleet any more. */
 	fleet_close(rig.fleet);
 	rig.fleet = NULL;
-	run_until(rig.shared->told[vm] == 4);
+	loop_run_until(rig.loop, rig.shared->told[vm] == 4);
 	assert_string_equal(rig.shared->body[vm], "{\"amount_mib\": 256, \"for_ms\": 1}");
 }
 
@@ -492,20 +477,21 @@ static void tells_nodes(void **state)
 
 	plan.vcpu[0].node = 1;
 	open_fleet();
-	run_until(views() == 2);
+	loop_run_until(rig.loop, views() == 2);
 	for (unsigned i = 0; i < 5; i++) {
 		fleet_apply(rig.fleet, "kit", &plan);
 		fleet_apply(rig.fleet, "plain", &plan);
-		run_for(10);
+		loop_run_for(rig.loop, 10);
 	}
-	run_until(shared->placed[kit] && shared->wished[kit] && shared->placed[plain]);
+	loop_run_until(
+		rig.loop, shared->placed[kit] && shared->wished[kit] && shared->placed[plain]);
 	assert_int_equal(shared->placed[kit], 1);
 	assert_int_equal(shared->wished[kit], 1);
 	assert_string_equal(shared->place[kit], "{\"nodes\": [1]}");
 	assert_int_equal(shared->wished[plain], 0);
 	plan.vcpu[0].node = 0;
 	fleet_apply(rig.fleet, "kit", &plan);
-	run_until(shared->placed[kit] == 2);
+	loop_run_until(rig.loop, shared->placed[kit] == 2);
 	assert_string_equal(shared->place[kit], "{\"nodes\": [0]}");
 	/* And asked as before. */
 	plan.memory_follows = false;
@@ -513,18 +499,18 @@ static void tells_nodes(void **state)
 	fleet_apply(rig.fleet, "kit", &plan);
 	for (unsigned asked = shared->asked[kit], i = 0; i < 200 && shared->asked[kit] < asked + 3;
 		i++)
-		run_for(5);
+		loop_run_for(rig.loop, 5);
 	assert_int_equal(views(), 2);
 	assert_int_equal(shared->placed[kit], 2);
 }
 
 static void applies(const struct vm_plan *plan, unsigned vm, unsigned told, const char *body)
 {
-	run_until(views() == 1);
-	run_for(20);
+	loop_run_until(rig.loop, views() == 1);
+	loop_run_for(rig.loop, 20);
 	fleet_apply(rig.fleet, "vm", plan);
-	run_until(rig.shared->told[vm] == told);
-	run_for(20);
+	loop_run_until(rig.loop, rig.shared->told[vm] == told);
+	loop_run_for(rig.loop, 20);
 	assert_int_equal(rig.shared->told[vm], told);
 	assert_string_equal(rig.shared->body[vm], body);
 }
@@ -555,7 +541,7 @@ static void tells_sharing_on_a_lease(void **state)
 	applies(&plan, vm, 6, hinted);
 	fleet_close(rig.fleet);
 	rig.fleet = NULL;
-	run_until(rig.shared->told[vm] == 8);
+	loop_run_until(rig.loop, rig.shared->told[vm] == 8);
 	assert_string_equal(rig.shared->body[vm], ends);
 }
 
@@ -565,10 +551,10 @@ static void outlives_its_directory(void **state)
 
 	start("vm", GOOD);
 	open_fleet();
-	run_until(views() == 1);
+	loop_run_until(rig.loop, views() == 1);
 	snprintf(command, sizeof(command), "rm -r %s", rig.directory);
 	assert_int_equal(system(command), 0);
-	run_until(rig.gone == 1);
+	loop_run_until(rig.loop, rig.gone == 1);
 	assert_int_equal(views(), 0);
 	assert_int_equal(mkdir(rig.directory, 0755), 0);
 }
@@ -580,15 +566,15 @@ static void keeps_all_while_it_cannot_look(void **state)
 
 	start("vm", GOOD);
 	open_fleet();
-	run_until(views() == 1);
+	loop_run_until(rig.loop, views() == 1);
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
 	none = (struct rlimit){.rlim_cur = 0, .rlim_max = before.rlim_max};
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
 	symlink("nowhere", path_of("another"));
-	run_for(2 * PERIOD_MS);
+	loop_run_for(rig.loop, 2 * PERIOD_MS);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
 	assert_int_equal(rig.gone, 0);
-	run_until(views() == 1);
+	loop_run_until(rig.loop, views() == 1);
 	assert_int_equal(views(), 1);
 	assert_int_equal(rig.came, 1);
 }

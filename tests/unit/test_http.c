@@ -8,6 +8,8 @@
 
 #include <cmocka.h>
 
+#include "loop_rig.h"
+
 #include "base/checked.h"
 #include "base/clock.h"
 #include "http/server.h"
@@ -27,7 +29,6 @@
 struct rig {
 	struct loop *loop;
 	struct http_server *server;
-	struct loop_timer tick;
 	char directory[32], path[64];
 	/* The last request, and what it gets. */
 	char method[64], target[256];
@@ -38,19 +39,6 @@ struct rig {
 	struct exchange *waiting[16];
 	unsigned waiting_count;
 };
-
-static void tick_over(struct loop_timer *timer)
-{
-	loop_stop(container_of(timer, struct rig, tick)->loop);
-}
-
-/* The loop for some milliseconds. */
-static void run_for(struct rig *rig, unsigned ms)
-{
-	rig->tick.expired = tick_over;
-	loop_timer_after(rig->loop, &rig->tick, ms * 1000000ULL);
-	assert_int_equal(loop_run(rig->loop), 0);
-}
 
 static void take(void *opaque, const struct request *request, struct exchange *exchange)
 {
@@ -103,7 +91,7 @@ static void rig_free(struct rig *rig)
 	struct stat status;
 
 	http_server_close(rig->server);
-	run_for(rig, 1);
+	loop_run_for(rig->loop, 1);
 	assert_int_equal(lstat(rig->path, &status), -1);
 	loop_free(rig->loop);
 	assert_int_equal(rmdir(rig->directory), 0);
@@ -157,7 +145,7 @@ static bool hear(struct rig *rig, int fd, char *got, size_t room)
 		used += count > 0 ? (size_t)count : 0;
 		got[used] = 0;
 		if (count < 0)
-			run_for(rig, 1);
+			loop_run_for(rig->loop, 1);
 	}
 	return false;
 }
@@ -231,7 +219,7 @@ static void hands_over_odd_methods(void **state)
 		assert_string_equal(rig->method, methods[i]);
 	}
 	say(fd, "HEAD /x" LINE "\r\n");
-	run_for(rig, 5);
+	loop_run_for(rig->loop, 5);
 	assert_true(recv(fd, got, sizeof(got), 0) > 0);
 	assert_string_equal(rig->method, "HEAD");
 	close(fd);
@@ -246,7 +234,7 @@ static void answers_later(void **state)
 
 	rig->later = true;
 	say(fd, "GET /x" LINE "\r\n");
-	run_for(rig, 5);
+	loop_run_for(rig->loop, 5);
 	assert_int_equal(rig->waiting_count, 1);
 	assert_int_equal(recv(fd, got, sizeof(got), 0), -1);
 	rig->later = false;
@@ -271,12 +259,12 @@ static void survives_clients_that_go(void **state)
 		int fd = connect_to(rig);
 
 		say(fd, "GET /x" LINE "\r\n");
-		run_for(rig, 5);
+		loop_run_for(rig->loop, 5);
 		assert_int_equal(rig->waiting_count, i + 1);
 		close(fd);
 	}
 	rig->waiting[0]->answer(rig->waiting[0], 200, EXCHANGE_JSON, strdup("{}"));
-	run_for(rig, 5);
+	loop_run_for(rig->loop, 5);
 	/* Resumed, and the server ends before it has gone on. */
 	rig->waiting[1]->answer(rig->waiting[1], 200, EXCHANGE_JSON, strdup("{}"));
 	http_server_close(rig->server);
@@ -296,7 +284,7 @@ static void survives_clients_that_go_in_the_middle(void **state)
 		fd = connect_to(rig);
 		say(fd, parts[i % ARRAY_SIZE(parts)]);
 		if (i % 3)
-			run_for(rig, 1);
+			loop_run_for(rig->loop, 1);
 		close(fd);
 	}
 	assert_int_equal(rig->requests, 0);
@@ -314,7 +302,7 @@ static void refuses_one_connection_too_many(void **state)
 
 	for (unsigned i = 0; i < HTTP_CONNECTIONS; i++) {
 		fds[i] = connect_to(rig);
-		run_for(rig, 1);
+		loop_run_for(rig->loop, 1);
 	}
 	more = connect_to(rig);
 	assert_hears(rig, more, "HTTP/1.1 503 ", "{ \"error\": \"Too many open connections\" }");
@@ -380,7 +368,7 @@ static void takes_chunks(void **state)
 	int fd = connect_to(rig);
 
 	say(fd, "PUT /x" LINE "Transfer-Encoding: chunked\r\n\r\n3\r\n{\"a\r\n");
-	run_for(rig, 2);
+	loop_run_for(rig->loop, 2);
 	say(fd, "5\r\n\": 1}\r\n0\r\n\r\n");
 	assert_hears(rig, fd, "HTTP/1.1 200 ", "good");
 	assert_string_equal(rig->body, "{\"a\": 1}");
@@ -392,7 +380,7 @@ static void takes_chunks(void **state)
 		memcpy(chunk, "64\r\n", 4);
 		memcpy(chunk + 104, "\r\n", 2);
 		assert_int_equal(put(fd, chunk, 106), 106);
-		run_for(rig, 1);
+		loop_run_for(rig->loop, 1);
 	}
 	say(fd, "0\r\n\r\n");
 	assert_hears(rig, fd, "HTTP/1.1 400 ", TOO_LARGE("1100"));
@@ -414,7 +402,7 @@ static void ends_endless_chunks(void **state)
 	say(fd, "PUT /x" LINE "Transfer-Encoding: chunked\r\n\r\nffffffff\r\n");
 	for (unsigned i = 0; i < 100; i++) {
 		sent += put(fd, data, sizeof(data));
-		run_for(rig, 1);
+		loop_run_for(rig->loop, 1);
 	}
 	assert_true(sent < 100 * sizeof(data));
 	assert_closed(rig, fd);
@@ -475,7 +463,7 @@ static void refuses_long_heads(void **state)
 	say(fd, "GET /");
 	for (unsigned i = 0; i < 64; i++) {
 		sent += put(fd, line, sizeof(line));
-		run_for(rig, 1);
+		loop_run_for(rig->loop, 1);
 	}
 	assert_true(sent < 64 * sizeof(line));
 	assert_hears(rig, fd, "HTTP/1.1 4", "");
@@ -494,7 +482,7 @@ static void answers_pipelined_requests_in_order(void **state)
 	for (unsigned i = 0; i < 3; i++) {
 		char text[32];
 
-		run_for(rig, 5);
+		loop_run_for(rig->loop, 5);
 		/* The next one is not looked at before this one has its answer. */
 		assert_int_equal(rig->waiting_count, i + 1);
 		snprintf(text, sizeof(text), "{\"number\": %u}", i + 1);
@@ -515,7 +503,7 @@ static void ends_slow_clients(void **state)
 	for (unsigned i = 0; i < 40; i++) {
 		taken += (unsigned)put(slow, "G", 1);
 		put(body, " ", 1);
-		run_for(rig, 5);
+		loop_run_for(rig->loop, 5);
 	}
 	assert_true(taken < 40);
 	assert_closed(rig, silent);
@@ -533,12 +521,12 @@ static void is_patient_with_answers(void **state)
 
 	rig->later = true;
 	say(fd, "GET /x" LINE "\r\n");
-	run_for(rig, 1500);
+	loop_run_for(rig->loop, 1500);
 	assert_int_equal(rig->waiting_count, 1);
 	rig->waiting[0]->answer(rig->waiting[0], 200, EXCHANGE_JSON, strdup("{}"));
 	assert_hears(rig, fd, "HTTP/1.1 200 ", "{}");
 	rig->later = false;
-	run_for(rig, 20);
+	loop_run_for(rig->loop, 20);
 	say(fd, "GET /x" LINE "\r\n");
 	assert_hears(rig, fd, "HTTP/1.1 200 ", "good");
 	assert_closed(rig, fd);
@@ -554,12 +542,12 @@ static void ends_clients_that_take_no_answer(void **state)
 
 	rig->later = true;
 	say(fd, "GET /x" LINE "\r\n");
-	run_for(rig, 5);
+	loop_run_for(rig->loop, 5);
 	assert_int_equal(rig->waiting_count, 1);
 	memset(large, 'x', (4 << 20) - 1);
 	large[(4 << 20) - 1] = 0;
 	rig->waiting[0]->answer(rig->waiting[0], 200, EXCHANGE_JSON, large);
-	run_for(rig, 150);
+	loop_run_for(rig->loop, 150);
 	assert_true(hear(rig, fd, got, sizeof(got)));
 	assert_true(strlen(got) < 4 << 20);
 	close(fd);

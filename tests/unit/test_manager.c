@@ -11,6 +11,8 @@
 
 #include <cmocka.h>
 
+#include "loop_rig.h"
+
 #include "base/checked.h"
 #include "base/log.h"
 #include "duetd/control.h"
@@ -47,7 +49,6 @@ static const struct policy weigh = {"weigh", MECHANISM_CPU, "321 for each.", dec
 
 static struct rig {
 	struct loop *loop;
-	struct loop_timer tick;
 	struct manager manager;
 	struct http_server *vm;
 	char root[64], sockets[96], journal[96], path[128];
@@ -148,22 +149,6 @@ static unsigned weight(void)
 
 /* ---- duetd ---- */
 
-static void tick_over(struct loop_timer *timer)
-{
-	loop_stop(rig.loop);
-}
-
-static void run_for(unsigned ms)
-{
-	rig.tick.expired = tick_over;
-	loop_timer_after(rig.loop, &rig.tick, ms * 1000000ULL);
-	assert_int_equal(loop_run(rig.loop), 0);
-}
-
-#define run_until(condition)                                                                       \
-	for (unsigned tries = 0; tries < 1000 && !(condition); tries++)                            \
-	run_for(5)
-
 static void open_manager(void)
 {
 	struct manager_options options = {.directory = rig.sockets,
@@ -196,7 +181,7 @@ static int tear_down(void **state)
 
 	http_server_close(rig.vm);
 	manager_close(&rig.manager);
-	run_for(2);
+	loop_run_for(rig.loop, 2);
 	loop_free(rig.loop);
 	free(rig.body);
 	snprintf(command, sizeof(command), "rm -r %s", rig.root);
@@ -250,7 +235,7 @@ static void decides_and_puts_back(void **state)
 {
 	open_vm("web");
 	open_manager();
-	run_until(rig.patches && weight() == 321);
+	loop_run_until(rig.loop, rig.patches && weight() == 321);
 	assert_string_equal(rig.patch, "{\"amount_mib\": 256, \"for_ms\": 10000}");
 	assert_int_equal(weight(), 321);
 	assert_int_equal(manager_find(&rig.manager, "web"), 0);
@@ -267,7 +252,7 @@ static void tells_of_vms(void **state)
 
 	open_vm("web");
 	open_manager();
-	run_until(weight() == 321);
+	loop_run_until(rig.loop, weight() == 321);
 	all = get("/vms");
 	assert_int_equal(json_array_size(all), 1);
 	vm = json_array_get(all, 0);
@@ -294,14 +279,14 @@ static void tells_why_one_is_left_out(void **state)
 
 	open_vm("web");
 	open_manager();
-	run_until(weight() == 321);
+	loop_run_until(rig.loop, weight() == 321);
 	/* Its socket has a second name, behind which there will be nobody. */
 	snprintf(kept, sizeof(kept), "%s/kept.sock", rig.sockets);
 	assert_int_equal(link(rig.path, kept), 0);
 	http_server_close(rig.vm);
 	rig.vm = NULL;
-	run_until(rig.manager.view.count == 0);
-	run_until((ask("GET", "/vms", ""), strstr(rig.body, "no machine answers")));
+	loop_run_until(rig.loop, rig.manager.view.count == 0);
+	loop_run_until(rig.loop, (ask("GET", "/vms", ""), strstr(rig.body, "no machine answers")));
 	all = get("/vms");
 	assert_int_equal(json_array_size(all), 1);
 	assert_string_equal(text(json_array_get(all, 0), "name"), "kept");
@@ -341,7 +326,7 @@ static void tells_of_a_fault_in_plain_words(void **state)
 	put(number_of_us, "/sys/fs/cgroup/\xff\033[2J/cgroup.procs");
 	open_vm("web");
 	open_manager();
-	run_until(rig.manager.faults);
+	loop_run_until(rig.loop, rig.manager.faults);
 	host = get("/host");
 	assert_non_null(strstr(text(host, "fault"), "/sys/fs/cgroup/??[2J/cpu.weight"));
 	json_decref(host);
@@ -353,7 +338,7 @@ static void changes_policies(void **state)
 
 	open_vm("web");
 	open_manager();
-	run_until(weight() == 321);
+	loop_run_until(rig.loop, weight() == 321);
 	ask("PUT", "/policies/cpu", "{\"policy\": \"off\"}");
 	assert_int_equal(rig.status, 204);
 	assert_int_equal(weight(), 100);
@@ -379,7 +364,7 @@ static void tells_what_was_decided(void **state)
 
 	open_vm("web");
 	open_manager();
-	run_until(weight() == 321);
+	loop_run_until(rig.loop, weight() == 321);
 	ask("PUT", "/policies/cpu", "{\"policy\": \"off\"}");
 	all = get("/decisions");
 	/* The policy, and that the VM is left alone from now on. */
@@ -436,7 +421,7 @@ static void has_metrics(void **state)
 {
 	open_vm("web");
 	open_manager();
-	run_until(weight() == 321);
+	loop_run_until(rig.loop, weight() == 321);
 	ask("GET", "/metrics", "");
 	assert_int_equal(rig.status, 200);
 	assert_non_null(strstr(rig.body, "# TYPE duetd_vms gauge\nduetd_vms 1\n"));

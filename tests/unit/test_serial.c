@@ -8,6 +8,7 @@
 
 #include "base/loop.h"
 #include "board_fixture.h"
+#include "loop_rig.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -530,24 +531,6 @@ static void test_older_state(void **state)
 	assert_int_equal(in(port, LSR) & 1, 0);
 }
 
-struct moment {
-	struct loop_timer timer;
-	struct loop *loop;
-};
-
-static void moment_over(struct loop_timer *timer)
-{
-	loop_stop(container_of(timer, struct moment, timer)->loop);
-}
-
-static void run_for_a_moment(struct loop *loop)
-{
-	struct moment moment = {.timer.expired = moment_over, .loop = loop};
-
-	loop_timer_after(loop, &moment.timer, 150000000);
-	assert_int_equal(loop_run(loop), 0);
-}
-
 /* A restored prompt is shown; nothing of a port that has gone comes by its owner's loop again. */
 static void test_output_goes_on_and_ends(void **state)
 {
@@ -564,11 +547,11 @@ static void test_output_goes_on_and_ends(void **state)
 	put(from, "login: ");
 	assert_int_equal(fixture_move(from->device, to.device), 0);
 	assert_int_equal(to.device->ops->start(to.device, NULL), 0);
-	run_for_a_moment(loop);
+	loop_run_for(loop, 150);
 	assert_output(&to, "login: ");
 	put(&to, "more");
 	to.device->ops->free(to.device);
-	run_for_a_moment(loop);
+	loop_run_for(loop, 150);
 	fixture_close(&to.fixture);
 	close(to.pipe[0]);
 	close(to.pipe[1]);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What of a guest's memory is offered, by what it names and writes to: a guest, a kernel and a
  * clock that are none, by the linker's --wrap. */
+#include "loop_rig.h"
+
 #include "machine/sharing.h"
 
 #include "base/checked.h"
@@ -150,22 +152,11 @@ static int drop(void **state)
 	return 0;
 }
 
-static struct loop *to_stop;
-
-static void stop(struct loop_timer *timer)
-{
-	loop_stop(to_stop);
-}
-
 /* Lets @seconds pass, and what is due then be done. */
 static void passes(struct rig *rig, unsigned seconds)
 {
-	struct loop_timer end = {.expired = stop};
-
 	leapt += seconds * SECOND_NS;
-	to_stop = rig->loop;
-	loop_timer_after(rig->loop, &end, 1);
-	assert_int_equal(loop_run(rig->loop), 0);
+	loop_run_for(rig->loop, 0);
 }
 
 struct pages {

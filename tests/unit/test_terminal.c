@@ -6,6 +6,8 @@
 
 #include <cmocka.h>
 
+#include "loop_rig.h"
+
 #include "cli/terminal.h"
 
 #include <fcntl.h>
@@ -61,30 +63,6 @@ static int tear_down(void **state)
 	return 0;
 }
 
-struct pause {
-	struct loop *loop;
-	struct loop_op op;
-	struct __kernel_timespec time;
-};
-
-static void stop(struct loop_op *op, int32_t res, uint32_t flags)
-{
-	struct pause *pause = (struct pause *)((char *)op - offsetof(struct pause, op));
-
-	loop_stop(pause->loop);
-}
-
-static void run_for_ms(struct loop *loop, unsigned milliseconds)
-{
-	struct pause pause = {
-		.loop = loop, .op.done = stop, .time.tv_nsec = milliseconds * 1000000LL};
-	struct io_uring_sqe *sqe = loop_sqe(loop);
-
-	io_uring_prep_timeout(sqe, &pause.time, 0, 0);
-	loop_submit(loop, sqe, &pause.op);
-	assert_int_equal(loop_run(loop), 0);
-}
-
 static void test_a_file_is_read_as_the_guest_takes_it(void **state)
 {
 	struct guest *guest = *state;
@@ -97,7 +75,7 @@ static void test_a_file_is_read_as_the_guest_takes_it(void **state)
 	assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
 	guest->room = 10;
 	terminal_start(&guest->terminal, guest->loop, fd, &events, guest);
-	run_for_ms(guest->loop, 50);
+	loop_run_for(guest->loop, 50);
 	assert_int_equal(guest->taken, 10);
 	assert_in_range(guest->calls, 1, 3); /* and does not spin meanwhile */
 	while (guest->taken < sizeof(text)) {
@@ -132,12 +110,12 @@ static void test_a_pipe_is_waited_for(void **state)
 	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
 	guest->room = 100;
 	terminal_start(&guest->terminal, guest->loop, ends[0], &events, guest);
-	run_for_ms(guest->loop, 5);
+	loop_run_for(guest->loop, 5);
 	assert_int_equal(write(ends[1], "one", 3), 3);
-	run_for_ms(guest->loop, 20);
+	loop_run_for(guest->loop, 20);
 	assert_memory_equal(guest->bytes, "one", 3);
 	close(ends[1]);
-	run_for_ms(guest->loop, 20);
+	loop_run_for(guest->loop, 20);
 	assert_false(guest->terminal.open);
 	terminal_stop(&guest->terminal);
 	close(ends[0]);
@@ -156,7 +134,7 @@ static void test_a_terminal_of_nobody_is_raw_and_read(void **state)
 	assert_int_equal(tcgetattr(fd, &now), 0);
 	assert_false(now.c_lflag & (ICANON | ECHO | ISIG));
 	assert_int_equal(write(keys, "k\x01\x01", 3), 3);
-	run_for_ms(guest->loop, 20);
+	loop_run_for(guest->loop, 20);
 	assert_int_equal(guest->taken, 2); /* Ctrl-A twice is one */
 	assert_memory_equal(guest->bytes, "k\x01", 2);
 	terminal_stop(&guest->terminal);
@@ -178,10 +156,10 @@ static void test_the_escape_works_while_the_guest_takes_nothing(void **state)
 	for (unsigned i = 0; i < 30; i++) {
 		assert_int_equal(
 			write(keys, "early and far too much, much too much to be kept", 48), 48);
-		run_for_ms(guest->loop, 2);
+		loop_run_for(guest->loop, 2);
 	}
 	assert_int_equal(write(keys, "\x01x", 2), 2);
-	run_for_ms(guest->loop, 20);
+	loop_run_for(guest->loop, 20);
 	assert_int_equal(guest->ends, 1);
 	assert_int_equal(guest->taken, 0);
 	guest->room = 9;

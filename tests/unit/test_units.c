@@ -10,6 +10,8 @@
 
 #include <cmocka.h>
 
+#include "loop_rig.h"
+
 #include "base/checked.h"
 #include "duetd/units.h"
 
@@ -22,7 +24,6 @@
 
 static struct rig {
 	struct loop *loop;
-	struct loop_timer tick;
 	struct units *units;
 	char root[64];
 	unsigned done;
@@ -100,25 +101,13 @@ static int set_up(void **state)
 	return rig.units ? 0 : -1;
 }
 
-static void tick_over(struct loop_timer *timer)
-{
-	loop_stop(rig.loop);
-}
-
-static void run_for(unsigned ms)
-{
-	rig.tick.expired = tick_over;
-	loop_timer_after(rig.loop, &rig.tick, ms * 1000000ULL);
-	assert_int_equal(loop_run(rig.loop), 0);
-}
-
 static int tear_down(void **state)
 {
 	char command[96];
 
 	setenv("PATH", "/usr/bin:/bin", 1);
 	units_free(rig.units);
-	run_for(2);
+	loop_run_for(rig.loop, 2);
 	loop_free(rig.loop);
 	snprintf(command, sizeof(command), "rm -r %s", rig.root);
 	return system(command);
@@ -136,8 +125,7 @@ static void done(void *opaque, const struct units_result *result)
 
 static void wait_for(unsigned number)
 {
-	for (unsigned tries = 0; tries < 4000 && rig.done < number; tries++)
-		run_for(5);
+	loop_run_until(rig.loop, rig.done >= number);
 	assert_int_equal(rig.done, number);
 	rig.done = 0;
 }
@@ -301,7 +289,7 @@ static void answers_all_when_it_ends(void **state)
 	put("good", 0644, "etc/duet/web.json");
 	units_start(rig.units, "web", done, NULL);
 	units_list(rig.units, done, NULL);
-	run_for(5);
+	loop_run_for(rig.loop, 5);
 	assert_int_equal(rig.done, 0);
 	units_free(rig.units);
 	rig.units = NULL;
