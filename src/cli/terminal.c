@@ -13,6 +13,7 @@
 /*
  * #syscalls main: read fstat newfstatat poll
  * #syscalls main: ioctl(TCGETS) ioctl(TCSETS) ioctl(TCGETS2) ioctl(TCSETS2)
+ * #syscalls main: ioctl(TIOCGPGRP) getpgrp
  */
 
 #define ESCAPE 0x01 /* Ctrl-A */

@@ -47,7 +47,8 @@ struct counters {
 };
 
 const char counters_remedy[] =
-	"sysctl kernel.perf_event_paranoid=1, or give duet CAP_PERFMON (setcap cap_perfmon+ep)";
+	"sysctl kernel.perf_event_paranoid=1, or 2 with CAP_PERFMON for duet (as root, or setcap "
+	"cap_perfmon+ep)";
 
 static const struct {
 	uint32_t type;

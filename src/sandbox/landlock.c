@@ -158,6 +158,12 @@ static int open_path(const char *path)
 	return fd;
 }
 
+/* Another user's duet (--user) has no way into root's cache: it needs none then. */
+static bool is_out_of_reach(int ret)
+{
+	return ret == -ENOENT || ret == -ENOTDIR || ret == -EACCES || ret == -EPERM;
+}
+
 static int add_path(int ruleset, uint64_t handled, const struct sandbox_path *path)
 {
 	_cleanup_close_ int fd = open_path(path->path);
@@ -166,7 +172,7 @@ static int add_path(int ruleset, uint64_t handled, const struct sandbox_path *pa
 	struct stat status;
 
 	if (fd < 0)
-		return fd == -ENOENT || fd == -ENOTDIR ? 0 : fd;
+		return is_out_of_reach(fd) && !(path->access & SANDBOX_KEEP) ? 0 : fd;
 	if (fstat(fd, &status) == 0 && !S_ISDIR(status.st_mode))
 		rule.allowed_access &= FILE_ACCESS;
 	if (!rule.allowed_access)

@@ -129,11 +129,11 @@ def test_piped_input_is_not_lost():
 
 
 def test_size_of_the_terminal_from_the_start():
-    """duet in a terminal of 41 by 123: known to the guest when it comes up, and after a reboot."""
+    """duet in a terminal of 41 by 123: known to the guest when it comes up, and after a reboot; it takes keys."""
     script = """
 for i in $(seq 100); do size=$(stty size </dev/hvc0); [ "$size" = "0 0" ] || break; sleep 0.1; done
 echo "size $size."
-if [ "$(head -c 4 /dev/vda)" = been ]; then exit 0; fi
+if [ "$(head -c 4 /dev/vda)" = been ]; then echo "type now"; read -r line </dev/hvc0; echo "typed $line."; exit 0; fi
 printf been >/dev/vda; sync
 reboot -f
 """
@@ -145,7 +145,11 @@ reboot -f
                "fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack('HHHH', 41, 123, 0, 0))\n"
                "os.write(terminal, b'go\\n')\n"
                "try:\n"
-               "    while piece := os.read(terminal, 4096): os.write(1, piece)\n"
+               "    said = b''\n"
+               "    while piece := os.read(terminal, 4096):\n"
+               "        os.write(1, piece)\n"
+               "        said += piece\n"
+               "        if b'type now' in said: said = b''; os.write(terminal, b'keys\\r')\n"
                "except OSError: pass\n"
                "sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n")
     with vm.workspace() as directory:
@@ -155,6 +159,7 @@ reboot -f
                       wrapper=("python3", "-c", program)) as guest:
             output = guest.succeed()
     assert output.count("size 41 123.") == 2
+    assert "typed keys." in output
 
 
 def test_sighup_under_nohup_is_ignored():

@@ -110,7 +110,7 @@ def test_files_that_nobody_named(local_disk, workspace):
         body = f'{{"drive_id": "data", "path_on_host": "{other}"}}'
         answer = vm.run("curl", "-sS", "--unix-socket", socket, "-X", "PATCH", "-d", body,
                         "http://localhost/drives/data").stdout
-        assert "--sandbox" in answer, answer
+        assert "--allow" in answer, answer
         vm.run("truncate", "-s", "12M", disk)
         vm.run("curl", "-fsS", "--unix-socket", socket, "-X", "PATCH", "-d", '{"drive_id": "data"}',
                "http://localhost/drives/data")
