@@ -14,7 +14,7 @@ from matrix import SOAK, some
 
 LIFE = vm.REPOSITORY / "build" / "tests" / "life" / "life"
 # How often; the whole of it is for make soak.
-RESETS, PAUSES, MOVES = (20, 100, 10) if SOAK else (1, 3, 1)
+RESETS, PAUSES, MOVES = (20, 100, 10) if SOAK else (2, 5, 2)
 LIMIT = 600
 
 # A disk (@DISK@) written and read back until /tmp/stop is there; in $fio.
@@ -50,8 +50,15 @@ while :; do head -c 4096 /dev/hwrng | cksum >/dev/null || echo "entropy failed";
 ( n=0; while [ ! -e /tmp/stop ]; do n=$((n + 1)); echo "tick $n."; sleep 0.2; done ) &
 ticks=$!
 echo "ready"
+look_at_log() {
+	dmesg >/tmp/dmesg
+	grep -iE "error|lockup|stall|BUG|WARN|timed out|timeout|hung|reset (failed|link)|call trace" /tmp/dmesg |
+		grep -vE "ACPI|RAS:|MSR|warn_on|mce:|AMD-Vi" && echo "the log has errors"
+	echo "looked at the log"
+}
 while read -r line; do
 	case $line in
+	log) look_at_log ;;
 	moved) before=$(wc -l </tmp/iperf.log)
 		until [ "$(wc -l </tmp/iperf.log)" -gt $((before + 1)) ]; do sleep 0.2; done
 		echo "iperf goes on: $(tail -n 1 /tmp/iperf.log)" ;;
@@ -61,9 +68,7 @@ done
 touch /tmp/stop; wait $fio; wait $ticks
 kill -0 $iperf && echo "iperf lives"
 [ "$(cat /sys/class/net/eth0/address)" = "$mac" ] && echo "same mac $mac"
-dmesg >/tmp/dmesg
-grep -iE "error|lockup|stall|BUG|WARN|timed out|timeout|hung|reset (failed|link)|call trace" /tmp/dmesg |
-	grep -vE "ACPI|RAS:|MSR|warn_on|mce:|AMD-Vi" && echo "the log has errors"
+look_at_log
 echo "end of story"
 """.replace("@VERIFYING@", VERIFYING)
 
@@ -77,6 +82,7 @@ class Variant(NamedTuple):
 
 
 VARIANTS = {
+    "plain": Variant(("--cpus", "2")),
     "e1000 and IDE": Variant(("--cpus", "2"), ",model=ide", ",model=e1000", "/dev/sda", "6.1-amd64"),
     "packed, 4 vCPUs, vhost": Variant(("--ring", "packed", "--cpus", "4"), ",queues=4", ",vhost=on"),
     "polled": Variant(("--console", "virtio"), ",poll=on", ",poll=on"),
@@ -120,6 +126,13 @@ class Life(vm.Guest):
         self.wait_for(r"life: measure done", LIMIT, found.end())
         return int(found[1]), int(found[2])
 
+    def clean_log(self):
+        """Of this boot's kernel, so far."""
+        after = len(self.output)
+        self.type("log\n")
+        self.wait_for(r"^looked at the log$", LIMIT, after)
+        assert "the log has errors" not in self.output, self.tail()
+
     def goes_on(self):
         """Each load has made progress since now."""
         after = len(self.output)
@@ -158,6 +171,7 @@ def test_reset_paused_and_moved(name, local_disk):
         mac = guest.boot(peers)
         measured = None
         for _ in range(RESETS):
+            guest.clean_log()
             after = len(guest.output)
             # It may come in the middle of a line.
             guest.obey("reset", r"duet-guest: user space$")
