@@ -181,7 +181,7 @@ static void last_words_have_an_end(void **state)
 	assert_int_equal(pthread_create(&reader, NULL, read_slowly, &ends[0]), 0);
 	nowait_open(&to, ends[1]);
 	alarm(30);
-	taken = nowait_last(&to, text, sizeof(text), 1000);
+	taken = nowait_last(&to, text, sizeof(text), 1000, NOWAIT_LAST_MS);
 	assert_true(taken > 0 && taken < sizeof(text));
 	assert_true(clock_ns() - start < 2 * NOWAIT_LAST_MS * 1000000ULL);
 	read_enough = true;
