@@ -92,6 +92,7 @@ static void *keep(void *opaque)
 {
 	struct vigil *vigil = opaque;
 
+	pthread_setname_np(pthread_self(), "duet-vigil");
 	if (wait_for_deadline(vigil))
 		end_process(vigil);
 	return NULL;

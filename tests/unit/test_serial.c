@@ -234,6 +234,27 @@ static void test_full_pipe_drops_and_does_not_hang(void **state)
 	assert_false(fcntl(port->pipe[1], F_GETFL) & O_NONBLOCK);
 }
 
+/* The end of a machine that was told to end at once waits for hardly anything. */
+static void test_a_hurried_flush_is_short(void **state)
+{
+	struct port *port = *state;
+	uint64_t shortest = UINT64_MAX;
+
+	for (unsigned i = 0; i < 5; i++) {
+		uint64_t start;
+
+		fill(port);
+		start = nanoseconds();
+		serial_flush(port->device, true);
+		if (nanoseconds() - start < shortest)
+			shortest = nanoseconds() - start;
+		drain(port);
+	}
+	assert_true(shortest < 200000000);
+	put(port, "again\n");
+	assert_output(port, "again\n");
+}
+
 static void test_slow_reader_loses_nothing(void **state)
 {
 	struct port *port = *state;
@@ -567,6 +588,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_flush_at_the_end, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			test_full_pipe_drops_and_does_not_hang, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			test_a_hurried_flush_is_short, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_slow_reader_loses_nothing, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			test_slow_reader_is_waited_for_by_the_guest, set_up, tear_down),
