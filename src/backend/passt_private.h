@@ -4,6 +4,7 @@
 #define DUET_BACKEND_PASST_PRIVATE_H
 
 #include "backend/net_private.h"
+#include "base/leftover.h"
 
 #include <sys/types.h>
 #include <unistd.h>
@@ -20,6 +21,7 @@ struct passt {
 	pid_t pid;    /* -1: none, or waited for */
 	int pid_fd;   /* the same, to end it by: no other process can be */
 	int words_fd; /* what it writes to standard error; -1: none */
+	struct leftover leftover; /* the process */
 	struct passt_buffer in, out;
 };
 

@@ -78,6 +78,26 @@ static int exec_failed(const char *program, int code, struct error *err)
 	return error_errno(err, code, "--net user: %s", program);
 }
 
+/* It would end by itself, but not one that hangs. In a confined process it has a pid_fd. */
+static void end_leftover(struct leftover *leftover)
+{
+	const struct passt *passt = container_of(leftover, struct passt, leftover);
+
+	if (passt->pid_fd >= 0)
+		syscall(SYS_pidfd_send_signal, passt->pid_fd, SIGKILL, NULL, 0);
+	else if (passt->pid > 0)
+		kill(passt->pid, SIGKILL);
+}
+
+/* Its number may be another's from here on. */
+static void wait_for_end(struct passt *passt)
+{
+	leftover_forget(&passt->leftover);
+	while (waitpid(passt->pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	passt->pid = -1;
+}
+
 /* A process that could not be ended later is ended now. */
 static int open_pid(struct passt *passt, struct error *err)
 {
@@ -88,8 +108,7 @@ static int open_pid(struct passt *passt, struct error *err)
 		return 0;
 	code = errno;
 	kill(passt->pid, SIGKILL);
-	waitpid(passt->pid, NULL, 0);
-	passt->pid = -1;
+	wait_for_end(passt);
 	return error_errno(err, code, "--net user: pidfd");
 }
 
@@ -110,6 +129,7 @@ static int launch(struct passt *passt, struct passt_launch *launch, struct error
 	close(launch->failure);
 	if (passt->pid < 0)
 		return error_errno(err, code, "--net user: fork");
+	leftover_add(&passt->leftover, end_leftover);
 	do {
 		got = read(failed, &code, sizeof(code));
 	} while (got < 0 && errno == EINTR);
@@ -173,10 +193,8 @@ void passt_end(struct passt *passt)
 {
 	if (passt->pid > 0) {
 		syscall(SYS_pidfd_send_signal, passt->pid_fd, SIGKILL, NULL, 0);
-		while (waitpid(passt->pid, NULL, 0) < 0 && errno == EINTR)
-			;
+		wait_for_end(passt);
 	}
-	passt->pid = -1;
 	if (passt->pid_fd >= 0)
 		close(passt->pid_fd);
 	passt->pid_fd = -1;

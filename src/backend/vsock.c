@@ -2,7 +2,9 @@
 /* Paths, and how a connection begins. */
 #include "backend/vsock.h"
 
+#include "base/checked.h"
 #include "base/cleanup.h"
+#include "base/leftover.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -25,8 +27,23 @@ struct vsock_host {
 	int fd;
 	dev_t device; /* of the socket's file, */
 	ino_t inode;  /* to know it again */
+	struct leftover leftover; /* the file */
 	char path[VSOCK_PATH_MAX + 1];
 };
+
+static void remove_file(const struct vsock_host *host)
+{
+	struct stat status;
+
+	if (lstat(host->path, &status) == 0 && status.st_ino == host->inode &&
+		status.st_dev == host->device)
+		unlink(host->path);
+}
+
+static void remove_leftover(struct leftover *leftover)
+{
+	remove_file(container_of(leftover, struct vsock_host, leftover));
+}
 
 /* The mode is that of the file from its first moment on: no other user gets in between. */
 static int listen_at(int fd, const struct sockaddr_un *address)
@@ -59,6 +76,7 @@ static int make_socket(struct vsock_host *host, struct error *err)
 	if (stat(host->path, &status) == 0) {
 		host->device = status.st_dev;
 		host->inode = status.st_ino;
+		leftover_add(&host->leftover, remove_leftover);
 	}
 	return 0;
 }
@@ -87,13 +105,11 @@ int vsock_host_open(struct vsock_host **out, const char *path, struct error *err
 
 void vsock_host_close(struct vsock_host *host)
 {
-	struct stat status;
-
 	if (!host)
 		return;
-	if (host->inode && lstat(host->path, &status) == 0 && status.st_ino == host->inode &&
-		status.st_dev == host->device)
-		unlink(host->path);
+	if (host->inode)
+		remove_file(host);
+	leftover_forget(&host->leftover);
 	cleanup_close(&host->fd);
 	free(host);
 }

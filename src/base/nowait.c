@@ -110,9 +110,9 @@ ssize_t nowait_write(const struct nowait *to, const void *bytes, size_t length)
 	return written < 0 ? -errno : written;
 }
 
-size_t nowait_last(const struct nowait *to, const void *bytes, size_t length, int milliseconds)
+size_t nowait_last(const struct nowait *to, const void *bytes, size_t length, int each, int all)
 {
-	const uint64_t until = clock_ns() + NOWAIT_LAST_MS * 1000000ULL;
+	const uint64_t until = clock_ns() + (uint64_t)all * 1000000;
 	size_t taken = 0;
 
 	while (taken < length) {
@@ -121,7 +121,7 @@ size_t nowait_last(const struct nowait *to, const void *bytes, size_t length, in
 		if (written > 0)
 			taken += (size_t)written;
 		else if (written != -EAGAIN || clock_ns() >= until ||
-			 !nowait_room(to, milliseconds))
+			 !nowait_room(to, each))
 			break;
 	}
 	return taken;

@@ -35,9 +35,10 @@ void nowait_close(struct nowait *to);
 ssize_t nowait_write(const struct nowait *to, const void *bytes, size_t length);
 /* Whether there is room within @milliseconds. This waits, and: */
 bool nowait_room(const struct nowait *to, int milliseconds);
-/* For last words: as much as is taken, with so many @milliseconds of patience each time that
- * nothing is, and NOWAIT_LAST_MS for all of it. Returns how many bytes that was. */
-size_t nowait_last(const struct nowait *to, const void *bytes, size_t length, int milliseconds);
-#define NOWAIT_LAST_MS 2000
+/* For last words: as much as is taken, with so much patience, in milliseconds, @each time that
+ * nothing is, and for @all of it. Returns how many bytes that was. */
+size_t nowait_last(const struct nowait *to, const void *bytes, size_t length, int each, int all);
+#define NOWAIT_LAST_MS  2000 /* @all, */
+#define NOWAIT_HURRY_MS 50   /* and both, of a machine that was told to end at once */
 
 #endif

@@ -19,14 +19,17 @@ int api_session_start(void *opaque, struct error *err)
 {
 	struct api_session *self = opaque;
 	struct session *session = self->session;
-	int ret = session_machine(session, self->config, err);
+	int ret = session_busy(session, false, err);
 
+	if (ret == 0)
+		ret = session_machine(session, self->config, err);
 	if (ret == 0)
 		ret = machine_build(session->machine, err);
 	if (ret == 0)
 		ret = session_start(session, err);
 	if (ret < 0) {
 		session_forget(session);
+		session_listens(session);
 		return ret;
 	}
 	api_set_machine(self->api, session->machine);
@@ -36,12 +39,15 @@ int api_session_start(void *opaque, struct error *err)
 static int restore(void *opaque, const struct snapshot *snapshot, struct error *err)
 {
 	struct api_session *self = opaque;
-	int ret = restore_machine(self->session, self->config, snapshot, err);
+	int ret = session_busy(self->session, false, err);
 
-	if (ret < 0) {
+	if (ret == 0)
+		ret = restore_machine(self->session, self->config, snapshot, err);
+	if (ret < 0)
 		session_forget(self->session);
+	session_listens(self->session);
+	if (ret < 0)
 		return ret;
-	}
 	api_set_machine(self->api, self->session->machine);
 	return 0;
 }

@@ -227,14 +227,9 @@ static int run(struct firecracker *self)
 /* Clients look for the signal that they sent. */
 static void end_as_asked(int number)
 {
-	sigset_t set;
-
 	if (!number)
 		return;
-	sigemptyset(&set);
-	sigaddset(&set, number);
-	signal(number, SIG_DFL);
-	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	signals_default(number);
 	raise(number);
 }
 

@@ -2,6 +2,7 @@
 #include "cli/incoming.h"
 
 #include "base/checked.h"
+#include "base/leftover.h"
 #include "base/log.h"
 #include "base/thread.h"
 #include "cli/stats_file.h"
@@ -24,6 +25,7 @@ struct incoming {
 	struct machine_config config; /* that came */
 	struct machine *machine;      /* built, and not yet the session's */
 	struct address address;
+	struct leftover leftover; /* the address's file */
 	struct tls *tls;
 	int listening, stop;
 	pthread_t thread;
@@ -89,6 +91,18 @@ static int open_api(struct incoming *incoming, struct error *err)
 	return ret;
 }
 
+static void remove_leftover(struct leftover *leftover)
+{
+	unlink(container_of(leftover, struct incoming, leftover)->address.path);
+}
+
+static void stop_listening(struct incoming *incoming)
+{
+	address_close(&incoming->address, incoming->listening);
+	leftover_forget(&incoming->leftover);
+	incoming->listening = -1;
+}
+
 /* While the machine is still the source's: what fails here does no harm to it. */
 static int enter_sandbox(struct incoming *incoming, struct error *err)
 {
@@ -97,8 +111,8 @@ static int enter_sandbox(struct incoming *incoming, struct error *err)
 	if (confine->choice == CONFINE_OFF)
 		return 0;
 	/* Its name goes while it may be removed. */
-	address_close(&incoming->address, incoming->listening);
-	incoming->listening = -1;
+	stop_listening(incoming);
+	vigil_end(&incoming->session->vigil);
 	return confine_process(confine, machine_config(incoming->machine), err);
 }
 
@@ -136,8 +150,11 @@ static void obey(struct loop_task *task)
 {
 	struct incoming *incoming = container_of(task, struct incoming, task);
 	struct error err = {0};
-	int ret = incoming->wish(incoming, &err);
+	int ret = session_busy(incoming->session, incoming->wish == start, &err);
 
+	if (ret == 0)
+		ret = incoming->wish(incoming, &err);
+	session_listens(incoming->session);
 	pthread_mutex_lock(&incoming->lock);
 	incoming->answer = ret;
 	incoming->answer_err = err;
@@ -238,7 +255,11 @@ static int listen_there(struct incoming *incoming, struct error *err)
 	if (incoming->stop < 0)
 		return error_errno(err, errno, "--incoming: eventfd");
 	incoming->listening = address_listen(&incoming->address, err);
-	return incoming->listening < 0 ? error_prefix(err, "--incoming ") : 0;
+	if (incoming->listening < 0)
+		return error_prefix(err, "--incoming ");
+	if (incoming->address.is_unix)
+		leftover_add(&incoming->leftover, remove_leftover);
+	return 0;
 }
 
 static int start_thread(struct incoming *incoming, struct error *err)
@@ -306,7 +327,7 @@ void incoming_close(struct incoming *incoming)
 		return;
 	if (incoming->started)
 		end_thread(incoming);
-	address_close(&incoming->address, incoming->listening);
+	stop_listening(incoming);
 	if (incoming->stop >= 0)
 		close(incoming->stop);
 	tls_free(incoming->tls);

@@ -2,6 +2,8 @@
 #include "cli/session.h"
 
 #include "base/checked.h"
+#include "base/clock.h"
+#include "base/leftover.h"
 #include "base/log.h"
 #include "cli/footprint.h"
 #include "cli/report.h"
@@ -15,6 +17,12 @@
 
 /* Operations between two waits of the loop: signals, the terminal. */
 #define LOOP_ENTRIES 16
+#define MS           1000000ULL
+
+/* From a signal, while a machine that has ended is taken down, to the end of the process. */
+#define GRACE_MS 700
+/* And without one, after it was ended at once. */
+#define HURRY_MS 500
 
 static const int exit_statuses[] = {
 	[MACHINE_POWERED_OFF] = 0,
@@ -30,8 +38,19 @@ static void changed(void *opaque, enum machine_state state)
 {
 	struct session *session = opaque;
 
-	if (state == MACHINE_ENDED)
-		loop_stop(session->loop);
+	if (state != MACHINE_ENDED)
+		return;
+	if (session->killed)
+		log_info("the machine has ended, %u ms after it was told to end at once",
+			(unsigned)((clock_ns() - session->killed) / MS));
+	loop_stop(session->loop);
+}
+
+static void end_at_once(struct session *session, const char *why)
+{
+	if (!session->killed)
+		session->killed = clock_ns();
+	machine_kill(session->machine, why);
 }
 
 static void room(void *opaque)
@@ -51,9 +70,7 @@ static size_t typed(void *opaque, const void *bytes, size_t length)
 
 static void end_typed(void *opaque)
 {
-	const struct session *session = opaque;
-
-	machine_kill(session->machine, "ended by Ctrl-A x");
+	end_at_once(opaque, "ended by Ctrl-A x");
 }
 
 static const struct terminal_events terminal_events = {.typed = typed, .end = end_typed};
@@ -65,9 +82,9 @@ static void ask_to_end(struct session *session, int number)
 	if (!session->machine)
 		loop_stop(session->loop);
 	else if (session->at_once)
-		machine_kill(session->machine, "ended by a signal");
+		end_at_once(session, "ended by a signal");
 	else if (session->asked_to_end++ > 0)
-		machine_kill(session->machine, "ended by a second signal");
+		end_at_once(session, "ended by a second signal");
 	else if (machine_press_power(session->machine))
 		log_info("asked the guest to power off; a second signal ends it at once");
 	else
@@ -130,11 +147,32 @@ static void take_signal(void *opaque, int number)
 	}
 }
 
+int session_busy(struct session *session, bool spare, struct error *err)
+{
+	const struct vigil_terms terms = {.spared = spare,
+		.limit = -1,
+		.status = -1,
+		.meanwhile = "before the machine ran"};
+
+	return vigil_begin(&session->vigil, &terms, err);
+}
+
+void session_listens(struct session *session)
+{
+	const int spared = vigil_end(&session->vigil);
+
+	if (spared)
+		ask_to_end(session, spared);
+}
+
 int session_open(struct session *session, struct error *err)
 {
+	int ret;
+
 	*session = (struct session){
 		.signals.fd = -1, .maps = footprint_open(), .output = STDOUT_FILENO};
-	return loop_new(&session->loop, LOOP_ENTRIES, err);
+	ret = session_busy(session, false, err);
+	return ret < 0 ? ret : loop_new(&session->loop, LOOP_ENTRIES, err);
 }
 
 int session_machine(struct session *session, const struct machine_config *config, struct error *err)
@@ -150,8 +188,10 @@ int session_machine(struct session *session, const struct machine_config *config
 
 int session_start(struct session *session, struct error *err)
 {
-	int ret = 0;
+	int ret = 0, spared;
 
+	/* The kernel gives a name space of users only to a process of one thread. */
+	spared = vigil_end(&session->vigil);
 	if (session->confine.choice != CONFINE_OFF)
 		ret = confine_process(&session->confine, machine_config(session->machine), err);
 	if (ret < 0)
@@ -166,6 +206,8 @@ int session_start(struct session *session, struct error *err)
 	terminal_start(&session->terminal, session->loop, STDIN_FILENO, &terminal_events, session);
 	footprint_trim();
 	confine_main_thread(&session->confine);
+	if (spared)
+		ask_to_end(session, spared);
 	return 0;
 }
 
@@ -183,6 +225,23 @@ static void end_terminal(struct session *session)
 	session->typing = false;
 }
 
+/* The machine has ended; so does the process, however long files and threads take to close. */
+static void watch_the_end(struct session *session, int limit)
+{
+	const bool by_signal = session->at_once || !session->machine;
+	const char *why;
+	const struct vigil_terms terms = {.grace = GRACE_MS,
+		.limit = limit,
+		.status = by_signal ? -1
+				    : exit_statuses[machine_outcome(session->machine, &why)],
+		.meanwhile = "after the machine had ended"};
+	struct error err = {0};
+
+	/* Without, it ends all the same unless something hangs. */
+	if (vigil_begin(&session->vigil, &terms, &err) < 0)
+		log_warning("%s", err.text);
+}
+
 int session_run(struct session *session, struct error *err)
 {
 	int ret = signals_watch(&session->signals, session->loop, take_signal, session, err);
@@ -191,9 +250,11 @@ int session_run(struct session *session, struct error *err)
 		ret = session_start(session, err);
 	if (ret < 0)
 		return ret;
+	session_listens(session);
 	ret = loop_run(session->loop);
 	end_terminal(session);
 	signals_unwatch(&session->signals);
+	watch_the_end(session, -1);
 	return ret < 0 ? error_errno(err, -ret, "main loop: io_uring") : 0;
 }
 
@@ -209,13 +270,20 @@ int session_status(const struct session *session, struct error *err)
 
 void session_close(struct session *session)
 {
-	bool stuck = session->machine && machine_is_stuck(session->machine);
+	const bool stuck = session->machine && machine_is_stuck(session->machine);
 
 	signals_unwatch(&session->signals);
+	if (session->killed) {
+		vigil_end(&session->vigil);
+		watch_the_end(session, HURRY_MS);
+	}
 	machine_free(session->machine);
 	if (session->maps >= 0)
 		close(session->maps);
 	/* A stuck machine may still post to it. */
 	if (!stuck)
 		loop_free(session->loop);
+	else
+		leftover_remove_all();
+	vigil_end(&session->vigil);
 }

@@ -9,12 +9,14 @@
 #include "cli/confine.h"
 #include "cli/signals.h"
 #include "cli/terminal.h"
+#include "cli/vigil.h"
 #include "machine/machine.h"
 
 struct session {
 	struct loop *loop;
 	struct machine *machine; /* null: none yet */
 	struct signals signals;
+	struct vigil vigil;
 	struct terminal terminal;
 	struct confine confine;
 	unsigned asked_to_end; /* signals that asked the guest to power off */
@@ -23,17 +25,23 @@ struct session {
 	bool typing;           /* the machine was started: the terminal is the guest's */
 	bool at_once;          /* the first signal that asks for the end ends it */
 	int ended_by;          /* that signal's number; 0: none */
+	uint64_t killed;       /* clock_ns() of the signal that ended it at once; 0: none */
 };
 
 /* What log_set_patience() is to be before and after: at most this for each line. None while the
  * machine runs. */
 #define SESSION_LOG_PATIENCE_MS 250
 
-/* Makes the loop. signals_block() was called. To be closed in any case. */
+/* Makes the loop, and is busy. signals_block() was called. To be closed in any case. */
 int session_open(struct session *session, struct error *err);
 /* Makes the machine, which is configured then. */
 int session_machine(
 	struct session *session, const struct machine_config *config, struct error *err);
+/* The loop will not take signals for a while: a machine is built. The first that asks for the end
+ * ends the process, whatever that waits in; with @spare the second, and the first is taken later.
+ * Until session_listens(), session_start(), or session_run(). */
+int session_busy(struct session *session, bool spare, struct error *err);
+void session_listens(struct session *session);
 /* The machine is built: confines the process, as session->confine says, and starts it, on this
  * terminal. From the loop, or by session_run(). */
 int session_start(struct session *session, struct error *err);

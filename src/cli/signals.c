@@ -11,7 +11,9 @@
 
 /* #syscalls main: read rt_sigaction signalfd4 */
 
+/* Those that ask for the end come first. */
 static const int watched[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGWINCH, SIGCONT};
+#define ENDING 3
 
 /* Who started us wants us to live through it: nohup, a shell's background job. Then it must not
  * be blocked either, for a blocked signal is kept although it is ignored. */
@@ -22,12 +24,12 @@ static bool is_ignored(int number)
 	return sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
 }
 
-static sigset_t watched_set(void)
+static sigset_t watched_set(unsigned count)
 {
 	sigset_t set;
 
 	sigemptyset(&set);
-	for (unsigned i = 0; i < ARRAY_SIZE(watched); i++)
+	for (unsigned i = 0; i < count; i++)
 		if (!is_ignored(watched[i]))
 			sigaddset(&set, watched[i]);
 	return set;
@@ -35,12 +37,30 @@ static sigset_t watched_set(void)
 
 void signals_block(void)
 {
-	sigset_t set = watched_set();
+	sigset_t set = watched_set(ARRAY_SIZE(watched));
 
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	/* Errors of the write that met them, not the end of the machine. */
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
+}
+
+int signals_open(bool only_ending)
+{
+	const sigset_t set = watched_set(only_ending ? ENDING : ARRAY_SIZE(watched));
+	int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+
+	return fd < 0 ? -errno : fd;
+}
+
+void signals_default(int number)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, number);
+	signal(number, SIG_DFL);
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
 static void signalled(struct loop_watch *watch, uint32_t events)
@@ -56,12 +76,9 @@ static void signalled(struct loop_watch *watch, uint32_t events)
 int signals_watch(struct signals *signals, struct loop *loop,
 	void (*taken)(void *opaque, int number), void *opaque, struct error *err)
 {
-	sigset_t set = watched_set();
-
-	*signals = (struct signals){.taken = taken, .opaque = opaque};
-	signals->fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	*signals = (struct signals){.taken = taken, .opaque = opaque, .fd = signals_open(false)};
 	if (signals->fd < 0)
-		return error_errno(err, errno, "signals");
+		return error_errno(err, -signals->fd, "signals");
 	loop_watch(loop, &signals->watch, signals->fd, POLLIN, signalled);
 	return 0;
 }

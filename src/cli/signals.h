@@ -5,6 +5,8 @@
 
 #include "base/loop.h"
 
+#include <stdbool.h>
+
 struct signals {
 	struct loop_watch watch;
 	int fd; /* -1: not watched */
@@ -16,6 +18,11 @@ struct signals {
  * in this thread and those that it starts; those that were ignored when the process was started
  * stay so. Writing where nobody reads is an error, not a signal. */
 void signals_block(void);
+/* A descriptor to read them from, without waiting; @only_ending: those that ask for the end. The
+ * caller's. Negative errno. */
+int signals_open(bool only_ending);
+/* @number, in the calling thread, does again what it does to a process that knows nothing of it. */
+void signals_default(int number);
 /* @taken is called on the loop for each signal. */
 int signals_watch(struct signals *signals, struct loop *loop,
 	void (*taken)(void *opaque, int number), void *opaque, struct error *err);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/stats_file.h"
 
+#include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/leftover.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -97,21 +99,36 @@ static int write_beside(
 	return ret < 0 ? cannot_write(path, -ret, err) : 0;
 }
 
+/* The file beside, while it is there. */
+struct beside {
+	struct leftover leftover;
+	const char *path;
+};
+
+static void remove_beside(struct leftover *leftover)
+{
+	unlink(container_of(leftover, struct beside, leftover)->path);
+}
+
 static int replace(
 	const char *path, const char *text, size_t length, bool only_try, struct error *err)
 {
 	_cleanup_free_ char *beside = NULL;
+	struct beside file = {.path = NULL};
 	int ret;
 
 	if (asprintf(&beside, "%s.%d.tmp", path, (int)getpid()) < 0) {
 		beside = NULL;
 		return error_errno(err, ENOMEM, "--stats %s", path);
 	}
+	file.path = beside;
+	leftover_add(&file.leftover, remove_beside);
 	ret = write_beside(beside, path, text, length, err);
 	if (ret == 0 && !only_try && rename(beside, path) < 0)
 		ret = error_errno(err, errno, "--stats %s: cannot be replaced", path);
 	if (ret < 0 || only_try)
 		unlink(beside);
+	leftover_forget(&file.leftover);
 	return ret;
 }
 

@@ -14,9 +14,9 @@ int serial_new(struct device **device, int output, struct error *err);
  */
 size_t serial_input(struct device *device, const void *bytes, size_t length);
 void serial_set_room(struct device *device, void (*room)(void *opaque), void *opaque);
-/* Bytes that wait in the device for the output: written out, with a little patience; main thread,
- * at the end. */
-void serial_flush(struct device *device);
+/* Bytes that wait in the device for the output: written out, with a little patience, or with @hurry
+ * with hardly any; main thread, at the end. */
+void serial_flush(struct device *device, bool hurry);
 
 /* What a guest asks of its machine. Called on the vCPU thread. */
 struct power_events {

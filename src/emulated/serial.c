@@ -384,12 +384,12 @@ static void call_room(struct loop_task *task)
 		serial->room(serial->room_opaque);
 }
 
-void serial_flush(struct device *device)
+void serial_flush(struct device *device, bool hurry)
 {
 	struct serial *serial = serial_of(device);
 
 	pthread_mutex_lock(&serial->lock);
-	serial_output_finish(&serial->output);
+	serial_output_finish(&serial->output, hurry);
 	pthread_mutex_unlock(&serial->lock);
 }
 

@@ -59,10 +59,10 @@ void serial_output_flush(struct serial_output *output)
 		write_out(output);
 }
 
-void serial_output_finish(struct serial_output *output)
+void serial_output_finish(struct serial_output *output, bool hurry)
 {
-	const size_t taken =
-		nowait_last(&output->to, output->buffer, output->length, FINISH_WAIT_MS);
+	const size_t taken = nowait_last(&output->to, output->buffer, output->length,
+		hurry ? NOWAIT_HURRY_MS : FINISH_WAIT_MS, hurry ? NOWAIT_HURRY_MS : NOWAIT_LAST_MS);
 
 	output->writes += output->length > 0;
 	output->bytes += taken;

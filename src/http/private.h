@@ -6,6 +6,7 @@
 #ifndef DUET_HTTP_PRIVATE_H
 #define DUET_HTTP_PRIVATE_H
 
+#include "base/leftover.h"
 #include "http/server.h"
 
 #include <microhttpd.h>
@@ -16,6 +17,7 @@ struct http_socket {
 	char *path;   /* null: an address */
 	dev_t device; /* of the file that was made: another's is not removed */
 	ino_t inode;
+	struct leftover leftover; /* the file */
 };
 
 /* One connection. */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/checked.h"
 #include "base/cleanup.h"
 #include "http/address.h"
 #include "http/private.h"
@@ -81,6 +82,20 @@ static int open_address(
 	return 0;
 }
 
+static void remove_file(const struct http_socket *socket)
+{
+	struct stat status;
+
+	if (lstat(socket->path, &status) == 0 && status.st_dev == socket->device &&
+		status.st_ino == socket->inode)
+		unlink(socket->path);
+}
+
+static void remove_leftover(struct leftover *leftover)
+{
+	remove_file(container_of(leftover, struct http_socket, leftover));
+}
+
 static int open_path(struct http_socket *out, const struct http_options *options, struct error *err)
 {
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -100,6 +115,7 @@ static int open_path(struct http_socket *out, const struct http_options *options
 		out->device = status.st_dev;
 		out->inode = status.st_ino;
 	}
+	leftover_add(&out->leftover, remove_leftover);
 	return 0;
 }
 
@@ -110,11 +126,9 @@ int http_socket_open(struct http_socket *out, const struct http_options *options
 
 void http_socket_close(struct http_socket *socket)
 {
-	struct stat status;
-
-	if (socket->path && lstat(socket->path, &status) == 0 && status.st_dev == socket->device &&
-		status.st_ino == socket->inode)
-		unlink(socket->path);
+	if (socket->path)
+		remove_file(socket);
+	leftover_forget(&socket->leftover);
 	close(socket->fd);
 	free(socket->path);
 }

@@ -308,9 +308,9 @@ static void ended(struct lifecycle *life)
 	if (machine->given_away)
 		return;
 	drain_serial(machine);
-	serial_flush(machine->serial);
+	serial_flush(machine->serial, life->killed);
 	if (machine->console && !life->stuck)
-		virtio_console_flush(machine->console);
+		virtio_console_flush(machine->console, life->killed);
 }
 
 static void changed(struct lifecycle *life, enum machine_state state)

@@ -45,8 +45,8 @@ int virtio_console_new(struct device **device, const char *name,
 /* Main thread: the terminal's size changed (SIGWINCH). */
 void virtio_console_resize(struct device *device, uint16_t columns, uint16_t rows);
 /* Main thread, at rest, before the end: output that waits in the device is written out, with a
- * little patience. */
-void virtio_console_flush(struct device *device);
+ * little patience, or with @hurry with hardly any. */
+void virtio_console_flush(struct device *device, bool hurry);
 /* Main thread: bytes for the guest; returns how many were taken. */
 size_t virtio_console_input(struct device *device, const void *bytes, size_t length);
 

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line as its users see it, without a machine: help, completion, configurations."""
 
+import errno
 import json
+import os
 import re
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -279,3 +283,34 @@ def test_exit_status_that_clients_of_firecracker_know(words, status, tmp_path):
     result = duet("--api-sock", str(tmp_path / "api.sock"), *words)
     assert (result.returncode, result.stdout) == (status, "")
     assert words[0] in result.stderr or words[-1] in result.stderr
+
+
+def hangs_in(fifo, process):
+    """The end of FIFO that PROCESS reads from now on, and waits for."""
+    until = time.monotonic() + 60
+    while True:
+        try:
+            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            assert error.errno == errno.ENXIO and process.poll() is None and time.monotonic() < until
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("words", [
+    ["--api-sock", "api.sock", "--config-file", "fifo"],
+    ["run", "--api-sock", "api.sock", "--incoming", "tcp:127.0.0.1:4000", "--cert", "fifo", "--key", "fifo", "--ca", "fifo"],
+])
+def test_a_signal_ends_what_hangs_before_the_machine_runs(tmp_path, words, number):
+    os.mkfifo(tmp_path / "fifo")
+    process = subprocess.Popen([DUET, *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    try:
+        end = hangs_in(tmp_path / "fifo", process)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=20)
+        os.close(end)
+    finally:
+        process.kill()
+    assert process.returncode == -number
+    assert said.startswith("duet: warning: ended by a signal before the machine ran")
+    assert os.listdir(tmp_path) == ["fifo"]

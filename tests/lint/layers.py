@@ -33,7 +33,7 @@ RULES = [
     (r"\bioctl\s*\([^;]*\bKVM_", {"kvm"}, "KVM ioctls belong to src/kvm"),
     (r"\bioctl\s*\([^;]*\bVFIO_", {"vfio"}, "VFIO ioctls belong to src/vfio"),
     (r"\bVHOST_(SET|GET|RESET|NET)_[A-Z]", {"backend"}, "vhost ioctls belong to src/backend"),
-    (r"\b_?exit\s*\(", {"backend", "sandbox"}, "only main(), a forked child and the sandbox end the process"),
+    (r"\b_?exit\s*\(", {"backend", "sandbox", "cli"}, "only main(), a forked child, the sandbox and the vigil end the process"),
     (r"\bassert\s*\(", set(), "a fault of the guest is an error, not an assert"),
     (r"\babort\s*\(", set(), "a fault is an error, not an abort"),
 ]

@@ -37,7 +37,7 @@ struct world {
 	struct device *first;
 	bool inside; /* vCPUs are in the guest */
 	bool slow_cpus;
-	unsigned resets, gos, ends, pauses, cancels, timeouts;
+	unsigned resets, gos, ends, asked, pauses, cancels, timeouts;
 	bool fail_reset, fail_go;
 	enum machine_state states[256];
 	unsigned state_count;
@@ -483,7 +483,7 @@ static void is_killed_in_time(void **state)
 	settle(&world);
 	assert_int_equal(world.models[0].hurries, 1);
 	assert_int_equal(world.ends, 0);
-	wait_ms(&world, 700);
+	wait_ms(&world, 500);
 	assert_int_equal(world.ends, 1);
 	assert_true(world.life.stuck);
 	world_free(&world);
@@ -519,13 +519,20 @@ static void a_start_that_fails_is_an_end(void **state)
 	world_free(&world);
 }
 
+static void kill_it(struct world *world)
+{
+	end(world, MACHINE_KILLED, "killed");
+	lifecycle_kill(&world->life);
+}
+
 static void do_something(struct world *world)
 {
 	struct model *model = &world->models[rand() % DEVICES];
 
-	switch (rand() % 7) {
+	switch (rand() % 9) {
 	case 0:
-		lifecycle_pause(&world->life, &world->pause, rand() % 2 ? 0 : MS);
+		world->asked +=
+			lifecycle_pause(&world->life, &world->pause, rand() % 2 ? 0 : MS) == 0;
 		break;
 	case 1:
 		lifecycle_resume(&world->life);
@@ -544,16 +551,56 @@ static void do_something(struct world *world)
 		world->slow_cpus = !world->slow_cpus;
 		lifecycle_poke(&world->life);
 		break;
+	case 6:
+		if (rand() % 8 == 0)
+			end(world, MACHINE_POWERED_OFF, "off");
+		break;
+	case 7:
+		if (rand() % 8 == 0)
+			kill_it(world);
+		break;
 	default:
 		settle(world);
 		break;
 	}
 }
 
+/* Nothing stands in the way any more. */
+static void let_all_go(struct world *world)
+{
+	world->slow_cpus = false;
+	for (unsigned i = 0; i < DEVICES; i++) {
+		world->models[i].slow = false;
+		if (world->models[i].coming)
+			rest_now(&world->models[i]);
+	}
+	lifecycle_resume(&world->life);
+	lifecycle_poke(&world->life);
+	settle(world);
+}
+
+/* However far it had got when it was wished for. */
+static void assert_ended(struct world *world)
+{
+	assert_int_equal(world->life.state, MACHINE_ENDED);
+	assert_int_equal(world->ends, 1);
+	assert_true(world->life.killed || !world->life.stuck);
+	assert_int_equal(world->asked, world->pauses + world->cancels + world->timeouts);
+	assert_int_equal(lifecycle_pause(&world->life, &world->pause, 0), -EINVAL);
+	lifecycle_resume(&world->life);
+	lifecycle_ask_reset(&world->life);
+	lifecycle_kill(&world->life);
+	settle(world);
+	assert_int_equal(world->life.state, MACHINE_ENDED);
+	assert_int_equal(world->ends, 1);
+}
+
 /* Whatever is wished for in whatever order: no step is taken too early (the model asserts that),
- * and at the end it runs and can be ended. */
+ * each pause is answered once, and at the end it runs and can be ended, or has ended. */
 static void takes_wishes_in_any_order(void **state)
 {
+	unsigned ended = 0, killed = 0;
+
 	(void)state;
 	for (unsigned seed = 0; seed < 200; seed++) {
 		struct world world;
@@ -562,23 +609,20 @@ static void takes_wishes_in_any_order(void **state)
 		run(&world);
 		for (unsigned i = 0; i < 100; i++)
 			do_something(&world);
-		world.slow_cpus = false;
-		for (unsigned i = 0; i < DEVICES; i++)
-			world.models[i].slow = false;
-		for (unsigned i = 0; i < DEVICES; i++)
-			if (world.models[i].coming)
-				rest_now(&world.models[i]);
-		lifecycle_resume(&world.life);
-		lifecycle_poke(&world.life);
-		settle(&world);
-		assert_int_equal(world.life.state, MACHINE_RUNNING);
-		assert_true(world.inside);
-		end(&world, MACHINE_POWERED_OFF, "off");
-		settle(&world);
-		assert_int_equal(world.ends, 1);
-		assert_false(world.life.stuck);
+		let_all_go(&world);
+		ended += world.life.end != 0;
+		killed += world.life.killed;
+		if (!world.life.end) {
+			assert_int_equal(world.life.state, MACHINE_RUNNING);
+			assert_true(world.inside);
+			end(&world, MACHINE_POWERED_OFF, "off");
+			settle(&world);
+		}
+		assert_ended(&world);
 		world_free(&world);
 	}
+	/* Each of the three has come about. */
+	assert_true(ended < 200 && killed > 0 && ended > killed);
 }
 
 #define THREADS 4

@@ -181,9 +181,13 @@ static void last_words_have_an_end(void **state)
 	assert_int_equal(pthread_create(&reader, NULL, read_slowly, &ends[0]), 0);
 	nowait_open(&to, ends[1]);
 	alarm(30);
-	taken = nowait_last(&to, text, sizeof(text), 1000);
+	taken = nowait_last(&to, text, sizeof(text), 1000, NOWAIT_LAST_MS);
 	assert_true(taken > 0 && taken < sizeof(text));
 	assert_true(clock_ns() - start < 2 * NOWAIT_LAST_MS * 1000000ULL);
+	/* Nor does a reader that takes a little at a time hold up who is in a hurry. */
+	taken = nowait_last(&to, text, sizeof(text), NOWAIT_LAST_MS, NOWAIT_HURRY_MS);
+	assert_true(taken < sizeof(text));
+	assert_true(clock_ns() - start < 3 * NOWAIT_LAST_MS * 1000000ULL);
 	read_enough = true;
 	pthread_join(reader, NULL);
 	close(ends[0]);

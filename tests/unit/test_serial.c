@@ -120,7 +120,7 @@ static void test_flush_at_the_end(void **state)
 	struct port *port = *state;
 
 	put(port, "last words");
-	serial_flush(port->device);
+	serial_flush(port->device, false);
 	assert_output(port, "last words");
 }
 
@@ -167,7 +167,7 @@ static void test_slow_reader_is_waited_for_by_the_guest(void **state)
 		assert_int_equal(in(port, LSR) & 0x60, 0);
 		drain(port);
 		assert_int_equal(in(port, LSR) & 0x60, 0x60);
-		serial_flush(port->device);
+		serial_flush(port->device, false);
 		drain(port);
 	}
 	assert_true(slowest < 25000000);
@@ -188,7 +188,7 @@ static void test_stopped_reader_is_given_up(void **state)
 		out(port, THR, 'd');
 	assert_int_equal(in(port, LSR) & 0x60, 0x60);
 	drain(port);
-	serial_flush(port->device);
+	serial_flush(port->device, false);
 	drain(port);
 	put(port, "again\n");
 	assert_output(port, "again\n");
@@ -212,7 +212,7 @@ static void test_nothing_is_lost_to_a_slow_reader(void **state)
 	for (unsigned i = 0; i < 2; i++) {
 		for (ssize_t length; (length = read(port->pipe[0], buffer, sizeof(buffer))) > 0;)
 			got += (uint64_t)length;
-		serial_flush(port->device);
+		serial_flush(port->device, false);
 	}
 	for (ssize_t length; (length = read(port->pipe[0], buffer, sizeof(buffer))) > 0;)
 		got += (uint64_t)length;
@@ -227,11 +227,32 @@ static void test_full_pipe_drops_and_does_not_hang(void **state)
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	for (unsigned i = 0; i < 200000; i++)
 		out(port, THR, i % 64 == 63 ? '\n' : 'x');
-	serial_flush(port->device);
+	serial_flush(port->device, false);
 	clock_gettime(CLOCK_MONOTONIC, &end);
 	assert_true(end.tv_sec - start.tv_sec < 5);
 	/* The test's own end of the pipe must not have become non-blocking. */
 	assert_false(fcntl(port->pipe[1], F_GETFL) & O_NONBLOCK);
+}
+
+/* The end of a machine that was told to end at once waits for hardly anything. */
+static void test_a_hurried_flush_is_short(void **state)
+{
+	struct port *port = *state;
+	uint64_t shortest = UINT64_MAX;
+
+	for (unsigned i = 0; i < 5; i++) {
+		uint64_t start;
+
+		fill(port);
+		start = nanoseconds();
+		serial_flush(port->device, true);
+		if (nanoseconds() - start < shortest)
+			shortest = nanoseconds() - start;
+		drain(port);
+	}
+	assert_true(shortest < 200000000);
+	put(port, "again\n");
+	assert_output(port, "again\n");
 }
 
 static void test_slow_reader_loses_nothing(void **state)
@@ -245,7 +266,7 @@ static void test_slow_reader_loses_nothing(void **state)
 			out(port, THR, i % 100 == 99 ? '\n' : 'y');
 		got += (uint64_t)read(port->pipe[0], buffer, sizeof(buffer));
 	}
-	serial_flush(port->device);
+	serial_flush(port->device, false);
 	for (ssize_t length; (length = read(port->pipe[0], buffer, sizeof(buffer))) > 0;)
 		got += (uint64_t)length;
 	assert_int_equal(sent, got);
@@ -491,7 +512,7 @@ static void test_probe_of_drivers(void **state)
 	assert_int_equal(in(port, IER), 0);
 	out(port, IIR, 1);
 	assert_int_equal(in(port, IIR) & 0xc0, 0xc0);
-	serial_flush(port->device);
+	serial_flush(port->device, false);
 	assert_output(port, "");
 }
 
@@ -567,6 +588,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_flush_at_the_end, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			test_full_pipe_drops_and_does_not_hang, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(
+			test_a_hurried_flush_is_short, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_slow_reader_loses_nothing, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			test_slow_reader_is_waited_for_by_the_guest, set_up, tear_down),

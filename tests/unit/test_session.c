@@ -18,6 +18,8 @@ struct rig {
 };
 
 static unsigned machine_starts, terminal_starts, terminal_stops;
+static const struct vigil *kept;
+static bool busy_at_start;
 
 /* By the linker's --wrap. */
 int __wrap_machine_start(struct machine *machine, struct error *err);
@@ -25,10 +27,12 @@ void __wrap_machine_resize_console(struct machine *machine, uint16_t columns, ui
 void __wrap_terminal_start(struct terminal *terminal, struct loop *loop, int fd,
 	const struct terminal_events *events, void *opaque);
 void __wrap_terminal_stop(struct terminal *terminal);
+enum machine_end __wrap_machine_outcome(const struct machine *machine, const char **why);
 
 int __wrap_machine_start(struct machine *machine, struct error *err)
 {
 	machine_starts++;
+	busy_at_start = kept->kept;
 	return 0;
 }
 
@@ -47,6 +51,12 @@ void __wrap_terminal_stop(struct terminal *terminal)
 	terminal_stops++;
 }
 
+enum machine_end __wrap_machine_outcome(const struct machine *machine, const char **why)
+{
+	*why = "off";
+	return MACHINE_POWERED_OFF;
+}
+
 static void stop(struct loop_task *task)
 {
 	loop_stop(container_of(task, struct rig, stop)->session.loop);
@@ -60,6 +70,9 @@ static void open_session(struct rig *rig)
 	*rig = (struct rig){.stop.run = stop};
 	signals_block();
 	assert_int_equal(session_open(&rig->session, &err), 0);
+	/* While it is built, and not yet when it is confined. */
+	kept = &rig->session.vigil;
+	assert_true(kept->kept);
 	rig->session.machine = (struct machine *)&rig->machine;
 	loop_post(rig->session.loop, &rig->stop);
 }
@@ -70,10 +83,13 @@ static void run_and_close(struct rig *rig)
 
 	assert_int_equal(session_run(&rig->session, &err), 0);
 	assert_int_equal(machine_starts, 1);
+	assert_false(busy_at_start);
+	assert_true(kept->kept);
 	assert_int_equal(terminal_starts, 1);
 	assert_int_equal(terminal_stops, 1);
 	rig->session.machine = NULL;
 	session_close(&rig->session);
+	assert_false(kept->kept);
 }
 
 static void starts_what_is_built(void **state)

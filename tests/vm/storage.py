@@ -21,6 +21,8 @@ import threading
 import time
 
 SIZE = 1 << 40  # sparse: nothing of it is kept but what was written
+# What "at once" means; the lab, which has a disk there, is emulated.
+LIMIT_MS = 2000 if os.path.isdir("/scratch") else 1000
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -259,7 +261,8 @@ def main(kind: str, *command: str) -> dict:
             storage.close()
         errors.seek(0)
         said = errors.read().decode(errors="replace")
-    return {"status": status, "held": held, "seconds": round(seconds, 2), "said": said}
+    return {"status": status, "held": held, "seconds": round(seconds, 2), "said": said,
+            "limit_ms": LIMIT_MS}
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fast paths: vhost-net, polled rings, a limit of requests. Counts, not times."""
 
-import contextlib
 import re
-import subprocess
 
 import pytest
 from test_disk import VERIFY, debian
@@ -23,17 +21,8 @@ def kicks(queues):
     return sum(q.get("kicks", 0) for q in queues.values())
 
 
-@contextlib.contextmanager
 def iperf_server():
-    peer = subprocess.Popen(vm.lab_command("iperf3", "-s", "--forceflush"), stdout=subprocess.PIPE,
-                            text=True)
-    try:
-        while "listening" not in peer.stdout.readline():
-            assert peer.poll() is None, "iperf3 -s ended"
-        yield
-    finally:
-        peer.terminate()
-        peer.wait()
+    return vm.running("listening", *vm.lab_command("iperf3", "-s", "--forceflush"))
 
 
 def test_vhost_moves_frames_without_exits():

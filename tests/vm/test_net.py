@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks: tap and passt, both directions, and a back end that dies."""
 
-import subprocess
 
 import pytest
 
@@ -26,20 +25,11 @@ ip addr add 192.168.77.2/24 dev eth0; ip link set eth0 up
 iperf3 -c 192.168.77.1 -n 50M && echo "sent"
 iperf3 -c 192.168.77.1 -n 50M -R && echo "received"
 """
-    with vm.tap() as name:
-        peer = subprocess.Popen(vm.lab_command("iperf3", "-s", "--forceflush"),
-                                stdout=subprocess.PIPE, text=True)
-        try:
-            while "listening" not in peer.stdout.readline():
-                assert peer.poll() is None, "iperf3 -s ended"
-            with vm.Guest("--net", f"tap,ifname={name}", "--disk",
-                          f"path={rootfs.rootfs()},readonly=on", "--cmdline",
-                          "duet.root=/dev/vda duet.rootflags=ro", script=script) as guest:
-                console = guest.succeed(limit=600)
-                net = next(d for d in guest.stats["devices"] if d["name"] == "net0")
-        finally:
-            peer.terminate()
-            peer.wait()
+    with vm.tap() as name, vm.running("listening", *vm.lab_command("iperf3", "-s", "--forceflush")), vm.Guest(
+            "--net", f"tap,ifname={name}", "--disk", f"path={rootfs.rootfs()},readonly=on", "--cmdline",
+            "duet.root=/dev/vda duet.rootflags=ro", script=script) as guest:
+        console = guest.succeed(limit=600)
+        net = next(d for d in guest.stats["devices"] if d["name"] == "net0")
     assert "sent" in console and "received" in console
     assert sum(net["queues"][q].get("bytes", 0) for q in net["queues"]) > 95 * 10**6
 

@@ -2,9 +2,7 @@
 """The emulated end of the spectrum in whole: stock kernels with an 82540EM and an IDE disk, every byte
 checked. The root file system alone is on virtio."""
 
-import contextlib
 import re
-import subprocess
 
 import pytest
 
@@ -48,17 +46,9 @@ def device(guest):
     return next(d for d in guest.stats["devices"] if d["name"] == "net0")
 
 
-@contextlib.contextmanager
 def service(word, *command):
     """COMMAND beside the guest, from the line with WORD on."""
-    process = subprocess.Popen(vm.lab_command(*command), stdout=subprocess.PIPE, text=True)
-    try:
-        while word not in (line := process.stdout.readline()):
-            assert line, f"{command[0]} ended"
-        yield process
-    finally:
-        process.terminate()
-        process.wait()
+    return vm.running(word, *vm.lab_command(*command))
 
 
 def peer():

@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import pytest
+from api import socket
 
 from duetlab.guest import rootfs, vf, vm
 from matrix import some
@@ -161,10 +162,18 @@ def test_refusals(nvme):
 
 
 def test_in_use(nvme):
-    with vm.Guest("--device", f"vfio,host={nvme}", script="echo ready; read line") as machine:
+    """It is nobody else's, and neither kept nor moved: the machine goes on."""
+    sock = socket()
+    with vm.Guest("--device", f"vfio,host={nvme}", "--api-sock", sock, "--allow", "/tmp",
+                  script="echo ready; read line") as machine:
         machine.wait_for("^ready")
         second = refused(nvme)
         assert second.returncode == 1 and "is in use" in second.stderr
+        for words in (("snapshot", f"{sock}.kept"), ("migrate", f"unix:{sock}.there")):
+            held = vm.run(str(vm.DUET), "ctl", sock, *words, check=False)
+            assert held.returncode == 1
+            assert f"vfio,host={nvme}: what it holds is in the hardware and cannot be saved" in held.stdout + held.stderr
+        assert vm.run("test", "-e", f"{sock}.kept", check=False).returncode
         machine.type("end\n")
         machine.succeed()
 

@@ -95,6 +95,12 @@ def running(ready: str, *command: str):
             if not line:
                 raise GuestFailure(f"{shlex.join(command)} ended without {ready!r}")
         yield process
+    except Exception as error:
+        # What else fails when the lab does is not to be judged. Its end may come a little later.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if process.wait(timeout=1) == LAB_FAILED:
+                raise LabFailure(f"{shlex.join(command)}: the lab host is gone, as it said above") from error
+        raise
     finally:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):

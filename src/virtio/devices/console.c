@@ -166,7 +166,7 @@ size_t virtio_console_input(struct device *device, const void *bytes, size_t len
 	return console_input_put(console_of(virtio_pci_model(device)), bytes, length);
 }
 
-void virtio_console_flush(struct device *device)
+void virtio_console_flush(struct device *device, bool hurry)
 {
-	console_output_finish(console_of(virtio_pci_model(device)));
+	console_output_finish(console_of(virtio_pci_model(device)), hurry);
 }

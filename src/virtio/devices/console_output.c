@@ -230,16 +230,18 @@ void console_output_stop(struct console *console)
 		loop_timer_after(console->virtio.io, &output->patience, PATIENCE_NS);
 }
 
-void console_output_finish(struct console *console)
+void console_output_finish(struct console *console, bool hurry)
 {
 	struct console_output *output = &console->output;
 	const struct console_buffer *first = &output->buffers[!output->filling];
 	const struct console_buffer *second = &output->buffers[output->filling];
 	const size_t rest = output->writing ? first->length - output->sent : 0;
+	const int each = hurry ? NOWAIT_HURRY_MS : FINISH_MS;
+	const int all = hurry ? NOWAIT_HURRY_MS : NOWAIT_LAST_MS;
 
 	/* Past the loop; the second has nothing to say that the first did not get to. */
-	if (nowait_last(&output->now, first->bytes + output->sent, rest, FINISH_MS) == rest)
-		nowait_last(&output->now, second->bytes, second->length, FINISH_MS);
+	if (nowait_last(&output->now, first->bytes + output->sent, rest, each, all) == rest)
+		nowait_last(&output->now, second->bytes, second->length, each, all);
 	discard(output);
 }
 

@@ -74,8 +74,9 @@ void console_output_start(struct console *console);
 void console_output_stop(struct console *console);
 void console_output_save(const struct console_output *output, struct state_writer *writer);
 int console_output_restore(struct console_output *output, struct state_reader *reader);
-/* Main thread, at rest, at the very end: what is still kept is written, with a little patience. */
-void console_output_finish(struct console *console);
+/* Main thread, at rest, at the very end: what is still kept is written, with a little patience,
+ * or with @hurry with hardly any. */
+void console_output_finish(struct console *console, bool hurry);
 /* Any thread: one character past everything, if the descriptor takes it now. */
 void console_emergency(const struct console *console, char character);
 void console_output_init(struct console_output *output, int fd);
