@@ -2,6 +2,7 @@
 #include "cli/signals.h"
 
 #include "base/checked.h"
+#include "base/signal_set.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -9,33 +10,13 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-/* #syscalls main: read rt_sigaction signalfd4 */
+/* #syscalls main: read signalfd4 */
 
 static const int watched[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGWINCH, SIGCONT};
 
-/* Who started us wants us to live through it: nohup, a shell's background job. Then it must not
- * be blocked either, for a blocked signal is kept although it is ignored. */
-static bool is_ignored(int number)
-{
-	struct sigaction now;
-
-	return sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
-}
-
-static sigset_t watched_set(void)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	for (unsigned i = 0; i < ARRAY_SIZE(watched); i++)
-		if (!is_ignored(watched[i]))
-			sigaddset(&set, watched[i]);
-	return set;
-}
-
 void signals_block(void)
 {
-	sigset_t set = watched_set();
+	sigset_t set = signal_set_heeded(watched, ARRAY_SIZE(watched));
 
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	/* Errors of the write that met them, not the end of the machine. */
@@ -56,7 +37,7 @@ static void signalled(struct loop_watch *watch, uint32_t events)
 int signals_watch(struct signals *signals, struct loop *loop,
 	void (*taken)(void *opaque, int number), void *opaque, struct error *err)
 {
-	sigset_t set = watched_set();
+	sigset_t set = signal_set_heeded(watched, ARRAY_SIZE(watched));
 
 	*signals = (struct signals){.taken = taken, .opaque = opaque};
 	signals->fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);

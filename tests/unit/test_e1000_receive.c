@@ -158,7 +158,8 @@ static void end_by_reset(struct e1000_rig *rig)
 	card_put(rig, E1000_CTRL, card_get(rig, E1000_CTRL) | CTRL_PHY_RST);
 }
 
-/* The PHY cuts the wire by @control; what comes meanwhile is there when @end has joined it again. */
+/* The PHY cuts the wire by @control; what comes meanwhile is there when @end has joined it again.
+ */
 static void receive_after(uint16_t control, void (*end)(struct e1000_rig *rig))
 {
 	uint8_t frame[100] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
