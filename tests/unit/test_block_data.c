@@ -160,6 +160,10 @@ static void test_direct_on_large_sectors(void **state)
 	assert_int_equal(block_physical_offset(rig.block), 0);
 	write_and_read(&rig, 0);
 	write_and_read(&rig, 3);
+	/* As before Linux 6.1, by a refusal of the kernel's own. */
+	rig.block->file.direct_offset = 512;
+	write_and_read(&rig, 0);
+	assert_int_equal(rig.block->file.direct_offset, 4096);
 	block_rig_close(&rig);
 	block_rig_open(&rig, "/mnt", false, BLOCK_CACHE_WRITEBACK);
 	assert_int_equal(block_logical_size(rig.block), 512);
