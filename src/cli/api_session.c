@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <unistd.h>
 
 /* #syscalls main: newfstatat fstat */
@@ -95,18 +96,18 @@ int api_session_log_to(void *opaque, const char *path, const char *level, struct
 static int write_metrics(void *opaque, struct error *err)
 {
 	struct api_session *self = opaque;
-	_cleanup_free_ char *line = NULL;
+	_cleanup_free_ char *metrics = NULL, *line = NULL;
 
-	if (self->metrics < 0)
+	if (self->metrics.fd < 0)
 		return error_set(err, ENOTSUP,
 			"there is nowhere to write them to; name a place by PUT /metrics before "
 			"the start");
-	line = api_metrics(self->api);
-	if (!line)
+	metrics = api_metrics(self->api);
+	if (!metrics || asprintf(&line, "%s\n", metrics) < 0) {
+		line = NULL;
 		return error_errno(err, ENOMEM, "metrics");
-	if (dprintf(self->metrics, "%s\n", line) < 0 && errno != EAGAIN)
-		return error_errno(err, errno, "metrics");
-	return 0;
+	}
+	return slow_file_write(&self->metrics, line, err);
 }
 
 static void minute_over(struct loop_timer *timer)
@@ -126,7 +127,7 @@ int api_session_metrics_to(void *opaque, const char *path, struct error *err)
 
 	if (fd < 0)
 		return fd;
-	replace(&self->metrics, fd);
+	slow_file_set(&self->metrics, fd);
 	loop_timer_after(self->session->loop, &self->minute, MINUTE_NS);
 	return 0;
 }
@@ -178,8 +179,8 @@ int api_session_open(struct api_session *self, struct session *session,
 		.config = options->config,
 		.minute.expired = minute_over,
 		.log = -1,
-		.metrics = -1,
 		.serial = -1};
+	slow_file_init(&self->metrics, session->loop);
 	ret = api_new(&self->api, &api, err);
 	if (ret == 0 && options->path)
 		ret = http_server_open(&self->server, session->loop, &http, err);
@@ -195,5 +196,5 @@ void api_session_close(struct api_session *self)
 	loop_timer_stop(&self->minute);
 	http_server_close(self->server);
 	api_free(self->api);
-	replace(&self->metrics, -1);
+	slow_file_close(&self->metrics);
 }

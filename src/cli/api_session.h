@@ -8,6 +8,7 @@
 
 #include "api/api.h"
 #include "cli/session.h"
+#include "cli/slow_file.h"
 #include "http/server.h"
 
 struct api_session {
@@ -16,7 +17,8 @@ struct api_session {
 	struct api *api;
 	struct http_server *server;
 	struct loop_timer minute; /* until the next line of metrics */
-	int log, metrics, serial; /* files; -1: none */
+	struct slow_file metrics;
+	int log, serial; /* files; -1: none */
 };
 
 struct api_session_options {

@@ -254,7 +254,7 @@ int command_firecracker(unsigned count, const char *const *args)
 {
 	struct firecracker self = {.session.signals.fd = -1,
 		.session.maps = -1,
-		.api = {.log = -1, .metrics = -1, .serial = -1}};
+		.api = {.log = -1, .metrics.fd = -1, .serial = -1}};
 	struct error err = {0};
 
 	mallopt(M_ARENA_MAX, 1);

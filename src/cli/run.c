@@ -140,7 +140,7 @@ static int run_session(struct session *session, struct api_session *api,
 static int run_with(struct run_options *options, struct snapshot *snapshot)
 {
 	struct session session = {.signals.fd = -1, .maps = -1};
-	struct api_session api = {.log = -1, .metrics = -1, .serial = -1};
+	struct api_session api = {.log = -1, .metrics.fd = -1, .serial = -1};
 	int status;
 
 	if (options->print_config)

@@ -2,6 +2,7 @@
 #include "cli/signals.h"
 
 #include "base/checked.h"
+#include "base/signal_set.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -9,35 +10,15 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-/* #syscalls main: read rt_sigaction signalfd4 */
+/* #syscalls main: read signalfd4 */
 
 /* Those that ask for the end come first. */
 static const int watched[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGWINCH, SIGCONT};
 #define ENDING 3
 
-/* Who started us wants us to live through it: nohup, a shell's background job. Then it must not
- * be blocked either, for a blocked signal is kept although it is ignored. */
-static bool is_ignored(int number)
-{
-	struct sigaction now;
-
-	return sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
-}
-
-static sigset_t watched_set(unsigned count)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	for (unsigned i = 0; i < count; i++)
-		if (!is_ignored(watched[i]))
-			sigaddset(&set, watched[i]);
-	return set;
-}
-
 void signals_block(void)
 {
-	sigset_t set = watched_set(ARRAY_SIZE(watched));
+	sigset_t set = signal_set_heeded(watched, ARRAY_SIZE(watched));
 
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	/* Errors of the write that met them, not the end of the machine. */
@@ -47,7 +28,7 @@ void signals_block(void)
 
 int signals_open(bool only_ending)
 {
-	const sigset_t set = watched_set(only_ending ? ENDING : ARRAY_SIZE(watched));
+	const sigset_t set = signal_set_heeded(watched, only_ending ? ENDING : ARRAY_SIZE(watched));
 	int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 
 	return fd < 0 ? -errno : fd;

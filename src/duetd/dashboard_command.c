@@ -22,7 +22,7 @@ static const char usage[] =
 	"  --socket PATH          of duetd (default: /run/duetd.sock)\n"
 	"  --help\n"
 	"\n"
-	"Exit status: 0 ended by SIGTERM or SIGINT; 1 it cannot start; 2 wrong command line.\n"
+	"Exit status: 0 ended by a signal; 1 it cannot start; 2 wrong command line.\n"
 	"\n"
 	"Example, from another machine\n"
 	"  ssh -L 8478:127.0.0.1:8478 root@host duetd dashboard\n";
@@ -42,9 +42,7 @@ static int serve_page(const struct dashboard_options *options, struct error *err
 	if (ret == 0) {
 		puts(dashboard_url(dashboard));
 		fflush(stdout);
-		ret = loop_run(loop);
-		if (ret < 0)
-			error_errno(err, -ret, "io_uring");
+		ret = signals_run(&signals, err);
 	}
 	dashboard_close(dashboard);
 	signals_close(&signals);

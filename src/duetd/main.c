@@ -4,6 +4,7 @@
 #include "base/numbers.h"
 #include "duetd/commands.h"
 #include "duetd/serve.h"
+#include "duetd/signals.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -33,8 +34,8 @@ static const char usage[] =
 	"  --undo            puts back what a duetd that was killed has left, and ends\n"
 	"  --help, --version\n"
 	"\n"
-	"Exit status: 0 ended by SIGTERM or SIGINT, or all was put back; 1 it cannot start;\n"
-	"2 wrong command line.\n"
+	"Exit status: 0 ended by SIGTERM, SIGINT or SIGHUP, or all was put back; 1 it cannot\n"
+	"start; 2 wrong command line.\n"
 	"\n"
 	"Examples\n"
 	"  duetd\n"
@@ -224,6 +225,7 @@ int main(int argc, char **argv)
 
 	log_set_program("duetd");
 	log_set_level(LOG_LEVEL_INFO);
+	log_set_patience(SIGNALS_LOG_PATIENCE_MS);
 	if (count && strcmp(args[1], "simulate") == 0)
 		return command_simulate(count - 1, args + 2);
 	if (count && strcmp(args[1], "dashboard") == 0)

@@ -70,9 +70,7 @@ static int run(struct loop *loop, struct manager *manager, struct signals *signa
 	if (ret == 0) {
 		log_info("manages the VMs of %s; duetctl finds it at %s",
 			options->manager.directory, options->socket);
-		ret = loop_run(loop);
-		if (ret < 0)
-			error_errno(err, -ret, "io_uring");
+		ret = signals_run(signals, err);
 	}
 	http_server_close(server);
 	signals_close(signals);

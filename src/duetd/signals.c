@@ -2,6 +2,7 @@
 #include "duetd/signals.h"
 #include "base/checked.h"
 #include "base/log.h"
+#include "base/signal_set.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -22,11 +23,9 @@ static void signalled(struct loop_watch *watch, uint32_t events)
 
 int signals_open(struct signals *signals, struct loop *loop, const char *words, struct error *err)
 {
-	sigset_t set;
+	static const int ending[] = {SIGTERM, SIGINT, SIGHUP};
+	const sigset_t set = signal_set_heeded(ending, ARRAY_SIZE(ending));
 
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	signals->loop = loop;
@@ -35,6 +34,16 @@ int signals_open(struct signals *signals, struct loop *loop, const char *words, 
 	if (signals->fd < 0)
 		return error_errno(err, errno, "signals");
 	return loop_watch(loop, &signals->watch, signals->fd, POLLIN, signalled);
+}
+
+int signals_run(struct signals *signals, struct error *err)
+{
+	int ret;
+
+	log_set_patience(0);
+	ret = loop_run(signals->loop);
+	log_set_patience(SIGNALS_LOG_PATIENCE_MS);
+	return ret < 0 ? error_errno(err, -ret, "io_uring") : 0;
 }
 
 void signals_close(struct signals *signals)

@@ -73,7 +73,7 @@ static int append(char *buffer, size_t size, const char *word, struct error *err
 static bool spares_pm_timer(const struct machine_config *config, const char *user)
 {
 	return (config->pv & PV_CLOCK) && config->profile == PROFILE_HOST &&
-	       !machine_cmdline_has(user, "no-kvmclock") &&
+	       !machine_cmdline_has(user, "no-kvmclock") && !machine_cmdline_has(user, "nopv") &&
 	       !machine_cmdline_has(user, "clocksource=") && !machine_cmdline_has(user, "pmtmr=");
 }
 

@@ -2,6 +2,7 @@
 """The command line as its users see it, without a machine: help, completion, configurations."""
 
 import errno
+import importlib
 import json
 import os
 import re
@@ -251,6 +252,16 @@ def test_tests_run_names_what_it_does_not_know():
     result = subprocess.run([REPOSITORY / "tests" / "run", "bogus"], capture_output=True, text=True,
                             check=False, timeout=60)
     assert result.returncode == 2 and "bogus" in result.stderr
+
+
+def test_the_page_on_devices_shows_what_the_sources_say(monkeypatch):
+    monkeypatch.syspath_prepend(REPOSITORY / "tests" / "lint")
+    quotes = importlib.import_module("quotes")
+    page = quotes.PAGE.read_text()
+    assert len(quotes.BLOCK.findall(page)) > 9 and quotes.check(page) == []
+    other = page.replace("virtqueue_push(", "virtqueue_give(", 1)
+    assert other != page and len(quotes.check(other)) == 1
+    assert quotes.mend(other) == page
 
 
 @pytest.mark.parametrize("script", ["lab/deps", "lab/demo", "lab/stress", "lab/vf", "lab/bench", "lab/guests",

@@ -65,6 +65,35 @@ def test_one_is_enough_and_the_next_takes_over(host):
     assert (host.root / "sys/fs/cgroup/unit/cpu.weight").read_text().strip() == "100"
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_a_signal_that_ends_it_puts_everything_back(host, number):
+    """SIGHUP is what a closed terminal sends; SIGTERM is tried by the others."""
+    duetd = host.start()
+    host.sees("web ")
+    duetd.send_signal(number)
+    assert duetd.wait(timeout=20) == 0
+    assert not host.socket.exists()
+    assert f"signal {int(number)}: everything is put back" in duetd.stderr.read()
+
+
+def test_nobody_reads_its_log(host):
+    """A stalled pipe holds nothing up: lines are left out."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            os.write(writing, bytes(4096))
+    os.set_blocking(writing, True)
+    duetd = subprocess.Popen([BUILD / "duetd", "--root", host.root, "--directory", host.root / "vms", "--socket",
+                              host.socket, "--period", "100", "--log", "debug"], stderr=writing)
+    host.processes.append(duetd)
+    os.close(writing)
+    host.sees("web ")
+    duetd.terminate()
+    assert duetd.wait(timeout=20) == 0
+    os.close(reading)
+
+
 def test_files_that_are_no_sockets_stay(host, tmp_path):
     """Nor are they a directory."""
     file = tmp_path / "precious"

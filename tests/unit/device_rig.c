@@ -10,7 +10,7 @@
 
 #define SLOT      1
 #define RING_BASE 0x100000ULL
-#define RING_ROOM 0x40000ULL
+#define RING_ROOM 0x10000ULL
 #define RING_SIZE 64
 
 void device_rig_start(struct device_rig *rig)

@@ -5,7 +5,7 @@
 
 #include "virtio_rig.h"
 
-#define DEVICE_RIG_QUEUES   20
+#define DEVICE_RIG_QUEUES   VIRTIO_QUEUES_MAX
 #define DEVICE_RIG_DATA     0x800000ULL /* free memory for buffers, to the end of RAM */
 #define DEVICE_RIG_FEATURES (VIRTIO_FEATURE(VIRTIO_F_VERSION_1))
 

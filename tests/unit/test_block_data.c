@@ -20,6 +20,36 @@
 
 #include <cmocka.h>
 
+/* What the back end has handed to the ring last; and a kernel that refuses what goes to @refusing.
+ */
+static struct io_uring_sqe queued;
+static int refusing = -1;
+static unsigned refused;
+static struct loop_op refusal, *refused_op;
+
+void __real_loop_submit(struct loop *loop, struct io_uring_sqe *sqe, struct loop_op *op);
+void __wrap_loop_submit(struct loop *loop, struct io_uring_sqe *sqe, struct loop_op *op);
+
+static void refuse(struct loop_op *op, int32_t res, uint32_t flags)
+{
+	assert_ptr_equal(op, &refusal);
+	assert_int_equal(res, 0);
+	refused++;
+	refused_op->done(refused_op, -EINVAL, flags);
+}
+
+void __wrap_loop_submit(struct loop *loop, struct io_uring_sqe *sqe, struct loop_op *op)
+{
+	queued = *sqe;
+	if (refusing >= 0 && sqe->fd == refusing && sqe->opcode != IORING_OP_FSYNC) {
+		refused_op = op;
+		refusal.done = refuse;
+		io_uring_prep_nop(sqe);
+		op = &refusal;
+	}
+	__real_loop_submit(loop, sqe, op);
+}
+
 static void fill_pattern(uint8_t *bytes, size_t length, unsigned seed)
 {
 	for (size_t i = 0; i < length; i++)
@@ -130,7 +160,7 @@ static void test_direct_on_large_sectors(void **state)
 	assert_int_equal(block_physical_offset(rig.block), 0);
 	write_and_read(&rig, 0);
 	write_and_read(&rig, 3);
-	/* As before Linux 6.1, which tells nothing: a refusal does. */
+	/* As before Linux 6.1, by a refusal of the kernel's own. */
 	rig.block->file.direct_offset = 512;
 	write_and_read(&rig, 0);
 	assert_int_equal(rig.block->file.direct_offset, 4096);
@@ -142,23 +172,69 @@ static void test_direct_on_large_sectors(void **state)
 	umount("/mnt");
 }
 
-static void test_durable(void **state)
+/* A kernel before 6.1 does not tell what direct I/O asks for: its refusal does, and what was
+ * refused goes through the cache. One refusal is enough. */
+static void test_direct_refused_before_6_1(void **state)
 {
-	uint8_t byte[512] = {1};
-	struct iovec segment = {byte, sizeof(byte)};
+	uint8_t *sector = aligned_alloc(4096, 4096);
+	struct iovec segment = {sector, 512};
 	struct block_rig rig;
 
+	(void)state;
 	block_rig_open(&rig, "/tmp", false, BLOCK_CACHE_WRITEBACK);
-	assert_int_equal(block_rig_run(&rig, (struct block_request){.kind = BLOCK_WRITE,
-						     .length = 512,
-						     .segments = &segment,
-						     .count = 1,
-						     .durable = true}),
-		0);
-	assert_int_equal(block_rig_run(&rig, (struct block_request){.kind = BLOCK_WRITE_ZEROES,
-						     .length = 512,
-						     .durable = true}),
-		0);
+	/* Two descriptors of one file, as cache=direct has them. */
+	rig.block->file.buffered_fd = open(rig.path, O_RDWR | O_CLOEXEC);
+	rig.block->file.direct_offset = rig.block->file.direct_memory = 512;
+	refusing = rig.block->file.fd;
+	refused = 0;
+	memset(sector, 0x5a, 512);
+	assert_int_equal(block_rig_move(&rig, BLOCK_WRITE, 512, &segment, 1), 0);
+	assert_int_equal(refused, 1);
+	assert_int_equal(queued.fd, rig.block->file.buffered_fd);
+	assert_int_equal(rig.block->file.direct_offset, 4096);
+	memset(sector, 0, 512);
+	assert_int_equal(block_rig_move(&rig, BLOCK_READ, 512, &segment, 1), 0);
+	assert_int_equal(refused, 1);
+	for (unsigned i = 0; i < 512; i++)
+		assert_int_equal(sector[i], 0x5a);
+	/* What the cache refuses as well is a fault. */
+	refusing = rig.block->file.buffered_fd;
+	assert_int_equal(block_rig_move(&rig, BLOCK_READ, 512, &segment, 1), -EINVAL);
+	refusing = -1;
+	block_rig_close(&rig);
+	free(sector);
+}
+
+/* Write-through: the kernel is told with the write itself, with each piece of one that it cut. */
+static void test_durable(void **state)
+{
+	uint8_t bytes[1024] = {1};
+	struct iovec segments[] = {{bytes, 512}, {bytes + 512, 512}};
+	struct block_rig rig;
+
+	(void)state;
+	block_rig_open(&rig, "/tmp", false, BLOCK_CACHE_WRITEBACK);
+	for (unsigned durable = 0; durable < 2; durable++)
+		for (unsigned count = 1; count <= 2; count++) {
+			const struct block_request write = {.kind = BLOCK_WRITE,
+				.length = 512ULL * count,
+				.segments = segments,
+				.count = count,
+				.durable = durable};
+
+			assert_int_equal(block_rig_run(&rig, write), 0);
+			assert_int_equal(
+				queued.opcode, count == 1 ? IORING_OP_WRITE : IORING_OP_WRITEV);
+			assert_int_equal(queued.rw_flags, durable ? RWF_DSYNC : 0);
+		}
+	/* No flag says it of zeroes: a flush follows them. */
+	for (unsigned durable = 0; durable < 2; durable++) {
+		const struct block_request zeroes = {
+			.kind = BLOCK_WRITE_ZEROES, .length = 512, .durable = durable};
+
+		assert_int_equal(block_rig_run(&rig, zeroes), 0);
+		assert_int_equal(queued.opcode == IORING_OP_FSYNC, durable);
+	}
 	block_rig_close(&rig);
 }
 
@@ -293,6 +369,7 @@ int main(void)
 		cmocka_unit_test(test_moves_data),
 		cmocka_unit_test(test_direct),
 		cmocka_unit_test(test_direct_on_large_sectors),
+		cmocka_unit_test(test_direct_refused_before_6_1),
 		cmocka_unit_test(test_durable),
 		cmocka_unit_test(test_bounds),
 		cmocka_unit_test(test_turns),

@@ -2,7 +2,10 @@
 /* The files that the block back end opens and those that it refuses, with words that help. */
 #include "block_rig.h"
 
+#include "base/log.h"
+
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -53,10 +56,34 @@ static void test_refuses(void **state)
 	rmdir(rig.directory);
 }
 
-/* A file of whatever size can be read, as far as it has whole sectors. */
+/* What the log has to say goes to a pipe, until heard_in_log(). */
+static void listen_to_log(int ends[2])
+{
+	assert_int_equal(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+	log_set_output(ends[1]);
+}
+
+/* One line, which has @words in it. */
+static void heard_in_log(int ends[2], const char *words)
+{
+	char line[512] = {0};
+
+	log_set_output(STDERR_FILENO);
+	close(ends[1]);
+	assert_true(read(ends[0], line, sizeof(line) - 1) > 0);
+	close(ends[0]);
+	if (!strstr(line, words))
+		fail_msg("no \"%s\" in: %s", words, line);
+	assert_ptr_equal(strchr(line, '\n'), line + strlen(line) - 1);
+}
+
+/* A file of whatever size can be read, as far as it has whole sectors, with a word about the rest.
+ */
 static void test_readonly_odd_size(void **state)
 {
 	struct block_options options = {.readonly = true, .lock = true};
+	char words[256];
+	int ends[2];
 	uint8_t byte[512] = {0};
 	struct iovec segment = {byte, sizeof(byte)};
 	struct block_rig rig;
@@ -67,8 +94,13 @@ static void test_readonly_odd_size(void **state)
 	block_rig_make_file(rig.path, 511);
 	refused(&options, EINVAL, "is smaller than one sector");
 	block_rig_make_file(rig.path, 1000001);
+	snprintf(words, sizeof(words),
+		"warning: --disk path=%s: its size of 1000001 bytes is not a multiple of 512",
+		rig.path);
 	for (unsigned i = 0; i < 2; i++) {
+		listen_to_log(ends);
 		block_rig_open_block(&rig, true, i ? BLOCK_CACHE_DIRECT : BLOCK_CACHE_WRITEBACK);
+		heard_in_log(ends, words);
 		assert_int_equal(block_size(rig.block), 1953 * 512);
 		byte[0] = 1;
 		assert_int_equal(block_rig_move(&rig, BLOCK_READ, 1952 * 512, &segment, 1), 0);

@@ -146,28 +146,64 @@ static void test_receive_waits(void **state)
 	e1000_rig_free(&rig);
 }
 
-/* What came while the PHY cut the wire is there when it joins it again. */
-static void test_receive_after_power_down(void **state)
+#define PHY_JOINED 0x1140 /* what its control register is after a reset */
+
+static void end_by_write(struct e1000_rig *rig)
 {
-	static const uint16_t cuts[] = {0x1940, 0x5140, 0x1940, 0x5140}; /* power-down, loopback */
+	card_phy_put(rig, 0, PHY_JOINED);
+}
+
+static void end_by_reset(struct e1000_rig *rig)
+{
+	card_put(rig, E1000_CTRL, card_get(rig, E1000_CTRL) | CTRL_PHY_RST);
+}
+
+/* The PHY cuts the wire by @control; what comes meanwhile is there when @end has joined it again.
+ */
+static void receive_after(uint16_t control, void (*end)(struct e1000_rig *rig))
+{
 	uint8_t frame[100] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
 	struct e1000_rig rig;
 	uint16_t length;
 
 	e1000_rig_init(&rig);
 	card_rings_up(&rig, RCTL_SECRC);
-	for (unsigned i = 0; i < ARRAY_SIZE(cuts); i++) {
-		card_phy_put(&rig, 0, cuts[i]);
+	for (unsigned i = 0; i < 2; i++) {
+		card_phy_put(&rig, 0, control);
+		assert_int_equal(card_phy_get(&rig, 0), control);
 		network_sends(&rig, frame, sizeof(frame));
 		card_settle(&rig);
-		if (i < 2)
-			card_phy_put(&rig, 0, 0x1140);
-		else
-			card_put(&rig, E1000_CTRL, card_get(&rig, E1000_CTRL) | CTRL_PHY_RST);
+		assert_int_equal(card_get(&rig, E1000_RDH), i);
+		end(&rig);
+		assert_int_equal(card_phy_get(&rig, 0), PHY_JOINED);
 		card_await_receive(&rig, &length);
 		assert_int_equal(length, sizeof(frame));
 	}
 	e1000_rig_free(&rig);
+}
+
+static void test_receive_after_power_down(void **state)
+{
+	(void)state;
+	receive_after(0x1940, end_by_write);
+}
+
+static void test_receive_after_loopback(void **state)
+{
+	(void)state;
+	receive_after(0x5140, end_by_write);
+}
+
+static void test_phy_reset_ends_a_power_down(void **state)
+{
+	(void)state;
+	receive_after(0x1940, end_by_reset);
+}
+
+static void test_phy_reset_ends_a_loopback(void **state)
+{
+	(void)state;
+	receive_after(0x5140, end_by_reset);
 }
 
 int main(void)
@@ -178,6 +214,9 @@ int main(void)
 		cmocka_unit_test(test_receive_checksum),
 		cmocka_unit_test(test_receive_waits),
 		cmocka_unit_test(test_receive_after_power_down),
+		cmocka_unit_test(test_receive_after_loopback),
+		cmocka_unit_test(test_phy_reset_ends_a_power_down),
+		cmocka_unit_test(test_phy_reset_ends_a_loopback),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

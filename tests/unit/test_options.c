@@ -478,7 +478,7 @@ static void user_words_win(void **state)
 static void clocks_are_told(void **state)
 {
 	static const char *const without[] = {
-		"no-kvmclock", "clocksource=acpi_pm", "pmtmr=0x608", "quiet no-kvmclock"};
+		"no-kvmclock", "nopv", "clocksource=acpi_pm", "pmtmr=0x608", "quiet no-kvmclock"};
 	struct machine_config config;
 	char line[512];
 
@@ -491,6 +491,11 @@ static void clocks_are_told(void **state)
 		assert_null(strstr(line, "pmtmr=0 "));
 		assert_non_null(strstr(line, " tsc_early_khz=2600000 "));
 	}
+	/* That is of spinlocks alone. */
+	free(config.cmdline);
+	config.cmdline = strdup("nopvspin");
+	assert_int_equal(machine_cmdline(&config, 2600000, line, sizeof(line), NULL), 0);
+	assert_non_null(strstr(line, " pmtmr=0 "));
 	free(config.cmdline);
 	config.cmdline = strdup("tsc_early_khz=1");
 	assert_int_equal(machine_cmdline(&config, 2600000, line, sizeof(line), NULL), 0);

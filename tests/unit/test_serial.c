@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "base/log.h"
 #include "base/loop.h"
 #include "board_fixture.h"
 #include "loop_rig.h"
@@ -253,6 +254,37 @@ static void test_a_hurried_flush_is_short(void **state)
 	assert_true(shortest < 200000000);
 	put(port, "again\n");
 	assert_output(port, "again\n");
+}
+
+/* Standard output and standard error are one pipe (2>&1 |), nobody reads it, and the guest provokes
+ * lines of the log between its own: neither waits; the log's are dropped, counted, and told of. */
+static void test_console_and_log_on_one_stalled_pipe(void **state)
+{
+	struct port *port = *state;
+	const uint64_t start = nanoseconds(), before = log_dropped();
+	char text[4096] = {0};
+
+	log_set_output(port->pipe[1]);
+	log_set_patience(0);
+	alarm(60);
+	for (unsigned i = 0; i < 3000; i++) {
+		put(port,
+			"a line of the guest's console, which is longer than one of some words\n");
+		log_warning("a line that it provoked");
+	}
+	assert_in_range(log_dropped() - before, 1, 2999);
+	assert_true(nanoseconds() - start < 5000000000);
+	drain(port);
+	serial_flush(port->device, false);
+	drain(port);
+	log_warning("heard");
+	put(port, "again\n");
+	alarm(0);
+	assert_true(read(port->pipe[0], text, sizeof(text) - 1) > 0);
+	log_set_patience(-1);
+	log_set_output(STDERR_FILENO);
+	if (!strstr(text, "lines were dropped\nduet: warning: heard\nagain\n"))
+		fail_msg("%s", text);
 }
 
 static void test_slow_reader_loses_nothing(void **state)
@@ -588,8 +620,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_flush_at_the_end, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			test_full_pipe_drops_and_does_not_hang, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_a_hurried_flush_is_short, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
-			test_a_hurried_flush_is_short, set_up, tear_down),
+			test_console_and_log_on_one_stalled_pipe, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_slow_reader_loses_nothing, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			test_slow_reader_is_waited_for_by_the_guest, set_up, tear_down),

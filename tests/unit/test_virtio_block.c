@@ -51,6 +51,19 @@ enum {
 	S_UNSUPP
 };
 
+/* Whether the back end was told to make the last write durable: written by the I/O loop. */
+static _Atomic bool told_durable;
+
+void __real_block_submit(struct block *block, struct block_request *request);
+void __wrap_block_submit(struct block *block, struct block_request *request);
+
+void __wrap_block_submit(struct block *block, struct block_request *request)
+{
+	if (request->kind != BLOCK_READ)
+		told_durable = request->durable;
+	__real_block_submit(block, request);
+}
+
 struct rig {
 	struct device_rig rig;
 	char path[64];
@@ -220,6 +233,40 @@ static void test_writeback_without_flush(void **state)
 	assert_int_equal(request(&rig, T_OUT, 0, 512), S_OK);
 	device_rig_up(&rig.rig, BIT(F_CONFIG_WCE) | BIT(F_FLUSH), 1);
 	assert_int_equal(fake_guest_read(machine, config + 32, 1), 1);
+	rig_free(&rig);
+}
+
+/* 5.2.6.2: without a cache, or with one that the driver cannot flush or has switched off, a write
+ * that is done is on the disk. */
+static void test_write_through_is_durable(void **state)
+{
+	static const struct {
+		uint64_t features;
+		bool writeback, durable;
+	} cases[] = {
+		{0, true, true},
+		{BIT(F_CONFIG_WCE), true, true},
+		{BIT(F_FLUSH), true, false},
+		{BIT(F_FLUSH) | BIT(F_CONFIG_WCE), true, false},
+		{BIT(F_FLUSH) | BIT(F_CONFIG_WCE), false, true},
+	};
+	struct rig rig;
+
+	(void)state;
+	rig_init(&rig, false, 1);
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		const uint64_t ranges = BIT(F_WRITE_ZEROES) | BIT(F_DISCARD);
+
+		device_rig_up(&rig.rig, cases[i].features | ranges, 1);
+		fake_guest_write(
+			&rig.rig.machine, rig.rig.driver.config + 32, 1, cases[i].writeback);
+		told_durable = !cases[i].durable;
+		assert_int_equal(request(&rig, T_OUT, 0, 512), S_OK);
+		assert_int_equal(told_durable, cases[i].durable);
+		told_durable = !cases[i].durable;
+		assert_int_equal(range_request(&rig, T_WRITE_ZEROES, 0, 1, 0), S_OK);
+		assert_int_equal(told_durable, cases[i].durable);
+	}
 	rig_free(&rig);
 }
 
@@ -605,6 +652,7 @@ int main(void)
 		cmocka_unit_test(test_read_write),
 		cmocka_unit_test(test_config),
 		cmocka_unit_test(test_writeback_without_flush),
+		cmocka_unit_test(test_write_through_is_durable),
 		cmocka_unit_test(test_any_layout),
 		cmocka_unit_test(test_errors),
 		cmocka_unit_test(test_get_id),

@@ -19,7 +19,7 @@
 
 #include <cmocka.h>
 
-#define PAIRS     8
+#define PAIRS     32
 #define CONTROL   (2 * PAIRS)
 #define QUEUES    (2 * PAIRS + 1)
 #define DATA      DEVICE_RIG_DATA
@@ -177,7 +177,7 @@ static void await_queues(struct rig *rig, unsigned count)
 static void test_many_commands(void **state)
 {
 	enum {
-		COMMANDS = 60
+		COMMANDS = 64
 	};
 	struct rig rig;
 	uint64_t from;

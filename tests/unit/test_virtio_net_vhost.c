@@ -5,6 +5,7 @@
 #include "device_stats.h"
 
 #include "backend/net_private.h"
+#include "base/bytes.h"
 #include "base/checked.h"
 #include "virtio/devices.h"
 
@@ -20,13 +21,19 @@
 
 #include <cmocka.h>
 
-#define FEATURES (VIRTIO_FEATURE(5) /* MAC */ | VIRTIO_FEATURE(17) /* CTRL_VQ */)
+#define FEATURES   (VIRTIO_FEATURE(5) /* MAC */ | VIRTIO_FEATURE(17) /* CTRL_VQ */)
+#define FEATURE_MQ VIRTIO_FEATURE(22)
+#define PAIRS      8
+#define DATA       DEVICE_RIG_DATA
 
-static struct {
+/* Of each pair; the count of rings that were started and given back. */
+static struct vhost_fake {
 	int fd;
 	_Atomic int backends[2], faults[2]; /* of the rings; -1: none */
-	_Atomic unsigned starts;
-} vhost;
+} vhosts[PAIRS], *const vhost = &vhosts[0];
+static unsigned opened;
+static _Atomic unsigned starts, stops;
+static unsigned stop_us; /* what it takes the kernel to give a ring back */
 
 /* By the linker's --wrap. */
 int __real_open64(const char *path, int flags, ...);
@@ -37,23 +44,40 @@ int __wrap_open64(const char *path, int flags, ...)
 {
 	if (strcmp(path, "/dev/vhost-net") != 0)
 		return __real_open64(path, flags);
-	vhost.fd = eventfd(0, EFD_CLOEXEC);
-	return vhost.fd;
+	assert_true(opened < PAIRS);
+	vhosts[opened].fd = eventfd(0, EFD_CLOEXEC);
+	return vhosts[opened++].fd;
 }
 
-static void set_file(unsigned long request, const struct vhost_vring_file *file)
+static void set_file(
+	struct vhost_fake *fake, unsigned long request, const struct vhost_vring_file *file)
 {
 	if (request == VHOST_SET_VRING_ERR)
-		vhost.faults[file->index] = file->fd;
+		fake->faults[file->index] = file->fd;
 	if (request != VHOST_NET_SET_BACKEND)
 		return;
-	vhost.starts += file->fd >= 0;
-	vhost.backends[file->index] = file->fd;
+	if (file->fd >= 0) {
+		starts++;
+	} else if (fake->backends[file->index] >= 0) {
+		usleep(stop_us);
+		stops++;
+	}
+	fake->backends[file->index] = file->fd;
+}
+
+static struct vhost_fake *fake_of(int fd)
+{
+	for (unsigned i = 0; i < opened; i++)
+		if (vhosts[i].fd == fd)
+			return &vhosts[i];
+	return NULL;
 }
 
 int __wrap_ioctl(int fd, unsigned long request, void *argument)
 {
-	if (fd != vhost.fd) {
+	struct vhost_fake *fake = fake_of(fd);
+
+	if (!fake) {
 		errno = ENOTTY;
 		return -1;
 	}
@@ -62,7 +86,7 @@ int __wrap_ioctl(int fd, unsigned long request, void *argument)
 	if (request == VHOST_GET_VRING_BASE)
 		((struct vhost_vring_state *)argument)->num = 0;
 	if (request == VHOST_SET_VRING_ERR || request == VHOST_NET_SET_BACKEND)
-		set_file(request, argument);
+		set_file(fake, request, argument);
 	return 0;
 }
 
@@ -92,29 +116,36 @@ static const struct net_ops no_ops = {
 /* The device's. */
 static struct net *net;
 
-static void rig_init(struct device_rig *rig)
+static void rig_init_pairs(struct device_rig *rig, unsigned pairs)
 {
-	struct virtio_net_options options = {.mac = {2}, .vhost = true};
+	struct virtio_net_options options = {.mac = {2}, .vhost = true, .queue_pairs = pairs};
 	struct error err = {0};
 
 	memset(rig, 0, sizeof(*rig));
-	vhost.backends[0] = vhost.backends[1] = vhost.faults[0] = vhost.faults[1] = -1;
-	vhost.starts = 0;
+	for (unsigned i = 0; i < PAIRS; i++)
+		vhosts[i] = (struct vhost_fake){-1, {-1, -1}, {-1, -1}};
+	opened = starts = stops = stop_us = 0;
 	options.net = calloc(1, sizeof(*options.net));
-	assert_int_equal(net_init(options.net, &no_ops, 1, &err), 0);
+	assert_int_equal(net_init(options.net, &no_ops, pairs, &err), 0);
 	options.net->is_tap = true;
-	options.net->queues[0].fd = eventfd(0, EFD_CLOEXEC);
+	for (unsigned i = 0; i < pairs; i++)
+		options.net->queues[i].fd = eventfd(0, EFD_CLOEXEC);
 	net = options.net;
 	fake_machine_init(&rig->machine);
 	assert_int_equal(virtio_net_new(&rig->device, "net0", &options, &err), 0);
 	device_rig_start(rig);
 }
 
+static void rig_init(struct device_rig *rig)
+{
+	rig_init_pairs(rig, 1);
+}
+
 static void await_starts(unsigned count)
 {
-	for (unsigned i = 0; i < FAKE_PATIENCE_MS && vhost.starts != count; i++)
+	for (unsigned i = 0; i < FAKE_PATIENCE_MS && starts != count; i++)
 		usleep(1000);
-	assert_int_equal(vhost.starts, count);
+	assert_int_equal(starts, count);
 }
 
 /* The kernel gave a ring up, which otherwise nobody would hear of. */
@@ -127,15 +158,15 @@ static void test_fault(void **state)
 	for (unsigned i = 1; i <= 4; i++) {
 		device_rig_up(&rig, FEATURES, 3);
 		await_starts(2 * i);
-		assert_true(vhost.faults[0] >= 0 && vhost.faults[1] >= 0);
+		assert_true(vhost->faults[0] >= 0 && vhost->faults[1] >= 0);
 		usleep(10000);
 		assert_int_equal(driver_read(&rig.driver, COMMON_STATUS, 1), 15);
-		assert_int_equal(eventfd_write(vhost.faults[i % 2], 1), 0);
+		assert_int_equal(eventfd_write(vhost->faults[i % 2], 1), 0);
 		assert_true(device_rig_needs_reset(&rig));
 		assert_true(fake_host_wait_msi(&rig.machine.host, 0x100));
 		assert_true(driver_reset(&rig.driver));
-		assert_int_equal(vhost.backends[0], -1);
-		assert_int_equal(vhost.faults[1], -1);
+		assert_int_equal(vhost->backends[0], -1);
+		assert_int_equal(vhost->faults[1], -1);
 	}
 	device_rig_free(&rig);
 }
@@ -151,7 +182,7 @@ static void test_stops_and_goes_on(void **state)
 	for (unsigned i = 1; i <= 20; i++) {
 		await_starts(2 * i);
 		fake_stop(rig.device);
-		assert_int_equal(vhost.backends[0], -1);
+		assert_int_equal(vhost->backends[0], -1);
 		assert_int_equal(rig.device->ops->start(rig.device, &err), 0);
 	}
 	device_rig_free(&rig);
@@ -179,16 +210,18 @@ static void test_handed_over_no_more(void **state)
 		usleep(1000);
 	/* Only frames that go through this process are counted. */
 	assert_int_equal(device_stat(rig.device, "queue1", "frames"), 0);
-	assert_int_equal(vhost.starts, 2);
+	assert_int_equal(starts, 2);
 	device_rig_free(&rig);
 }
 
 static void await_backends(bool on)
 {
-	for (unsigned i = 0; i < FAKE_PATIENCE_MS && (vhost.backends[0] >= 0) != on; i++)
+	for (unsigned i = 0; i < FAKE_PATIENCE_MS &&
+			     ((vhost->backends[0] >= 0) != on || (vhost->backends[1] >= 0) != on);
+		i++)
 		usleep(1000);
-	assert_int_equal(vhost.backends[0] >= 0, on);
-	assert_int_equal(vhost.backends[1] >= 0, on);
+	assert_int_equal(vhost->backends[0] >= 0, on);
+	assert_int_equal(vhost->backends[1] >= 0, on);
 }
 
 /* While there is a policy the rings are ours, whenever it comes and goes. */
@@ -221,6 +254,94 @@ static void test_policy_takes_the_rings_back(void **state)
 	device_rig_free(&rig);
 }
 
+/* Posts itself once a round, and notes how many rings were given back between. */
+struct watcher {
+	struct loop_task task;
+	struct loop *loop;
+	_Atomic bool stop, stopped;
+	unsigned before, most_a_round;
+};
+
+static void look(struct loop_task *task)
+{
+	struct watcher *watcher = container_of(task, struct watcher, task);
+	unsigned now = stops;
+
+	if (now - watcher->before > watcher->most_a_round)
+		watcher->most_a_round = now - watcher->before;
+	watcher->before = now;
+	if (watcher->stop)
+		watcher->stopped = true;
+	else
+		loop_post(watcher->loop, task);
+}
+
+static void watch_stops(struct watcher *watcher, struct device_rig *rig)
+{
+	*watcher =
+		(struct watcher){.task.run = look, .loop = rig->machine.place.io, .before = stops};
+	loop_post(watcher->loop, &watcher->task);
+}
+
+/* The two rings of a pair in a round, at most. */
+static void no_round_was_long(struct watcher *watcher)
+{
+	watcher->stop = true;
+	while (!watcher->stopped)
+		usleep(100);
+	assert_in_range(watcher->most_a_round, 1, 2);
+}
+
+static void use_pairs(struct device_rig *rig, uint16_t pairs)
+{
+	const struct ring_buffer buffers[] = {{DATA, 4, false}, {DATA + 32, 1, true}};
+	uint8_t *bytes = device_rig_at(rig, DATA);
+
+	bytes[0] = 4;
+	bytes[1] = 0;
+	store_le16(bytes + 2, pairs);
+	bytes[32] = 0xff;
+	assert_int_equal(device_rig_request(rig, 2 * PAIRS, buffers, 2, false), 1);
+	assert_int_equal(bytes[32], 0);
+}
+
+/* A kernel that takes its time to give rings back: the others on this loop have their turns between
+ * two pairs, and the driver's answer comes after the last, for nothing may come by a pair then. */
+static void test_stops_one_pair_a_round(void **state)
+{
+	struct watcher watcher;
+	struct device_rig rig;
+	struct error err;
+
+	(void)state;
+	rig_init_pairs(&rig, PAIRS);
+	device_rig_up(&rig, FEATURES | FEATURE_MQ, 2 * PAIRS + 1);
+	use_pairs(&rig, PAIRS);
+	await_starts(2 * PAIRS);
+	stop_us = 1000;
+	watch_stops(&watcher, &rig);
+	use_pairs(&rig, 3);
+	assert_int_equal(stops, 2 * (PAIRS - 3));
+	for (unsigned i = 0; i < PAIRS; i++)
+		assert_int_equal(vhosts[i].backends[1] >= 0, i < 3);
+	no_round_was_long(&watcher);
+	/* So it is at rest, and for the next driver. */
+	use_pairs(&rig, PAIRS);
+	await_starts(2 * (2 * PAIRS - 3));
+	watch_stops(&watcher, &rig);
+	fake_stop(rig.device);
+	for (unsigned i = 0; i < PAIRS; i++)
+		assert_true(vhosts[i].backends[0] < 0 && vhosts[i].backends[1] < 0);
+	no_round_was_long(&watcher);
+	assert_int_equal(rig.device->ops->start(rig.device, &err), 0);
+	await_starts(2 * (3 * PAIRS - 3));
+	watch_stops(&watcher, &rig);
+	assert_true(driver_reset(&rig.driver));
+	assert_int_equal(stops, 2 * (3 * PAIRS - 3));
+	no_round_was_long(&watcher);
+	device_rig_free(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -228,6 +349,7 @@ int main(void)
 		cmocka_unit_test(test_stops_and_goes_on),
 		cmocka_unit_test(test_handed_over_no_more),
 		cmocka_unit_test(test_policy_takes_the_rings_back),
+		cmocka_unit_test(test_stops_one_pair_a_round),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -111,12 +111,14 @@ def test_pv_features_are_what_cpuid_says():
 
 @pytest.mark.parametrize("kernel,options", some([
     ("6.12-amd64", ("--cmdline", "no-kvmclock", "--cpus", "2")),
+    ("6.1-cloud", ("--cmdline", "nopv")),
     ("6.1-cloud", ("--cmdline", "no-kvmclock", "--irqchip", "kernel")),
     ("6.1-cloud", ("--pv", "none")),
     ("6.1-cloud", ("--cmdline", "no-kvmclock")),
 ], 2))
 def test_without_kvmclock(kernel, options):
-    """The TSC's frequency is told, the PM timer is there; time goes as the host's does."""
+    """The TSC's frequency is told, the PM timer is there; time goes as the host's does. With nopv the kernel is
+    as one that knows nothing of KVM."""
     script = '''
 echo "source $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"
 echo "there $(cat /sys/devices/system/clocksource/clocksource0/available_clocksource)"

@@ -3,7 +3,10 @@
 changed since the machine's start."""
 
 import os
+import re
 import shutil
+
+import pytest
 
 from duetlab.guest import images, rootfs, vm
 
@@ -48,6 +51,34 @@ def test_every_way(local_disk):
         guest.succeed()
         assert guest.stats["machine"]["resets"] == len(WAYS)
     assert passt and len(passt) == 1, "its back end was the same throughout"
+
+
+@pytest.fixture(scope="module")
+def rebooted():
+    """What a guest says that reboots once. The second start is told from the first by what that wrote to the disk."""
+    script = """
+echo "mac $(cat /sys/class/net/eth0/address)."
+if [ "$(head -c 4 /dev/vda)" = been ]; then echo second start; exit 0; fi
+printf been >/dev/vda; sync
+reboot -f
+"""
+    with vm.workspace() as directory:
+        disk = directory / "disk.img"
+        disk.write_bytes(b"\0" * (1 << 20))
+        with vm.Guest("--disk", f"path={disk}", "--net", "user", script=script) as guest:
+            return guest.succeed()
+
+
+def test_reboot_starts_anew(rebooted):
+    assert "second start" in rebooted
+
+
+def test_mac_is_the_same_after_a_reboot(rebooted):
+    """Drawn once for the machine's life: nobody named one."""
+    before, after = re.findall(r"^mac (\S+)\.$", rebooted, re.MULTILINE)
+    assert before == after
+    # One of its own: locally administered, and of one station.
+    assert int(before[:2], 16) & 3 == 2
 
 
 def test_kernel_deleted_and_no_proc():

@@ -83,12 +83,6 @@ static void reset(struct virtio_device *device)
 		nic->own[i].held = 0;
 }
 
-/* Without VIRTIO_NET_F_MQ there is one pair, and the control queue follows it (5.1.2). */
-static unsigned control_index(const struct nic *nic)
-{
-	return virtio_has(&nic->virtio, VIRTIO_NET_F_MQ) ? 2 * nic->pairs_max : 2;
-}
-
 static void readable(void *opaque, unsigned queue)
 {
 	nic_turn(opaque, ((struct nic *)opaque)->own[queue].receive);
@@ -128,13 +122,13 @@ static bool hands_over(struct virtio_device *device, unsigned index)
 	const struct nic *nic = nic_of(device);
 
 	/* The kernel's writes are in no log, and its frames go by no policy. */
-	return nic->vhosts && virtio_msix_on(device) && index < control_index(nic) &&
+	return nic->vhosts && virtio_msix_on(device) && index < nic_control_index(nic) &&
 	       !memory_is_logged(device->memory) && !net_policed(nic->net);
 }
 
 static bool any_handed_over(struct nic *nic)
 {
-	for (unsigned i = 0; i < control_index(nic); i++)
+	for (unsigned i = 0; i < nic_control_index(nic); i++)
 		if (virtio_handed_over(&nic->virtio, i))
 			return true;
 	return false;
@@ -148,7 +142,7 @@ static void vector_changed(struct virtio_device *device, unsigned index)
 static int activate(struct virtio_device *device)
 {
 	struct nic *nic = nic_of(device);
-	unsigned used = control_index(nic) / 2;
+	unsigned used = nic_control_index(nic) / 2;
 	int ret;
 
 	for (unsigned i = 0; i < nic->pairs_max; i++) {
@@ -171,7 +165,7 @@ static enum virtio_progress kick(struct virtio_device *device, struct virtqueue 
 {
 	struct nic *nic = nic_of(device);
 	struct nic_pair *pair = &nic->own[queue->index / 2];
-	unsigned control = control_index(nic);
+	unsigned control = nic_control_index(nic);
 
 	if (queue->index == control)
 		return nic_control(nic, queue);
@@ -187,15 +181,21 @@ static void back_end_detached(void *opaque)
 	virtio_end(&nic->virtio, &nic->virtio.queues[0]);
 }
 
+void nic_detach(struct nic *nic)
+{
+	net_detach(nic->net, back_end_detached);
+}
+
 static void quiesce(struct virtio_device *device)
 {
 	struct nic *nic = nic_of(device);
 
 	loop_timer_stop(&nic->rest);
-	if (atomic_load(&nic->kernel))
-		nic_vhost_end(nic);
 	virtio_begin(device, &device->queues[0]);
-	net_detach(nic->net, back_end_detached);
+	if (atomic_load(&nic->kernel))
+		nic_vhost_end(&nic->end);
+	else
+		nic_detach(nic);
 }
 
 void virtio_net_announce(struct device *device)
@@ -363,6 +363,7 @@ int virtio_net_new(struct device **device, const char *name,
 	nic->pairs_max = pairs;
 	nic->pairs = 1;
 	nic->rest.expired = nic_rested;
+	nic->end.expired = nic_vhost_end;
 	if (pairs > net_queues(options->net)) {
 		release(nic);
 		return error_set(err, EINVAL, "--net: this kind of network has %u queues at most",

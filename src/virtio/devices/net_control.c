@@ -88,7 +88,8 @@ static bool run_command(struct nic *nic, const struct virtqueue_chain *chain)
 	}
 }
 
-/* 1: one was answered; 0: there is none; negative: the device needs a reset. */
+/* 1: one was answered; 0: there is none, or none that can be answered yet; negative: the device
+ * needs a reset. */
 static int answer_one(struct nic *nic, struct virtqueue *queue)
 {
 	struct iovec segments[32];
@@ -103,6 +104,11 @@ static int answer_one(struct nic *nic, struct virtqueue *queue)
 		return -EPROTO;
 	}
 	ack = run_command(nic, &chain) ? CTRL_ACK_OK : CTRL_ACK_ERROR;
+	/* It is run again, to no other end, when the pairs that it gives up are back. */
+	if (nic_vhost_holds(nic, nic->pairs)) {
+		virtqueue_unpop(queue, &chain);
+		return 0;
+	}
 	iov_copy_to(&segments[chain.readable], chain.writable, 0, &ack, sizeof(ack));
 	virtqueue_push(queue, &chain, sizeof(ack));
 	return 1;

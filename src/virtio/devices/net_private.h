@@ -74,6 +74,7 @@ struct nic {
 	bool guest_offloads_set; /* by command, else by negotiation */
 	unsigned offloads_told;  /* to the back end, TUN_F_* */
 	struct loop_timer rest;  /* before the back end follows another step */
+	struct loop_timer end;   /* before vhost gives back another pair */
 	struct vhost **vhosts;   /* one for each pair; null without vhost */
 	_Atomic bool kernel;     /* activated with vhost: the loop moves no frames */
 	struct loop_watch fault; /* while it is: what the kernel met in some ring */
@@ -100,6 +101,13 @@ static inline void nic_turn(struct nic *nic, struct virtqueue *queue)
 	if (queue)
 		virtio_turn(&nic->virtio, queue);
 }
+/* Without VIRTIO_NET_F_MQ there is one pair, and the control queue follows it (5.1.2). */
+static inline unsigned nic_control_index(const struct nic *nic)
+{
+	return virtio_has(&nic->virtio, VIRTIO_NET_F_MQ) ? 2 * nic->pairs_max : 2;
+}
+/* net.c: at rest, the last step; a tap's queue is only there for vhost while it is attached. */
+void nic_detach(struct nic *nic);
 /* net_control.c: one command, so that those behind it come one in each of the next rounds. */
 enum virtio_progress nic_control(struct nic *nic, struct virtqueue *queue);
 
@@ -107,14 +115,15 @@ enum virtio_progress nic_control(struct nic *nic, struct virtqueue *queue);
 int nic_vhost_open(struct nic *nic, struct error *err);
 void nic_vhost_close(struct nic *nic);
 /* At activation, when queues are handed over: the first pair, and what the kernel tells of faults.
- * End at rest. */
+ * Ends when at rest: all pairs are taken back, one a round, then nic_detach(). */
 int nic_vhost_begin(struct nic *nic);
-void nic_vhost_end(struct nic *nic);
+void nic_vhost_end(struct loop_timer *timer); /* of nic->end */
 /* Hands over the rings of one pair in use that is not yet; 0: there is none. A negative errno: the
  * device cannot go on. */
 int nic_vhost_start_one(struct nic *nic);
-/* Takes back those from pair @first on. */
-void nic_vhost_stop(struct nic *nic, unsigned first);
+/* Of those from pair @first on: whether there is any; takes one back, if there is. */
+bool nic_vhost_holds(const struct nic *nic, unsigned first);
+bool nic_vhost_stop_one(struct nic *nic, unsigned first);
 void nic_vhost_vector_changed(struct nic *nic, unsigned index);
 
 /* net_settings.c: what the driver chose. Tells the back end at once what frames it takes; false: it

@@ -56,17 +56,31 @@ static void serve(struct nic_pair *pair)
 	nic_turn(pair->nic, pair->transmit);
 }
 
+/* Of the rings that are the kernel's; false: they are as the driver wants them. */
+static bool step_in_kernel(struct nic *nic)
+{
+	int started;
+
+	if (nic_vhost_stop_one(nic, nic->pairs)) {
+		/* The command that gives pairs up waits for the last of them. */
+		if (!nic_vhost_holds(nic, nic->pairs))
+			virtio_turn(&nic->virtio, &nic->virtio.queues[nic_control_index(nic)]);
+		return true;
+	}
+	started = nic_vhost_start_one(nic);
+	if (started < 0)
+		virtio_needs_reset(&nic->virtio, "vhost-net refused a pair of queues");
+	return started != 0;
+}
+
 /* False: the back end is where the driver wants it. */
 static bool step(struct nic *nic)
 {
 	unsigned on = net_queues_on(nic->net);
 	bool kernel = atomic_load(&nic->kernel);
-	int started = kernel ? nic_vhost_start_one(nic) : 0;
 
-	if (started < 0)
-		virtio_needs_reset(&nic->virtio, "vhost-net refused a pair of queues");
-	if (started)
-		return started > 0;
+	if (kernel && step_in_kernel(nic))
+		return true;
 	if (nic_tell_offloads(nic))
 		return true;
 	if (on == nic->pairs)
@@ -90,12 +104,11 @@ void nic_rested(struct loop_timer *timer)
 	nic_follow(container_of(timer, struct nic, rest));
 }
 
-/* At once: nothing more comes by the pairs that are given up (5.1.6.5.5.1). */
+/* Nothing more comes by the pairs that are given up when the driver has its answer (5.1.6.5.5.1):
+ * at once, unless vhost still holds some of them. */
 void nic_set_pairs(struct nic *nic, unsigned pairs)
 {
 	nic->pairs = pairs;
-	if (atomic_load(&nic->kernel))
-		nic_vhost_stop(nic, pairs);
 	for (unsigned i = 0; i < nic->pairs_max && !atomic_load(&nic->kernel); i++) {
 		if (i >= pairs)
 			net_receive_enable(nic->net, i, false);

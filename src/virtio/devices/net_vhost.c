@@ -103,12 +103,9 @@ int nic_vhost_start_one(struct nic *nic)
 static int stop_pair(struct nic *nic, struct nic_pair *pair)
 {
 	uint16_t positions[VHOST_RINGS];
-	int ret;
+	int ret = vhost_stop(nic->vhosts[pair->index], positions);
 
-	if (!pair->in_kernel)
-		return 0;
 	pair->in_kernel = false;
-	ret = vhost_stop(nic->vhosts[pair->index], positions);
 	if (ret < 0)
 		return ret;
 	virtqueue_set_position(pair->receive, positions[0]);
@@ -116,18 +113,24 @@ static int stop_pair(struct nic *nic, struct nic_pair *pair)
 	return 0;
 }
 
-/* A tap's queue is only there for the kernel while it is attached: this comes first. */
-void nic_vhost_stop(struct nic *nic, unsigned first)
+bool nic_vhost_holds(const struct nic *nic, unsigned first)
 {
-	int ret = 0;
+	for (unsigned i = first; i < nic->pairs_max; i++)
+		if (nic->own[i].in_kernel)
+			return true;
+	return false;
+}
 
+bool nic_vhost_stop_one(struct nic *nic, unsigned first)
+{
 	for (unsigned i = first; i < nic->pairs_max; i++) {
-		int one = stop_pair(nic, &nic->own[i]);
-
-		ret = ret < 0 ? ret : one;
+		if (!nic->own[i].in_kernel)
+			continue;
+		if (stop_pair(nic, &nic->own[i]) < 0)
+			virtio_needs_reset(&nic->virtio, "vhost-net does not say where it stopped");
+		return true;
 	}
-	if (ret < 0)
-		virtio_needs_reset(&nic->virtio, "vhost-net does not say where it stopped");
+	return false;
 }
 
 static void met_fault(struct loop_watch *watch, uint32_t events)
@@ -140,9 +143,7 @@ static void met_fault(struct loop_watch *watch, uint32_t events)
 
 static void unwatched(struct loop_watch *watch)
 {
-	struct nic *nic = container_of(watch, struct nic, fault);
-
-	virtio_end(&nic->virtio, &nic->virtio.queues[0]);
+	nic_detach(container_of(watch, struct nic, fault));
 }
 
 int nic_vhost_begin(struct nic *nic)
@@ -159,11 +160,14 @@ int nic_vhost_begin(struct nic *nic)
 	return ret;
 }
 
-void nic_vhost_end(struct nic *nic)
+void nic_vhost_end(struct loop_timer *timer)
 {
-	nic_vhost_stop(nic, 0);
-	virtio_begin(&nic->virtio, &nic->virtio.queues[0]);
-	loop_unwatch(&nic->fault, unwatched);
+	struct nic *nic = container_of(timer, struct nic, end);
+
+	if (nic_vhost_stop_one(nic, 0))
+		loop_timer_after(nic->virtio.io, &nic->end, 0);
+	else
+		loop_unwatch(&nic->fault, unwatched);
 }
 
 void nic_vhost_vector_changed(struct nic *nic, unsigned index)
