@@ -18,7 +18,7 @@ help:
 	@echo "make experiments  measure what the textbook claims"
 	@echo "make report       $(BUILD)/report/index.html: what the experiments found, with plots"
 	@echo "make shell        an interactive guest"
-	@echo "make lint         formatting, layers, names, clang-tidy"
+	@echo "make lint         formatting, layers, lengths, names, clang-tidy"
 	@echo "make fuzz         each fuzz target for a minute (SECONDS_EACH=60)"
 	@echo "make deb          Debian packages of all of it, in $(BUILD)/packages"
 	@echo "make guest-kit    Debian packages for guests, in $(BUILD)/guest-kit"

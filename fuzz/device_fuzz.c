@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -22,6 +23,17 @@ void device_fuzz_must(bool good, const char *what)
 	abort();
 }
 
+static void reset_machine(struct device_fuzz *fuzz)
+{
+	struct error err;
+
+	fake_machine_stop(&fuzz->machine, fuzz->device);
+	fuzz->device->ops->reset(fuzz->device);
+	fuzz->device->ops->start(fuzz->device, &err);
+	driver_probe(&fuzz->driver, &fuzz->machine, SLOT);
+	fuzz->displaced = false;
+}
+
 /* @kind: 0 to 2 the rings, 3 to 4 their size, 5 all features or some. */
 static void bring_up(struct device_fuzz *fuzz, uint8_t kind, uint64_t mask)
 {
@@ -35,6 +47,8 @@ static void bring_up(struct device_fuzz *fuzz, uint8_t kind, uint64_t mask)
 	features |= setup.packed ? VIRTIO_FEATURE(VIRTIO_F_RING_PACKED) : 0;
 	features |= setup.event_idx ? VIRTIO_FEATURE(VIRTIO_F_EVENT_IDX) : 0;
 	features |= setup.indirect ? VIRTIO_FEATURE(VIRTIO_F_INDIRECT_DESC) : 0;
+	if (fuzz->displaced)
+		reset_machine(fuzz);
 	device_fuzz_must(driver_reset(&fuzz->driver), "the device does not reset");
 	device_fuzz_must(driver_negotiate(&fuzz->driver, features), "features refused");
 	driver_msix(&fuzz->driver, fuzz->target->queues + 1);
@@ -107,6 +121,82 @@ static void stop_and_go(struct device_fuzz *fuzz)
 	fuzz->device->ops->start(fuzz->device, &err);
 }
 
+/* ---- saved state ---- */
+
+static void save(struct device_fuzz *fuzz, struct state_writer *writer, bool whole)
+{
+	struct virtio_device *model = virtio_pci_model(fuzz->device);
+
+	state_writer_init(writer);
+	state_section_begin(writer, "device", 1);
+	if (whole)
+		fuzz->device->ops->save(fuzz->device, writer);
+	else if (model->ops->save)
+		model->ops->save(model, writer);
+	state_section_close(writer);
+	device_fuzz_must(state_writer_finish(writer) == 0, "saved state");
+}
+
+/* Behind the checksum's back. Whether it is another one now. */
+static bool damage(struct state_writer *writer, struct state_reader *reader, struct input *input)
+{
+	uint8_t how = (uint8_t)input_number(input, 1);
+	size_t length = reader->section_end - reader->at;
+	bool other = false;
+
+	for (unsigned i = 0; i < (how & 7U) && length; i++) {
+		size_t at = reader->at + input_number(input, 2) % length;
+		uint8_t change = (uint8_t)input_number(input, 1);
+
+		writer->bytes[at] ^= change;
+		other |= change != 0;
+	}
+	if (how & 0x80 && length) {
+		reader->section_end -= 1 + input_number(input, 2) % length;
+		other = true;
+	}
+	return other;
+}
+
+static int restore(struct device_fuzz *fuzz, struct state_reader *reader, bool whole)
+{
+	struct virtio_device *model = virtio_pci_model(fuzz->device);
+	struct error err = {0};
+	int ret = 0;
+
+	if (whole)
+		ret = fuzz->device->ops->restore(fuzz->device, reader, &err);
+	else if (model->ops->restore)
+		ret = model->ops->restore(model, reader, &err);
+	device_fuzz_must(ret >= 0 || err.text[0], "refused without a word");
+	return reader->failed ? -EINVAL : ret;
+}
+
+/* @whole: the transport's part, too, which may have its BARs elsewhere afterwards. What is refused
+ * is reset here; a machine would not run with it. */
+static void save_and_restore(struct device_fuzz *fuzz, struct input *input, bool whole)
+{
+	struct state_writer writer;
+	struct state_reader reader;
+	struct error err;
+	bool other;
+
+	fake_machine_stop(&fuzz->machine, fuzz->device);
+	save(fuzz, &writer, whole);
+	device_fuzz_must(state_reader_init(&reader, writer.bytes, writer.length, &err) == 0 &&
+				 state_section_next(&reader, &err) == 1,
+		"saved state");
+	other = damage(&writer, &reader, input);
+	if (restore(fuzz, &reader, whole) < 0) {
+		device_fuzz_must(other, "its own state is refused");
+		fuzz->device->ops->reset(fuzz->device);
+	}
+	state_writer_free(&writer);
+	fuzz->displaced |= whole && other;
+	driver_probe(&fuzz->driver, &fuzz->machine, SLOT);
+	fuzz->device->ops->start(fuzz->device, &err);
+}
+
 static void step(struct device_fuzz *fuzz, struct input *input)
 {
 	uint8_t what = (uint8_t)input_number(input, 1);
@@ -139,6 +229,8 @@ static void step(struct device_fuzz *fuzz, struct input *input)
 	default:
 		if (what & 0x80)
 			bring_up(fuzz, (uint8_t)input_number(input, 1), input_number(input, 8));
+		else if ((what & 0x60) == 0x60)
+			save_and_restore(fuzz, input, what & 0x10);
 		else if (what & 0x40)
 			stop_and_go(fuzz);
 		else

@@ -2,7 +2,8 @@
 /*
  * A hostile guest at a real device model through its real transport: requests of any shape,
  * buffers and rings that change while the device works, configuration writes, resets and stops at
- * any moment. Afterwards the device must reset, in bounded time, and serve an honest driver.
+ * any moment, and saved state that was damaged where no checksum tells. Afterwards the device must
+ * reset, in bounded time, and serve an honest driver.
  */
 #ifndef DUET_FUZZ_DEVICE_FUZZ_H
 #define DUET_FUZZ_DEVICE_FUZZ_H
@@ -39,7 +40,8 @@ struct device_fuzz {
 	struct virtio_driver driver;
 	struct ring_driver rings[FUZZ_QUEUES];
 	uint64_t offered;
-	int fds[4]; /* the target's own */
+	bool displaced; /* restored from damaged state: its BARs may be anywhere */
+	int fds[4];     /* the target's own */
 };
 
 void device_fuzz_one(struct device_fuzz *fuzz, const struct device_fuzz_target *target,

@@ -8,6 +8,7 @@
 
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -54,7 +55,9 @@ static bool on_path(const char *program)
 static void examine_lab(struct doctor *doctor)
 {
 	struct doctor_finding *lab = &doctor->lab;
+	const char *ratio = getenv("DUET_LAB_TSC_RATIO");
 
+	doctor->lab_tsc_ratio = ratio ? strtod(ratio, NULL) : 0;
 	*lab = (struct doctor_finding){.name = "lab", .title = "nested lab", .usable = true};
 	if (on_path("qemu-system-x86_64") && on_path("python3"))
 		return;
@@ -73,6 +76,20 @@ void doctor_examine(struct doctor *doctor)
 	doctor_features(doctor);
 	if (doctor->host.fd >= 0)
 		kvm_host_close(&doctor->host);
+}
+
+static void print_tsc(const struct doctor *doctor)
+{
+	const unsigned khz = doctor->probe.tsc_khz;
+
+	if (!khz) {
+		printf("TSC: KVM does not tell its frequency\n");
+		return;
+	}
+	printf("TSC: %u.%03u MHz", khz / 1000, khz % 1000);
+	if (doctor->lab_tsc_ratio > 0)
+		printf(", %g of the machine's (lab/lab up --tsc-ratio)", doctor->lab_tsc_ratio);
+	printf("\n");
 }
 
 static void print_mechanism(const struct doctor_finding *finding)
@@ -100,6 +117,7 @@ static void print_text(const struct doctor *doctor)
 			printf("  %s\n", doctor->kvm_why);
 		printf("  at most %u vCPUs, %u memory slots\n", doctor->host.vcpus_max,
 			doctor->host.memslots);
+		print_tsc(doctor);
 	}
 	printf("Nested lab: %s%s\n",
 		doctor->lab.usable ? "available" : "not available: ", doctor->lab.why);
@@ -127,6 +145,12 @@ static json_t *mechanism_json(const struct doctor_finding *finding)
 	return object;
 }
 
+static json_t *tsc_json(const struct doctor *doctor)
+{
+	return json_pack("{s:i, s:o}", "khz", (int)doctor->probe.tsc_khz, "lab_ratio",
+		doctor->lab_tsc_ratio > 0 ? json_real(doctor->lab_tsc_ratio) : json_null());
+}
+
 static int print_json(const struct doctor *doctor)
 {
 	json_t *mechanisms = json_object();
@@ -140,10 +164,11 @@ static int print_json(const struct doctor *doctor)
 	for (unsigned i = 0; i < DOCTOR_FEATURES; i++)
 		json_object_set_new(
 			features, doctor->features[i].name, finding_json(&doctor->features[i]));
-	all = json_pack("{s:s, s:{s:b, s:s, s:f, s:s}, s:o, s:o, s:o}", "duet", DUET_VERSION, "kvm",
-		"usable", doctor->kvm_usable, "backend", doctor->backend, "ns_per_instruction",
-		doctor->probe.ns_per_instruction, "why", doctor->kvm_why, "lab",
-		finding_json(&doctor->lab), "host", features, "mechanisms", mechanisms);
+	all = json_pack("{s:s, s:{s:b, s:s, s:f, s:s}, s:o, s:o, s:o, s:o}", "duet", DUET_VERSION,
+		"kvm", "usable", doctor->kvm_usable, "backend", doctor->backend,
+		"ns_per_instruction", doctor->probe.ns_per_instruction, "why", doctor->kvm_why,
+		"lab", finding_json(&doctor->lab), "tsc", tsc_json(doctor), "host", features,
+		"mechanisms", mechanisms);
 	ret = json_dumpf(all, stdout, JSON_INDENT(2));
 	putchar('\n');
 	json_decref(all);

@@ -25,6 +25,7 @@ struct doctor {
 	const char *backend; /* "hardware", "software", "none" */
 	char kvm_why[512];
 	struct doctor_finding lab;
+	double lab_tsc_ratio; /* of the lab host's TSC to the machine's; 0: not in the lab */
 	struct doctor_finding features[DOCTOR_FEATURES]; /* that only some hosts have */
 	struct doctor_finding mechanisms[DOCTOR_MECHANISMS];
 };

@@ -229,6 +229,7 @@ struct kvm_probe {
 	double ns_per_instruction; /* ring 0, simple loop */
 	bool hardware;
 	bool ring0_works; /* cmpxchg16b, xrstor as stock kernels use them */
+	unsigned tsc_khz; /* of the host's TSC; 0: KVM does not say */
 	char why[160];
 };
 int kvm_probe(const struct kvm_host *host, struct kvm_probe *probe, struct error *err);

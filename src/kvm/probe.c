@@ -293,6 +293,7 @@ int kvm_probe(const struct kvm_host *host, struct kvm_probe *probe, struct error
 	ret = probe_vm(vm, &run, err);
 	if (ret == 0)
 		judge(&run, probe);
+	probe->tsc_khz = vm->host_khz;
 	kvm_vm_free(vm);
 	munmap(run.memory, PROBE_MEMORY);
 	return ret;

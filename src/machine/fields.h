@@ -74,11 +74,12 @@ extern const struct field_set machine_fields;
 extern const struct field_set device_fields;
 extern const struct device_type_info device_types[DEVICE_TYPES];
 
+/* What --pmu may be, by its number; null at the end. */
+extern const char *const pmu_words[];
+
 /* Null when there is none. */
 const struct field *field_find(const struct field_set *set, const char *name, size_t length);
 /* One of device_fields or of the type's own, by its name; null when there is none. */
-/* What --pmu may be, by its number; null at the end. */
-extern const char *const pmu_words[];
 const struct field *device_field_find(enum device_type type, const char *name, size_t length);
 /* Its place in device_config.lines, below DEVICE_FIELDS_MAX. */
 unsigned device_field_number(enum device_type type, const struct field *field);

@@ -4,8 +4,8 @@
  *
  * A stream is: magic "DUETSAVE", u32 format version, then sections, then a closing section named
  * "end". A section is: u16 length of the name, the name, u32 version, u32 length of the body,
- * body, u32 CRC-32C of name, version and body. A device writes one section named after its path
- * ("pci/00:03.0/virtio-block").
+ * body, u32 CRC-32C of name, version and body. A device has one section, named after its type and
+ * its stable id ("virtio-block/disk0").
  *
  * The writer grows a buffer and never fails but for memory, which it remembers: check
  * state_writer_finish() once. The reader works on a buffer, never reads past it, and once it

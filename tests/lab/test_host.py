@@ -89,6 +89,18 @@ def test_frequency_of_the_tsc(slow):
     assert lab("up", "--tsc-ratio", "9", env=slow).returncode == 2
 
 
+def test_the_doctor_tells_the_frequency(slow):
+    def found(**kwargs):
+        return json.loads(in_lab("build/duet", "doctor", "--json", **kwargs).stdout)["tsc"]
+
+    own, slower = found(), found(env=slow)
+    assert (own["lab_ratio"], slower["lab_ratio"]) == (1.0, 0.4)
+    assert slower["khz"] / own["khz"] == pytest.approx(0.4, rel=0.02)
+    line = next(line for line in in_lab("build/duet", "doctor", env=slow).stdout.decode().splitlines()
+                if line.startswith("TSC: "))
+    assert "MHz, 0.4 of the machine's" in line
+
+
 def test_tsc_scaling():
     found = json.loads(in_lab("build/duet", "doctor", "--json").stdout)
     assert found["host"]["tsc_scaling"]["usable"]

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Whole machines without a kernel: saved and restored, and state from a hostile file: altered with
- * its checksums right, cut, doubled. Each is refused with words, or makes a machine that can be run
- * and ended. */
+ * its checksums right, cut, doubled, missing. Each is refused with words, or makes a machine that
+ * can be run and ended. */
+#include "damage.h"
 #include "tiny.h"
+#include "whole.h"
 
 #include "base/bytes.h"
-#include "base/log.h"
-#include "machine/machine.h"
-#include "state/crc32c.h"
 #include "state/state.h"
 
 #include <fcntl.h>
@@ -17,14 +16,13 @@
 #define ROUNDS 60
 
 static char disk[] = "/tmp/duet-tiny-XXXXXX";
-static struct loop *loop;
 static int nowhere;
 
 static void changed(void *opaque, enum machine_state state)
 {
 	(void)opaque;
 	if (state == MACHINE_ENDED)
-		loop_stop(loop);
+		loop_stop(whole_loop);
 }
 
 static void add_disk(struct machine_config *config, enum disk_model model)
@@ -39,27 +37,14 @@ static void add_disk(struct machine_config *config, enum disk_model model)
 /* With a device of each kind that needs nothing of the host. */
 static struct machine *new_machine(enum disk_model model)
 {
-	struct machine_owner owner = {.loop = loop, .output = nowhere, .changed = changed};
+	const struct machine_owner owner = {
+		.loop = whole_loop, .output = nowhere, .changed = changed};
 	struct machine_config config;
-	struct machine *machine;
-	struct error err = {0};
-	int ret;
 
-	machine_config_init(&config);
-	config.kernel = strdup("/nonexistent");
-	config.memory = 16ULL << 20;
-	config.cpus = 2;
+	whole_config(&config, "/nonexistent");
 	config.console = CONSOLE_VIRTIO;
 	add_disk(&config, model);
-	ret = machine_new(&machine, &config, &owner, &err);
-	machine_config_free(&config);
-	if (ret == 0)
-		ret = machine_build_bare(machine, &err);
-	if (ret < 0) {
-		printf("machine: %s\n", err.text);
-		exit(1);
-	}
-	return machine;
+	return whole_new(&config, &owner, true);
 }
 
 static void save(struct machine *machine, struct state_writer *writer)
@@ -139,38 +124,10 @@ static void test_another(void)
 	state_writer_free(&writer);
 }
 
-static uint32_t chance(uint64_t *seed, uint32_t below)
-{
-	*seed = *seed * 6364136223846793005ULL + 1442695040888963407ULL;
-	return (uint32_t)(*seed >> 33) % below;
-}
-
-/* Alters bytes of one section's body, and its checksum with them. */
-static void alter(uint8_t *bytes, size_t length, uint64_t *seed)
-{
-	size_t at = 12, count = 0, chosen = chance(seed, 11);
-
-	while (at < length) {
-		size_t name = load_le16(bytes + at);
-		size_t body = at + 2 + name + 8, size = load_le32(bytes + body - 4);
-		uint32_t crc;
-
-		if (count++ == chosen && size > 0) {
-			for (unsigned i = 0; i <= chance(seed, 8); i++)
-				bytes[body + chance(seed, (uint32_t)size)] =
-					(uint8_t)chance(seed, 256);
-			crc = crc32c(0, bytes + at + 2, name + 4);
-			crc = crc32c(crc, bytes + body, size);
-			store_le32(bytes + body + size, crc);
-		}
-		at = body + size + 4;
-	}
-}
-
 static void end_it(struct loop_timer *timer)
 {
 	(void)timer;
-	loop_stop(loop);
+	loop_stop(whole_loop);
 }
 
 /* Whatever it does: it goes on or ends, and can be killed. */
@@ -181,69 +138,132 @@ static void run_shortly(struct machine *machine)
 
 	if (machine_start(machine, &err) < 0)
 		return;
-	loop_timer_after(loop, &timer, 5000000);
-	loop_run(loop);
+	loop_timer_after(whole_loop, &timer, 5000000);
+	loop_run(whole_loop);
 	loop_timer_stop(&timer);
 	if (machine_state(machine) == MACHINE_ENDED)
 		return;
 	machine_kill(machine, "test");
-	loop_run(loop);
+	loop_run(whole_loop);
 	CHECK(machine_state(machine) == MACHINE_ENDED);
 }
 
-static void test_hostile(void)
+/* What was saved, of a machine that is gone. */
+static void save_one(struct state_writer *writer)
 {
 	struct machine *machine = new_machine(DISK_VIRTIO);
-	struct state_writer writer;
-	uint64_t seed = 1;
-	unsigned refused = 0;
 
-	save(machine, &writer);
+	save(machine, writer);
 	machine_free(machine);
+}
+
+/* False: it is refused, with words. */
+static bool is_taken(const void *bytes, size_t length, struct error *err)
+{
+	struct machine *machine = new_machine(DISK_VIRTIO);
+	int ret;
+
+	*err = (struct error){0};
+	ret = restore(machine, bytes, length, err);
+	CHECK(ret == 0 || err->text[0]);
+	if (ret == 0)
+		run_shortly(machine);
+	machine_free(machine);
+	return ret == 0;
+}
+
+static unsigned sections(const struct state_writer *writer)
+{
+	struct damage_place place;
+	unsigned count = 0;
+
+	while (damage_find(writer->bytes, writer->length, count, &place))
+		count++;
+	CHECK(count > 6);
+	return count;
+}
+
+/* Section after section, so that none is left out. */
+static void test_altered(void)
+{
+	struct state_writer writer;
+	unsigned refused = 0, count;
+	uint64_t seed = 1;
+
+	save_one(&writer);
+	count = sections(&writer);
 	for (unsigned round = 0; round < ROUNDS; round++) {
 		uint8_t *bytes = malloc(writer.length);
-		struct error err = {0};
+		struct damage_place place;
+		struct error err;
 
 		memcpy(bytes, writer.bytes, writer.length);
-		alter(bytes, writer.length, &seed);
-		machine = new_machine(DISK_VIRTIO);
-		if (restore(machine, bytes, writer.length, &err) < 0) {
-			CHECK(err.text[0]);
-			refused++;
-		} else {
-			run_shortly(machine);
-		}
-		machine_free(machine);
+		CHECK(damage_find(bytes, writer.length, round % count, &place));
+		damage_section(bytes, &place, &seed);
+		refused += !is_taken(bytes, writer.length, &err);
 		free(bytes);
 	}
 	CHECK(refused > 0 && refused < ROUNDS);
 	state_writer_free(&writer);
 }
 
+static void test_cut(void)
+{
+	struct state_writer writer;
+	struct damage_place place;
+	struct error err;
+
+	save_one(&writer);
+	CHECK(is_taken(writer.bytes, writer.length, &err));
+	for (unsigned i = 0; damage_find(writer.bytes, writer.length, i, &place); i++) {
+		CHECK(!is_taken(writer.bytes, place.begin, &err));
+		CHECK(!is_taken(writer.bytes, place.body + place.length / 2, &err));
+	}
+	state_writer_free(&writer);
+}
+
+/* Each section in turn: without it, and with one of a duet that is to come. */
+static void test_missing_and_newer(void)
+{
+	struct state_writer writer;
+	struct damage_place place;
+
+	save_one(&writer);
+	for (unsigned i = 0; damage_find(writer.bytes, writer.length, i, &place); i++) {
+		const size_t rest = writer.length - place.end;
+		uint8_t *bytes = malloc(writer.length);
+		struct error err;
+
+		memcpy(bytes, writer.bytes, writer.length);
+		store_le32(bytes + place.body - 8, 1000);
+		damage_seal(bytes, &place);
+		CHECK(!is_taken(bytes, writer.length, &err) && strstr(err.text, place.name));
+		memmove(bytes + place.begin, bytes + place.end, rest);
+		CHECK(!is_taken(bytes, place.begin + rest, &err) && strstr(err.text, place.name));
+		free(bytes);
+	}
+	state_writer_free(&writer);
+}
+
 int main(void)
 {
-	struct kvm_host host;
-	struct error err = {0};
-	int fd = mkstemp(disk);
+	int fd;
 
-	if (kvm_host_open(&host, &err) < 0) {
-		printf("%s\n", err.text);
+	if (!whole_open())
 		return 77;
-	}
-	kvm_host_close(&host);
-	/* That no kernel is there is said for each of them. */
-	log_set_level(LOG_LEVEL_ERROR);
+	fd = mkstemp(disk);
 	CHECK(fd >= 0 && ftruncate(fd, 1 << 20) == 0);
 	nowhere = open("/dev/null", O_WRONLY);
-	CHECK(loop_new(&loop, 16, &err) == 0);
 	test_same(DISK_VIRTIO);
 	test_same(DISK_IDE);
 	tiny_ok("machine, saved and restored");
 	test_doubled();
 	test_another();
-	test_hostile();
+	test_cut();
+	test_missing_and_newer();
+	test_altered();
 	tiny_ok("machine, hostile state");
-	loop_free(loop);
+	whole_close();
 	unlink(disk);
 	return 0;
 }

@@ -16,6 +16,7 @@ static void test_probe(void)
 	CHECK(first.hardware == second.hardware && first.ring0_works == second.ring0_works);
 	CHECK(first.why[0] && (!first.hardware || first.ring0_works));
 	CHECK(!first.hardware || first.ns_per_instruction > 0);
+	CHECK(first.tsc_khz == second.tsc_khz && (!first.hardware || first.tsc_khz > 0));
 	printf("%s\n", first.why);
 	tiny_close(&tiny);
 	tiny_ok("probe");

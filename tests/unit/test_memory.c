@@ -173,6 +173,38 @@ static void maps_a_file_and_leaves_it_alone(void **state)
 	close(fd);
 }
 
+/* What another process sees that has the descriptor (vhost-user). */
+static void shares_what_is_a_memfd(void **state)
+{
+	struct memory *memory = *state;
+	const struct memory_region *region = memory_region(memory, 1);
+	uint8_t *other, byte = 'x';
+
+	assert_int_equal(region->kind, MEMORY_SHARED);
+	other = mmap(NULL, region->size, PROT_READ | PROT_WRITE, MAP_SHARED, region->fd, 0);
+	assert_true(other != MAP_FAILED);
+	assert_int_equal(memory_dirty_start(memory), 0);
+	assert_int_equal(memory_write(memory, GPA(0x11000), &byte, 1), 0);
+	assert_int_equal(other[0x1000], 'x');
+	assert_int_equal(memory_dirty_take(memory, region->first_page / 64), 2);
+	memory_dirty_stop(memory);
+	other[0x2000] = 'y';
+	assert_int_equal(memory_read(memory, GPA(0x12000), &byte, 1), 0);
+	assert_int_equal(byte, 'y');
+	/* Given back, it is gone for both. */
+	assert_int_equal(memory_discard(memory, GPA(0x11000), 2 * MEMORY_PAGE), 0);
+	assert_int_equal(other[0x1000], 0);
+	assert_int_equal(other[0x2000], 0);
+	other[0x3000] = 'z';
+	assert_int_equal(memory_clear(memory), 0);
+	assert_int_equal(other[0x3000], 0);
+	/* The descriptor is the memory's; the pages are there as long as somebody has them. */
+	other[0] = 'w';
+	assert_int_equal(memory_remove(memory, GPA(0x10000)), 0);
+	assert_int_equal(other[0], 'w');
+	munmap(other, 0x10000);
+}
+
 /* Whatever lies behind a page, given back it reads as zeroes and nothing comes back. */
 static void discards_to_zeroes(void **state)
 {
@@ -314,6 +346,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(knows_what_overlaps_ram, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(refuses_bad_regions, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(logs_dirty_pages, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(shares_what_is_a_memfd, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(maps_a_file_and_leaves_it_alone, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(discards_to_zeroes, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(keeps_pinned_pages, set_up, tear_down),

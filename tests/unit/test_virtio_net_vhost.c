@@ -30,6 +30,7 @@
 static struct vhost_fake {
 	int fd;
 	_Atomic int backends[2], faults[2]; /* of the rings; -1: none */
+	unsigned bases[2];                  /* I/O loop */
 } vhosts[PAIRS], *const vhost = &vhosts[0];
 static unsigned opened;
 static _Atomic unsigned starts, stops;
@@ -73,6 +74,15 @@ static struct vhost_fake *fake_of(int fd)
 	return NULL;
 }
 
+/* It moves no frames: a ring is where it was when it was handed over. */
+static void base(struct vhost_fake *fake, unsigned long request, struct vhost_vring_state *state)
+{
+	if (request == VHOST_SET_VRING_BASE)
+		fake->bases[state->index] = state->num;
+	else
+		state->num = fake->bases[state->index];
+}
+
 int __wrap_ioctl(int fd, unsigned long request, void *argument)
 {
 	struct vhost_fake *fake = fake_of(fd);
@@ -83,8 +93,8 @@ int __wrap_ioctl(int fd, unsigned long request, void *argument)
 	}
 	if (request == VHOST_GET_FEATURES)
 		*(uint64_t *)argument = ~0ULL;
-	if (request == VHOST_GET_VRING_BASE)
-		((struct vhost_vring_state *)argument)->num = 0;
+	if (request == VHOST_SET_VRING_BASE || request == VHOST_GET_VRING_BASE)
+		base(fake, request, argument);
 	if (request == VHOST_SET_VRING_ERR || request == VHOST_NET_SET_BACKEND)
 		set_file(fake, request, argument);
 	return 0;
@@ -99,18 +109,27 @@ static void set_number(struct net *net, unsigned number)
 {
 }
 
-static int move(struct net *net, unsigned queue, const struct iovec *segments, unsigned count)
+/* Frames that duet's own path has sent. */
+static _Atomic unsigned sent;
+
+static int none(struct net *net, unsigned queue, const struct iovec *segments, unsigned count)
 {
 	return -EAGAIN;
 }
 
-/* Its frames are the kernel's business. */
+static int send_away(struct net *net, unsigned queue, const struct iovec *segments, unsigned count)
+{
+	sent++;
+	return 0;
+}
+
+/* Its frames are the kernel's business, most often. */
 static const struct net_ops no_ops = {
 	.close = net_close_nothing,
 	.set_offloads = set_number,
 	.set_queues = set_number,
-	.send = move,
-	.receive = move,
+	.send = send_away,
+	.receive = none,
 };
 
 /* The device's. */
@@ -342,6 +361,59 @@ static void test_stops_one_pair_a_round(void **state)
 	device_rig_free(&rig);
 }
 
+/* The log has a word for each 64 pages, of which the first region's come first. */
+static bool is_logged(struct device_rig *rig, uint64_t gpa)
+{
+	uint64_t page = gpa / MEMORY_PAGE;
+
+	return memory_dirty_take(&rig->machine.memory, page / 64) >> page % 64 & 1;
+}
+
+static void pause_and(struct device_rig *rig, bool log)
+{
+	struct error err;
+
+	fake_stop(rig->device);
+	assert_int_equal(vhost->backends[0], -1);
+	if (log)
+		assert_int_equal(memory_dirty_start(&rig->machine.memory), 0);
+	else
+		memory_dirty_stop(&rig->machine.memory);
+	assert_int_equal(rig->device->ops->start(rig->device, &err), 0);
+}
+
+/* The kernel's writes are in no log: while there is one the rings are ours, also those of the next
+ * driver, and frames go by duet's own path, whose writes are in it. */
+static void test_log_takes_the_rings_back(void **state)
+{
+	const struct ring_buffer frame = {DEVICE_RIG_DATA, 12 + 60, false};
+	struct device_rig rig;
+
+	(void)state;
+	rig_init(&rig);
+	device_rig_up(&rig, FEATURES, 3);
+	for (unsigned i = 0; i < 10; i++) {
+		uint64_t used;
+
+		await_backends(true);
+		sent = 0;
+		pause_and(&rig, true);
+		if (i == 4)
+			device_rig_up(&rig, FEATURES, 3);
+		used = rig.rings[1].setup.device.value;
+		is_logged(&rig, used);
+		assert_int_equal(device_rig_request(&rig, 1, &frame, 1, false), 0);
+		assert_int_equal(sent, 1);
+		assert_true(is_logged(&rig, used));
+		assert_int_equal(vhost->backends[0], -1);
+		assert_int_equal(vhost->backends[1], -1);
+		pause_and(&rig, false);
+	}
+	await_backends(true);
+	assert_int_equal(driver_read(&rig.driver, COMMON_STATUS, 1), 15);
+	device_rig_free(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -350,6 +422,7 @@ int main(void)
 		cmocka_unit_test(test_handed_over_no_more),
 		cmocka_unit_test(test_policy_takes_the_rings_back),
 		cmocka_unit_test(test_stops_one_pair_a_round),
+		cmocka_unit_test(test_log_takes_the_rings_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

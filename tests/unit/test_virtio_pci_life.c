@@ -151,6 +151,7 @@ static void test_stop_between_turns(void **state)
 struct kicker {
 	struct transport_rig *rig;
 	_Atomic bool stop;
+	_Atomic unsigned taken; /* answers */
 };
 
 static void *kick_all_the_time(void *opaque)
@@ -267,6 +268,58 @@ static void test_machine_reset(void **state)
 	transport_rig_free(&rig);
 }
 
+/* A driver that offers as fast as it can, and looks at nothing but its ring. */
+static void *offer_all_the_time(void *opaque)
+{
+	const struct ring_buffer buffer = {TRANSPORT_DATA + 0x8000, 32, true};
+	struct kicker *driver = opaque;
+	struct ring_driver *ring = &driver->rig->rings[0];
+	uint32_t written;
+	uint64_t token;
+
+	while (!driver->stop) {
+		while (ring_driver_offer(ring, &buffer, 1, false, 3))
+			;
+		driver_kick(&driver->rig->driver, 0);
+		while (ring_driver_take(ring, &token, &written))
+			driver->taken++;
+	}
+	return NULL;
+}
+
+/* The others are served meanwhile, and the device comes to rest when it is asked to, and goes on.
+ */
+static void test_a_queue_that_never_comes_to_rest(void **state)
+{
+	struct kicker driver = {0};
+	struct transport_rig rig;
+	pthread_t thread;
+	struct error err;
+
+	(void)state;
+	transport_rig_init(&rig);
+	driver.rig = &rig;
+	transport_up(&rig, FEATURES_ALL, 2, true);
+	assert_int_equal(pthread_create(&thread, NULL, offer_all_the_time, &driver), 0);
+	for (unsigned round = 0; round < 100; round++) {
+		unsigned before = driver.taken;
+
+		transport_request(&rig, 1);
+		transport_expect_answer(&rig, 1);
+		for (unsigned i = 0; i < FAKE_PATIENCE_MS && driver.taken == before; i++)
+			transport_pause();
+		assert_int_not_equal(driver.taken, before);
+		fake_stop(rig.device);
+		assert_int_equal(rig.model->activations, rig.model->quiesces);
+		assert_int_equal(rig.device->ops->start(rig.device, &err), 0);
+	}
+	/* Under the driver's hands; it goes on with a device that has no queues. */
+	assert_true(driver_reset(&rig.driver));
+	driver.stop = true;
+	pthread_join(thread, NULL);
+	transport_rig_free(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -278,6 +331,7 @@ int main(void)
 		cmocka_unit_test(test_stop_under_kicks),
 		cmocka_unit_test(test_hands_over_anew),
 		cmocka_unit_test(test_machine_reset),
+		cmocka_unit_test(test_a_queue_that_never_comes_to_rest),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

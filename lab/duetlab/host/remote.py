@@ -38,8 +38,8 @@ DEATH_SECONDS = 5  # between a lost connection and the end of QEMU itself
 LAB_FAILED = 125
 
 
-def environment(extra: list[str]) -> dict[str, str]:
-    """The caller's variables that mean something in the lab host, and EXTRA ones."""
+def environment(extra: list[str], tsc_ratio: float) -> dict[str, str]:
+    """The caller's variables that mean something in the lab host, EXTRA ones, and what it is itself."""
     found = {
         name: value
         for name, value in os.environ.items()
@@ -52,6 +52,7 @@ def environment(extra: list[str]) -> dict[str, str]:
         elif name in os.environ:
             found[name] = os.environ[name]
     found["DUET_LAB"] = "1"
+    found["DUET_LAB_TSC_RATIO"] = str(tsc_ratio)
     return found
 
 
@@ -258,7 +259,7 @@ def run(
         tty.setraw(0)
     try:
         session = Exec(host, record, use_tty, read_stdin)
-        return session.run(argv, environment(list(env)), os.getcwd())
+        return session.run(argv, environment(list(env), record["options"].get("tsc_ratio", 1.0)), os.getcwd())
     finally:
         if saved:
             termios.tcsetattr(0, termios.TCSADRAIN, saved)

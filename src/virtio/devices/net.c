@@ -65,13 +65,6 @@ static uint64_t config_read(struct virtio_device *device, unsigned offset, unsig
 	return config_load(config, sizeof(config), offset, size);
 }
 
-static void fill_config(struct nic *nic, const uint8_t *mac)
-{
-	memcpy(nic->config + CONFIG_MAC, mac, 6);
-	store_le16(nic->config + CONFIG_PAIRS_MAX, (uint16_t)nic->pairs_max);
-	store_le16(nic->config + CONFIG_MTU, nic->mtu);
-}
-
 static void reset(struct virtio_device *device)
 {
 	struct nic *nic = nic_of(device);
@@ -348,11 +341,40 @@ static int allocate(struct nic *nic)
 	return nic->own ? 0 : -ENOMEM;
 }
 
+/* What the driver will see. */
+static void settle(struct nic *nic, const struct virtio_net_options *options)
+{
+	nic->offloads = options->offloads;
+	nic->mtu = options->mtu;
+	atomic_store(&nic->link_up, true);
+	memcpy(nic->config + CONFIG_MAC, options->mac, 6);
+	store_le16(nic->config + CONFIG_PAIRS_MAX, (uint16_t)nic->pairs_max);
+	store_le16(nic->config + CONFIG_MTU, nic->mtu);
+	nic->virtio.ops = &nic_ops;
+	nic->virtio.queue_count = 2 * nic->pairs_max + 1;
+	nic->virtio.queue_size_max = NIC_QUEUE_SIZE;
+	nic->virtio.config_size = NIC_CONFIG_SIZE;
+	nic->virtio.polls = options->poll;
+	nic->virtio.ring_features =
+		options->packed && !options->vhost ? VIRTIO_FEATURE(VIRTIO_F_RING_PACKED) : 0;
+}
+
+/* What it needs of the host. */
+static int equip(struct nic *nic, const struct virtio_net_options *options, struct error *err)
+{
+	if (nic->pairs_max > net_queues(nic->net))
+		return error_set(err, EINVAL, "--net: this kind of network has %u queues at most",
+			net_queues(nic->net));
+	if (allocate(nic) < 0)
+		return error_errno(err, ENOMEM, "--net");
+	return options->vhost ? nic_vhost_open(nic, err) : 0;
+}
+
 int virtio_net_new(struct device **device, const char *name,
 	const struct virtio_net_options *options, struct error *err)
 {
 	struct nic *nic = calloc(1, sizeof(*nic));
-	unsigned pairs = options->queue_pairs ? options->queue_pairs : 1;
+	int ret;
 
 	if (!nic) {
 		net_close(options->net);
@@ -360,39 +382,17 @@ int virtio_net_new(struct device **device, const char *name,
 	}
 	nic->net = options->net;
 	nic->fault_fd = -1;
-	nic->pairs_max = pairs;
+	nic->pairs_max = options->queue_pairs ? options->queue_pairs : 1;
 	nic->pairs = 1;
 	nic->rest.expired = nic_rested;
 	nic->end.expired = nic_vhost_end;
-	if (pairs > net_queues(options->net)) {
+	ret = equip(nic, options, err);
+	if (ret < 0) {
 		release(nic);
-		return error_set(err, EINVAL, "--net: this kind of network has %u queues at most",
-			net_queues(options->net));
-	}
-	if (allocate(nic) < 0) {
-		release(nic);
-		return error_errno(err, ENOMEM, "--net");
-	}
-	if (options->vhost) {
-		int ret = nic_vhost_open(nic, err);
-
-		if (ret < 0) {
-			release(nic);
-			return ret;
-		}
+		return ret;
 	}
 	/* While nobody waits for the I/O loop. */
 	net_set_queues(nic->net, 1);
-	nic->offloads = options->offloads;
-	nic->mtu = options->mtu;
-	atomic_store(&nic->link_up, true);
-	fill_config(nic, options->mac);
-	nic->virtio.ops = &nic_ops;
-	nic->virtio.queue_count = 2 * pairs + 1;
-	nic->virtio.queue_size_max = NIC_QUEUE_SIZE;
-	nic->virtio.config_size = NIC_CONFIG_SIZE;
-	nic->virtio.polls = options->poll;
-	nic->virtio.ring_features =
-		options->packed && !options->vhost ? VIRTIO_FEATURE(VIRTIO_F_RING_PACKED) : 0;
+	settle(nic, options);
 	return virtio_pci_new(device, &nic->virtio, name, err);
 }
