@@ -10,7 +10,7 @@
 struct fields {
 	const char *path, *level, *module;
 	struct given_switch show_level, show_origin;
-	const json_t *limiter;
+	struct given_limiter limiter;
 };
 
 #define IN(member) offsetof(struct fields, member)
@@ -28,7 +28,10 @@ static const struct member serial_members[] = {
 	{.name = "serial_out_path", .kind = MEMBER_TEXT, .offset = IN(path)},
 };
 static const struct member entropy_members[] = {
-	{.name = "rate_limiter", .kind = MEMBER_ANY, .offset = IN(limiter)},
+	{.name = "rate_limiter",
+		.kind = MEMBER_STRUCT,
+		.offset = IN(limiter),
+		.body = &limiter_body},
 };
 #define BODY(name, members)                                                                        \
 	{                                                                                          \
@@ -116,14 +119,30 @@ static int put_serial(struct call *call)
 		       : 0;
 }
 
+static int limit_entropy(
+	struct machine_config *config, const struct given_limiter *limiter, struct error *err)
+{
+	static const char bandwidth[] = "entropy-bw", ops[] = "entropy-ops";
+
+	return limiter_take_fields(limiter,
+		field_find(&machine_fields, bandwidth, strlen(bandwidth)),
+		field_find(&machine_fields, ops, strlen(ops)), config, err);
+}
+
+/* What was said of it before is replaced, or stays when this is refused. */
 static int put_entropy(struct call *call)
 {
 	const struct fields *fields = call->fields;
+	struct machine_config *config = call->api->options.config;
+	const struct bucket_limit bandwidth = config->entropy_bw, ops = config->entropy_ops;
 
-	if (fields->limiter)
-		return error_set(&call->err, ENOTSUP,
-			"Entropy device error: it has no rate limiter; leave that out.");
-	call->api->options.config->entropy = true;
+	config->entropy_bw = config->entropy_ops = (struct bucket_limit){0};
+	if (limit_entropy(config, &fields->limiter, &call->err) < 0) {
+		config->entropy_bw = bandwidth;
+		config->entropy_ops = ops;
+		return error_prefix(&call->err, "Entropy device error: ");
+	}
+	config->entropy = true;
 	return 0;
 }
 

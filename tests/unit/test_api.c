@@ -103,8 +103,39 @@ static void sets_the_machine(void **state)
 	rig_gives(rig, "/balloon",
 		"{\"amount_mib\":100,\"deflate_on_oom\":true,\"stats_polling_interval_s\":0,"
 		"\"free_page_hinting\":false,\"free_page_reporting\":false}");
-	rig_done(rig, "PUT", "/entropy", "{}");
+}
+
+static void limits_entropy(void **state)
+{
+	struct api_rig *rig = *state;
+
+	assert_false(rig->config.entropy);
+	rig_done(rig, "PUT", "/entropy",
+		"{\"rate_limiter\": {\"bandwidth\": {\"size\": 1000, \"one_time_burst\": 5, "
+		"\"refill_time\": 100}, \"ops\": {\"size\": 10, \"refill_time\": 1000}}}");
 	assert_true(rig->config.entropy);
+	assert_int_equal(rig->config.entropy_bw.amount, 1000);
+	assert_int_equal(rig->config.entropy_bw.period, 100000000);
+	assert_int_equal(rig->config.entropy_bw.burst, 1000);
+	assert_int_equal(rig->config.entropy_bw.once, 5);
+	assert_int_equal(rig->config.entropy_ops.amount, 10);
+	rig_ask(rig, "GET", "/vm/config", "");
+	assert_non_null(strstr(rig->body,
+		"\"entropy\":{\"rate_limiter\":{\"bandwidth\":{\"size\":1000,\"one_time_burst\":5,"
+		"\"refill_time\":100},\"ops\":{\"size\":10,\"one_time_burst\":null,"
+		"\"refill_time\":1000}}}"));
+	rig_refused(rig, "PUT", "/entropy",
+		"{\"rate_limiter\": {\"ops\": {\"size\": 1, \"refill_time\": 1000}, \"bandwidth\": "
+		"{\"size\": 2000000000000, \"refill_time\": 1000}}}",
+		"Entropy device error: Cannot create RateLimiter: size and one_time_burst: at most "
+		"1099511627776");
+	rig_refused(rig, "PUT", "/entropy", "{\"rate_limiter\": {\"bandwidth\": 5}}",
+		JSON "invalid type: integer `5`, expected struct TokenBucketConfig.");
+	assert_int_equal(rig->config.entropy_bw.amount, 1000);
+	assert_int_equal(rig->config.entropy_ops.amount, 10);
+	rig_done(rig, "PUT", "/entropy", "{}");
+	assert_int_equal(rig->config.entropy_bw.amount, 0);
+	assert_int_equal(rig->config.entropy_ops.amount, 0);
 }
 
 static void boots_from_a_drive(void **state)
@@ -365,6 +396,7 @@ int main(void)
 		TEST(refuses_requests),
 		TEST(refuses_what_needs_a_machine),
 		TEST(sets_the_machine),
+		TEST(limits_entropy),
 		TEST(boots_from_a_drive),
 		TEST(finds_the_initrd),
 		TEST(has_room_for_each_body),
