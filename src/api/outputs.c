@@ -2,6 +2,7 @@
 /* Where log, metrics and the guest's console go; and the random number device. */
 #include "api/private.h"
 #include "base/checked.h"
+#include "base/log.h"
 
 #include <errno.h>
 #include <string.h>
@@ -11,6 +12,7 @@ struct fields {
 	const char *path, *level, *module;
 	struct given_switch show_level, show_origin;
 	struct given_limiter limiter;
+	const json_t *serial_limiter;
 };
 
 #define IN(member) offsetof(struct fields, member)
@@ -26,6 +28,7 @@ static const struct member metrics_members[] = {
 };
 static const struct member serial_members[] = {
 	{.name = "serial_out_path", .kind = MEMBER_TEXT, .offset = IN(path)},
+	{.name = "rate_limiter", .kind = MEMBER_ANY, .offset = IN(serial_limiter)},
 };
 static const struct member entropy_members[] = {
 	{.name = "rate_limiter",
@@ -75,6 +78,17 @@ static int check_logger(struct call *call)
 	return find_level(fields->level, &level, &call->err);
 }
 
+/* What is taken, as clients give it, and makes no difference. */
+static void warn_logger(const struct fields *fields)
+{
+	if (fields->show_level.given && !fields->show_level.value)
+		log_warning("logger: show_level is not heeded: each line has its level");
+	if (fields->show_origin.value)
+		log_warning("logger: show_log_origin is not heeded: lines do not name the source");
+	if (fields->module)
+		log_warning("logger: module is not heeded: lines of all parts are written");
+}
+
 static int put_logger(struct call *call)
 {
 	const struct api_options *options = &call->api->options;
@@ -84,6 +98,7 @@ static int put_logger(struct call *call)
 
 	if (ret < 0)
 		return ret;
+	warn_logger(fields);
 	if (!options->log_to)
 		return error_set(&call->err, ENOTSUP, "Logger error: the log stays where it is.");
 	return options->log_to(options->opaque, fields->path, level, &call->err) < 0
@@ -109,6 +124,10 @@ static int put_serial(struct call *call)
 	const struct api_options *options = &call->api->options;
 	const struct fields *fields = call->fields;
 
+	if (fields->serial_limiter)
+		return error_set(&call->err, ENOTSUP,
+			"Serial error: rate_limiter: the console's output is not limited; leave it "
+			"out, and read a FIFO as fast as you like.");
 	if (!fields->path)
 		return 0;
 	if (!options->serial_to)

@@ -84,6 +84,7 @@ struct api {
 		enum machine_sharing_state back; /* what it goes back to, while the timer is set */
 	} sharing;
 	struct migration *migration; /* the last one; null: there was none */
+	json_t *told;                /* metrics.h; null: no line yet */
 	struct job *jobs;            /* the newest first */
 	unsigned last_job;
 };
