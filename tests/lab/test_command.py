@@ -36,6 +36,8 @@ def complete(*words):
 @pytest.mark.parametrize("words, offered", [
     (["r"], ["run"]),
     (["run", "--irq"], ["--irqchip"]),
+    (["ctl", "vm.sock", "po"], ["policy", "post"]),
+    (["ctl", "vm.sock", "policy", "net0", "mac"], ["mac-check="]),
     (["run", "--ring", "p"], ["packed"]),
     (["run", "--ring", "=", "p"], ["packed"]),
     (["run", "--ring", "="], ["split", "packed"]),
