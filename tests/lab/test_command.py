@@ -271,6 +271,11 @@ def test_a_fuzz_target_that_is_not_there_is_told_before_all_are_built():
     assert result.returncode == 2 and "bogus: no such target; choose " in result.stderr
 
 
+def listens(path):
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
+
+
 def test_what_clients_of_firecracker_hear_before_a_start(tmp_path):
     """Metrics have one place; a tap that cannot be opened is told at once; what is not heeded is in the log."""
     path_of_api, log = tmp_path / "api.sock", tmp_path / "log"
@@ -289,7 +294,7 @@ def test_what_clients_of_firecracker_hear_before_a_start(tmp_path):
     with subprocess.Popen([DUET, "--api-sock", path_of_api, "--log-path", log, "--metadata", "m.json",
                            "--show-log-origin"]) as process:
         try:
-            while not path_of_api.exists():
+            while not listens(path_of_api):
                 assert process.poll() is None
             assert put("metrics", metrics_path=str(tmp_path / "metrics")) is None
             assert put("metrics", metrics_path=str(tmp_path / "others")) == (
