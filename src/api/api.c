@@ -327,6 +327,7 @@ void api_free(struct api *api)
 	for (unsigned i = 0; i < api->drive_count; i++)
 		free(api->drives[i].partuuid);
 	free(api->boot_args);
+	json_decref(api->told);
 	free(api);
 }
 

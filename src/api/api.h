@@ -40,7 +40,11 @@ struct api_options {
 	int (*metrics_to)(void *opaque, const char *path, struct error *err);
 	/* Where PUT /serial sends the guest's console. May be null: 400 then. */
 	int (*serial_to)(void *opaque, const char *path, struct error *err);
-	/* FlushMetrics: a line of api_metrics() to where PUT /metrics has said. May be null. */
+	/* PUT /network-interfaces: whether the tap can be opened now. May be null: the start says.
+	 */
+	int (*check_tap)(void *opaque, const char *ifname, struct error *err);
+	/* FlushMetrics: a line of api_metrics() to where PUT /metrics has said, if it has. May be
+	 * null. */
 	int (*flush_metrics)(void *opaque, struct error *err);
 	void *opaque;
 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Our own resources: what Firecracker's names have no room for. */
+#include "api/metrics.h"
 #include "api/private.h"
 #include "api/prometheus.h"
 #include "base/checked.h"
@@ -276,13 +277,16 @@ static int patch_device(struct call *call)
 
 char *api_metrics(struct api *api)
 {
-	json_t *stats = api->machine ? machine_stats(api->machine) : NULL, *line;
+	json_t *stats = api->machine ? machine_stats(api->machine) : NULL, *line, *groups;
 	struct timespec now;
 	char *text;
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	line = json_pack("{s:I, s:o?}", "utc_timestamp_ms",
 		(json_int_t)now.tv_sec * 1000 + now.tv_nsec / 1000000, "duet", stats);
+	groups = stats ? metrics_of(stats, &api->told) : NULL;
+	json_object_update(line, groups);
+	json_decref(groups);
 	text = line ? json_dumps(line, JSON_COMPACT) : NULL;
 	json_decref(line);
 	return text;

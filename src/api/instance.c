@@ -39,7 +39,12 @@ static json_t *or_null(json_t *value)
 
 static json_t *entropy_json(const struct api *api)
 {
-	return api_config(api)->entropy ? json_pack("{s:n}", "rate_limiter") : json_null();
+	const struct machine_config *config = api_config(api);
+
+	if (!config->entropy)
+		return json_null();
+	return json_pack(
+		"{s:o}", "rate_limiter", limiter_json(&config->entropy_bw, &config->entropy_ops));
 }
 
 static int get_config(struct call *call)
@@ -169,10 +174,9 @@ static int flush(struct call *call)
 {
 	const struct api_options *options = &call->api->options;
 
+	/* As in Firecracker, which writes them to nowhere. */
 	if (!options->flush_metrics)
-		return error_set(&call->err, ENOTSUP,
-			"Metrics error: there is nowhere to write them to; name a place by PUT "
-			"/metrics before the start.");
+		return 0;
 	return options->flush_metrics(options->opaque, &call->err) < 0
 		       ? error_prefix(&call->err, "Metrics error: ")
 		       : 0;

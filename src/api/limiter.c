@@ -47,14 +47,12 @@ const struct body limiter_body = {.name = "RateLimiterConfig",
 	.size = sizeof(struct given_limiter)};
 
 /* Without a size, or a time, there is no limit: so it is in Firecracker. */
-static int bucket_take_config(const struct given_bucket *bucket, enum device_type type,
-	const char *name, void *device, struct error *err)
+static int bucket_take_config(
+	const struct given_bucket *bucket, const struct field *field, void *to, struct error *err)
 {
-	const struct field *field = device_field_find(type, name, strlen(name));
 	const uint64_t size = bucket->size.value, time = bucket->refill_time.value,
 		       once = bucket->one_time_burst.value;
-	struct bucket_limit *limit =
-		(struct bucket_limit *)(void *)((char *)device + field->offset);
+	struct bucket_limit *limit = (struct bucket_limit *)(void *)((char *)to + field->offset);
 
 	if (!bucket->given)
 		return 0;
@@ -75,12 +73,19 @@ static int bucket_take_config(const struct given_bucket *bucket, enum device_typ
 	return 0;
 }
 
+int limiter_take_fields(const struct given_limiter *limiter, const struct field *bandwidth,
+	const struct field *ops, void *to, struct error *err)
+{
+	int ret = bucket_take_config(&limiter->bandwidth, bandwidth, to, err);
+
+	return ret < 0 ? ret : bucket_take_config(&limiter->ops, ops, to, err);
+}
+
 int limiter_take(const struct given_limiter *limiter, enum device_type type, const char *bandwidth,
 	const char *ops, void *device, struct error *err)
 {
-	int ret = bucket_take_config(&limiter->bandwidth, type, bandwidth, device, err);
-
-	return ret < 0 ? ret : bucket_take_config(&limiter->ops, type, ops, device, err);
+	return limiter_take_fields(limiter, device_field_find(type, bandwidth, strlen(bandwidth)),
+		device_field_find(type, ops, strlen(ops)), device, err);
 }
 
 static json_t *bucket_json(const struct bucket_limit *limit)

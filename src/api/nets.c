@@ -94,6 +94,26 @@ static int fill(const struct machine_config *config, struct device_config *net,
 	return ret;
 }
 
+/* Firecracker opens it at once; here it is closed again, and opened at the start. */
+static int check_tap(const struct api *api, const struct fields *fields, struct error *err)
+{
+	static const char failed[] =
+		"Could not create the network device: Open tap device failed: ";
+	const struct api_options *options = &api->options;
+	const struct device_config *other;
+
+	for (unsigned i = 0; (other = machine_config_device(options->config, DEVICE_NET, i)); i++)
+		if (strcmp(other->id, fields->id) != 0 && other->net.ifname &&
+			strcmp(other->net.ifname, fields->ifname) == 0)
+			return error_set(err, EBUSY, "%s%s is also %s's; give each its own", failed,
+				other->net.ifname, other->id);
+	if (!options->check_tap)
+		return 0;
+	return options->check_tap(options->opaque, fields->ifname, err) < 0
+		       ? error_prefix(err, "%s", failed)
+		       : 0;
+}
+
 static int put(struct call *call)
 {
 	const struct fields *fields = call->fields;
@@ -103,7 +123,9 @@ static int put(struct call *call)
 	int ret = api_device(&net, config, DEVICE_NET, fields->id, &call->err);
 
 	if (ret == 0) {
-		ret = fill(config, net, fields, &call->err);
+		ret = check_tap(call->api, fields, &call->err);
+		if (ret == 0)
+			ret = fill(config, net, fields, &call->err);
 		if (ret < 0 && !known)
 			machine_config_remove(config, net);
 	}

@@ -2,6 +2,7 @@
 /* Where log, metrics and the guest's console go; and the random number device. */
 #include "api/private.h"
 #include "base/checked.h"
+#include "base/log.h"
 
 #include <errno.h>
 #include <string.h>
@@ -10,7 +11,8 @@
 struct fields {
 	const char *path, *level, *module;
 	struct given_switch show_level, show_origin;
-	const json_t *limiter;
+	struct given_limiter limiter;
+	const json_t *serial_limiter;
 };
 
 #define IN(member) offsetof(struct fields, member)
@@ -26,9 +28,13 @@ static const struct member metrics_members[] = {
 };
 static const struct member serial_members[] = {
 	{.name = "serial_out_path", .kind = MEMBER_TEXT, .offset = IN(path)},
+	{.name = "rate_limiter", .kind = MEMBER_ANY, .offset = IN(serial_limiter)},
 };
 static const struct member entropy_members[] = {
-	{.name = "rate_limiter", .kind = MEMBER_ANY, .offset = IN(limiter)},
+	{.name = "rate_limiter",
+		.kind = MEMBER_STRUCT,
+		.offset = IN(limiter),
+		.body = &limiter_body},
 };
 #define BODY(name, members)                                                                        \
 	{                                                                                          \
@@ -72,6 +78,17 @@ static int check_logger(struct call *call)
 	return find_level(fields->level, &level, &call->err);
 }
 
+/* What is taken, as clients give it, and makes no difference. */
+static void warn_logger(const struct fields *fields)
+{
+	if (fields->show_level.given && !fields->show_level.value)
+		log_warning("logger: show_level is not heeded: each line has its level");
+	if (fields->show_origin.value)
+		log_warning("logger: show_log_origin is not heeded: lines do not name the source");
+	if (fields->module)
+		log_warning("logger: module is not heeded: lines of all parts are written");
+}
+
 static int put_logger(struct call *call)
 {
 	const struct api_options *options = &call->api->options;
@@ -81,6 +98,7 @@ static int put_logger(struct call *call)
 
 	if (ret < 0)
 		return ret;
+	warn_logger(fields);
 	if (!options->log_to)
 		return error_set(&call->err, ENOTSUP, "Logger error: the log stays where it is.");
 	return options->log_to(options->opaque, fields->path, level, &call->err) < 0
@@ -106,6 +124,10 @@ static int put_serial(struct call *call)
 	const struct api_options *options = &call->api->options;
 	const struct fields *fields = call->fields;
 
+	if (fields->serial_limiter)
+		return error_set(&call->err, ENOTSUP,
+			"Serial error: rate_limiter: the console's output is not limited; leave it "
+			"out, and read a FIFO as fast as you like.");
 	if (!fields->path)
 		return 0;
 	if (!options->serial_to)
@@ -116,14 +138,30 @@ static int put_serial(struct call *call)
 		       : 0;
 }
 
+static int limit_entropy(
+	struct machine_config *config, const struct given_limiter *limiter, struct error *err)
+{
+	static const char bandwidth[] = "entropy-bw", ops[] = "entropy-ops";
+
+	return limiter_take_fields(limiter,
+		field_find(&machine_fields, bandwidth, strlen(bandwidth)),
+		field_find(&machine_fields, ops, strlen(ops)), config, err);
+}
+
+/* What was said of it before is replaced, or stays when this is refused. */
 static int put_entropy(struct call *call)
 {
 	const struct fields *fields = call->fields;
+	struct machine_config *config = call->api->options.config;
+	const struct bucket_limit bandwidth = config->entropy_bw, ops = config->entropy_ops;
 
-	if (fields->limiter)
-		return error_set(&call->err, ENOTSUP,
-			"Entropy device error: it has no rate limiter; leave that out.");
-	call->api->options.config->entropy = true;
+	config->entropy_bw = config->entropy_ops = (struct bucket_limit){0};
+	if (limit_entropy(config, &fields->limiter, &call->err) < 0) {
+		config->entropy_bw = bandwidth;
+		config->entropy_ops = ops;
+		return error_prefix(&call->err, "Entropy device error: ");
+	}
+	config->entropy = true;
 	return 0;
 }
 

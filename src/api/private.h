@@ -84,6 +84,7 @@ struct api {
 		enum machine_sharing_state back; /* what it goes back to, while the timer is set */
 	} sharing;
 	struct migration *migration; /* the last one; null: there was none */
+	json_t *told;                /* metrics.h; null: no line yet */
 	struct job *jobs;            /* the newest first */
 	unsigned last_job;
 };
@@ -171,8 +172,10 @@ struct given_limiter {
 	struct given_bucket bandwidth, ops;
 };
 extern const struct body limiter_body;
-/* What is not given stays as it is. @bandwidth and @ops: fields of a @type, which say how much
- * there may be at most. */
+/* What is not given stays as it is. @bandwidth and @ops: fields of @to, which say how much there
+ * may be at most; of a device of @type by their names. */
+int limiter_take_fields(const struct given_limiter *limiter, const struct field *bandwidth,
+	const struct field *ops, void *to, struct error *err);
 int limiter_take(const struct given_limiter *limiter, enum device_type type, const char *bandwidth,
 	const char *ops, void *device, struct error *err);
 json_t *limiter_json(const struct bucket_limit *bytes, const struct bucket_limit *operations);

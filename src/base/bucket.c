@@ -5,6 +5,8 @@
 #include "base/checked.h"
 #include "base/clock.h"
 
+#include <string.h>
+
 /* What idleness saves up unless told otherwise: the host's timers are no finer. */
 #define BURST_NS (SECOND_NS / 500)
 /* So late may a timer be without loss. */
@@ -19,6 +21,7 @@ static void set_limit(struct bucket *bucket, const struct bucket_limit *limit)
 {
 	__int128 burst;
 
+	bucket->limit = *limit;
 	bucket->amount = min_u64(limit->amount, BUCKET_MAX);
 	bucket->period = limit->period ? min_u64(limit->period, BUCKET_MAX) : SECOND_NS;
 	bucket->once = min_u64(limit->once, BUCKET_MAX);
@@ -54,6 +57,8 @@ void bucket_change(struct bucket *bucket, const struct bucket_limit *limit, uint
 {
 	uint64_t period = bucket->period;
 
+	if (memcmp(&bucket->limit, limit, sizeof(*limit)) == 0)
+		return;
 	if (!bucket->amount) {
 		bucket_init(bucket, limit, now);
 		return;

@@ -30,12 +30,14 @@ struct bucket_limit {
 struct bucket {
 	__int128 level, capacity; /* in units; a level below 0 is a debt */
 	uint64_t amount, period, once, at;
+	struct bucket_limit limit; /* as it was given */
 };
 
 /* Full. */
 void bucket_init(struct bucket *bucket, const struct bucket_limit *limit, uint64_t now);
 /* Another limit from @now on: what is in the bucket stays as far as it fits, a debt too; the
- * one-time burst is the new one's. A bucket that had no limit begins full. */
+ * one-time burst is the new one's. A bucket that had no limit begins full. The limit that it has
+ * already changes nothing, so that who sets several does not give the others' bursts again. */
 void bucket_change(struct bucket *bucket, const struct bucket_limit *limit, uint64_t now);
 /* Nanoseconds until there is a token; 0: now. @waited: somebody has been waiting since this last
  * said so, so that what a late timer missed is made up for, 20 ms of it. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/api_session.h"
 
+#include "backend/net.h"
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -98,10 +99,11 @@ static int write_metrics(void *opaque, struct error *err)
 	struct api_session *self = opaque;
 	_cleanup_free_ char *metrics = NULL, *line = NULL;
 
-	if (self->metrics.fd < 0)
-		return error_set(err, ENOTSUP,
-			"there is nowhere to write them to; name a place by PUT /metrics before "
-			"the start");
+	if (self->metrics.fd < 0) {
+		log_info("metrics are written nowhere; name a place by PUT /metrics before the "
+			 "start");
+		return 0;
+	}
 	metrics = api_metrics(self->api);
 	if (!metrics || asprintf(&line, "%s\n", metrics) < 0) {
 		line = NULL;
@@ -123,8 +125,13 @@ static void minute_over(struct loop_timer *timer)
 int api_session_metrics_to(void *opaque, const char *path, struct error *err)
 {
 	struct api_session *self = opaque;
-	int fd = open_place(path, err);
+	int fd;
 
+	if (self->metrics.fd >= 0)
+		return error_set(err, EEXIST,
+			"Cannot initialize the metrics system due to bad user input: "
+			"Reinitialization of metrics not allowed.");
+	fd = open_place(path, err);
 	if (fd < 0)
 		return fd;
 	slow_file_set(&self->metrics, fd);
@@ -142,6 +149,19 @@ static int serial_to(void *opaque, const char *path, struct error *err)
 	replace(&self->serial, fd);
 	self->session->output = fd;
 	return 0;
+}
+
+/* Who names one that cannot be had shall hear of it at once, not at the start. */
+static int check_tap(void *opaque, const char *ifname, struct error *err)
+{
+	const struct net_options options = {.kind = NET_TAP, .ifname = ifname, .queues = 1};
+	struct net *net;
+	int ret = net_open(&net, &options, err);
+
+	(void)opaque;
+	if (ret == 0)
+		net_close(net);
+	return ret;
 }
 
 static void handle(void *opaque, const struct request *request, struct exchange *exchange)
@@ -165,6 +185,7 @@ int api_session_open(struct api_session *self, struct session *session,
 		.log_to = api_session_log_to,
 		.metrics_to = api_session_metrics_to,
 		.serial_to = serial_to,
+		.check_tap = check_tap,
 		.flush_metrics = write_metrics,
 		.opaque = self};
 	const struct http_options http = {.option = "--api-sock",

@@ -6,6 +6,7 @@
 #include "cli/commands.h"
 #include "cli/ctl_hints.h"
 #include "cli/ctl_migrate.h"
+#include "cli/ctl_policy.h"
 #include "http/client.h"
 
 #include <ctype.h>
@@ -39,9 +40,15 @@ static const char help[] =
 	"  snapshot DIR [--diff]   its memory and state, as --restore takes them; --diff:\n"
 	"                          what has changed since the last (needs --track-dirty;\n"
 	"                          both need --allow and the directory above DIR)\n"
-	"  limit DEVICE NAME=RATE...  (get /duet/devices lists them)\n"
+	"  devices [DEVICE]        what it has, with statistics\n"
+	"  jobs [NUMBER], cancel NUMBER  snapshots and rounds of hints: how far they are;\n"
+	"                          or one shall end\n"
+	"  limit DEVICE NAME=RATE...  (devices lists them)\n"
 	"                          iops, bw of a disk; rx-rate, tx-pps and so on of a\n"
 	"                          network; 0: no limit\n"
+	"  policy DEVICE NAME=VALUE...  what a network's guest may send and receive:\n"
+	"                          mac-check=on, ip=ADDRESS+..., rules=FILE (man duet),\n"
+	"                          rules-default=deny; ip= and rules= take them away\n"
 	"  migrate ADDRESS [--downtime MS] [--streams N] [--force] [--plain]\n"
 	"          [--cert FILE --key FILE --ca FILE]\n"
 	"                          moves it to the duet run --incoming ADDRESS that waits\n"
@@ -167,6 +174,29 @@ static bool make_sharing(struct ctl_request *request, unsigned count, const char
 	return asprintf(&request->body, "{\"state\": \"%s\"}", args[0]) >= 0;
 }
 
+/* One of those that the command's path leads to. */
+static bool take_name(struct ctl_request *request, const char *name, const char *what)
+{
+	if (!*name || strpbrk(name, " /?\r\n")) {
+		log_error("%s: no name of a %s", name, what);
+		return false;
+	}
+	if (asprintf(&request->made, "%s/%s", request->path, name) < 0)
+		request->made = NULL;
+	request->path = request->made;
+	return request->path;
+}
+
+static bool make_device(struct ctl_request *request, unsigned count, const char *const *args)
+{
+	return !count || take_name(request, args[0], "device, as disk0");
+}
+
+static bool make_job(struct ctl_request *request, unsigned count, const char *const *args)
+{
+	return !count || take_name(request, args[0], "job, as 1");
+}
+
 /* A number where it is one, so that what takes a size or a number takes it; 0 is no limit. */
 static json_t *value_of(const char *text)
 {
@@ -198,14 +228,13 @@ static bool make_limit(struct ctl_request *request, unsigned count, const char *
 	}
 	request->body = json_dumps(fields, JSON_COMPACT);
 	json_decref(fields);
-	if (asprintf(&request->made, "/duet/devices/%s", args[0]) < 0)
-		request->made = NULL;
-	request->path = request->made;
-	if (!request->path || !request->body || strpbrk(args[0], " /?\r\n")) {
-		log_error("limit %s: no id of a device, as disk0", args[0]);
-		return false;
-	}
-	return true;
+	return request->body && take_name(request, args[0], "device, as disk0");
+}
+
+static bool make_policy(struct ctl_request *request, unsigned count, const char *const *args)
+{
+	request->body = ctl_policy(count - 1, args + 1);
+	return request->body && take_name(request, args[0], "network, as net0");
 }
 
 static const struct command commands[] = {
@@ -218,7 +247,11 @@ static const struct command commands[] = {
 	{"sharing", 0, 1, "GET", "/duet/sharing", NULL, make_sharing, NULL},
 	{"balloon", 1, 1, "PATCH", "/balloon", NULL, make_balloon, NULL},
 	{"snapshot", 1, 2, "PUT", "/duet/snapshot", NULL, make_snapshot, NULL},
-	{"limit", 2, 32, "PATCH", NULL, NULL, make_limit, NULL},
+	{"devices", 0, 1, "GET", "/duet/devices", NULL, make_device, NULL},
+	{"jobs", 0, 1, "GET", "/duet/jobs", NULL, make_job, NULL},
+	{"cancel", 1, 1, "DELETE", "/duet/jobs", NULL, make_job, NULL},
+	{"limit", 2, 32, "PATCH", "/duet/devices", NULL, make_limit, NULL},
+	{"policy", 2, 5, "PATCH", "/duet/devices", NULL, make_policy, NULL},
 	{.name = "migrate", .least = 1, .most = 16, .run = ctl_migrate},
 	{"get", 1, 1, "GET", NULL, NULL, take_path, NULL},
 	{"put", 2, 2, "PUT", NULL, NULL, take_path, NULL},

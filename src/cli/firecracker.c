@@ -33,9 +33,12 @@ enum flag {
 	LEVEL,
 	METRICS_PATH,
 	BODY_MAX,
+	METADATA,
+	MODULE,
 	IGNORED_VALUE, /* all below take none */
 	NO_API,
 	NO_SECCOMP,
+	SHOW_ORIGIN,
 	VERSION,
 	HELP,
 	IGNORED,
@@ -61,10 +64,10 @@ static const struct {
 	{"--boot-timer", IGNORED, NULL},
 	{"--enable-pci", IGNORED, NULL},
 	{"--show-level", IGNORED, NULL},
-	{"--show-log-origin", IGNORED, NULL},
-	{"--module", IGNORED_VALUE, NULL},
+	{"--show-log-origin", SHOW_ORIGIN, NULL},
+	{"--module", MODULE, NULL},
 	{"--seccomp-filter", IGNORED_VALUE, NULL},
-	{"--metadata", IGNORED_VALUE, NULL},
+	{"--metadata", METADATA, NULL},
 	{"--mmds-size-limit", IGNORED_VALUE, NULL},
 	{"--start-time-us", IGNORED_VALUE, NULL},
 	{"--start-time-cpu-us", IGNORED_VALUE, NULL},
@@ -168,6 +171,18 @@ static void print_help(void)
 	     "         duet ctl /tmp/vm.sock status");
 }
 
+/* What is taken, as clients give it, and missed. */
+static void warn(const struct firecracker *self)
+{
+	if (self->values[METADATA])
+		log_warning("--metadata %s: is not read: the guest finds no metadata service here",
+			self->values[METADATA]);
+	if (self->values[MODULE])
+		log_warning("--module: is not heeded: lines of all parts are written");
+	if (self->values[SHOW_ORIGIN])
+		log_warning("--show-log-origin: is not heeded: lines do not name the source");
+}
+
 static int set_log(struct firecracker *self, struct error *err)
 {
 	const char *word = self->values[LEVEL];
@@ -194,6 +209,8 @@ static int open_session(struct firecracker *self, struct error *err)
 	self->config.keyboard = true;
 	if (ret == 0)
 		ret = set_log(self, err);
+	if (ret == 0)
+		warn(self);
 	if (ret == 0 && self->values[METRICS_PATH])
 		ret = api_session_metrics_to(&self->api, self->values[METRICS_PATH], err);
 	return ret;

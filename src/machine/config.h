@@ -200,7 +200,8 @@ struct machine_config {
 	bool nested; /* the guest may run guests of its own: it sees SVM or VMX */
 	enum console_kind console;
 	bool entropy;
-	bool keyboard; /* a PS/2 keyboard, for Ctrl-Alt-Del */
+	struct bucket_limit entropy_bw, entropy_ops; /* its bytes and requests; 0: no limit */
+	bool keyboard;                               /* a PS/2 keyboard, for Ctrl-Alt-Del */
 	enum ring_kind ring;
 	char *passt; /* program, null: from PATH */
 	char *stats; /* file */

@@ -366,12 +366,23 @@ static int check_profile(const struct machine_config *config, struct error *err)
 		"--profile migratable: the guest needs KVM's clock; add clock to --pv");
 }
 
+static int check_entropy(const struct machine_config *config, struct error *err)
+{
+	if (config->entropy || !(config->entropy_bw.amount || config->entropy_ops.amount))
+		return 0;
+	return error_set(err, EINVAL,
+		"--entropy-%s: there is no random number device; leave --entropy off out",
+		config->entropy_bw.amount ? "bw" : "ops");
+}
+
 int config_check(const struct machine_config *config, struct error *err)
 {
 	int ret = check_pmu(config, err);
 
 	if (ret == 0)
 		ret = check_profile(config, err);
+	if (ret == 0)
+		ret = check_entropy(config, err);
 	if (ret == 0)
 		ret = numa_check(config, err);
 	for (unsigned i = 0; ret == 0 && i < config->device_count; i++)

@@ -356,14 +356,27 @@ static int (*const creators[DEVICE_TYPES])(struct machine *machine,
 	[DEVICE_COOP] = create_coop,
 };
 
+static void limit_entropy(const struct machine *machine, struct device *device)
+{
+	const struct bucket_limits limits = {
+		.bytes = machine->config.entropy_bw, .operations = machine->config.entropy_ops};
+
+	if (bucket_limits_any(&limits))
+		virtio_entropy_limit(device, &limits);
+}
+
 static int make_device(struct machine *machine, const struct device_config *config,
 	struct device **device, struct error *err)
 {
 	const struct device_type_info *type = &device_types[config->type];
+	int ret;
 
-	if (type->create)
-		return type->create(device, config->id, packed(machine), err);
-	return creators[config->type](machine, config, device, err);
+	if (!type->create)
+		return creators[config->type](machine, config, device, err);
+	ret = type->create(device, config->id, packed(machine), err);
+	if (ret == 0 && config->type == DEVICE_ENTROPY)
+		limit_entropy(machine, *device);
+	return ret;
 }
 
 /* What a virtio device offers is fixed at its first start: it is in the configuration from then on,

@@ -16,6 +16,9 @@ const char *const pmu_words[] = {"off", "pv", "pass", "filter", NULL};
 #define TSC_KHZ_MIN 100000
 #define TSC_KHZ_MAX 10000000
 
+#define LIMIT_BYTES_MAX   (1ULL << 40)
+#define LIMIT_PACKETS_MAX 100000000
+
 #define IN_MACHINE(member) offsetof(struct machine_config, member)
 #define IN_DEVICE(member)  offsetof(struct device_config, member)
 
@@ -198,6 +201,20 @@ static const struct field machine_table[] = {
 		.offset = IN_MACHINE(entropy),
 		.fallback = "on",
 		.help = "random number device"},
+	{.name = "entropy-bw",
+		.kind = FIELD_LIMIT,
+		.offset = IN_MACHINE(entropy_bw),
+		.least = 1,
+		.most = LIMIT_BYTES_MAX,
+		.unset = "no limit",
+		.help = "its bytes a second at most; N[/TIME][+BURST[+ONCE]]"},
+	{.name = "entropy-ops",
+		.kind = FIELD_LIMIT,
+		.offset = IN_MACHINE(entropy_ops),
+		.least = 1,
+		.most = LIMIT_PACKETS_MAX,
+		.unset = "no limit",
+		.help = "its requests a second at most"},
 	{.name = "keyboard",
 		.kind = FIELD_SWITCH,
 		.offset = IN_MACHINE(keyboard),
@@ -249,9 +266,7 @@ static const struct field device_table[] = {
 
 const struct field_set device_fields = {device_table, ARRAY_SIZE(device_table)};
 
-#define QUEUES_MAX        8
-#define LIMIT_BYTES_MAX   (1ULL << 40)
-#define LIMIT_PACKETS_MAX 100000000
+#define QUEUES_MAX 8
 
 static const struct field disk_table[] = {
 	{.name = "path",

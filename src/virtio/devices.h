@@ -7,6 +7,7 @@
 #include "backend/block.h"
 #include "backend/net.h"
 #include "backend/vsock.h"
+#include "base/bucket.h"
 #include "bus/device.h"
 
 struct virtio_block_options {
@@ -52,6 +53,9 @@ size_t virtio_console_input(struct device *device, const void *bytes, size_t len
 
 /* Entropy from getrandom(2), never blocking the guest's other devices. */
 int virtio_entropy_new(struct device **device, const char *name, bool packed, struct error *err);
+/* Before it is realized: its requests wait for tokens, one each and those of their bytes. Without
+ * this nothing is looked at for it. */
+void virtio_entropy_limit(struct device *device, const struct bucket_limits *limits);
 
 /* Memory that the guest does without, given back to the host (virtio 1.2, 5.5). Nothing may be
  * pinned: memory_discard() says no then. All of what follows is for the main thread, realized. */

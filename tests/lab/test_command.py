@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -40,6 +41,8 @@ def complete(*words):
 @pytest.mark.parametrize("words, offered", [
     (["r"], ["run"]),
     (["run", "--irq"], ["--irqchip"]),
+    (["ctl", "vm.sock", "po"], ["policy", "post"]),
+    (["ctl", "vm.sock", "policy", "net0", "mac"], ["mac-check="]),
     (["run", "--ring", "p"], ["packed"]),
     (["run", "--ring", "=", "p"], ["packed"]),
     (["run", "--ring", "="], ["split", "packed"]),
@@ -281,6 +284,47 @@ def test_a_fuzz_target_that_is_not_there_is_told_before_all_are_built():
     result = subprocess.run([REPOSITORY / "fuzz" / "run", "serial", "bogus"], capture_output=True, text=True,
                             check=False, timeout=60)
     assert result.returncode == 2 and "bogus: no such target; choose " in result.stderr
+
+
+def listens(path):
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
+
+
+def test_what_clients_of_firecracker_hear_before_a_start(tmp_path):
+    """Metrics have one place; a tap that cannot be opened is told at once; what is not heeded is in the log."""
+    path_of_api, log = tmp_path / "api.sock", tmp_path / "log"
+
+    def put(path, **body):
+        text = json.dumps(body)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(60)
+            client.connect(str(path_of_api))
+            client.sendall(f"PUT /{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+                           f"Content-Length: {len(text)}\r\n\r\n{text}".encode())
+            head, _, answer = client.makefile().read().partition("\n\n")
+        assert head.startswith("HTTP/1.1 400" if answer else "HTTP/1.1 204")
+        return json.loads(answer)["fault_message"] if answer else None
+
+    with subprocess.Popen([DUET, "--api-sock", path_of_api, "--log-path", log, "--metadata", "m.json",
+                           "--show-log-origin"]) as process:
+        try:
+            while not listens(path_of_api):
+                assert process.poll() is None
+            assert put("metrics", metrics_path=str(tmp_path / "metrics")) is None
+            assert put("metrics", metrics_path=str(tmp_path / "others")) == (
+                "Metrics error: Cannot initialize the metrics system due to bad user input: "
+                "Reinitialization of metrics not allowed.")
+            assert not (tmp_path / "others").exists()
+            fault = put("network-interfaces/eth0", iface_id="eth0", host_dev_name="lo")
+            assert fault.startswith("Network config error: Could not create the network device: "
+                                    "Open tap device failed: --net tap,ifname=lo: ")
+            assert put("logger", show_log_origin=True, module="api", show_level=False) is None
+        finally:
+            process.terminate()
+    text = log.read_text()
+    for word in ("--metadata m.json", "--show-log-origin", "show_log_origin", "module", "show_level"):
+        assert f"{word}: is not" in text or f"{word} is not heeded" in text
 
 
 @pytest.mark.parametrize("words, status", [

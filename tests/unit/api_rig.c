@@ -107,6 +107,12 @@ int __wrap_machine_vcpu_thread(const struct machine *machine, unsigned vcpu)
 	return 1000 + (int)vcpu;
 }
 
+int __wrap_machine_press_ctrl_alt_del(struct machine *machine);
+int __wrap_machine_press_ctrl_alt_del(struct machine *machine)
+{
+	return fake.keys;
+}
+
 /* ---- its memory, on nodes of the host ---- */
 
 int __wrap_machine_uses(struct machine *machine, struct machine_uses *uses, struct error *err);

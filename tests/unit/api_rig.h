@@ -33,6 +33,7 @@ extern struct api_rig_machine {
 	unsigned looks;
 	struct machine_sharing sharing;
 	bool no_sharing;
+	int keys; /* what machine_press_ctrl_alt_del() says */
 } fake;
 
 /* A test's set-up and tear-down; its state is the struct api_rig. */

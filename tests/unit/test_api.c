@@ -103,8 +103,39 @@ static void sets_the_machine(void **state)
 	rig_gives(rig, "/balloon",
 		"{\"amount_mib\":100,\"deflate_on_oom\":true,\"stats_polling_interval_s\":0,"
 		"\"free_page_hinting\":false,\"free_page_reporting\":false}");
-	rig_done(rig, "PUT", "/entropy", "{}");
+}
+
+static void limits_entropy(void **state)
+{
+	struct api_rig *rig = *state;
+
+	assert_false(rig->config.entropy);
+	rig_done(rig, "PUT", "/entropy",
+		"{\"rate_limiter\": {\"bandwidth\": {\"size\": 1000, \"one_time_burst\": 5, "
+		"\"refill_time\": 100}, \"ops\": {\"size\": 10, \"refill_time\": 1000}}}");
 	assert_true(rig->config.entropy);
+	assert_int_equal(rig->config.entropy_bw.amount, 1000);
+	assert_int_equal(rig->config.entropy_bw.period, 100000000);
+	assert_int_equal(rig->config.entropy_bw.burst, 1000);
+	assert_int_equal(rig->config.entropy_bw.once, 5);
+	assert_int_equal(rig->config.entropy_ops.amount, 10);
+	rig_ask(rig, "GET", "/vm/config", "");
+	assert_non_null(strstr(rig->body,
+		"\"entropy\":{\"rate_limiter\":{\"bandwidth\":{\"size\":1000,\"one_time_burst\":5,"
+		"\"refill_time\":100},\"ops\":{\"size\":10,\"one_time_burst\":null,"
+		"\"refill_time\":1000}}}"));
+	rig_refused(rig, "PUT", "/entropy",
+		"{\"rate_limiter\": {\"ops\": {\"size\": 1, \"refill_time\": 1000}, \"bandwidth\": "
+		"{\"size\": 2000000000000, \"refill_time\": 1000}}}",
+		"Entropy device error: Cannot create RateLimiter: size and one_time_burst: at most "
+		"1099511627776");
+	rig_refused(rig, "PUT", "/entropy", "{\"rate_limiter\": {\"bandwidth\": 5}}",
+		JSON "invalid type: integer `5`, expected struct TokenBucketConfig.");
+	assert_int_equal(rig->config.entropy_bw.amount, 1000);
+	assert_int_equal(rig->config.entropy_ops.amount, 10);
+	rig_done(rig, "PUT", "/entropy", "{}");
+	assert_int_equal(rig->config.entropy_bw.amount, 0);
+	assert_int_equal(rig->config.entropy_ops.amount, 0);
 }
 
 static void boots_from_a_drive(void **state)
@@ -189,14 +220,83 @@ static void takes_a_vsock(void **state)
 	assert_non_null(strstr(rig->body, "\"guest_cid\":7"));
 }
 
+/* What clients do without asking whether it makes sense. */
+static void lets_clients_have_their_way(void **state)
+{
+	struct api_rig *rig = *state;
+
+	rig_runs(rig);
+	rig_done(rig, "PUT", "/actions", "{\"action_type\": \"FlushMetrics\"}");
+	fake.keys = -EAGAIN;
+	rig_done(rig, "PUT", "/actions", "{\"action_type\": \"SendCtrlAltDel\"}");
+	fake.keys = -ENOTSUP;
+	rig_refused(rig, "PUT", "/actions", "{\"action_type\": \"SendCtrlAltDel\"}",
+		"SendCtrlAltDel: the machine has no keyboard; start it with --keyboard on.");
+	/* People who started the machine otherwise hear of it. */
+	rig->api->options.start = NULL;
+	fake.keys = -EAGAIN;
+	rig_refused(rig, "PUT", "/actions", "{\"action_type\": \"SendCtrlAltDel\"}",
+		"SendCtrlAltDel: the guest listens to no keyboard (yet).");
+}
+
+static int no_tap(void *opaque, const char *ifname, struct error *err)
+{
+	return error_set(err, EPERM, "%s: not yours", ifname);
+}
+
+/* At once, and nothing of it stays. */
+static void opens_the_tap(void **state)
+{
+	struct api_rig *rig = *state;
+
+	rig_done(rig, "PUT", "/network-interfaces/a",
+		"{\"iface_id\": \"a\", \"host_dev_name\": \"tap0\"}");
+	rig_refused(rig, "PUT", "/network-interfaces/b",
+		"{\"iface_id\": \"b\", \"host_dev_name\": \"tap0\"}",
+		"Network config error: Could not create the network device: Open tap device "
+		"failed: tap0 is also a's; give each its own");
+	rig->api->options.check_tap = no_tap;
+	rig_refused(rig, "PUT", "/network-interfaces/b",
+		"{\"iface_id\": \"b\", \"host_dev_name\": \"tap1\"}",
+		"Network config error: Could not create the network device: Open tap device "
+		"failed: tap1: not yours");
+	assert_int_equal(rig->config.device_count, 1);
+	rig_refused(rig, "PUT", "/network-interfaces/a",
+		"{\"iface_id\": \"a\", \"host_dev_name\": \"tap2\"}",
+		"Network config error: Could not create the network device: Open tap device "
+		"failed: tap2: not yours");
+	assert_string_equal(rig->config.devices[0].net.ifname, "tap0");
+}
+
+static void refuses_what_a_patch_does_not_change(void **state)
+{
+	rig_refused(*state, "PATCH", "/drives/a", "{\"drive_id\": \"a\", \"is_read_only\": true}",
+		JSON "unknown field `is_read_only`, expected one of `drive_id`, `path_on_host`, "
+		     "`rate_limiter`.");
+	rig_refused(*state, "PUT", "/serial",
+		"{\"serial_out_path\": \"/x\", \"rate_limiter\": {\"size\": 1, \"refill_time\": "
+		"1}}",
+		"Serial error: rate_limiter: the console's output is not limited; leave it out, "
+		"and "
+		"read a FIFO as fast as you like.");
+}
+
+#define ABSENT "The requested operation is not supported: it is not there in duet."
+
 static void says_what_is_not_there(void **state)
 {
 	struct api_rig *rig = *state;
 
-	rig_ask(rig, "PUT", "/snapshot/create", "{}");
-	assert_int_equal(rig->status, 400);
-	rig_ask(rig, "GET", "/mmds", "");
-	assert_int_equal(rig->status, 400);
+	rig_refused(rig, "PUT", "/snapshot/create",
+		"{\"snapshot_path\": \"a\", \"mem_file_path\": \"b\"}", BEFORE);
+	rig_refused(rig, "PUT", "/snapshot/create", "{}",
+		JSON "missing field `snapshot_path` at line 1 column 2.");
+	rig_refused(rig, "GET", "/mmds", "", ABSENT);
+	rig_refused(rig, "PUT", "/mmds/config", "{}", ABSENT);
+	rig_refused(rig, "PUT", "/pmem/x", "{}", ABSENT);
+	rig_refused(rig, "GET", "/hotplug/memory", "", ABSENT);
+	rig_refused(rig, "DELETE", "/drives/a", "", ABSENT);
+	rig_refused(rig, "GET", "/mmdx", "", "Invalid request method and/or path: GET mmdx.");
 	rig_refused(rig, "PUT", "/logger", "{\"level\": \"Loud\"}",
 		JSON "unknown variant `Loud`, expected one of `Off`, `Trace`, `Debug`, `Info`, "
 		     "`Warn`, `Error`.");
@@ -365,6 +465,7 @@ int main(void)
 		TEST(refuses_requests),
 		TEST(refuses_what_needs_a_machine),
 		TEST(sets_the_machine),
+		TEST(limits_entropy),
 		TEST(boots_from_a_drive),
 		TEST(finds_the_initrd),
 		TEST(has_room_for_each_body),
@@ -374,6 +475,9 @@ int main(void)
 		TEST(waits_for_one_that_comes),
 		TEST(has_interfaces),
 		TEST(takes_a_vsock),
+		TEST(lets_clients_have_their_way),
+		TEST(opens_the_tap),
+		TEST(refuses_what_a_patch_does_not_change),
 		TEST(says_what_is_not_there),
 		TEST(reads_a_file),
 	};

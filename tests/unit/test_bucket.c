@@ -171,6 +171,35 @@ static void changes(void **state)
 	assert_int_equal(served(&bucket, 50 * MS, 50 * MS + 1, 0), 5);
 }
 
+/* A burst of once is not had again by who changes something else: only a limit that is another one
+ * brings its own. */
+static void keeps_what_is_left_of_a_burst(void **state)
+{
+	struct bucket_limits limits = {.bytes = {.amount = 1000, .burst = 1, .once = 100},
+		.operations = {.amount = 1000, .burst = 1000}};
+	struct bucket_pair pair;
+
+	bucket_pair_init(&pair, &limits, 0);
+	bucket_pair_take(&pair, 60, 1);
+	bucket_pair_change(&pair, &limits, 0);
+	assert_int_equal(pair.bytes.once, 40);
+	limits.operations.amount = 10;
+	bucket_pair_change(&pair, &limits, 0);
+	assert_int_equal(pair.bytes.once, 40);
+	/* Nor is what idleness saved up lost or had twice. */
+	bucket_pair_take(&pair, 41, 1);
+	bucket_pair_change(&pair, &limits, 0);
+	assert_int_equal(bucket_wait(&pair.bytes, 0, false), MS);
+	limits.bytes.once = 7;
+	bucket_pair_change(&pair, &limits, 0);
+	assert_int_equal(pair.bytes.once, 7);
+	limits.bytes.amount = 0;
+	bucket_pair_change(&pair, &limits, 0);
+	limits.bytes.amount = 1000;
+	bucket_pair_change(&pair, &limits, 0);
+	assert_int_equal(pair.bytes.once, 7);
+}
+
 /* The largest numbers there are. */
 static void does_not_overflow(void **state)
 {
@@ -268,6 +297,7 @@ int main(void)
 		cmocka_unit_test(bursts),
 		cmocka_unit_test(pays_for_what_is_large),
 		cmocka_unit_test(changes),
+		cmocka_unit_test(keeps_what_is_left_of_a_burst),
 		cmocka_unit_test(does_not_overflow),
 		cmocka_unit_test(limits_both),
 		cmocka_unit_test(reads_limits),

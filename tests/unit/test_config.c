@@ -256,6 +256,33 @@ static void comes_back_without_features(void **state)
 	machine_config_free(&config);
 }
 
+/* Of the random number device, which has no record of its own on a command line. */
+static void limits_entropy(void **state)
+{
+	struct machine_config config, again;
+	struct error err = {0};
+	char *text;
+
+	(void)state;
+	BUILD(&config, "--entropy-bw", "1K+4K+1M", "--entropy-ops", "10/100ms");
+	text = written(&config);
+	assert_non_null(strstr(text, "\"entropy-bw\": \"1K+4K+1M\""));
+	assert_non_null(strstr(text, "\"entropy-ops\": \"10/100ms\""));
+	if (read_text(&again, text, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_memory_equal(&again.entropy_bw, &config.entropy_bw, sizeof(config.entropy_bw));
+	assert_memory_equal(&again.entropy_ops, &config.entropy_ops, sizeof(config.entropy_ops));
+	again.entropy = false;
+	assert_int_equal(machine_config_complete(&again, &err), -EINVAL);
+	machine_config_free(&again);
+	config.entropy = false;
+	assert_int_equal(machine_config_complete(&config, &err), -EINVAL);
+	assert_string_equal(err.text, "--entropy-bw: there is no random number device; leave "
+				      "--entropy off out");
+	free(text);
+	machine_config_free(&config);
+}
+
 /* Defaults are not written, so that a later version may better them. */
 static void leaves_defaults_out(void **state)
 {
@@ -724,6 +751,7 @@ int main(void)
 		cmocka_unit_test(a_cooperation_device_comes_back),
 		cmocka_unit_test(knows_who_it_is),
 		cmocka_unit_test(leaves_defaults_out),
+		cmocka_unit_test(limits_entropy),
 		cmocka_unit_test(numbers_by_type_and_not_by_order),
 		cmocka_unit_test(keeps_what_was_decided),
 		cmocka_unit_test(follows_switches),

@@ -21,7 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static char directory[] = "/tmp/duet-ctl-XXXXXX", path[64], output[64];
+static char directory[] = "/tmp/duet-ctl-XXXXXX", path[64], output[64], rules[64];
 static pid_t child;
 
 static const char hints[] =
@@ -204,6 +204,59 @@ static void changes(void **state)
 	assert_asked(got, "PATCH", "/duet/devices/disk0", "{\"iops\":null}");
 }
 
+static void asks_by_name(void **state)
+{
+	char got[1024];
+
+	assert_int_equal(CTL(got, STDOUT_FILENO, "devices"), 0);
+	assert_asked(got, "GET", "/duet/devices", "");
+	assert_int_equal(CTL(got, STDOUT_FILENO, "devices", "net0"), 0);
+	assert_asked(got, "GET", "/duet/devices/net0", "");
+	assert_int_equal(CTL(got, STDOUT_FILENO, "jobs"), 0);
+	assert_asked(got, "GET", "/duet/jobs", "");
+	assert_int_equal(CTL(got, STDOUT_FILENO, "jobs", "7"), 0);
+	assert_asked(got, "GET", "/duet/jobs/7", "");
+	assert_int_equal(CTL(got, STDOUT_FILENO, "cancel", "7"), 0);
+	assert_asked(got, "DELETE", "/duet/jobs/7", "");
+}
+
+static void write_rules(const char *text)
+{
+	FILE *file = fopen(rules, "w");
+
+	assert_non_null(file);
+	fputs(text, file);
+	fclose(file);
+}
+
+static void sets_a_policy(void **state)
+{
+	char got[1024], word[80];
+
+	snprintf(rules, sizeof(rules), "%s/rules", directory);
+	snprintf(word, sizeof(word), "rules=%s", rules);
+	write_rules("[{\"action\": \"allow\", \"protocol\": \"udp\"}]");
+	assert_int_equal(CTL(got, STDOUT_FILENO, "policy", "net0", word, "mac-check=on",
+				 "rules-default=deny", "ip=10.0.0.2+fd00::2"),
+		0);
+	assert_asked(got, "PATCH", "/duet/devices/net0",
+		"{\"rules\":[{\"action\":\"allow\",\"protocol\":\"udp\"}],\"mac-check\":true,"
+		"\"rules-default\":\"deny\",\"ip\":\"10.0.0.2+fd00::2\"}");
+	assert_int_equal(
+		CTL(got, STDOUT_FILENO, "policy", "net0", "rules=", "ip=", "mac-check=off"), 0);
+	assert_asked(got, "PATCH", "/duet/devices/net0",
+		"{\"rules\":null,\"ip\":null,\"mac-check\":false}");
+	write_rules("[\n5");
+	assert_int_equal(CTL(got, STDERR_FILENO, "policy", "net0", word), 2);
+	assert_non_null(strstr(got, "/rules: line 2: "));
+	write_rules("{}");
+	assert_int_equal(CTL(got, STDERR_FILENO, "policy", "net0", word), 2);
+	assert_non_null(strstr(got, "no array of rules"));
+	unlink(rules);
+	assert_int_equal(CTL(got, STDERR_FILENO, "policy", "net0", word), 2);
+	assert_non_null(strstr(got, "No such file"));
+}
+
 static void follows_a_migration(void **state)
 {
 	char got[1024];
@@ -230,7 +283,10 @@ static void refuses_wrong_words(void **state)
 		{"balloon", "-1"}, {"balloon", "1500K"}, {"limit", "disk0", "iops"},
 		{"limit", "a/b", "iops=1"}, {"get", "x"}, {"get", "/a b"}, {"put", "/x"},
 		{"status", "x"}, {"dance"}, {"migrate"}, {"migrate", "unix:/x", "--streams"},
-		{"migrate", "unix:/x", "--fast"}};
+		{"migrate", "unix:/x", "--fast"}, {"devices", "a/b"}, {"devices", ""}, {"cancel"},
+		{"jobs", "1 2"}, {"policy", "net0"}, {"policy", "net0", "mac-check"},
+		{"policy", "net0", "mac-check=yes"}, {"policy", "net0", "rules-default=drop"},
+		{"policy", "net0", "colour=red"}, {"policy", "a/b", "ip="}};
 	char got[1024];
 
 	for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
@@ -258,6 +314,8 @@ int main(void)
 		cmocka_unit_test(asks_and_prints),
 		cmocka_unit_test(prints_hints),
 		cmocka_unit_test(changes),
+		cmocka_unit_test(asks_by_name),
+		cmocka_unit_test(sets_a_policy),
 		cmocka_unit_test(follows_a_migration),
 		cmocka_unit_test(tells_a_refusal_in_one_line),
 		cmocka_unit_test(refuses_wrong_words),

@@ -426,6 +426,28 @@ static void a_change_wakes_who_waits(void **state)
 	fake_end(&fake);
 }
 
+/* Who changes a rule does not give a limit's burst of once again. */
+static void gives_a_burst_once(void **state)
+{
+	struct net_policy_options options = {
+		.limits = {[NET_OUT] = {.operations = {.amount = 1, .burst = 1, .once = 2}}}};
+	struct fake fake;
+
+	fake_open(&fake);
+	set(&fake, NULL, &options);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(send_one(&fake, 0, &fake.frame), 0);
+	assert_int_equal(send_one(&fake, 0, &fake.frame), -EAGAIN);
+	options.limits[NET_IN].bytes.amount = 5000;
+	set(&fake, NULL, &options);
+	assert_int_equal(send_one(&fake, 0, &fake.frame), -EAGAIN);
+	options.limits[NET_OUT].operations.once = 1;
+	set(&fake, NULL, &options);
+	assert_int_equal(send_one(&fake, 0, &fake.frame), 0);
+	assert_int_equal(send_one(&fake, 0, &fake.frame), -EAGAIN);
+	fake_end(&fake);
+}
+
 /* Never run: what was posted is taken back. */
 static void closes_with_a_change_on_its_way(void **state)
 {
@@ -500,6 +522,7 @@ int main(void)
 		cmocka_unit_test(limits_what_is_received),
 		cmocka_unit_test(pays_for_segments),
 		cmocka_unit_test(a_change_wakes_who_waits),
+		cmocka_unit_test(gives_a_burst_once),
 		cmocka_unit_test(closes_with_a_change_on_its_way),
 		cmocka_unit_test(changes_while_frames_go_by),
 	};

@@ -423,32 +423,77 @@ static void hands_over_nulls_in_a_body(void **state)
 	rig_free(rig);
 }
 
-static void survives_heads_that_are_none(void **state)
+#define UNSOUND(what)                                                                              \
+	"{ \"error\": \"Invalid header. Reason: " what                                             \
+	"\\nAll previous unanswered requests will be dropped.\" }"
+#define CHUNKED    "Transfer-Encoding: chunked\r\n"
+#define HEAD(text) text, sizeof(text) - 1
+
+/* Refused and closed, or not even answered. Those that the library refuses have a page of its own,
+ * and its status. */
+static void refuses_heads_that_are_none(void **state)
 {
 	static const struct {
 		const char *text;
 		size_t length;
+		const char *status, *says; /* null: closed, and not answered or refused */
 	} heads[] = {
-		{"\r\n\r\n\r\n\r\n", 8},
-		{"GET\r\n\r\n", 7},
-		{"GET /x\0y HTTP/1.1\r\nHost: a\r\n\r\n", 31},
-		{"GET /x HTTP/1.1\r\nHo\0st: a\r\n\r\n", 30},
-		{"GET /x HTTP/9.9\r\nHost: a\r\n\r\n", 28},
-		{"PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 48},
-		{"PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1e3\r\n\r\n", 49},
-		{"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 15},
+		{HEAD("GET\r\n\r\n"), NULL, NULL},
+		{HEAD("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n"), NULL, NULL},
+		{HEAD("GET /x\r\n\r\n"), "HTTP/1.1 400 ", "Connection: close\r\n"},
+		{HEAD("GET /x TTP\r\nHost: a\r\n\r\n"), "HTTP/1.1 400 ", "Connection: close\r\n"},
+		{HEAD("GET /x HTTP/1.1\r\nHo\0st: a\r\n\r\n"), "HTTP/1.1 400 ",
+			"Connection: close\r\n"},
+		{HEAD("GET /x HTTP/1.1\r\nno colon\r\n\r\n"), "HTTP/1.1 400 ",
+			"Connection: close\r\n"},
+		{HEAD("GET /x HTTP/9.9\r\nHost: a\r\n\r\n"), "HTTP/1.1 505 ",
+			"Connection: close\r\n"},
+		{HEAD("PUT /x" LINE "Content-Length: -1\r\n\r\n"), "HTTP/1.1 400 ",
+			"Connection: close\r\n"},
+		{HEAD("PUT /x" LINE "Content-Length: 1e3\r\n\r\n"), "HTTP/1.1 400 ",
+			"Connection: close\r\n"},
+		{HEAD("PUT /x" LINE "Content-Length: 99999999999999999999999\r\n\r\n"),
+			"HTTP/1.1 413 ", "Connection: close\r\n"},
+		{HEAD("PUT /x" LINE "Content-Length: 2\r\n" CHUNKED "\r\n2\r\n{}\r\n0\r\n\r\n"),
+			"HTTP/1.1 400 ", UNSOUND("Transfer-Encoding beside Content-Length")},
+		{HEAD("PUT /x" LINE CHUNKED "Content-Length: 2\r\n\r\n{}"), "HTTP/1.1 400 ",
+			UNSOUND("Transfer-Encoding beside Content-Length")},
+		{HEAD("PUT /x" LINE "Content-Length: 2\r\ncontent-length: 3\r\n\r\n{}"),
+			"HTTP/1.1 400 ", UNSOUND("Content-Length more than once")},
+		{HEAD("PUT /x" LINE "Transfer-Encoding: gzip\r\n\r\n"), "HTTP/1.1 400 ",
+			UNSOUND("Unsupported value. Key:Transfer-Encoding")},
+		{HEAD("PUT /x" LINE "Transfer-Encoding: gzip\r\n" CHUNKED "\r\n0\r\n\r\n"),
+			"HTTP/1.1 400 ", UNSOUND("Transfer-Encoding more than once")},
 	};
 	struct rig *rig = rig_new(0);
 
 	for (unsigned i = 0; i < ARRAY_SIZE(heads); i++) {
 		int fd = connect_to(rig);
-		char got[2048];
+		char got[4096];
 
 		assert_int_equal(put(fd, heads[i].text, heads[i].length), heads[i].length);
-		shutdown(fd, SHUT_WR);
-		hear(rig, fd, got, sizeof(got));
+		if (heads[i].status)
+			assert_hears(rig, fd, heads[i].status, heads[i].says);
+		while (!hear(rig, fd, got, sizeof(got)))
+			assert_true(*got);
+		assert_true(heads[i].status || !*got || strncmp(got, "HTTP/1.1 4", 10) == 0);
 		close(fd);
+		assert_int_equal(rig->requests, 0);
 	}
+	rig_free(rig);
+}
+
+/* The library knows of no zeroes in a path: it ends there. Empty lines before a head are none. */
+static void reads_paths_to_their_end(void **state)
+{
+	static const char text[] = "\r\n\r\nGET /x\0y" LINE "\r\n";
+	struct rig *rig = rig_new(0);
+	int fd = connect_to(rig);
+
+	assert_int_equal(put(fd, text, sizeof(text) - 1), sizeof(text) - 1);
+	assert_hears(rig, fd, "HTTP/1.1 200 ", "good");
+	assert_string_equal(rig->target, "/x");
+	close(fd);
 	rig_free(rig);
 }
 
@@ -466,7 +511,16 @@ static void refuses_long_heads(void **state)
 		loop_run_for(rig->loop, 1);
 	}
 	assert_true(sent < 64 * sizeof(line));
-	assert_hears(rig, fd, "HTTP/1.1 4", "");
+	assert_hears(rig, fd, "HTTP/1.1 414 ", "Connection: close\r\n");
+	assert_int_equal(rig->requests, 0);
+	close(fd);
+	fd = connect_to(rig);
+	say(fd, "GET /x" LINE "X: ");
+	for (unsigned i = 0; i < 64; i++) {
+		put(fd, line, sizeof(line));
+		loop_run_for(rig->loop, 1);
+	}
+	assert_hears(rig, fd, "HTTP/1.1 431 ", "Connection: close\r\n");
 	assert_int_equal(rig->requests, 0);
 	close(fd);
 	rig_free(rig);
@@ -618,7 +672,8 @@ int main(void)
 		cmocka_unit_test(takes_chunks),
 		cmocka_unit_test(ends_endless_chunks),
 		cmocka_unit_test(hands_over_nulls_in_a_body),
-		cmocka_unit_test(survives_heads_that_are_none),
+		cmocka_unit_test(refuses_heads_that_are_none),
+		cmocka_unit_test(reads_paths_to_their_end),
 		cmocka_unit_test(refuses_long_heads),
 		cmocka_unit_test(answers_pipelined_requests_in_order),
 		cmocka_unit_test(ends_slow_clients),

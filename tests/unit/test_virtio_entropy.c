@@ -4,6 +4,7 @@
 #include "device_stats.h"
 
 #include "base/checked.h"
+#include "base/clock.h"
 #include "virtio/devices.h"
 
 #include <setjmp.h>
@@ -87,6 +88,84 @@ static void test_stops_between_turns(void **state)
 	device_rig_free(&rig);
 }
 
+static void limit(struct device_rig *rig, struct bucket_limits limits)
+{
+	struct error err = {0};
+
+	memset(rig, 0, sizeof(*rig));
+	fake_machine_init(&rig->machine);
+	assert_int_equal(virtio_entropy_new(&rig->device, "entropy0", true, &err), 0);
+	virtio_entropy_limit(rig->device, &limits);
+	device_rig_start(rig);
+	device_rig_up(rig, 0, 1);
+}
+
+/* A burst of 8 and 2 for once go at once, the others at 100 a second; all come, in their order. */
+static void test_limits_requests(void **state)
+{
+	const struct ring_buffer buffer = {DATA, 16, true};
+	struct device_rig rig;
+	uint64_t start, token;
+	uint32_t written;
+
+	limit(&rig, (struct bucket_limits){.operations = {.amount = 100, .burst = 8, .once = 2}});
+	for (unsigned i = 0; i < 30; i++)
+		assert_true(ring_driver_offer(&rig.rings[0], &buffer, 1, false, i));
+	start = clock_ns();
+	driver_kick(&rig.driver, 0);
+	for (unsigned i = 0; i < 30; i++) {
+		assert_true(driver_await(&rig.rings[0], &token, &written));
+		assert_int_equal(token, i);
+		assert_int_equal(written, 16);
+	}
+	/* A late timer is made up for, so no more than 20 ms earlier than in 200 ms. */
+	assert_in_range(clock_ns() - start, 170000000ULL, 10000000000ULL);
+	assert_in_range(device_stat(rig.device, "queue0", "throttled"), 1, 20);
+	device_rig_free(&rig);
+}
+
+/* What was given is paid for: the second request waits for the bytes of the first. */
+static void test_limits_bytes(void **state)
+{
+	const struct ring_buffer buffer = {DATA, 3000, true};
+	struct device_rig rig;
+	uint64_t start = clock_ns();
+
+	limit(&rig, (struct bucket_limits){.bytes = {.amount = 10000, .burst = 1000}});
+	assert_int_equal(device_rig_request(&rig, 0, &buffer, 1, false), 3000);
+	assert_int_equal(device_stat(rig.device, "queue0", "throttled"), 0);
+	assert_int_equal(device_rig_request(&rig, 0, &buffer, 1, false), 3000);
+	assert_in_range(clock_ns() - start, 170000000ULL, 10000000000ULL);
+	assert_int_equal(device_stat(rig.device, "queue0", "throttled"), 1);
+	assert_int_equal(device_stat(rig.device, "queue0", "bytes"), 6000);
+	device_rig_free(&rig);
+}
+
+/* Stopped and reset while a request waits: no turn comes for it any more. */
+static void test_stops_while_limited(void **state)
+{
+	const struct ring_buffer buffer = {DATA, 64, true};
+	struct error err;
+	struct device_rig rig;
+	uint64_t token;
+	uint32_t written;
+
+	limit(&rig, (struct bucket_limits){.operations = {.amount = 5, .burst = 1}});
+	for (unsigned i = 0; i < 2; i++)
+		assert_true(ring_driver_offer(&rig.rings[0], &buffer, 1, false, i));
+	driver_kick(&rig.driver, 0);
+	assert_true(driver_await(&rig.rings[0], &token, &written));
+	fake_stop(rig.device);
+	assert_int_equal(rig.device->ops->start(rig.device, &err), 0);
+	assert_true(driver_await(&rig.rings[0], &token, &written));
+	assert_int_equal(token, 1);
+	assert_true(ring_driver_offer(&rig.rings[0], &buffer, 1, false, 2));
+	driver_kick(&rig.driver, 0);
+	device_rig_up(&rig, 0, 1);
+	assert_int_equal(device_rig_request(&rig, 0, &buffer, 1, false), 64);
+	device_rig_free(&rig);
+}
+
 static void test_bounded(void **state)
 {
 	const struct ring_buffer large = {DATA, 4 << 20, true};
@@ -114,6 +193,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_fills),
 		cmocka_unit_test(test_bounded),
+		cmocka_unit_test(test_limits_requests),
+		cmocka_unit_test(test_limits_bytes),
+		cmocka_unit_test(test_stops_while_limited),
 		cmocka_unit_test(test_stops_between_turns),
 	};
 

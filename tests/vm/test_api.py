@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The life of a machine through its API, as clients of Firecracker's drive it."""
 
+import json
 import re
 
 from api import Api, firecracker, socket, write
@@ -20,6 +21,7 @@ while read -r line; do
 	case $line in
 	grown) until [ "$(cat /sys/block/vda/size)" != 16384 ]; do usleep 100000; done
 		echo "size $(cat /sys/block/vda/size)" ;;
+	random) echo "random $(head -c 64 /dev/hwrng | wc -c)" ;;
 	esac
 done
 """
@@ -42,7 +44,7 @@ def test_life_by_curl(local_disk, workspace):
         api.do("PUT", "/drives/data", {"drive_id": "data", "path_on_host": disk, "is_root_device": False,
                                        "is_read_only": False})
         api.do("PUT", "/balloon", {"amount_mib": 0, "deflate_on_oom": True, "stats_polling_interval_s": 1})
-        api.do("PUT", "/entropy", {})
+        api.do("PUT", "/entropy", {"rate_limiter": {"bandwidth": {"size": 1000, "refill_time": 1000}}})
         assert "not supported before starting" in api.refused("PATCH", "/vm", {"state": "Paused"})
         api.do("PUT", "/actions", {"action_type": "InstanceStart"})
         assert "after starting" in api.refused("PUT", "/actions", {"action_type": "InstanceStart"})
@@ -62,6 +64,11 @@ def test_life_by_curl(local_disk, workspace):
         api.do("PATCH", "/drives/data", {"drive_id": "data"})
         guest.type("grown\n")
         guest.wait_for(r"^size 24576$")
+        guest.type("random\n")
+        guest.wait_for(r"^random 64$")
+        [entropy] = [device for device in api.do("GET", "/duet/stats")["devices"]
+                     if device["type"] == "virtio-entropy"]
+        assert entropy["queues"]["queue0"]["requests"] > 0 and "throttled" in entropy["queues"]["queue0"]
         api.do("PATCH", "/balloon", {"amount_mib": 32})
         while api.do("GET", "/balloon/statistics")["actual_mib"] < 32:
             continue
@@ -77,8 +84,12 @@ def test_life_by_curl(local_disk, workspace):
         assert 'duet_' in api.do("GET", "/duet/metrics")
         api.do("PUT", "/actions", {"action_type": "FlushMetrics"})
         # Also one each minute.
-        assert vm.run("cat", str(workspace / "metrics")).stdout.count("\n") >= 1
-        assert api.refused("PUT", "/snapshot/create", {"snapshot_path": "a", "mem_file_path": "b"})
+        lines = [json.loads(line) for line in vm.run("cat", str(workspace / "metrics")).stdout.splitlines()]
+        for group, name in (("block", "read_count"), ("block_data", "read_bytes"), ("vcpu", "exit_io_out")):
+            assert sum(line.get(group, {}).get(name, 0) for line in lines) > 0, (group, name)
+        assert api.refused("PUT", "/snapshot/create", {"snapshot_path": "a", "mem_file_path": "b"}) == (
+            "Create snapshot error: Cannot save the microVM state: Operation not allowed: save/restore unavailable "
+            "while running")
         assert api.refused("PUT", "/nonsense", {}) == "Invalid request method and/or path: PUT nonsense."
         before = ticks(guest)
         api.do("PUT", "/actions", {"action_type": "SendCtrlAltDel"})

@@ -3,6 +3,8 @@
 #include "virtio/devices.h"
 #include "virtio/devices/common.h"
 
+#include "base/clock.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/random.h>
@@ -22,6 +24,10 @@ struct entropy {
 	struct virtio_device virtio;
 	struct loop_timer retry; /* while the host itself has no entropy yet */
 	_Atomic uint64_t requests, bytes;
+	/* Of one with limits. */
+	struct bucket_pair limits;
+	bool waits; /* a request, for a token */
+	_Atomic uint64_t throttled;
 };
 
 static struct entropy *entropy_of(struct virtio_device *device)
@@ -55,6 +61,23 @@ static void retry(struct loop_timer *timer)
 	virtio_turn(&entropy->virtio, &entropy->virtio.queues[0]);
 }
 
+/* The bytes that it was given; negative: not yet, and the timer gives the queue its next turn. */
+static int64_t serve(
+	struct entropy *entropy, struct virtqueue *queue, const struct virtqueue_chain *chain)
+{
+	int64_t filled = fill(chain);
+
+	if (filled < 0) {
+		virtqueue_unpop(queue, chain);
+		loop_timer_after(entropy->virtio.io, &entropy->retry, RETRY_NS);
+		return filled;
+	}
+	virtqueue_push(queue, chain, (uint32_t)filled);
+	counter_add(&entropy->requests, 1);
+	counter_add(&entropy->bytes, (uint64_t)filled);
+	return filled;
+}
+
 static enum virtio_progress kick(struct virtio_device *device, struct virtqueue *queue)
 {
 	struct entropy *entropy = entropy_of(device);
@@ -62,16 +85,8 @@ static enum virtio_progress kick(struct virtio_device *device, struct virtqueue 
 	struct virtqueue_chain chain = {.segments = segments, .capacity = SEGMENTS};
 
 	for (unsigned chains = 0; virtqueue_pop(queue, &chain) > 0; chains++) {
-		int64_t filled = fill(&chain);
-
-		if (filled < 0) {
-			virtqueue_unpop(queue, &chain);
-			loop_timer_after(device->io, &entropy->retry, RETRY_NS);
+		if (serve(entropy, queue, &chain) < 0)
 			return VIRTIO_DONE;
-		}
-		virtqueue_push(queue, &chain, (uint32_t)filled);
-		counter_add(&entropy->requests, 1);
-		counter_add(&entropy->bytes, (uint64_t)filled);
 		/* One request alone does not look at the clock. */
 		if (chains && loop_turn_over(device->io))
 			return VIRTIO_MORE;
@@ -79,9 +94,49 @@ static enum virtio_progress kick(struct virtio_device *device, struct virtqueue 
 	return VIRTIO_DONE;
 }
 
+/* Whether there is a token for the request that was popped; else the timer waits for one. */
+static bool has_token(struct entropy *entropy)
+{
+	uint64_t now = clock_ns(), wait = bucket_pair_wait(&entropy->limits, now, entropy->waits);
+
+	if (wait) {
+		counter_add(&entropy->throttled, !entropy->waits);
+		loop_timer_at(entropy->virtio.io, &entropy->retry, now + wait);
+	}
+	entropy->waits = wait != 0;
+	return !wait;
+}
+
+/* In place of kick(), of one that has limits: what it gives is paid for. */
+static enum virtio_progress kick_limited(struct virtio_device *device, struct virtqueue *queue)
+{
+	struct entropy *entropy = entropy_of(device);
+	struct iovec segments[SEGMENTS];
+	struct virtqueue_chain chain = {.segments = segments, .capacity = SEGMENTS};
+
+	while (virtqueue_pop(queue, &chain) > 0) {
+		int64_t given;
+
+		if (!has_token(entropy)) {
+			virtqueue_unpop(queue, &chain);
+			return VIRTIO_DONE;
+		}
+		given = serve(entropy, queue, &chain);
+		if (given < 0)
+			return VIRTIO_DONE;
+		bucket_pair_take(&entropy->limits, (uint64_t)given, 1);
+		if (loop_turn_over(device->io))
+			return VIRTIO_MORE;
+	}
+	return VIRTIO_DONE;
+}
+
 static void quiesce(struct virtio_device *device)
 {
-	loop_timer_stop(&entropy_of(device)->retry);
+	struct entropy *entropy = entropy_of(device);
+
+	loop_timer_stop(&entropy->retry);
+	entropy->waits = false;
 }
 
 static void stats(struct virtio_device *device, struct stats_sink *sink)
@@ -90,6 +145,12 @@ static void stats(struct virtio_device *device, struct stats_sink *sink)
 
 	sink->count(sink, "queue0", "requests", counter_read(&entropy->requests));
 	sink->count(sink, "queue0", "bytes", counter_read(&entropy->bytes));
+}
+
+static void stats_limited(struct virtio_device *device, struct stats_sink *sink)
+{
+	stats(device, sink);
+	sink->count(sink, "queue0", "throttled", counter_read(&entropy_of(device)->throttled));
 }
 
 static void entropy_free(struct virtio_device *device)
@@ -106,6 +167,24 @@ static const struct virtio_ops entropy_ops = {
 	.stats = stats,
 	.free = entropy_free,
 };
+
+static const struct virtio_ops limited_ops = {
+	.type = "virtio-entropy",
+	.id = DEVICE_ENTROPY,
+	.class_code = CLASS_OTHER,
+	.kick = kick_limited,
+	.quiesce = quiesce,
+	.stats = stats_limited,
+	.free = entropy_free,
+};
+
+void virtio_entropy_limit(struct device *device, const struct bucket_limits *limits)
+{
+	struct entropy *entropy = entropy_of(virtio_pci_model(device));
+
+	bucket_pair_init(&entropy->limits, limits, clock_ns());
+	entropy->virtio.ops = &limited_ops;
+}
 
 int virtio_entropy_new(struct device **device, const char *name, bool packed, struct error *err)
 {
