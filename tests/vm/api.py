@@ -4,79 +4,11 @@
 import contextlib
 import json
 import os
-import re
 import uuid
 from pathlib import Path
 
+from document import check_answer, check_asked
 from duetlab.guest import vm
-
-DOCUMENT = json.loads((vm.REPOSITORY / "docs" / "openapi.json").read_text())
-TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int, "number": (int, float)}
-
-
-def resolve(schema: dict) -> dict:
-    while "$ref" in schema:
-        found = DOCUMENT
-        for step in schema["$ref"].removeprefix("#/").split("/"):
-            found = found[step]
-        schema = found
-    return schema
-
-
-def faults(schema: dict, value, where: str = "body") -> list[str]:
-    """What of VALUE is not as SCHEMA has it."""
-    schema = resolve(schema)
-    if value is None and schema.get("nullable"):
-        return []
-    if choices := schema.get("oneOf") or schema.get("anyOf"):
-        tried = [faults(choice, value, where) for choice in choices]
-        return [] if [] in tried else tried[0]
-    found = [fault for part in schema.get("allOf", []) for fault in faults(part, value, where)]
-    kind = TYPES.get(schema.get("type"))
-    if kind and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
-        return [*found, f"{where}: {value!r} is no {schema['type']}"]
-    if "enum" in schema and value not in schema["enum"]:
-        found.append(f"{where}: {value!r} is none of {schema['enum']}")
-    if isinstance(value, list) and "items" in schema:
-        for number, item in enumerate(value):
-            found += faults(schema["items"], item, f"{where}[{number}]")
-    if isinstance(value, dict):
-        known = schema.get("properties", {})
-        found += [f"{where}: has no {name}" for name in schema.get("required", []) if name not in value]
-        for name, item in value.items():
-            more = known.get(name, schema.get("additionalProperties", True))
-            if more is False:
-                found.append(f"{where}: {name} is not in the document")
-            elif isinstance(more, dict):
-                found += faults(more, item, f"{where}.{name}")
-    return found
-
-
-def operation(method: str, path: str) -> dict | None:
-    """What the document has for METHOD of PATH."""
-    for pattern, item in DOCUMENT["paths"].items():
-        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", pattern), path) and method.lower() in item:
-            return item[method.lower()]
-    return None
-
-
-def check_answer(method: str, path: str, status: int, kind: str, body: str):
-    described = operation(method, path)
-    if not described:
-        assert "Invalid request method" in body, f"docs/openapi.json has no {method} {path}"
-        return
-    answers = described["responses"]
-    answer = answers.get(str(status)) or answers.get("default")
-    assert answer, f"{method} {path}: the document has no status {status}: {body}"
-    content = resolve(answer).get("content", {})
-    if not content:
-        assert not body, f"{method} {path}: the document has no body for {status}: {body}"
-        return
-    kind = kind.split(";")[0]
-    assert kind in content, f"{method} {path}: answered with {kind}"
-    if kind == "application/json":
-        found = faults(content[kind].get("schema", {}), json.loads(body))
-        assert not found, f"{method} {path}: {found}"
 
 
 class Api:
@@ -97,6 +29,7 @@ class Api:
         answer, _, last = text.rpartition("\n")
         status, _, kind = last.partition(" ")
         check_answer(method, path, int(status), kind, answer)
+        check_asked(method, path, int(status), data[-1] if data else "", answer)
         return int(status), json.loads(answer) if kind.startswith("application/json") and answer else answer
 
     def do(self, method: str, path: str, body=None):
