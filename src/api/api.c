@@ -20,7 +20,7 @@ struct path {
 	unsigned count;
 };
 
-static const struct route_set *const groups[] = {&instance_routes, &machine_config_routes,
+const struct route_set *const route_sets[ROUTE_SETS] = {&instance_routes, &machine_config_routes,
 	&boot_routes, &drive_routes, &net_routes, &balloon_routes, &output_routes, &vsock_routes,
 	&absent_routes, &duet_routes, &hints_routes, &job_routes, &brief_routes, &lease_routes,
 	&snapshot_routes, &snapshot_load_routes, &place_routes, &sharing_routes, &migration_routes};
@@ -118,9 +118,9 @@ static bool matches(const struct route *route, const struct path *path, int *id)
 
 static const struct route *find_route(const char *method, const struct path *path, int *id)
 {
-	for (unsigned i = 0; i < ARRAY_SIZE(groups); i++)
-		for (unsigned n = 0; n < groups[i]->count; n++) {
-			const struct route *route = &groups[i]->routes[n];
+	for (unsigned i = 0; i < ROUTE_SETS; i++)
+		for (unsigned n = 0; n < route_sets[i]->count; n++) {
+			const struct route *route = &route_sets[i]->routes[n];
 
 			if (strcmp(route->method, method) == 0 && matches(route, path, id))
 				return route;

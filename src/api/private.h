@@ -132,6 +132,9 @@ extern const struct route_set instance_routes, machine_config_routes, boot_route
 	net_routes, balloon_routes, output_routes, vsock_routes, absent_routes, duet_routes,
 	hints_routes, job_routes, brief_routes, lease_routes, snapshot_routes, snapshot_load_routes,
 	place_routes, sharing_routes, migration_routes;
+/* All of them, in the order in which a request's is looked for. */
+#define ROUTE_SETS 19
+extern const struct route_set *const route_sets[ROUTE_SETS];
 
 /* @body as in exchange.h. */
 void api_answer_json(struct exchange *exchange, unsigned status, json_t *body);

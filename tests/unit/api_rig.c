@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api_rig.h"
 
+#include "answer_log.h"
 #include "base/checked.h"
 #include "base/log.h"
-#include "virtio/devices.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -19,6 +19,7 @@ static void answered(struct exchange *exchange, unsigned status, const char *typ
 {
 	struct api_rig *rig = container_of(exchange, struct api_rig, exchange);
 
+	answer_log(&rig->asked, status, type, body);
 	rig->status = status;
 	rig->answers++;
 	free(rig->body);
@@ -33,149 +34,40 @@ static int start(void *opaque, struct error *err)
 	return error_set(err, ENOENT, "/dev/kvm: No such file");
 }
 
-/* ---- a machine that is none, by the linker's --wrap ---- */
-
-struct api_rig_machine fake;
-
-struct device *__wrap_machine_coop(const struct machine *machine);
-struct device *__wrap_machine_coop(const struct machine *machine)
+/* Wherever it is to go, it goes there. */
+static int log_to(void *opaque, const char *path, const char *level, struct error *err)
 {
-	return fake.cooperation;
-}
-
-struct device *__wrap_machine_balloon(const struct machine *machine);
-struct device *__wrap_machine_balloon(const struct machine *machine)
-{
-	return fake.no_balloon ? NULL : (struct device *)&fake;
-}
-
-const struct machine_config *__wrap_machine_config(const struct machine *machine);
-const struct machine_config *__wrap_machine_config(const struct machine *machine)
-{
-	return &fake.of->config;
-}
-
-int __wrap_machine_change_device(
-	struct machine *machine, const struct device_config *wanted, struct error *err);
-int __wrap_machine_change_device(
-	struct machine *machine, const struct device_config *wanted, struct error *err)
-{
-	fake.changes++;
 	return 0;
 }
 
-int __wrap_machine_refresh_disk(
-	struct machine *machine, const char *id, const char *path, struct error *err);
-int __wrap_machine_refresh_disk(
-	struct machine *machine, const char *id, const char *path, struct error *err)
+static int write_to(void *opaque, const char *path, struct error *err)
 {
-	fake.refreshes++;
 	return 0;
 }
 
-int __wrap_virtio_balloon_set_target(struct device *device, uint64_t bytes, struct error *err);
-int __wrap_virtio_balloon_set_target(struct device *device, uint64_t bytes, struct error *err)
+static int flush(void *opaque, struct error *err)
 {
-	fake.balloon_target = bytes;
 	return 0;
-}
-
-void __wrap_virtio_balloon_statistics(
-	struct device *device, struct virtio_balloon_statistics *statistics);
-void __wrap_virtio_balloon_statistics(
-	struct device *device, struct virtio_balloon_statistics *statistics)
-{
-	*statistics =
-		(struct virtio_balloon_statistics){.target = fake.balloon_target, .interval = 1};
-}
-
-enum machine_state __wrap_machine_state(const struct machine *machine);
-enum machine_state __wrap_machine_state(const struct machine *machine)
-{
-	return fake.state;
-}
-
-bool __wrap_machine_is_paused(const struct machine *machine);
-bool __wrap_machine_is_paused(const struct machine *machine)
-{
-	return fake.paused;
-}
-
-int __wrap_machine_vcpu_thread(const struct machine *machine, unsigned vcpu);
-int __wrap_machine_vcpu_thread(const struct machine *machine, unsigned vcpu)
-{
-	return 1000 + (int)vcpu;
-}
-
-int __wrap_machine_press_ctrl_alt_del(struct machine *machine);
-int __wrap_machine_press_ctrl_alt_del(struct machine *machine)
-{
-	return fake.keys;
-}
-
-/* ---- its memory, on nodes of the host ---- */
-
-int __wrap_machine_uses(struct machine *machine, struct machine_uses *uses, struct error *err);
-int __wrap_machine_uses(struct machine *machine, struct machine_uses *uses, struct error *err)
-{
-	fake.looks++;
-	*uses = fake.seen;
-	return 0;
-}
-
-int __wrap_machine_place(
-	struct machine *machine, const int8_t nodes[MACHINE_CPUS_MAX], struct error *err);
-int __wrap_machine_place(
-	struct machine *machine, const int8_t nodes[MACHINE_CPUS_MAX], struct error *err)
-{
-	memcpy(fake.placed, nodes, sizeof(fake.placed));
-	return 0;
-}
-
-void __wrap_machine_placing(const struct machine *machine, struct machine_placing *placing);
-void __wrap_machine_placing(const struct machine *machine, struct machine_placing *placing)
-{
-	*placing = fake.under_way;
-}
-
-int __wrap_machine_share(
-	struct machine *machine, enum machine_sharing_state state, struct error *err);
-int __wrap_machine_share(
-	struct machine *machine, enum machine_sharing_state state, struct error *err)
-{
-	if (fake.no_sharing)
-		return error_set(err, ENOTSUP, "No sharing.");
-	fake.sharing.state = state;
-	return 0;
-}
-
-int __wrap_machine_merged(const struct machine *machine, uint64_t *pages);
-int __wrap_machine_merged(const struct machine *machine, uint64_t *pages)
-{
-	*pages = 77;
-	return fake.no_sharing ? -ENOTSUP : 0;
-}
-
-void __wrap_machine_sharing(const struct machine *machine, struct machine_sharing *told);
-void __wrap_machine_sharing(const struct machine *machine, struct machine_sharing *told)
-{
-	*told = fake.sharing;
 }
 
 void rig_runs(struct api_rig *rig)
 {
-	fake.of = rig;
-	fake.state = MACHINE_RUNNING;
-	fake.sharing = (struct machine_sharing){.offered = 8192, .runs = 2};
-	api_set_machine(rig->api, (struct machine *)rig);
+	api_machine_begin(&rig->config);
+	api_set_machine(rig->api, api_machine());
 }
 
 int rig_make(void **state)
 {
 	struct api_rig *rig = calloc(1, sizeof(*rig));
-	struct api_options options = {.config = &rig->config, .start = start, .opaque = rig};
+	struct api_options options = {.config = &rig->config,
+		.start = start,
+		.log_to = log_to,
+		.metrics_to = write_to,
+		.serial_to = write_to,
+		.flush_metrics = flush,
+		.opaque = rig};
 
-	fake = (struct api_rig_machine){0};
+	fake = (struct api_machine){0};
 	log_set_level(LOG_LEVEL_ERROR);
 	rig->exchange.answer = answered;
 	machine_config_init(&rig->config);
@@ -198,13 +90,18 @@ int rig_drop(void **state)
 	return 0;
 }
 
+void rig_ask_later(struct api_rig *rig, const char *method, const char *path, const char *body)
+{
+	rig->asked = (struct request){
+		.method = method, .path = path, .body = body, .length = strlen(body)};
+	api_handle(rig->api, &rig->asked, &rig->exchange);
+}
+
 void rig_ask(struct api_rig *rig, const char *method, const char *path, const char *body)
 {
-	struct request request = {
-		.method = method, .path = path, .body = body, .length = strlen(body)};
 	unsigned before = rig->answers;
 
-	api_handle(rig->api, &request, &rig->exchange);
+	rig_ask_later(rig, method, path, body);
 	assert_int_equal(rig->answers, before + 1);
 }
 

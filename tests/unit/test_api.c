@@ -381,16 +381,11 @@ static void finds_the_initrd(void **state)
 /* The buffer that they are read into knows nothing of them. */
 static void has_room_for_each_body(void **state)
 {
-	const struct route_set *const sets[] = {&instance_routes, &machine_config_routes,
-		&boot_routes, &drive_routes, &net_routes, &balloon_routes, &output_routes,
-		&vsock_routes, &absent_routes, &duet_routes, &hints_routes, &job_routes,
-		&migration_routes, &brief_routes, &lease_routes, &snapshot_routes,
-		&snapshot_load_routes, &place_routes, &sharing_routes};
-
-	for (unsigned i = 0; i < ARRAY_SIZE(sets); i++)
-		for (unsigned n = 0; n < sets[i]->count; n++)
-			if (sets[i]->routes[n].body)
-				assert_in_range(sets[i]->routes[n].body->size, 1, REQUEST_FIELDS);
+	for (unsigned i = 0; i < ROUTE_SETS; i++)
+		for (unsigned n = 0; n < route_sets[i]->count; n++)
+			if (route_sets[i]->routes[n].body)
+				assert_in_range(
+					route_sets[i]->routes[n].body->size, 1, REQUEST_FIELDS);
 }
 
 /* What a client has said outlives a start that failed. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Snapshots by the API: real files, written by a real thread, of a machine that is none. */
+#include "answer_log.h"
 #include "snapshot_rig.h"
 
 #include "api/private.h"
@@ -22,7 +23,6 @@
 #include <cmocka.h>
 
 struct rig {
-	struct exchange exchange;
 	struct snapshot_rig *files;
 	struct machine_config config, saved;
 	struct loop *loop;
@@ -122,10 +122,21 @@ int __wrap_fsync(int fd)
 
 /* ---- the API ---- */
 
+/* Several may be on their way. */
+struct asked {
+	struct exchange exchange;
+	struct rig *rig;
+	struct request request;
+	char text[512];
+};
+
 static void answered(struct exchange *exchange, unsigned status, const char *type, char *body)
 {
-	struct rig *rig = container_of(exchange, struct rig, exchange);
+	struct asked *asked = container_of(exchange, struct asked, exchange);
+	struct rig *rig = asked->rig;
 
+	answer_log(&asked->request, status, type, body);
+	free(asked);
 	rig->status = status;
 	rig->answers++;
 	free(rig->body);
@@ -173,7 +184,6 @@ static int make(void **state)
 	here = rig;
 	rig_make(&files);
 	rig->files = files;
-	rig->exchange.answer = answered;
 	machine_config_init(&rig->config);
 	machine_config_init(&rig->saved);
 	rig->saved.kernel = strdup("/dev/null");
@@ -200,19 +210,22 @@ static int drop(void **state)
 	return 0;
 }
 
-/* @body has %s for the folder. */
+/* @body has @ for the folder. @method and @path are constants. */
 static void ask(struct rig *rig, const char *method, const char *path, const char *body)
 {
-	char text[512];
-	struct request request = {.method = method, .path = path, .body = text};
+	struct asked *asked = calloc(1, sizeof(*asked));
+	char *text = asked->text;
 
-	snprintf(text, sizeof(text), "%s", body);
+	asked->exchange.answer = answered;
+	asked->rig = rig;
+	snprintf(text, sizeof(asked->text), "%s", body);
 	for (char *at; (at = strchr(text, '@'));) {
 		memmove(at + strlen(rig->files->folder), at + 1, strlen(at));
 		memcpy(at, rig->files->folder, strlen(rig->files->folder));
 	}
-	request.length = strlen(text);
-	api_handle(rig->api, &request, &rig->exchange);
+	asked->request = (struct request){
+		.method = method, .path = path, .body = text, .length = strlen(text)};
+	api_handle(rig->api, &asked->request, &asked->exchange);
 }
 
 static void refused(struct rig *rig, const char *method, const char *path, const char *body,

@@ -4,79 +4,12 @@
 import contextlib
 import json
 import os
-import re
+import subprocess
 import uuid
 from pathlib import Path
 
+from document import check_answer, check_asked
 from duetlab.guest import vm
-
-DOCUMENT = json.loads((vm.REPOSITORY / "docs" / "openapi.json").read_text())
-TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int, "number": (int, float)}
-
-
-def resolve(schema: dict) -> dict:
-    while "$ref" in schema:
-        found = DOCUMENT
-        for step in schema["$ref"].removeprefix("#/").split("/"):
-            found = found[step]
-        schema = found
-    return schema
-
-
-def faults(schema: dict, value, where: str = "body") -> list[str]:
-    """What of VALUE is not as SCHEMA has it."""
-    schema = resolve(schema)
-    if value is None and schema.get("nullable"):
-        return []
-    if choices := schema.get("oneOf") or schema.get("anyOf"):
-        tried = [faults(choice, value, where) for choice in choices]
-        return [] if [] in tried else tried[0]
-    found = [fault for part in schema.get("allOf", []) for fault in faults(part, value, where)]
-    kind = TYPES.get(schema.get("type"))
-    if kind and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
-        return [*found, f"{where}: {value!r} is no {schema['type']}"]
-    if "enum" in schema and value not in schema["enum"]:
-        found.append(f"{where}: {value!r} is none of {schema['enum']}")
-    if isinstance(value, list) and "items" in schema:
-        for number, item in enumerate(value):
-            found += faults(schema["items"], item, f"{where}[{number}]")
-    if isinstance(value, dict):
-        known = schema.get("properties", {})
-        found += [f"{where}: has no {name}" for name in schema.get("required", []) if name not in value]
-        for name, item in value.items():
-            more = known.get(name, schema.get("additionalProperties", True))
-            if more is False:
-                found.append(f"{where}: {name} is not in the document")
-            elif isinstance(more, dict):
-                found += faults(more, item, f"{where}.{name}")
-    return found
-
-
-def operation(method: str, path: str) -> dict | None:
-    """What the document has for METHOD of PATH."""
-    for pattern, item in DOCUMENT["paths"].items():
-        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", pattern), path) and method.lower() in item:
-            return item[method.lower()]
-    return None
-
-
-def check_answer(method: str, path: str, status: int, kind: str, body: str):
-    described = operation(method, path)
-    if not described:
-        assert "Invalid request method" in body, f"docs/openapi.json has no {method} {path}"
-        return
-    answers = described["responses"]
-    answer = answers.get(str(status)) or answers.get("default")
-    assert answer, f"{method} {path}: the document has no status {status}: {body}"
-    content = resolve(answer).get("content", {})
-    if not content:
-        assert not body, f"{method} {path}: the document has no body for {status}: {body}"
-        return
-    kind = kind.split(";")[0]
-    assert kind in content, f"{method} {path}: answered with {kind}"
-    if kind == "application/json":
-        found = faults(content[kind].get("schema", {}), json.loads(body))
-        assert not found, f"{method} {path}: {found}"
 
 
 class Api:
@@ -88,27 +21,80 @@ class Api:
     def wait(self):
         vm.run("sh", "-c", f"until [ -S {self.socket} ]; do sleep 0.1; done", limit=vm.BOOT_LIMIT)
 
-    def call(self, method: str, path: str, body=None) -> tuple[int, object]:
-        """Status and body, the latter read when it is JSON."""
-        data = [] if body is None else ["-d", body if isinstance(body, str) else json.dumps(body)]
-        text = vm.run("curl", "-sS", "--unix-socket", self.socket, "-X", method, "-H",
-                      "Content-Type: application/json", *data, "-w", "\n%{http_code} %{content_type}",
-                      f"http://localhost{path}").stdout
-        answer, _, last = text.rpartition("\n")
+    def calls(self, *asked: tuple) -> list[tuple[int, object]]:
+        """Methods, paths and bodies, by one curl: status and body of each, the latter read when it is JSON."""
+        words: list[str] = []
+        for method, path, *body in asked:
+            data = [body[0] if isinstance(body[0], str) else json.dumps(body[0])] if body and body[0] is not None else []
+            words += ["--next", "-sS", "--unix-socket", self.socket, "-X", method, "-H", "Content-Type: application/json",
+                      *(["-d", *data] if data else []), "-w", "\n%{http_code} %{content_type}\x1e", f"http://localhost{path}"]
+        texts = vm.run("curl", *words[1:]).stdout.split("\x1e")[:-1]
+        assert len(texts) == len(asked), texts
+        return [self.read(*one, answer=text) for one, text in zip(asked, texts)]
+
+    def read(self, method: str, path: str, body=None, *, answer: str) -> tuple[int, object]:
+        answer, _, last = answer.rpartition("\n")
         status, _, kind = last.partition(" ")
         check_answer(method, path, int(status), kind, answer)
+        check_asked(method, path, int(status), body if body is None or isinstance(body, str) else json.dumps(body), answer)
         return int(status), json.loads(answer) if kind.startswith("application/json") and answer else answer
 
+    def call(self, method: str, path: str, body=None) -> tuple[int, object]:
+        return self.calls((method, path, body))[0]
+
+    def all(self, *asked: tuple) -> list:
+        """What have to succeed; the bodies of the answers."""
+        done = self.calls(*asked)
+        for one, (status, answer) in zip(asked, done):
+            assert status < 300, f"{one}: {status} {answer}"
+        return [answer for _, answer in done]
+
     def do(self, method: str, path: str, body=None):
-        """What has to succeed; the body of the answer."""
-        status, answer = self.call(method, path, body)
-        assert status < 300, f"{method} {path}: {status} {answer}"
-        return answer
+        return self.all((method, path, body))[0]
 
     def refused(self, method: str, path: str, body=None) -> str:
         status, answer = self.call(method, path, body)
         assert status == 400, f"{method} {path}: {status} {answer}"
         return answer["fault_message"]
+
+
+# Where duet runs: requests come as lines of JSON, and their answers go.
+SESSION = r"""
+import json, re, socket, sys
+for line in sys.stdin:
+    method, path, body = json.loads(line)
+    server = socket.socket(socket.AF_UNIX)
+    server.connect(sys.argv[1])
+    server.sendall(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                   f"Content-Length: {len(body.encode())}\r\nConnection: close\r\n\r\n{body}".encode())
+    head, _, answer = b"".join(iter(lambda: server.recv(65536), b"")).decode().partition("\r\n\r\n")
+    kind = re.search(r"^content-type: *([^\r\n]*)", head, re.I | re.M)
+    print(json.dumps(f"{answer}\n{head.split()[1]} {kind[1] if kind else ''}"), flush=True)
+"""
+
+
+class Session(Api):
+    """The same without a curl for each: for a test that asks very often. Use as a context manager."""
+
+    def __enter__(self):
+        self.process = subprocess.Popen(vm.lab_command("python3", "-c", SESSION, self.socket, stdin=True), text=True,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=vm.REPOSITORY)
+        return self
+
+    def __exit__(self, *_exc):
+        self.process.stdin.close()
+        self.process.wait(timeout=60)
+
+    def calls(self, *asked: tuple) -> list[tuple[int, object]]:
+        answers = []
+        for method, path, *body in asked:
+            text = "" if not body or body[0] is None else body[0] if isinstance(body[0], str) else json.dumps(body[0])
+            self.process.stdin.write(json.dumps([method, path, text]) + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+            assert line, f"nobody answers {method} {path}"
+            answers.append(self.read(method, path, text or None, answer=json.loads(line)))
+        return answers
 
 
 @contextlib.contextmanager

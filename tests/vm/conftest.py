@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 sys.dont_write_bytecode = True
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "lab"))
+sys.path[:0] = [str(Path(__file__).resolve().parents[n] / name) for n, name in ((2, "lab"), (1, "unit"))]
 
 from duetlab.guest import vm  # noqa: E402 (needs the path above)
 

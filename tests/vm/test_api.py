@@ -3,85 +3,157 @@
 
 import json
 import re
+import time
+from pathlib import Path
 
 from api import Api, firecracker, socket, write
 from test_life import lost_ticks
+from test_policy import HOST, NET
+from test_vsock import socket_path
 
-from duetlab.guest import vm
+from duetlab.guest import rootfs, vm
 
-# Clients give these; the second would leave duet's devices unseen.
+# Clients give these; the third would leave duet's devices unseen.
 BOOT_ARGS = "console=ttyS0 reboot=k panic=1 pci=off quiet"
 KERNEL = "6.1-amd64"
-SCRIPT = """
-echo "size $(cat /sys/block/vda/size)"
+# Whoever connects by vsock has his words back in capitals.
+SCRIPT = f"""
+echo "size $(cat /sys/block/vdb/size)"
 modprobe -q i8042; modprobe -q atkbd
-echo "ready"
-(n=0; while [ $n -lt 100000 ]; do n=$((n + 1)); echo "tick $n."; usleep 200000; done) &
+{NET}
+ping -c 1 -W 60 {HOST} >/tmp/ping && echo "reaches the host"
+cat >/tmp/talk.py <<'END'
+import socket
+server = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+server.bind((socket.VMADDR_CID_ANY, 5000))
+server.listen()
+print("ready", flush=True)
+while True:
+    peer, _ = server.accept()
+    peer.sendall(peer.recv(100).upper())
+END
+python3 /tmp/talk.py &
+(n=0; while [ $n -lt 100000 ]; do n=$((n + 1)); echo "tick $n."; sleep 0.2; done) &
 while read -r line; do
 	case $line in
-	grown) until [ "$(cat /sys/block/vda/size)" != 16384 ]; do usleep 100000; done
-		echo "size $(cat /sys/block/vda/size)" ;;
-	random) echo "random $(head -c 64 /dev/hwrng | wc -c)" ;;
+	grown) until [ "$(cat /sys/block/vdb/size)" != 16384 ]; do sleep 0.1; done
+		echo "size $(cat /sys/block/vdb/size)" ;;
 	esac
 done
 """
+TALK = """
+import socket, sys
+peer = socket.socket(socket.AF_UNIX)
+peer.settimeout(300)
+peer.connect(sys.argv[1])
+peer.sendall(b"CONNECT 5000\\n")
+lines = peer.makefile("rwb", buffering=0)
+assert lines.readline().startswith(b"OK ")
+lines.write(b"said by vsock")
+print(lines.read().decode())
+"""
 
 
-def ticks(guest: vm.Guest) -> int:
-    return len(re.findall(r"tick \d+\.", guest.output))
+class Console:
+    """A file that PUT /serial has named."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @property
+    def output(self) -> str:
+        return self.path.read_text(errors="replace").replace("\r", "") if self.path.exists() else ""
+
+    def wait_for(self, pattern: str, after: int = 0):
+        until = time.monotonic() + vm.BOOT_LIMIT
+        while not re.compile(pattern, re.MULTILINE).search(self.output, after):
+            assert time.monotonic() < until, f"no {pattern!r} in {self.output[-2000:]}"
+            time.sleep(0.1)
+
+    def ticks(self) -> int:
+        return len(re.findall(r"tick \d+\.", self.output))
+
+
+def set_up(api: Api, workspace: Path, resources: dict):
+    """As clients do: each its own request."""
+    assert api.do("GET", "/") == {"id": "by-curl", "state": "Not started", "vmm_version": "1.12.0",
+                                  "app_name": "Firecracker"}
+    assert api.do("GET", "/version") == {"firecracker_version": "1.12.0"}
+    api.all(("PUT", "/logger", {"log_path": str(workspace / "log"), "level": "Info"}),
+            ("PUT", "/metrics", {"metrics_path": str(workspace / "metrics")}),
+            ("PUT", "/serial", {"serial_out_path": str(workspace / "console")}),
+            ("PUT", "/machine-config", {"vcpu_count": 1, "mem_size_mib": 256}),
+            ("PUT", "/cpu-config", {}),
+            *(("PUT", f"/{name}", body) for name, body in resources.items()))
+    assert "not supported before starting" in api.refused("PATCH", "/vm", {"state": "Paused"})
+    api.do("PUT", "/actions", {"action_type": "InstanceStart"})
+    assert "after starting" in api.refused("PUT", "/actions", {"action_type": "InstanceStart"})
+
+
+def change(guest: vm.Guest, api: Api, console: Console, disk: str):
+    vm.run("truncate", "-s", "12M", disk)
+    api.do("PATCH", "/drives/data", {"drive_id": "data"})
+    guest.type("grown\n")
+    console.wait_for(r"^size 24576$")
+    limiter = {"ops": {"size": 100, "refill_time": 1000, "one_time_burst": 10}}
+    api.all(("PATCH", "/balloon", {"amount_mib": 32}), ("PATCH", "/balloon/statistics", {"stats_polling_interval_s": 2}),
+            ("PATCH", "/drives/data", {"drive_id": "data", "rate_limiter": limiter}),
+            ("PATCH", "/network-interfaces/eth0", {"iface_id": "eth0", "tx_rate_limiter": limiter}))
+    while api.do("GET", "/balloon/statistics")["actual_mib"] < 32:
+        continue
+    # For a while only.
+    api.do("PATCH", "/duet/balloon", {"amount_mib": 48, "for_ms": 1})
+    while api.do("GET", "/balloon")["amount_mib"] != 32:
+        continue
+    job = api.do("POST", "/duet/hints", {"seconds": 60})["id"]
+    while (found := api.do("GET", f"/duet/jobs/{job}"))["state"] == "running":
+        continue
+    assert found["state"] == "done" and found["bytes"] > 0
+
+
+def tells(api: Api):
+    """What it says of itself is as it was told."""
+    all_of_it, brief, vcpus, metrics, config, stats, devices, _ = api.all(*(("GET", path) for path in (
+        "/vm/config", "/duet/brief", "/duet/vcpus", "/duet/metrics", "/duet/config", "/duet/stats", "/duet/devices",
+        "/balloon/hinting/status")))
+    assert [drive["drive_id"] for drive in all_of_it["drives"]] == ["root", "data"]
+    assert all_of_it["vsock"]["guest_cid"] == 77 and all_of_it["network-interfaces"][0]["iface_id"] == "eth0"
+    assert brief["state"] == "Running" and brief["balloon"]["target_mib"] == 32
+    assert [vcpu["thread_id"] for vcpu in vcpus] == brief["threads"]
+    assert "duet_" in metrics
+    # Each that is configured is counted, and more besides.
+    named = {device["id"] for device in devices}
+    assert {"root", "data", "eth0"} < {device["id"] for device in config["devices"]} <= named
+    assert {device["name"] for device in stats["devices"]} <= named
 
 
 def test_life_by_curl(local_disk, workspace):
-    disk = local_disk("8M", "api")
-    with firecracker("--id", "by-curl", kernel=KERNEL, script=SCRIPT) as (guest, api, files):
-        assert api.do("GET", "/") == {"id": "by-curl", "state": "Not started", "vmm_version": "1.12.0",
-                                      "app_name": "Firecracker"}
-        assert api.do("GET", "/version") == {"firecracker_version": "1.12.0"}
-        api.do("PUT", "/logger", {"log_path": str(workspace / "log"), "level": "Info"})
-        api.do("PUT", "/metrics", {"metrics_path": str(workspace / "metrics")})
-        api.do("PUT", "/machine-config", {"vcpu_count": 1, "mem_size_mib": 256})
-        api.do("PUT", "/boot-source", {**files, "boot_args": BOOT_ARGS})
-        api.do("PUT", "/drives/data", {"drive_id": "data", "path_on_host": disk, "is_root_device": False,
-                                       "is_read_only": False})
-        api.do("PUT", "/balloon", {"amount_mib": 0, "deflate_on_oom": True, "stats_polling_interval_s": 1})
-        api.do("PUT", "/entropy", {"rate_limiter": {"bandwidth": {"size": 1000, "refill_time": 1000}}})
-        assert "not supported before starting" in api.refused("PATCH", "/vm", {"state": "Paused"})
-        api.do("PUT", "/actions", {"action_type": "InstanceStart"})
-        assert "after starting" in api.refused("PUT", "/actions", {"action_type": "InstanceStart"})
-        guest.wait_for(r"^size 16384$")
-        guest.wait_for(r"^ready$")
-        assert api.do("GET", "/")["state"] == "Running"
-        api.do("PATCH", "/vm", {"state": "Paused"})
-        api.do("PATCH", "/vm", {"state": "Paused"})
+    disk, console = local_disk("8M", "api"), Console(workspace / "console")
+    with vm.tap() as tap, socket_path() as sock, \
+            firecracker("--id", "by-curl", kernel=KERNEL, script=SCRIPT) as (guest, api, files):
+        set_up(api, workspace, {
+            "boot-source": {**files, "boot_args": f"{BOOT_ARGS} duet.root=/dev/vda duet.rootflags=ro"},
+            "drives/root": {"drive_id": "root", "path_on_host": str(rootfs.rootfs()), "is_root_device": True,
+                            "is_read_only": True},
+            "drives/data": {"drive_id": "data", "path_on_host": disk, "is_root_device": False, "is_read_only": False},
+            "network-interfaces/eth0": {"iface_id": "eth0", "host_dev_name": tap, "guest_mac": "06:00:AC:10:00:02"},
+            "vsock": {"guest_cid": 77, "uds_path": sock},
+            "balloon": {"amount_mib": 0, "deflate_on_oom": True, "stats_polling_interval_s": 1,
+                        "free_page_hinting": True},
+            "entropy": {}})
+        for words in (r"^size 16384$", r"^reaches the host$", r"^ready$"):
+            console.wait_for(words)
+        assert vm.run("python3", "-c", TALK, sock).stdout == "SAID BY VSOCK\n"
+        api.all(("PATCH", "/vm", {"state": "Paused"}), ("PATCH", "/vm", {"state": "Paused"}))
         assert api.do("GET", "/")["state"] == "Paused"
-        seen = ticks(guest)
+        seen = console.ticks()
         assert api.do("GET", "/machine-config")["mem_size_mib"] == 256
-        assert ticks(guest) <= seen + 1, "it ran while it was paused"
+        assert console.ticks() <= seen + 1, "it ran while it was paused"
         api.do("PATCH", "/vm", {"state": "Resumed"})
-        guest.wait_for(r"tick", after=len(guest.output))
+        console.wait_for(r"tick", after=len(console.output))
 
-        vm.run("truncate", "-s", "12M", disk)
-        api.do("PATCH", "/drives/data", {"drive_id": "data"})
-        guest.type("grown\n")
-        guest.wait_for(r"^size 24576$")
-        guest.type("random\n")
-        guest.wait_for(r"^random 64$")
-        [entropy] = [device for device in api.do("GET", "/duet/stats")["devices"]
-                     if device["type"] == "virtio-entropy"]
-        assert entropy["queues"]["queue0"]["requests"] > 0 and "throttled" in entropy["queues"]["queue0"]
-        api.do("PATCH", "/balloon", {"amount_mib": 32})
-        while api.do("GET", "/balloon/statistics")["actual_mib"] < 32:
-            continue
-        # For a while only.
-        api.do("PATCH", "/duet/balloon", {"amount_mib": 48, "for_ms": 1})
-        while api.do("GET", "/balloon")["amount_mib"] != 32:
-            continue
-        brief = api.do("GET", "/duet/brief")
-        assert brief["state"] == "Running" and brief["balloon"]["target_mib"] == 32
-        api.do("PATCH", "/drives/data", {"drive_id": "data", "rate_limiter": {
-            "ops": {"size": 100, "refill_time": 1000}}})
-        assert [vcpu["thread_id"] for vcpu in api.do("GET", "/duet/vcpus")] == brief["threads"]
-        assert 'duet_' in api.do("GET", "/duet/metrics")
+        change(guest, api, console, disk)
+        tells(api)
         api.do("PUT", "/actions", {"action_type": "FlushMetrics"})
         # Also one each minute.
         lines = [json.loads(line) for line in vm.run("cat", str(workspace / "metrics")).stdout.splitlines()]
@@ -91,11 +163,11 @@ def test_life_by_curl(local_disk, workspace):
             "Create snapshot error: Cannot save the microVM state: Operation not allowed: save/restore unavailable "
             "while running")
         assert api.refused("PUT", "/nonsense", {}) == "Invalid request method and/or path: PUT nonsense."
-        before = ticks(guest)
+        before = console.ticks()
         api.do("PUT", "/actions", {"action_type": "SendCtrlAltDel"})
         assert guest.finish() == 0
-        console = guest.output
-    assert before > 0 and not lost_ticks(console)
+    assert before > 0 and not lost_ticks(console.output)
+    assert "tick" not in guest.output, "the console is where it was"
     assert "pci=off" in (workspace / "log").read_text()
     assert vm.run("test", "-e", api.socket, check=False).returncode != 0, "the socket is left"
 

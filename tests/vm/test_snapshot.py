@@ -6,13 +6,14 @@ import json
 import re
 
 import pytest
-from api import firecracker, socket
+from api import Api, firecracker, socket
 from matrix import SOAK, soak
 
 from duetlab.guest import vm
 
+PATTERN = "of a page that was free when saved"
 # What it is told to do, it does and counts; the count is in the memory of its shell.
-SCRIPT = """
+SCRIPT = f"""
 head -c 6000000 /dev/urandom >/tmp/data
 count=0
 echo "ready"
@@ -24,9 +25,31 @@ while read -r line; do
 	random) echo "random $(head -c 16 /dev/urandom | md5sum)" ;;
 	heard) until dmesg | grep -q "virtual machine fork"; do sleep 0.1; done; echo "heard" ;;
 	told) echo "told $(dmesg | grep -c "virtual machine fork")" ;;
+	free) yes {PATTERN} | head -c 32000000 >/tmp/free; rm /tmp/free; count=$((count - 1)); echo "freed" ;;
 	stop) break ;;
 	esac
 done
+"""
+
+# Of process argv[1]: bytes of the guest's memory that are its own, then how often the pattern is there. It is where the
+# file argv[2] is mapped, or from argv[2] to argv[3] as this has said before.
+LOOK = f"""
+import re, sys
+pid, where = sys.argv[1], sys.argv[2:]
+maps = re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", open(f"/proc/{{pid}}/smaps").read(), flags=re.M)[1:]
+spans = [tuple(int(end, 16) for end in one.split(None, 1)[0].split("-")) for one in maps]
+if len(where) == 1:
+    of = [span for span, one in zip(spans, maps) if one.split("\\n")[0].endswith(where[0])]
+    start, end = min(of)[0], max(of)[1]
+else:
+    start, end = map(int, where)
+pss = sum(int(re.search(r"^Pss: +([0-9]+)", one, re.M)[1]) << 10 for span, one in zip(spans, maps) if start <= span[0] < end)
+count = 0
+with open(f"/proc/{{pid}}/mem", "rb", buffering=0) as memory:
+    for at in range(start, end, 1 << 20):
+        memory.seek(at)
+        count += memory.read(min(1 << 20, end - at)).count(b"{PATTERN}")
+print(start, end, pss, count)
 """
 CLONES = 10 if SOAK else 3
 
@@ -80,9 +103,39 @@ def machine(folder: str, *options: str, memory: str = "256M", **more):
         yield guest, name
 
 
+def look(guest: vm.Guest, *where: str) -> tuple[list[str], int, int]:
+    """The place of its memory, bytes of that that are its own, and patterns in it."""
+    start, end, own, patterns = vm.run("python3", "-c", LOOK, str(guest.pid), *where).stdout.split()
+    return [start, end], int(own), int(patterns)
+
+
+def inflates(guest: vm.Guest, name: str, snapshot: str):
+    """What the balloon takes goes back to the host and reads as zeroes afterwards, not as the file that it came from."""
+    api, mib = Api(name), 140
+    where, _, before = look(guest, f"{snapshot}/memory")
+    assert before * len(PATTERN) > 20 << 20
+    # The first look has brought all of it in.
+    _, full, _ = look(guest, *where)
+    api.do("PATCH", "/balloon", {"amount_mib": mib})
+    while api.do("GET", "/duet/brief")["balloon"]["actual_mib"] < mib:
+        continue
+    # The last pages wait for neighbours for a moment.
+    while api.do("GET", "/duet/devices/balloon0")["statistics"]["discarded_pages"] < mib * 256:
+        continue
+    _, less, after = look(guest, *where)
+    print(f"{full >> 20} MiB, then {less >> 20}; {before} patterns, then {after}")
+    assert full - less > (mib - 20) << 20
+    assert after < before / 2
+    api.do("PATCH", "/balloon", {"amount_mib": 0})
+    while api.do("GET", "/duet/brief")["balloon"]["actual_mib"]:
+        continue
+    assert look(guest, *where)[2] <= after
+
+
 def test_goes_on_here_and_elsewhere(folder):
     snapshot = f"{folder}/one"
-    with machine(folder) as (guest, name):
+    with machine(folder, "--balloon", "reporting=off") as (guest, name):
+        go(guest, "free", r"^freed$")
         first, data = go(guest)
         job = take(name, snapshot)
         assert (first, go(guest)) == ("1", ("2", data))
@@ -94,9 +147,11 @@ def test_goes_on_here_and_elsewhere(folder):
     assert 0 < job["bytes"] < memory_size(snapshot) == 256 << 20
     assert on_disk(snapshot) < job["bytes"] + (16 << 20)
     assert vm.run(str(vm.DUET), "snapshot", "check", snapshot).stdout == f"{snapshot}: ok\n"
-    for _ in range(2):
-        with restored(snapshot) as guest:
+    for balloon in (False, True):
+        with restored(snapshot, "--api-sock", again := socket()) as guest:
             assert go(guest) == ("3", data)
+            if balloon:
+                inflates(guest, again, snapshot)
             assert go(guest) == ("4", data)
             guest.type("stop\n")
             guest.succeed()
