@@ -105,7 +105,7 @@ def _limit(report: Report, point: dict) -> None:
         report.note(f"  {name}: skipped, for {rates.too_slow(point)}")
         return
     report.row(f"{name}: off by", abs(rates.off(point)), "", rates.OFF_BY,
-               detail=f"{point['got']:.1f} of {point['limit']:.0f} {point['unit']} a second; {point['free']:.0f} without")  # fmt: skip
+               detail=f"{point['got']:.1f} of {point['limit']:.0f} {point['unit']} a second; {point['free']:.0f} without; windows {rates.spread(point)}")  # fmt: skip
 
 
 def measure(lab: ExperimentLab, report: Report) -> None:

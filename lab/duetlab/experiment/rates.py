@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a guest does a second beside what duet lets it do: whole frames of a network, requests of a disk.
 
-A limit is judged only where the guest, without it, does ENOUGH times as much in the same run."""
+A limit is judged only where the guest, without it, does ENOUGH times as much in the same run. What is judged is the median of
+some windows: a bucket makes up for 20 ms in which nobody could run (base/bucket.h), and a busy machine's emulated host
+stands still for longer now and then. The other windows are told too."""
 
 import contextlib
+import itertools
+import statistics
 from dataclasses import dataclass
 
 from .lab import HOME, PORT, ExperimentLab
@@ -11,10 +15,9 @@ from .subject import Subject
 
 ENOUGH = 1.5
 OFF_BY = 0.05
-DEPTH = 16
-SECONDS = 6
+DEPTH, BLOCK = 16, 4096  # of the disk's requests
+SECONDS, WINDOWS, WINDOWS_FREE = 2, 5, 2
 PERIOD_US = 100  # between the host's packets to the guest: more than any of them gets
-FREE_REQUESTS = 600
 SOCKET = f"{HOME}/rates.sock"
 
 
@@ -24,8 +27,9 @@ class Kind:
     unit: str  # bytes, packets or requests
     device: str
     option: str  # as `duet ctl SOCK limit` has it
-    way: str  # of the workload disk, or the tap's counters as the host names them
-    block: int = 0  # bytes of a request
+    way: str  # of the tap, as the host names it, or of the workload disk
+    field: int = 1  # where the kernel's statistics have it
+    size: int = 1  # of what is counted there
 
 
 KINDS = {kind.what + ", " + kind.unit: kind for kind in (
@@ -33,11 +37,15 @@ KINDS = {kind.what + ", " + kind.unit: kind for kind in (
     Kind("network, received", "bytes", "net0", "rx-rate", "tx"),
     Kind("network, sent", "packets", "net0", "tx-pps", "rx"),
     Kind("network, received", "packets", "net0", "rx-pps", "tx"),
-    Kind("disk, read", "bytes", "disk0", "bw", "read", 16384),
-    Kind("disk, written", "bytes", "disk0", "bw", "write", 16384),
-    Kind("disk, read", "requests", "disk0", "iops", "read", 4096),
-    Kind("disk, written", "requests", "disk0", "iops", "write", 4096),
+    Kind("disk, read", "bytes", "disk0", "bw", "read", 3, 512),
+    Kind("disk, written", "bytes", "disk0", "bw", "write", 7, 512),
+    Kind("disk, read", "requests", "disk0", "iops", "read", 1),
+    Kind("disk, written", "requests", "disk0", "iops", "write", 5),
 )}  # fmt: skip
+
+# A field of FILE and the time, at the edges of windows. No program is started between the two.
+_WINDOWS = ("for n in $(seq 0 {windows}); do [ $n = 0 ] || sleep {seconds}; "
+            "read f1 f2 f3 f4 f5 f6 f7 rest <{file}; read now rest </proc/uptime; echo =$f{field} $now; done")
 
 
 class Limited:
@@ -58,52 +66,51 @@ class Limited:
         self.subject.__exit__(*exc)
 
     def points(self, kind: Kind, limits: tuple[int | str, ...]) -> list[dict]:
-        """For each limit what the guest did a second, under `got`; None where it does too little anyway. A limit that is no
-        number is of so many in so many milliseconds: 10/10ms."""
-        free, found = self._done(kind, None), []
+        """For each limit what the guest did a second: `got`, the median, and all `windows`; no `got` where it does too little
+        anyway. A limit that is no number is of so many in so many milliseconds: 10/10ms."""
+        free, found = statistics.median(self._done(kind, WINDOWS_FREE)), []
         for limit in limits:
-            rate = a_second(limit)
-            found.append({"what": kind.what, "unit": kind.unit, "limit": rate, "text": f"{kind.option}={limit}", "free": free, "got": None})
-            if free >= ENOUGH * rate:
+            point = {"what": kind.what, "unit": kind.unit, "limit": a_second(limit), "text": f"{kind.option}={limit}", "free": free,
+                     "got": None, "windows": []}
+            if free >= ENOUGH * point["limit"]:
                 self._limit(kind, limit)
-                found[-1]["got"] = self._done(kind, rate)
+                point["windows"] = self._done(kind, WINDOWS)
+                point["got"] = statistics.median(point["windows"])
                 self._limit(kind, 0)
+            found.append(point)
         return found
 
     def _limit(self, kind: Kind, limit: int | str) -> None:
         self._lab.shell(f"{HOME}/duet ctl {SOCKET} limit {kind.device} {kind.option}={limit}")
 
-    def _done(self, kind: Kind, rate: float | None) -> float:
-        if kind.device == "disk0":
-            return self._disk(kind, rate)
-        with self._sending() if kind.way == "rx" else self._receiving():
-            return self._frames(kind)
-
-    def _disk(self, kind: Kind, rate: float | None) -> float:
-        """Its warm-up takes what idleness saved up."""
-        count = FREE_REQUESTS if rate is None else int(rate * SECONDS / (kind.block if kind.unit == "bytes" else 1))
-        answer = self.subject.told(f"workload disk /dev/vda {kind.way} {DEPTH} {count} {kind.block}")
-        return answer["bytes" if kind.unit == "bytes" else "count"] / (answer["ns"] / 1e9)
+    def _done(self, kind: Kind, windows: int) -> list[float]:
+        """A network by the tap's counters, which are of whole frames that duet wrote to it or took from it; a disk by the guest's
+        kernel."""
+        on_disk = kind.device == "disk0"
+        file = "/sys/block/vda/stat" if on_disk else f"/sys/class/net/{self._tap}/statistics/{kind.way}_{kind.unit}"
+        script = _WINDOWS.format(windows=windows, seconds=SECONDS, file=file, field=kind.field)
+        if kind.way == "tx":
+            with self._receiving():
+                text = self._lab.shell(script)
+        else:
+            work = f"disk /dev/vda {kind.way} {DEPTH} 100000000 {BLOCK}" if on_disk else f"flood {self._host} {PORT} 100000"
+            with self._working(work):
+                text = self.subject.command(script) if on_disk else self._lab.shell(script)
+        looks = [line.removeprefix("=").split() for line in text.splitlines() if line.startswith("=")]
+        return [kind.size * (int(after) - int(before)) / (float(end) - float(start))
+                for (before, start), (after, end) in itertools.pairwise(looks)]
 
     @contextlib.contextmanager
-    def _sending(self):
-        self.subject.command(f"workload flood {self._host} {PORT} 100000 >/dev/null 2>&1 & noise=$!")
+    def _working(self, work: str):
+        self.subject.command(f"workload {work} >/dev/null 2>&1 & work=$!")
         try:
             yield
         finally:
-            self.subject.command("kill $noise; wait $noise", may_fail=True)
+            self.subject.command("kill $work; wait $work", may_fail=True)
 
     def _receiving(self):
         return self._lab.background("sh", "-c", f"echo sends; exec {HOME}/workload paced {self._guest} {PORT} 100000000 {PERIOD_US}",
                                     ready="sends")
-
-    def _frames(self, kind: Kind) -> float:
-        """By the tap's counters, which are of whole frames: those that duet wrote to it or took from it."""
-        told = self._lab.shell(f"""cd /sys/class/net/{self._tap}/statistics
-look() {{ read count <{kind.way}_{kind.unit}; read now _ </proc/uptime; echo $count $now; }}
-look; sleep {SECONDS}; look""")
-        before, after = (line.split() for line in told.splitlines())
-        return (int(after[0]) - int(before[0])) / (float(after[1]) - float(before[1]))
 
 
 def a_second(limit: int | str) -> float:
@@ -124,3 +131,8 @@ def judged(points: list[dict]) -> list[dict]:
 def off(point: dict) -> float:
     """By which share of the limit it is missed, above or below."""
     return point["got"] / point["limit"] - 1
+
+
+def spread(point: dict) -> str:
+    """The windows, against the limit."""
+    return ", ".join(f"{100 * (one / point['limit'] - 1):+.1f} %" for one in sorted(point["windows"]))
