@@ -13,7 +13,7 @@ from .base.errors import LabError
 from .base.paths import DUET, REPOSITORY
 from .bench import profile
 from .experiment import catalogue
-from .host import counter, hardware, plugin, qemu, remote
+from .host import counter, hardware, machine, plugin, qemu, remote
 from .host.life import OPTION_NAMES, LabHost, say
 
 EXAMPLES = """examples:
@@ -40,6 +40,7 @@ def _options(args: argparse.Namespace) -> dict:
         "kernel_options": args.kernel_options,
         "tsc_ratio": args.tsc_ratio,
         "pmu": args.pmu or None,
+        "cpus": args.cpus,
     }
 
 
@@ -54,6 +55,13 @@ def _ratio(text: str) -> float:
     if not 0.1 <= ratio <= 4:
         raise argparse.ArgumentTypeError(f"{text}: give a number from 0.1 to 4")
     return ratio
+
+
+def _cpus(text: str) -> int:
+    cpus = int(text) if text.isdecimal() else 0
+    if not machine.NODES <= cpus <= machine.CPUS_MAX or cpus % machine.NODES:
+        raise argparse.ArgumentTypeError(f"{text}: give an even number from {machine.NODES} to {machine.CPUS_MAX}")
+    return cpus
 
 
 def _up(args: argparse.Namespace) -> int:
@@ -190,6 +198,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--profile", action="store_true", help="count by function too, for `profile`")
     up.add_argument("--tsc-ratio", type=_ratio, metavar="R",
                     help="frequency of its TSC, as a part or multiple of this machine's (1.0)")  # fmt: skip
+    up.add_argument("--cpus", type=_cpus, metavar="N", help=f"its CPUs, an even number ({machine.CPUS})")
     up.add_argument("--pmu", action="store_true", help="give it performance counters")
     up.add_argument("--kernel-options", metavar="TEXT", help="added to its kernel's command line")
     up.set_defaults(run=_up)

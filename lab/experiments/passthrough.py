@@ -6,11 +6,11 @@ table."""
 
 import contextlib
 
+from duetlab.experiment import functions
 from duetlab.experiment.lab import HOME, PORT, ExperimentLab
 from duetlab.experiment.model import si
-from duetlab.experiment.record import Skipped, attempt, usual_confounders
+from duetlab.experiment.record import attempt, usual_confounders
 from duetlab.experiment.subject import Subject, each, summed
-from duetlab.guest import vf
 
 ORDER = 4
 MECHANISMS = {"M5": "Passthrough (SR-IOV)"}
@@ -30,15 +30,6 @@ NAMES = {"igbvf": "igb VF", "virtio_net": "virtio-net", "e1000": "e1000"}
 NOISE_SECONDS = 60
 
 
-@contextlib.contextmanager
-def functions(kind: str, count: int):
-    try:
-        with vf.passed(kind, count) as addresses:
-            yield addresses
-    except vf.NothingToSplit as error:
-        raise Skipped(str(error)) from error
-
-
 def costs(found: dict, total: int) -> dict:
     """For each of TOTAL requests or round trips, the warm-up included."""
     kicks = sum(summed(grown, "kicks") for grown in found["devices"].values())
@@ -55,7 +46,7 @@ def reads(subject: Subject, disk: str, depth: int = 1) -> dict:
 
 def disk(lab: ExperimentLab) -> dict:
     """NVMe VF and virtio-blk in one guest, alone and with a neighbour."""
-    with functions("nvme", 2) as (ours, other):
+    with functions.taken("nvme", 2) as (ours, other):
         path = lab.disk("passthrough", DISK_MIB)
         with Subject(lab, "--device", f"vfio,host={ours}", "--disk", f"path={path},cache=direct") as subject:
             subject.command("modprobe -q nvme; n=0; until [ -b /dev/nvme0n1 ] || [ $n -ge 600 ]; do usleep 100000; n=$((n + 1)); done")
@@ -88,9 +79,8 @@ while [ $(date +%s) -lt $end ]; do {HOME}/workload disk $noisy read 16 4000 {BLO
 
 def network(lab: ExperimentLab) -> dict:
     """igb VF, virtio-net and e1000 in one guest, alone and the VF with a neighbour."""
-    with functions("net", 2) as (ours, other), contextlib.ExitStack() as peers:
-        physical = lab.shell(f"basename $(ls -d /sys/bus/pci/devices/{ours}/physfn/net/* | head -n 1)").strip()
-        lab.shell(f"ip addr flush dev {physical}; ip addr add {ADDRESSES['igbvf'][0]}/24 dev {physical}; ip link set {physical} up")
+    with functions.taken("net", 2) as (ours, other), contextlib.ExitStack() as peers:
+        functions.physical(lab, ours, ADDRESSES["igbvf"][0])
         options = ["--device", f"vfio,host={ours}"]
         for driver, tap in TAPS.items():
             lab.tap(tap, ADDRESSES[driver][0])
@@ -154,7 +144,6 @@ def tell(lab: ExperimentLab, record, disks: dict, nets: dict) -> None:
     nets.pop("pinned", None)
     record.figure("disk", disks)
     record.figure("network", nets)
-    record.skip("a noisy neighbour on another virtio-net device", "it needs a second guest with CPUs of its own; the lab host has two")
     record.symbol("VF", "virtual function: a slice of a real device with registers and queues of its own.")
     record.symbol("PF", "physical function: the device that the slices belong to and share.")
     record.symbol("IOMMU", "the unit that translates and limits the addresses a device may reach, so that a VF sees only its guest's memory.")

@@ -17,12 +17,13 @@ import subprocess
 import termios
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from calls import LAB, REPOSITORY, SECONDS, in_lab, lab, one_more, script, started
 from duetlab.base.cache import cache_dir
 from duetlab.base.errors import LabError
-from duetlab.host import counter, life, mends, plugin, wire
+from duetlab.host import counter, life, machine, mends, plugin, wire
 from duetlab.host.life import LabHost
 
 
@@ -430,6 +431,21 @@ def test_the_mends_go_in_once():
 def test_the_mends_refuse_other_source(text):
     with pytest.raises(LabError, match="instead of one"):
         _mended(text)
+
+
+def test_cpus_are_divided_among_the_nodes(tmp_path):
+    made = machine.Machine(SimpleNamespace(binary="qemu", firmware=(), version=(10, 0, 0)), tmp_path, 4096, tmp_path, tmp_path, tmp_path, cpus=6)
+    words = machine.arguments(made)
+    assert words[words.index("-smp") + 1] == "6"
+    nodes = [word.partition("cpus=")[2].partition(",")[0] for word in words if word.startswith("node,")]
+    assert nodes == ["0-2", "3-5"]
+
+
+@pytest.mark.parametrize("text", ["0", "3", "66", "-2", "four"])
+def test_cpus_that_cannot_be_divided_are_refused(text):
+    result = lab("up", f"--cpus={text}")
+    assert result.returncode == 2
+    assert b"give an even number from 2 to 64" in result.stderr
 
 
 def test_frames_survive_any_cutting():

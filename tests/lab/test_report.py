@@ -19,7 +19,8 @@ RECORDS = Path(__file__).parent / "records"
 sys.path.insert(0, str(REPO / "lab"))
 
 from duetlab.base.errors import LabError  # noqa: E402
-from duetlab.experiment import catalogue, model, run, subject  # noqa: E402
+from duetlab.bench import profile  # noqa: E402
+from duetlab.experiment import catalogue, model, rates, run, subject  # noqa: E402
 from duetlab.experiment.record import Record, Skipped, attempt  # noqa: E402
 from duetlab.report import document  # noqa: E402
 
@@ -110,6 +111,32 @@ def test_a_device_that_counts_for_the_first_time():
     before["devices"] = []
     assert subject.accesses(before, after)["net0"] == 4
     assert subject.devices(before, after)["net0"]["queues"]["queue1"]["kicks"] == 2
+
+
+@pytest.mark.parametrize(("limit", "rate"), [(200, 200), ("200", 200), ("10/10ms", 1000), ("1/500ms", 2)])
+def test_limits_by_the_second(limit, rate):
+    assert rates.a_second(limit) == rate
+
+
+def test_a_limit_that_is_never_met_is_not_judged():
+    slow, kept = {"got": None, "limit": 1000}, {"got": 96.0, "limit": 100}
+    assert rates.judged([slow, kept]) == [kept]
+    assert rates.off(kept) == pytest.approx(-0.04)
+
+
+def test_functions_are_found_by_the_objects_they_come_from(tmp_path):
+    """Of two functions of one name the right one, and what lies beside it."""
+    (tmp_path / "one.c").write_text("static int same(int x) { return x * 3; }\nint one(int x) { return same(x) + same(x + 1); }\n")
+    (tmp_path / "other.c").write_text("static int same(int x) { return x * 5; }\nint one(int);\n"
+                                      "int main(int c, char **v) { (void)v; return one(c) + same(c) + same(c + 1); }\n")
+    for name in ("one", "other"):
+        subprocess.run(["gcc", "-O0", "-c", f"{name}.c"], cwd=tmp_path, check=True)
+    subprocess.run(["gcc", "-no-pie", "-o", "program", "one.o", "other.o"], cwd=tmp_path, check=True)
+    places = profile.places_of(tmp_path / "program", [tmp_path / "one.o"])
+    assert len(places) == 2
+    inside, beyond = places[0].start, max(place.stop for place in places)
+    assert profile.instructions_at([(False, inside, 5), (True, inside, 7), (False, beyond, 11)], places) == 5
+    assert places[0].start // 4096 in profile.others_pages(tmp_path / "program", places, 4096)
 
 
 def test_a_refusal_is_told_from_a_guest_that_died():

@@ -82,3 +82,24 @@ def test_hogs_are_ended_by_their_ids():
     finally:
         for pid in hogs:
             os.kill(pid, signal.SIGKILL)
+
+
+def test_packets_at_their_pace_are_counted_as_they_come():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.settimeout(60)
+        port = listener.getsockname()[1]
+        done = subprocess.run([workload(), "paced", "127.0.0.1", str(port), "20", "1000"], capture_output=True, text=True,
+                              check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert [len(listener.recv(BYTES)) for _ in range(20)] == [1400] * 20
+    assert json.loads(done.stdout) == {"packets": 20}
+
+
+def test_nobody_there_is_no_reason_to_end():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    done = subprocess.run([workload(), "paced", "127.0.0.1", str(port), "20", "1000"], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"packets": 20}

@@ -3,6 +3,7 @@
 
 import json
 
+from ..experiment import rates
 from ..experiment.lab import HOME, PORT, ExperimentLab
 from ..experiment.subject import MARK_END, MARK_START, Subject, undisturbed
 from . import profile
@@ -16,11 +17,14 @@ OFF_MAX = 0.01  # of duet's own instructions a packet, when there is no policy
 GATE_FILES = {"gate.c", "gate_change.c", "policy.c", "policy_own.c", "frame.c", "bucket.c"}
 GATE_NAMES = r"net_gate|net_polic|gate_(wake|expired)|frame_|bucket_"  # of those of their functions that others call
 PINGS = 200
-OFF_BY = 0.05
-ENOUGH = 1.5  # times the limit, without it
 DISK_MIB = 64
-# As --disk has it, operations a second, how many are read.
-LIMITS = (("100", 100, 600), ("10/10ms", 1000, 4000))
+# By what they are of, as `duet ctl` takes them; 10/10ms are 1000 a second.
+LIMITS = {
+    "network, sent, bytes": (256 << 10,), "network, received, bytes": (256 << 10,),
+    "network, sent, packets": (200, "10/10ms"), "network, received, packets": (200, "10/10ms"),
+    "disk, read, bytes": (1 << 20,), "disk, written, bytes": (1 << 20,),
+    "disk, read, requests": (100, "10/10ms"), "disk, written, requests": (100, "10/10ms"),
+}  # fmt: skip
 
 
 def _rules() -> str:
@@ -87,24 +91,21 @@ def _packets(lab: ExperimentLab, report: Report) -> None:
     report.row("... and its addresses checked: more a packet", (claims - plain) / 2, "")
 
 
-def _achieved(lab: ExperimentLab, path: str, limit: str, count: int) -> float:
-    """Operations a second of 4 KiB reads, sixteen at a time."""
-    with Subject(lab, "--disk", f"path={path},cache=direct{limit}") as subject:
-        answer = subject.counted(f"workload disk /dev/vda read 16 {count} 4096")["answer"]
-    return count / (answer["ns"] / 1e9)
-
-
 def _limits(lab: ExperimentLab, report: Report) -> None:
-    path = lab.disk("bench", DISK_MIB)
-    free = _achieved(lab, path, "", max(count for *_, count in LIMITS))
-    report.row("without a limit", free, "operations a second")
-    for text, rate, count in LIMITS:
-        if free < rate * ENOUGH:
-            report.note(f"  iops={text}: skipped, for without a limit the guest is not faster here")
-            continue
-        achieved = _achieved(lab, path, f",iops={text}", count)
-        report.row(f"iops={text}: off by", abs(achieved / rate - 1), "", OFF_BY,
-                   detail=f"{achieved:.1f} of {rate} operations a second")  # fmt: skip
+    """Off by so much, of whole frames and of requests; judged where the guest could do more in the same run."""
+    with rates.Limited(lab, TAP, HOST, GUEST, lab.disk("bench", DISK_MIB)) as guest:
+        for name, limits in LIMITS.items():
+            for point in guest.points(rates.KINDS[name], limits):
+                _limit(report, point)
+
+
+def _limit(report: Report, point: dict) -> None:
+    name = f"{point['what']}, {point['text']}"
+    if point["got"] is None:
+        report.note(f"  {name}: skipped, for {rates.too_slow(point)}")
+        return
+    report.row(f"{name}: off by", abs(rates.off(point)), "", rates.OFF_BY,
+               detail=f"{point['got']:.1f} of {point['limit']:.0f} {point['unit']} a second; {point['free']:.0f} without; windows {rates.spread(point)}")  # fmt: skip
 
 
 def measure(lab: ExperimentLab, report: Report) -> None:

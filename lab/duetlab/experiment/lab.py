@@ -109,17 +109,17 @@ class ExperimentLab(Place):
         self.shell(f"set -e; group=/sys/fs/cgroup/duet-experiment; mkdir -p $group; "
                    f"echo {int(share * 1000000)} 1000000 >$group/cpu.max; cat {pid_file} >$group/cgroup.procs")
 
-    def pin(self, pid_file: str) -> str:
-        """The vCPU on one CPU, all other threads and vhost's worker on another; what became so."""
+    def pin(self, pid_file: str, io: int = IO_CPU, vcpu: int = VCPU_CPU) -> str:
+        """The vCPU on the CPU of that number, all other threads and vhost's worker on IO; what became so."""
         cpus = int(self.shell("nproc"))
-        if cpus < 2:
+        if cpus <= max(io, vcpu):
             return ""
         return self.shell(f"""
 pid=$(cat {pid_file}); set -- /proc/$pid/task/*
 for worker in $(pgrep -f "^\\[?vhost-$pid" || true); do set -- "$@" /proc/$worker; done
 for task in "$@"; do
 	read -r name <$task/comm
-	case $name in vcpu* | CPU*) cpu={VCPU_CPU} ;; *) cpu={IO_CPU} ;; esac
+	case $name in vcpu* | CPU*) cpu={vcpu} ;; *) cpu={io} ;; esac
 	taskset -cp $cpu ${{task##*/}} >/dev/null && echo "$name on CPU $cpu"
 done""").strip()
 

@@ -6,7 +6,7 @@ import json
 
 from ..guest import vm
 from ..host import counter
-from .lab import HOME, KERNEL, ExperimentLab, initrd_of_guest
+from .lab import HOME, IO_CPU, KERNEL, VCPU_CPU, ExperimentLab, initrd_of_guest
 from .record import Skipped
 
 MARK_START, MARK_END, MARK_STEP = 20, 21, 22  # lab/experiments/workload/workload.h
@@ -19,14 +19,16 @@ BYSTANDERS = ("serial",)  # typing commands is not part of what is measured
 
 class Subject:
     """Use as a context manager. OPTIONS are duet's; pinned once it runs, if PIN. FILES are put into the guest. PEER: as for
-    vm.Guest. KIT: with the cooperation device, and the guest's module loaded. WRAPPER: what runs duet."""
+    vm.Guest. KIT: with the cooperation device, and the guest's module loaded. WRAPPER: what runs duet. CPUS: the host's,
+    of its I/O thread and of its vCPU."""
 
     def __init__(self, lab: ExperimentLab, *options: str, words: str = "", memory: str = "512M",
                  peer=None, files: dict[str, bytes] | None = None, pin: bool = True, kit: bool = False,
-                 wrapper: tuple[str, ...] = ()):
+                 wrapper: tuple[str, ...] = (), cpus: tuple[int, int] = (IO_CPU, VCPU_CPU)):
         self.lab = lab
         self.pinned = ""
         self._pin = pin
+        self._cpus = cpus
         options = (*options, "--coop") if kit else options
         self.guest = vm.Guest("--cache", f"{HOME}/kernels", "--entropy", "off",
                               "--cmdline", words, *options, kernel=KERNEL,
@@ -53,7 +55,7 @@ class Subject:
                 raise Skipped(refusal) from failure
             raise
         if self._pin:
-            self.pinned = self.lab.pin(self.guest.pid_path)
+            self.pinned = self.lab.pin(self.guest.pid_path, *self._cpus)
 
     def command(self, text: str, limit: float = COMMAND_LIMIT, may_fail: bool = False) -> str:
         """What the guest's shell prints for TEXT."""

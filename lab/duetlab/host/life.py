@@ -37,7 +37,7 @@ DOWN_SECONDS = 20
 AGENT_PYTHON = "/usr/bin/python3"
 SHARE_PACKET = 512000  # bytes, as much as the kernel's 9p over virtio takes
 # What `up` may be asked for; a lab host that is up must have what is asked.
-OPTION_NAMES = ("qemu", "memory", "icount", "profile", "kernel_options", "tsc_ratio", "pmu")
+OPTION_NAMES = ("qemu", "memory", "icount", "profile", "kernel_options", "tsc_ratio", "pmu", "cpus")
 
 
 class Stalled(LabError):
@@ -146,6 +146,7 @@ class LabHost:
             kernel_options=options.get("kernel_options") or "",
             tsc_ratio=options.get("tsc_ratio") or 1.0,
             pmu=bool(options.get("pmu")),
+            cpus=options.get("cpus") or machine.CPUS,
         )
         self._check_mended(wanted)
         with step(f"lab: start the lab host ({chosen.name}, Linux {kernel.release})"):
@@ -166,6 +167,7 @@ class LabHost:
                 "kernel_options": wanted.kernel_options,
                 "tsc_ratio": wanted.tsc_ratio,
                 "pmu": wanted.pmu,
+                "cpus": wanted.cpus,
             },
         }
         write_atomically(self.state / "running.json", json.dumps(record).encode())

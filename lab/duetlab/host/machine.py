@@ -6,7 +6,8 @@ from pathlib import Path
 
 from .qemu import Qemu
 
-CPUS = 2
+CPUS = NODES = 2
+CPUS_MAX = 64  # as many as the plugins count
 AGENT_PORT = 7000
 
 
@@ -24,6 +25,7 @@ class Machine:
     kernel_options: str = ""
     tsc_ratio: float = 1.0  # of its TSC's frequency to the machine's
     pmu: bool = False  # it has performance counters
+    cpus: int = CPUS  # as many on each node
 
 
 def _quoted(path: Path) -> str:
@@ -37,14 +39,15 @@ def _cpu(machine: Machine) -> list[str]:
     args = ["-machine", "q35", "-accel", accel]
     if machine.icount:
         args += ["-icount", "shift=0"]
-    return args + ["-cpu", "max,la57=off", "-smp", str(CPUS)]
+    return args + ["-cpu", "max,la57=off", "-smp", str(machine.cpus)]
 
 
 def _memory(machine: Machine) -> list[str]:
     args = ["-m", str(machine.memory)]
-    for node in range(CPUS):
-        args += ["-object", f"memory-backend-ram,id=ram{node},size={machine.memory // CPUS}M"]
-        args += ["-numa", f"node,nodeid={node},cpus={node},memdev=ram{node}"]
+    each = machine.cpus // NODES
+    for node in range(NODES):
+        args += ["-object", f"memory-backend-ram,id=ram{node},size={machine.memory // NODES}M"]
+        args += ["-numa", f"node,nodeid={node},cpus={node * each}-{(node + 1) * each - 1},memdev=ram{node}"]
     return args
 
 

@@ -16,6 +16,7 @@ static const struct {
 	{"request", request, 4},
 	{"stream", stream, 3},
 	{"flood", flood, 3},
+	{"paced", paced, 4},
 	{"offloads", offloads, 2},
 	{"disk", disk, 5},
 	{"rings", rings, 4},

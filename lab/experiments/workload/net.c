@@ -10,10 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
-#define PAYLOAD 64
-#define LARGEST (64 << 10)
+#define PAYLOAD  64
+#define LARGEST  (64 << 10)
+#define DATAGRAM 1400
 /* A datagram may be lost; a stream is only late, much so with a part of a CPU. */
 #define DATAGRAM_SEC 5
 #define STREAM_SEC   120
@@ -195,13 +197,37 @@ int stream(char **args)
 
 int flood(char **args)
 {
-	char packet[1400] = "f";
+	char packet[DATAGRAM] = "f";
 	const uint64_t end = now_ns() + number(args[2]) * 1000000000U;
 	size_t sent = 0;
 	int fd = connected(args, SOCK_DGRAM);
 
 	while (now_ns() < end)
 		sent += send(fd, packet, sizeof(packet), 0) > 0;
+	printf("{\"packets\": %zu}\n", sent);
+	return 0;
+}
+
+/* What is late is sent late: nothing is made up for, so that no burst comes of it. */
+int paced(char **args)
+{
+	char packet[DATAGRAM] = "f";
+	const size_t count = number(args[2]);
+	const unsigned long period = number(args[3]); /* microseconds */
+	const struct timespec pause = {
+		.tv_sec = (time_t)(period / 1000000U), .tv_nsec = (long)(period % 1000000U) * 1000};
+	size_t sent = 0;
+	int fd = connected(args, SOCK_DGRAM);
+
+	LAB_MARK(MARK_START);
+	while (sent < count) { /* word that nobody listens there is no reason to end */
+		nanosleep(&pause, NULL);
+		if (send(fd, packet, sizeof(packet), 0) > 0)
+			sent++;
+		else if (errno != ECONNREFUSED)
+			fail("send");
+	}
+	LAB_MARK(MARK_END);
 	printf("{\"packets\": %zu}\n", sent);
 	return 0;
 }

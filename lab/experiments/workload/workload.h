@@ -19,6 +19,7 @@ int serve(char **args);    /* ADDRESS PORT: echoes UDP, swallows TCP */
 int request(char **args);  /* ADDRESS PORT COUNT WARMUP: UDP round trips of 64 bytes */
 int stream(char **args);   /* ADDRESS PORT BYTES: one TCP transfer */
 int flood(char **args);    /* ADDRESS PORT SECONDS: a noisy neighbour's UDP packets */
+int paced(char **args);    /* ADDRESS PORT COUNT PERIOD-US: as large as those, one each period */
 int offloads(char **args); /* DEVICE on|off: offloads and interrupt coalescing */
 int disk(char **args);     /* DEVICE read|write|sequential DEPTH COUNT BYTES */
 /* ADDRESS PORT MS COUNT: TCP connections of so long each, and what their sender believes of the
