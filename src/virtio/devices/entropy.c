@@ -66,14 +66,14 @@ static enum virtio_progress kick(struct virtio_device *device, struct virtqueue 
 
 		if (filled < 0) {
 			virtqueue_unpop(queue, &chain);
-			loop_timer_after(device->io, &entropy->retry, RETRY_NS);
+			loop_timer_after(queue->io, &entropy->retry, RETRY_NS);
 			return VIRTIO_DONE;
 		}
 		virtqueue_push(queue, &chain, (uint32_t)filled);
 		counter_add(&entropy->requests, 1);
 		counter_add(&entropy->bytes, (uint64_t)filled);
 		/* One request alone does not look at the clock. */
-		if (chains && loop_turn_over(device->io))
+		if (chains && virtio_turn_over(queue))
 			return VIRTIO_MORE;
 	}
 	return VIRTIO_DONE;
