@@ -21,7 +21,7 @@ bool footprint_is_guest(const struct memory *memory, unsigned long start)
 	const struct memory_region *region;
 
 	for (unsigned i = 0; (region = memory_region(memory, i)); i++) {
-		unsigned long host = (unsigned long)region->host;
+		unsigned long host = (unsigned long)region->mapped_at;
 
 		if (start >= host && start - host < region->size)
 			return true;

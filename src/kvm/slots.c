@@ -45,7 +45,7 @@ int kvm_vm_map_memory(struct kvm_vm *vm, const struct memory *memory, struct err
 
 	for (unsigned i = 0; (region = memory_region(memory, i)); i++) {
 		const struct slot slot = {
-			.gpa = region->base.value, .size = region->size, .host = region->host};
+			.gpa = region->base.value, .size = region->size, .host = region->mapped_at};
 		int ret = set_slot(vm, i, &slot);
 
 		if (ret < 0)

@@ -29,7 +29,7 @@ void *memory_begin(const struct memory *memory, gpa_t gpa, uint64_t length)
 	offset = gpa.value - region->base.value;
 	if (!range_within(offset, length, region->size))
 		return NULL;
-	return region->host + offset;
+	return region->mapped_at + offset;
 }
 
 bool memory_overlaps(const struct memory *memory, gpa_t gpa, uint64_t length)
@@ -72,7 +72,7 @@ static size_t part_at(const struct memory *memory, gpa_t gpa, size_t length, uin
 	const struct memory_region *region = find(memory, gpa);
 	uint64_t offset = gpa.value - region->base.value;
 
-	*host = region->host + offset;
+	*host = region->mapped_at + offset;
 	return min_u64(length, region->size - offset);
 }
 
@@ -133,7 +133,7 @@ bool memory_locate(const struct memory *memory, const void *host, gpa_t *gpa)
 {
 	for (unsigned i = 0; i < memory->count; i++) {
 		const struct memory_region *region = &memory->regions[i];
-		uint64_t offset = (uint64_t)((uintptr_t)host - (uintptr_t)region->host);
+		uint64_t offset = (uint64_t)((uintptr_t)host - (uintptr_t)region->mapped_at);
 
 		if (offset < region->size) {
 			*gpa = gpa_add(region->base, offset);

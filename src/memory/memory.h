@@ -43,7 +43,9 @@ enum memory_kind {
 struct memory_region {
 	gpa_t base;
 	uint64_t size; /* bytes, a multiple of the page */
-	uint8_t *host; /* mapping of @size bytes in this process */
+	/* @size bytes in this process, for who hands all of them to a kernel (tests/lint/layers.py
+	 * has who); others: memory_begin() */
+	uint8_t *mapped_at;
 	enum memory_kind kind;
 	int fd;              /* memfd behind a shared mapping, else -1; owned by the memory */
 	uint64_t first_page; /* number of this region's first page in the dirty bitmap */
@@ -51,8 +53,8 @@ struct memory_region {
 };
 
 struct memory {
-	struct memory_region
-		regions[MEMORY_MAX_REGIONS]; /* memory/ only; others: memory_region() */
+	/* memory/ only, as tests/lint/layers.py checks; others: memory_region() */
+	struct memory_region regions[MEMORY_MAX_REGIONS];
 	unsigned count;
 	unsigned generation; /* of the table of regions */
 	unsigned pins;       /* somebody's DMA reaches the pages as they are: memory_pin() */

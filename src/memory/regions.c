@@ -21,7 +21,7 @@ static void release(struct memory_region *region)
 {
 	if (region->kind == MEMORY_BORROWED)
 		return;
-	munmap(region->host, region->size);
+	munmap(region->mapped_at, region->size);
 	if (region->fd >= 0)
 		close(region->fd);
 }
@@ -64,7 +64,7 @@ static void append(struct memory *memory, struct memory_region region)
 	/* Out of core dumps, and a mapping of its own: the kernel would merge it with a neighbour
 	 * that looks the same, and nobody could tell the guest's memory from ours. */
 	if (region.kind != MEMORY_BORROWED)
-		madvise(region.host, region.size, MADV_DONTDUMP);
+		madvise(region.mapped_at, region.size, MADV_DONTDUMP);
 	memory->regions[memory->count++] = region;
 	number_pages(memory);
 }
@@ -106,8 +106,8 @@ int memory_add(struct memory *memory, gpa_t base, uint64_t size, enum memory_kin
 		if (region.fd < 0)
 			return region.fd;
 	}
-	region.host = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, region.fd, 0);
-	if (region.host == MAP_FAILED) {
+	region.mapped_at = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, region.fd, 0);
+	if (region.mapped_at == MAP_FAILED) {
 		ret = errno;
 		if (region.fd >= 0)
 			close(region.fd);
@@ -130,9 +130,9 @@ int memory_add_file(struct memory *memory, gpa_t base, uint64_t size, int fd, ui
 		ret = -EINVAL;
 	if (ret < 0)
 		return refused(ret, base, size, err);
-	region.host = mmap(
+	region.mapped_at = mmap(
 		NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, (off_t)offset);
-	if (region.host == MAP_FAILED)
+	if (region.mapped_at == MAP_FAILED)
 		return refused(-errno, base, size, err);
 	append(memory, region);
 	return 0;
@@ -146,7 +146,7 @@ int memory_add_fixed(struct memory *memory, gpa_t base, uint64_t size, void *hos
 		return ret;
 	append(memory, (struct memory_region){.base = base,
 			       .size = size,
-			       .host = host,
+			       .mapped_at = host,
 			       .kind = MEMORY_BORROWED,
 			       .fd = -1});
 	return 0;
@@ -205,7 +205,7 @@ static int put_zeroes(uint8_t *host, uint64_t length)
 
 static int discard(const struct memory_region *region, uint64_t offset, uint64_t length)
 {
-	uint8_t *host = region->host + offset;
+	uint8_t *host = region->mapped_at + offset;
 
 	switch (region->kind) {
 	case MEMORY_FILE:
@@ -251,7 +251,7 @@ int memory_clear(struct memory *memory)
 		const struct memory_region *region = &memory->regions[i];
 
 		if (memory->pins)
-			memset(region->host, 0, region->size);
+			memset(region->mapped_at, 0, region->size);
 		else
 			ret = discard(region, 0, region->size);
 		memory_wrote(memory, region->base, region->size);

@@ -163,9 +163,11 @@ static int send_page(
 	struct lane *lane, const struct memory_region *region, uint64_t page, struct error *err)
 {
 	gpa_t gpa = gpa_add(region->base, page * MEMORY_PAGE);
-	const uint8_t *host = region->host + page * MEMORY_PAGE;
+	const uint8_t *host = memory_begin(lane->sweep->memory, gpa, MEMORY_PAGE);
 	int ret = 0;
 
+	if (!host)
+		return error_errno(err, EFAULT, "migration");
 	if (pages_add(&lane->batch, gpa, host, &lane->seen))
 		return 0;
 	ret = flush(lane, err);

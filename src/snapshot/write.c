@@ -2,6 +2,7 @@
 #include "snapshot/write.h"
 
 #include "base/bytes.h"
+#include "base/checked.h"
 #include "base/cleanup.h"
 #include "snapshot/pages.h"
 #include "state/state.h"
@@ -60,9 +61,12 @@ static void keep_changes(struct writing *writing, uint64_t chunk)
 static int write_chunk(struct writing *writing, uint64_t chunk, const struct memory_region *region,
 	uint64_t offset)
 {
-	const uint8_t *host = region->host + offset;
+	const uint8_t *host = memory_begin(writing->content->memory, gpa_add(region->base, offset),
+		min_u64(CHUNK_BYTES, region->size - offset));
 	int ret;
 
+	if (!host)
+		return -EFAULT;
 	if (writing->content->changed)
 		keep_changes(writing, chunk);
 	else

@@ -238,7 +238,7 @@ static int map_memory(struct vfio_container *container, struct memory *memory, c
 	for (unsigned i = 0; (region = memory_region(memory, i)); i++) {
 		struct vfio_iommu_type1_dma_map map = {.argsz = sizeof(map),
 			.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
-			.vaddr = (uintptr_t)region->host,
+			.vaddr = (uintptr_t)region->mapped_at,
 			.iova = region->base.value,
 			.size = region->size};
 		int ret = request(container->fd, VFIO_IOMMU_MAP_DMA, &map);

@@ -55,7 +55,7 @@ struct virtio_ops {
 	/* A turn of an enabled @queue: the driver kicked it, it was not at its end in the last
 	 * turn, the model asked (virtio_turn()), or the device was just activated. Only between
 	 * activate and quiesce, and not for one that is broken or handed over. Takes chains for as
-	 * long as loop_turn_over() allows. The core then interrupts for what was pushed, and a
+	 * long as virtio_turn_over() allows. The core then interrupts for what was pushed, and a
 	 * queue that virtqueue_pop() found broken makes the device need a reset. */
 	enum virtio_progress (*kick)(struct virtio_device *device, struct virtqueue *queue);
 	/* Whether somebody outside this process serves queue @index from the next activate on: it
@@ -160,6 +160,12 @@ bool virtio_handed_over(struct virtio_device *device, unsigned index);
 void virtio_hand_over_anew(struct virtio_device *device);
 /* Any thread. */
 bool virtio_msix_on(struct virtio_device *device);
+
+/* In a turn of @queue: whether its time is over, as loop_turn_over() says. */
+static inline bool virtio_turn_over(const struct virtqueue *queue)
+{
+	return loop_turn_over(queue->io);
+}
 
 static inline bool virtio_has(const struct virtio_device *device, unsigned feature)
 {

@@ -20,8 +20,8 @@ static uint8_t *copy(const struct memory_region *region)
 		return NULL;
 	/* What is zero takes no room. */
 	for (uint64_t at = 0; at < region->size; at += MEMORY_PAGE)
-		if (memcmp(bytes + at, region->host + at, MEMORY_PAGE) != 0)
-			memcpy(bytes + at, region->host + at, MEMORY_PAGE);
+		if (memcmp(bytes + at, region->mapped_at + at, MEMORY_PAGE) != 0)
+			memcpy(bytes + at, region->mapped_at + at, MEMORY_PAGE);
 	return bytes;
 }
 
@@ -50,7 +50,7 @@ static int compare(struct machine *machine, unsigned index, const struct memory_
 	for (uint64_t page = 0; ret == 0 && page < pages; page++) {
 		uint64_t at = page * MEMORY_PAGE;
 
-		if (memcmp(before[index] + at, region->host + at, MEMORY_PAGE) == 0)
+		if (memcmp(before[index] + at, region->mapped_at + at, MEMORY_PAGE) == 0)
 			continue;
 		result->changed++;
 		result->unlogged += !(bitmap[page / 64] >> page % 64 & 1);

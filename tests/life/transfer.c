@@ -24,10 +24,10 @@ static void send_memory(struct machine *machine, FILE *file)
 		for (uint64_t at = 0; at < region->size; at += MEMORY_PAGE) {
 			uint64_t gpa = region->base.value + at;
 
-			if (memory_page_is_zero(region->host + at))
+			if (memory_page_is_zero(region->mapped_at + at))
 				continue;
 			fwrite(&gpa, sizeof(gpa), 1, file);
-			fwrite(region->host + at, MEMORY_PAGE, 1, file);
+			fwrite(region->mapped_at + at, MEMORY_PAGE, 1, file);
 		}
 	}
 }

@@ -320,7 +320,7 @@ bool rig_same_memory(const struct rig *rig)
 
 	for (unsigned i = 0; (here = memory_region(&rig->here, i)); i++) {
 		there = memory_region(&rig->there, i);
-		if (memcmp(here->host, there->host, here->size) != 0)
+		if (memcmp(here->mapped_at, there->mapped_at, here->size) != 0)
 			return false;
 	}
 	return true;

@@ -41,7 +41,8 @@ static void fill(struct rig *rig, unsigned every)
 
 	for (unsigned i = 0; (region = memory_region(&rig->here, i)); i++)
 		for (uint64_t page = 0; page < region->size / MEMORY_PAGE; page += every)
-			memset(region->host + page * MEMORY_PAGE + page % 4000, (int)page | 1, 90);
+			memset(region->mapped_at + page * MEMORY_PAGE + page % 4000, (int)page | 1,
+				90);
 }
 
 static void open_rig(struct rig *rig, unsigned every)
@@ -94,8 +95,8 @@ static void test_a_page_that_is_zero_again_arrives_as_zero(void **state)
 
 	open_rig(&rig, 1);
 	region = memory_region(&rig.there, 0);
-	memset(region->host, 0xee, region->size);
-	memset(memory_region(&rig.here, 0)->host, 0, 3 * MIB);
+	memset(region->mapped_at, 0xee, region->size);
+	memset(memory_region(&rig.here, 0)->mapped_at, 0, 3 * MIB);
 	rig_migrate(&rig);
 	assert_moved(&rig);
 	rig_close(&rig);

@@ -102,7 +102,7 @@ static struct rig *open_rig(void)
 	assert_int_equal(memory_add(&rig->memory, GPA(1U << 20), PAGES * MEMORY_PAGE,
 				 MEMORY_ANONYMOUS, "test", NULL),
 		0);
-	rig->host = memory_region(&rig->memory, 0)->host;
+	rig->host = memory_region(&rig->memory, 0)->mapped_at;
 	rig->batch.data = malloc(PAGES_BATCH * MEMORY_PAGE);
 	return rig;
 }

@@ -34,6 +34,7 @@ struct slow_net {
 	struct net net;
 	_Atomic unsigned switched, most; /* queues; of them by one call */
 	_Atomic unsigned sent[PAIRS];
+	_Atomic(const struct iovec *) segments[PAIRS]; /* where the last frame's were told */
 };
 
 static struct slow_net *slow_of(struct net *net)
@@ -62,6 +63,7 @@ static void set_queues(struct net *net, unsigned count)
 
 static int send_frame(struct net *net, unsigned queue, const struct iovec *segments, unsigned count)
 {
+	slow_of(net)->segments[queue] = segments;
 	slow_of(net)->sent[queue]++;
 	return 0;
 }
@@ -229,6 +231,46 @@ static void test_frames_wait(void **state)
 	device_rig_free(&rig.rig);
 }
 
+/* What a pair needs to move its frames is its own, so that pairs may come to have threads of their
+ * own. */
+static void test_pairs_share_nothing(void **state)
+{
+	const struct ring_buffer frame = {DATA + 0x10000, HEADER + 60, false};
+	struct rig rig;
+	uint32_t written;
+	uint64_t token;
+
+	(void)state;
+	rig_init(&rig);
+	offer_pairs(&rig, 0, PAIRS);
+	driver_kick(&rig.rig.driver, CONTROL);
+	await_answers(&rig, 1);
+	for (unsigned i = 0; i < PAIRS; i++) {
+		assert_true(ring_driver_offer(&rig.rig.rings[2 * i + 1], &frame, 1, false, i));
+		driver_kick(&rig.rig.driver, 2 * i + 1);
+		assert_true(driver_await(&rig.rig.rings[2 * i + 1], &token, &written));
+		for (unsigned j = 0; j < i; j++)
+			assert_ptr_not_equal(rig.net->segments[i], rig.net->segments[j]);
+	}
+	device_rig_free(&rig.rig);
+}
+
+/* A turn that is over on one loop is not over for the queues of another one. */
+static void test_turn_is_the_queues(void **state)
+{
+	struct virtqueue one = {0}, other = {0};
+
+	(void)state;
+	assert_int_equal(loop_new(&one.io, 8, NULL), 0);
+	assert_int_equal(loop_new(&other.io, 8, NULL), 0);
+	assert_false(virtio_turn_over(&one));
+	loop_turn_add(one.io, LOOP_TURN_NS);
+	assert_true(virtio_turn_over(&one));
+	assert_false(virtio_turn_over(&other));
+	loop_free(one.io);
+	loop_free(other.io);
+}
+
 /* A driver that starts anew while the back end is under way. */
 static void test_reset_on_the_way(void **state)
 {
@@ -253,6 +295,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_many_commands),
 		cmocka_unit_test(test_frames_wait),
+		cmocka_unit_test(test_pairs_share_nothing),
+		cmocka_unit_test(test_turn_is_the_queues),
 		cmocka_unit_test(test_reset_on_the_way),
 	};
 

@@ -38,6 +38,7 @@ while read -r line; do
 	case $line in
 	grown) until [ "$(cat /sys/block/vdb/size)" != 16384 ]; do sleep 0.1; done
 		echo "size $(cat /sys/block/vdb/size)" ;;
+	random) echo "random $(head -c 64 /dev/hwrng | wc -c)" ;;
 	esac
 done
 """
@@ -95,6 +96,8 @@ def change(guest: vm.Guest, api: Api, console: Console, disk: str):
     api.do("PATCH", "/drives/data", {"drive_id": "data"})
     guest.type("grown\n")
     console.wait_for(r"^size 24576$")
+    guest.type("random\n")
+    console.wait_for(r"^random 64$")
     limiter = {"ops": {"size": 100, "refill_time": 1000, "one_time_burst": 10}}
     api.all(("PATCH", "/balloon", {"amount_mib": 32}), ("PATCH", "/balloon/statistics", {"stats_polling_interval_s": 2}),
             ("PATCH", "/drives/data", {"drive_id": "data", "rate_limiter": limiter}),
@@ -125,6 +128,8 @@ def tells(api: Api):
     named = {device["id"] for device in devices}
     assert {"root", "data", "eth0"} < {device["id"] for device in config["devices"]} <= named
     assert {device["name"] for device in stats["devices"]} <= named
+    [entropy] = [device for device in stats["devices"] if device["type"] == "virtio-entropy"]
+    assert entropy["queues"]["queue0"]["requests"] > 0 and "throttled" in entropy["queues"]["queue0"]
 
 
 def test_life_by_curl(local_disk, workspace):
@@ -140,7 +145,7 @@ def test_life_by_curl(local_disk, workspace):
             "vsock": {"guest_cid": 77, "uds_path": sock},
             "balloon": {"amount_mib": 0, "deflate_on_oom": True, "stats_polling_interval_s": 1,
                         "free_page_hinting": True},
-            "entropy": {}})
+            "entropy": {"rate_limiter": {"bandwidth": {"size": 1000, "refill_time": 1000}}}})
         for words in (r"^size 16384$", r"^reaches the host$", r"^ready$"):
             console.wait_for(words)
         assert vm.run("python3", "-c", TALK, sock).stdout == "SAID BY VSOCK\n"

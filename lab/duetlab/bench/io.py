@@ -3,6 +3,7 @@
 
 import contextlib
 import shutil
+import statistics
 
 from ..experiment.catalogue import load
 from ..experiment.lab import PORT, ExperimentLab
@@ -19,6 +20,8 @@ DISK_MIB = 128
 DISK_WARMUP = 32
 # Way, depth, requests, bytes of each.
 READS = (("read", 1, 1600, 4096), ("read", 32, 6400, 4096), ("sequential", 1, 1600, 131072))
+RUNS = 3  # of duet and of each peer
+SPREAD_MAX = 0.05  # between the least and the most of them, of the median
 IDLE_SECONDS = 10
 
 
@@ -108,29 +111,49 @@ def _disk(lab: ExperimentLab, report: Report) -> None:
     if not lab.counts:
         raise Skipped("instructions are counted in the nested lab only")
     path = lab.disk("bench", DISK_MIB)
-    with Subject(lab, "--disk", f"path={path},cache=direct") as subject:
-        ours = _reads(subject)
-    theirs = {}
+    peers = {"QEMU, io_uring": False, "QEMU, io_uring, iothread": True}
     if not shutil.which("qemu-system-x86_64"):
         report.note("  QEMU is not on PATH: no peer to compare with")
-    else:
-        for name, iothread in (("QEMU, io_uring", False), ("QEMU, io_uring, iothread", True)):
-            with Subject(lab, peer=_qemu(path, iothread)) as subject:
-                theirs[name] = _reads(subject)
+        peers = {}
+    with Subject(lab, "--disk", f"path={path},cache=direct") as subject:
+        ours = [_reads(subject) for _ in range(RUNS)]
+    theirs = {}
+    for name, iothread in peers.items():
+        with Subject(lab, peer=_qemu(path, iothread)) as subject:
+            theirs[name] = [_reads(subject) for _ in range(RUNS)]
     for number, (way, depth, _, size) in enumerate(READS):
         what = f"{size >> 10} KiB {'random' if way == 'read' else 'in order'}, depth {depth}"
-        _cost(report, f"{what}: duet", ours[number])
-        for name, costs in theirs.items():
-            _cost(report, f"{what}: {name}", costs[number])
-        for name, costs in theirs.items():
-            share = {side: ours[number][side] / costs[number][side] for side in ours[number]}
-            report.row(f"  duet's share of {name}", share["host"], "",
-                       detail=f"of the monitor's own instructions: {share['host_user']:.2f}")  # fmt: skip
+        own = [run[number] for run in ours]
+        _cost(report, f"{what}: duet", own)
+        for name, runs in theirs.items():
+            _cost(report, f"{what}: {name}", [run[number] for run in runs])
+        for name, runs in theirs.items():
+            _share(report, f"duet's share of {name}", own, [run[number] for run in runs])
 
 
-def _cost(report: Report, name: str, cost: dict[str, float]) -> None:
-    report.row(name, cost["host"] / 1000, "k instr.",
-               detail=f"of these the monitor's own: {cost['host_user'] / 1000:.1f}")  # fmt: skip
+def _shown(values: list[float]) -> str:
+    return ", ".join(f"{value:.2f}" for value in values)
+
+
+def _steady(report: Report, values: list[float]) -> None:
+    """Judges that runs of the same say the same."""
+    spread = (max(values) - min(values)) / statistics.median(values)
+    report.row(f"  {len(values)} runs: the most less the least, of the median", spread, "", SPREAD_MAX, detail=_shown(values))
+
+
+def _cost(report: Report, name: str, costs: list[dict[str, float]]) -> None:
+    """What it is in the middle one of the runs, and how far they are apart."""
+    host = [cost["host"] / 1000 for cost in costs]
+    own = statistics.median(cost["host_user"] for cost in costs) / 1000
+    report.row(name, statistics.median(host), "k instr.", detail=f"of these the monitor's own: {own:.1f}")
+    _steady(report, host)
+
+
+def _share(report: Report, name: str, ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> None:
+    shares = {side: [mine[side] / other[side] for mine, other in zip(ours, theirs, strict=True)] for side in ours[0]}
+    report.row(f"  {name}", statistics.median(shares["host"]), "",
+               detail=f"of the monitor's own instructions: {statistics.median(shares['host_user']):.2f}")  # fmt: skip
+    _steady(report, shares["host"])
 
 
 # Polling

@@ -15,6 +15,8 @@ from .lab import BenchLab
 from .report import Report
 
 SECTIONS = ("boot", "where", "memory", "idle", "balloon", "api", "restore", "fio", "coop", "io", "policy", "sandbox", "duetd")
+# Need the other place alone, and a lab host takes its time.
+WITHOUT_PEERS = {"io", "policy"}
 
 
 def _arguments(text: str) -> argparse.Namespace:
@@ -69,13 +71,15 @@ def main(text: str) -> int:
     args = _arguments(text)
     report = Report()
     try:
-        with BenchLab(args.duet, keep=args.keep) as lab:
-            report.note(lab.describe())
-            _run_parts(args, lab, report)
+        if set(args.parts) - WITHOUT_PEERS:
+            with BenchLab(args.duet, keep=args.keep) as lab:
+                report.note(lab.describe())
+                _run_parts(args, lab, report)
         modules = {"io": io, "policy": policy, "coop": coop, "sandbox": sandbox}
         paths = [module for name, module in modules.items() if name in args.parts]
         if paths:
             with ExperimentLab(args.duet, args.keep, profile=True) as lab:
+                report.note(lab.describe())
                 for module in paths:
                     module.measure(lab, report)
         if "duetd" in args.parts:

@@ -133,7 +133,7 @@ static enum virtio_progress process(
 			return VIRTIO_MORE;
 		}
 		virtqueue_push(queue, &chain, 0);
-		if (loop_turn_over(balloon->virtio.io))
+		if (virtio_turn_over(queue))
 			return VIRTIO_MORE;
 	}
 	return VIRTIO_DONE;

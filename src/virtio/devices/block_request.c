@@ -346,7 +346,7 @@ static int drain(struct disk_queue *queue)
 		if (!start_request(queue, &chain))
 			return -EPROTO;
 		/* One request alone does not look at the clock. */
-	} while (++taken == 1 || !loop_turn_over(queue->disk->virtio.io));
+	} while (++taken == 1 || !virtio_turn_over(queue->queue));
 	return 1;
 }
 

@@ -135,11 +135,13 @@ static bool next_chain(struct console *console)
 
 static enum virtio_progress take_chains(struct console *console)
 {
+	const struct virtqueue *queue = &console->virtio.queues[CONSOLE_TRANSMIT];
+
 	for (unsigned chains = 0; console->output.pending || next_chain(console); chains++) {
 		if (!finish_chain(console))
 			return VIRTIO_DONE;
 		/* One line alone does not look at the clock. */
-		if (chains && loop_turn_over(console->virtio.io))
+		if (chains && virtio_turn_over(queue))
 			return VIRTIO_MORE;
 	}
 	return VIRTIO_DONE;

@@ -124,7 +124,7 @@ enum virtio_progress coop_requests(struct coop *coop, struct virtqueue *queue)
 	for (unsigned chains = 0; virtqueue_pop(queue, &chain) > 0; chains++) {
 		virtqueue_push(queue, &chain, answer(coop, &chain));
 		/* One batch alone does not look at the clock. */
-		if (chains && loop_turn_over(coop->virtio.io))
+		if (chains && virtio_turn_over(queue))
 			return VIRTIO_MORE;
 	}
 	return VIRTIO_DONE;

@@ -69,7 +69,7 @@ static int64_t serve(
 
 	if (filled < 0) {
 		virtqueue_unpop(queue, chain);
-		loop_timer_after(entropy->virtio.io, &entropy->retry, RETRY_NS);
+		loop_timer_after(queue->io, &entropy->retry, RETRY_NS);
 		return filled;
 	}
 	virtqueue_push(queue, chain, (uint32_t)filled);
@@ -88,7 +88,7 @@ static enum virtio_progress kick(struct virtio_device *device, struct virtqueue 
 		if (serve(entropy, queue, &chain) < 0)
 			return VIRTIO_DONE;
 		/* One request alone does not look at the clock. */
-		if (chains && loop_turn_over(device->io))
+		if (chains && virtio_turn_over(queue))
 			return VIRTIO_MORE;
 	}
 	return VIRTIO_DONE;

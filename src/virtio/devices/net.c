@@ -321,22 +321,22 @@ static const struct virtio_ops nic_ops = {
  * through here with passt. */
 static int allocate(struct nic *nic)
 {
-	size_t scratch = align_up(sizeof(*nic->scratch), 4096);
-	size_t frame = align_up(NET_FRAME_MAX, 4096);
-	void *memory;
+	size_t scratch = align_up(sizeof(struct nic_scratch), 4096);
+	size_t each = scratch + align_up(NET_FRAME_MAX, 4096);
+	uint8_t *memory;
 
-	nic->memory_size = scratch + nic->pairs_max * frame;
+	nic->memory_size = nic->pairs_max * each;
 	nic->own = calloc(nic->pairs_max, sizeof(*nic->own));
 	memory = mmap(NULL, nic->memory_size, PROT_READ | PROT_WRITE,
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (memory == MAP_FAILED)
 		return -ENOMEM;
 	nic->memory = memory;
-	nic->scratch = memory;
 	for (unsigned i = 0; nic->own && i < nic->pairs_max; i++) {
 		nic->own[i].nic = nic;
 		nic->own[i].index = i;
-		nic->own[i].frame = (uint8_t *)memory + scratch + i * frame;
+		nic->own[i].scratch = (void *)(memory + i * each);
+		nic->own[i].frame = memory + i * each + scratch;
 	}
 	return nic->own ? 0 : -ENOMEM;
 }

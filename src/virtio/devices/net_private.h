@@ -40,23 +40,24 @@ struct nic_counts {
 	_Atomic uint64_t frames, bytes, dropped;
 };
 
-/* A pair of queues. */
+/* For the frame being moved. */
+struct nic_scratch {
+	struct virtqueue_chain chains[NIC_MERGE_MAX];
+	struct iovec segments[NIC_SEGMENTS + 1];
+};
+
+/* A pair of queues, and all that moves their frames: of one loop. */
 struct nic_pair {
 	struct nic *nic;
 	unsigned index;
 	struct virtqueue *receive, *transmit; /* null when they do not belong to the pair */
 	struct nic_counts received, transmitted;
+	struct nic_scratch *scratch;
 	/* A frame taken from the back end that the guest's buffers were too few for; also where the
 	 * part of a frame goes that does not fit into its first buffer. NET_FRAME_MAX bytes. */
 	uint8_t *frame;
 	uint32_t held;  /* its length; 0: none */
 	bool in_kernel; /* its rings are vhost's now */
-};
-
-/* For the frame being moved; the I/O loop's. */
-struct nic_scratch {
-	struct virtqueue_chain chains[NIC_MERGE_MAX];
-	struct iovec segments[NIC_SEGMENTS + 1];
 };
 
 struct nic {
@@ -79,9 +80,8 @@ struct nic {
 	_Atomic bool kernel;     /* activated with vhost: the loop moves no frames */
 	struct loop_watch fault; /* while it is: what the kernel met in some ring */
 	int fault_fd;            /* eventfd; -1 without vhost */
-	void *memory;            /* one mapping: scratch and frames */
+	void *memory;            /* one mapping: the pairs' scratch and frames */
 	size_t memory_size;
-	struct nic_scratch *scratch;
 	struct nic_pair *own;
 };
 

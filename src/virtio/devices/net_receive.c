@@ -31,7 +31,7 @@ enum progress {
  * too many. */
 static int collect(struct nic_pair *pair, struct buffers *buffers, uint64_t needed)
 {
-	struct nic_scratch *scratch = pair->nic->scratch;
+	struct nic_scratch *scratch = pair->scratch;
 	unsigned most = virtio_has(&pair->nic->virtio, VIRTIO_NET_F_MRG_RXBUF) ? NIC_MERGE_MAX : 1;
 
 	while (buffers->bytes < needed) {
@@ -59,7 +59,7 @@ static int collect(struct nic_pair *pair, struct buffers *buffers, uint64_t need
 static void give_back(struct nic_pair *pair, struct buffers *buffers)
 {
 	while (buffers->count)
-		virtqueue_unpop(pair->receive, &pair->nic->scratch->chains[--buffers->count]);
+		virtqueue_unpop(pair->receive, &pair->scratch->chains[--buffers->count]);
 	buffers->segments = 0;
 	buffers->bytes = 0;
 }
@@ -85,7 +85,7 @@ static enum progress no_room(struct nic_pair *pair, struct buffers *buffers, int
 /* The buffers, which all are needed, go to the guest with @length bytes in them. */
 static enum progress deliver(struct nic_pair *pair, struct buffers *buffers, uint32_t length)
 {
-	const struct nic_scratch *scratch = pair->nic->scratch;
+	const struct nic_scratch *scratch = pair->scratch;
 	uint8_t number[2];
 
 	counter_add(&pair->received.frames, 1);
@@ -114,7 +114,7 @@ static enum progress receive_held(struct nic_pair *pair)
 		return no_room(pair, &buffers, ret);
 	}
 	pair->held = 0;
-	iov_copy_to(pair->nic->scratch->segments, buffers.segments, 0, pair->frame, length);
+	iov_copy_to(pair->scratch->segments, buffers.segments, 0, pair->frame, length);
 	return deliver(pair, &buffers, length);
 }
 
@@ -148,8 +148,7 @@ static enum progress receive_known(struct nic_pair *pair, uint32_t length)
 		return discard(pair, &buffers);
 	if (ret <= 0)
 		return no_room(pair, &buffers, ret);
-	ret = net_receive(
-		pair->nic->net, pair->index, pair->nic->scratch->segments, buffers.segments);
+	ret = net_receive(pair->nic->net, pair->index, pair->scratch->segments, buffers.segments);
 	if (ret < 0)
 		return failed(pair, &buffers, ret);
 	return deliver(pair, &buffers, (uint32_t)ret);
@@ -159,7 +158,7 @@ static enum progress receive_known(struct nic_pair *pair, uint32_t length)
 static enum progress spread(
 	struct nic_pair *pair, struct buffers *buffers, uint32_t room, uint32_t length)
 {
-	const struct iovec *segments = pair->nic->scratch->segments;
+	const struct iovec *segments = pair->scratch->segments;
 	unsigned first = buffers->segments;
 	int ret = collect(pair, buffers, length);
 
@@ -177,7 +176,7 @@ static enum progress spread(
 
 static enum progress receive_unknown(struct nic_pair *pair)
 {
-	struct nic_scratch *scratch = pair->nic->scratch;
+	struct nic_scratch *scratch = pair->scratch;
 	struct buffers buffers = {0};
 	unsigned count;
 	uint32_t room;
@@ -216,11 +215,10 @@ static enum progress receive_one(struct nic_pair *pair)
 /* Kicks are of interest only while we wait for buffers. */
 static enum progress receive_burst(struct nic_pair *pair)
 {
-	struct loop *io = pair->nic->virtio.io;
 	enum progress progress = MORE;
 
 	for (unsigned frames = 0; progress == MORE; frames++) {
-		if (frames && frames % NIC_STRIDE == 0 && loop_turn_over(io))
+		if (frames && frames % NIC_STRIDE == 0 && virtio_turn_over(pair->receive))
 			break;
 		progress = receive_one(pair);
 		if (progress == STARVED && virtqueue_kicks_on(pair->receive))

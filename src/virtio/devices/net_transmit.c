@@ -25,9 +25,8 @@ static int send_chain(struct nic_pair *pair, const struct virtqueue_chain *chain
 /* 1: there may be more; 0: the ring is empty, or the back end full; negative: broken. */
 static int transmit_burst(struct nic_pair *pair)
 {
-	struct nic *nic = pair->nic;
 	struct virtqueue_chain chain = {
-		.segments = nic->scratch->segments, .capacity = NIC_SEGMENTS};
+		.segments = pair->scratch->segments, .capacity = NIC_SEGMENTS};
 
 	for (unsigned frames = 1;; frames++) {
 		int ret = virtqueue_pop(pair->transmit, &chain);
@@ -43,7 +42,7 @@ static int transmit_burst(struct nic_pair *pair)
 			return 0;
 		}
 		virtqueue_push(pair->transmit, &chain, 0);
-		if (frames % NIC_STRIDE == 0 && loop_turn_over(nic->virtio.io))
+		if (frames % NIC_STRIDE == 0 && virtio_turn_over(pair->transmit))
 			return 1;
 	}
 }

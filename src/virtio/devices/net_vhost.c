@@ -48,8 +48,9 @@ static int set_memory(struct vhost *vhost, const struct memory *memory)
 	unsigned count = 0;
 
 	for (; (region = memory_region(memory, count)); count++)
-		regions[count] = (struct vhost_region){
-			.guest = region->base.value, .size = region->size, .host = region->host};
+		regions[count] = (struct vhost_region){.guest = region->base.value,
+			.size = region->size,
+			.host = region->mapped_at};
 	return vhost_set_memory(vhost, regions, count);
 }
 

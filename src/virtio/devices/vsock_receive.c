@@ -255,7 +255,7 @@ enum virtio_progress vsock_receive(struct vsock *vsock)
 			!(virtqueue_kicks_on(queue) && speak_once(vsock, queue)))
 			break;
 		virtqueue_kicks_off(queue);
-		if (loop_turn_over(vsock->virtio.io))
+		if (virtio_turn_over(queue))
 			progress = VIRTIO_MORE;
 	}
 	if (vsock->stalled && vsock->reply_count < VSOCK_REPLIES)

@@ -187,7 +187,7 @@ enum virtio_progress vsock_transmit(struct vsock *vsock)
 			return VIRTIO_DONE;
 		packet(vsock, &chain);
 		virtqueue_push(queue, &chain, 0);
-		if (loop_turn_over(vsock->virtio.io))
+		if (virtio_turn_over(queue))
 			return VIRTIO_MORE;
 	}
 	vsock->stalled = true;

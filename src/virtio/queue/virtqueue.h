@@ -4,8 +4,8 @@
  * EVENT_IDX. A device pops bounded chains with their readable and writable parts apart and pushes
  * them back; it never touches ring memory.
  *
- * Threads: a queue belongs to its device's I/O loop. Setting up (virtqueue_enable) happens while
- * the device is quiescent.
+ * Threads: a queue belongs to one I/O loop. Setting up (virtqueue_enable) happens while the device
+ * is quiescent.
  *
  * The guest may write to the rings at any moment: each descriptor is read once into a copy that is
  * checked and used. What breaks the rules makes pop return a negative errno, after which the queue
@@ -29,6 +29,8 @@
 
 #define VIRTQUEUE_SIZE_MAX 1024
 
+struct loop;
+
 struct virtqueue_setup {
 	uint16_t size; /* entries; split: power of two */
 	bool packed, event_idx, indirect;
@@ -47,6 +49,7 @@ struct virtqueue_stats {              /* written by the I/O loop, read by anyone
 struct virtqueue {
 	unsigned index; /* in its device */
 	bool enabled, broken;
+	struct loop *io; /* whose thread serves it; set by its owner, for the device's life */
 	struct virtqueue_setup setup;
 	struct virtqueue_stats stats;
 	struct memory *memory;

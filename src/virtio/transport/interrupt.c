@@ -62,5 +62,5 @@ void virtio_interrupt(struct virtio_device *device, struct virtqueue *queue)
 	}
 	fd = msix_eventfd(&pci->function, atomic_load(&pci->queues[queue->index].vector));
 	if (fd >= 0)
-		loop_signal(device->io, fd);
+		loop_signal(queue->io, fd);
 }

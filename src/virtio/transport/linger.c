@@ -29,8 +29,7 @@ static void count(
 		pace_measure(&context->pace, clock_ns());
 }
 
-bool virtio_linger(struct virtio_device *device, struct virtio_queue_context *context,
-	const struct virtqueue *queue)
+bool virtio_linger(struct virtio_queue_context *context, const struct virtqueue *queue)
 {
 	uint64_t chains = atomic_load_explicit(&queue->stats.chains, memory_order_relaxed);
 	unsigned taken = (unsigned)(chains - context->seen);
@@ -41,10 +40,10 @@ bool virtio_linger(struct virtio_device *device, struct virtio_queue_context *co
 		return loop_timer_set(&context->look);
 	count(context, queue, taken);
 	if (!context->pace.wait || queue->broken ||
-		context->pace.wait > LINGER_CALLS * loop_call_ns(device->io)) {
+		context->pace.wait > LINGER_CALLS * loop_call_ns(queue->io)) {
 		loop_timer_stop(&context->look);
 		return false;
 	}
-	loop_timer_after(device->io, &context->look, context->pace.wait);
+	loop_timer_after(queue->io, &context->look, context->pace.wait);
 	return true;
 }

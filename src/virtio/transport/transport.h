@@ -60,9 +60,9 @@ enum virtio_phase {
 
 struct virtio_pci;
 
-/* What serves one queue: its loop's alone, so that queues may come to have loops of their own. */
+/* What serves one queue: of the queue's own loop (virtqueue.io) alone, so that queues may come to
+ * have different ones. What a model needs for a turn is on the stack, or the queue's too. */
 struct virtio_queue_context {
-	struct loop *io;
 	struct loop_task turn; /* the next one, of a queue that goes on */
 	bool turn_posted;
 	unsigned in_flight; /* begun and not ended */
@@ -185,8 +185,7 @@ void virtio_turns_end(struct virtio_pci *pci);     /* those that were to come do
 bool virtio_lingers(const struct virtio_device *device);
 /* After a turn that found the queue's end: whether it is looked at again soon. Else the driver is
  * to be asked for a kick. */
-bool virtio_linger(struct virtio_device *device, struct virtio_queue_context *context,
-	const struct virtqueue *queue);
+bool virtio_linger(struct virtio_queue_context *context, const struct virtqueue *queue);
 
 /* poll.c; I/O loop */
 void virtio_polling_start(struct virtio_pci *pci);

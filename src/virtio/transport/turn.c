@@ -31,8 +31,7 @@ static enum virtio_progress serve(
 	virtqueue_poll(queue);
 	progress = device->ops->kick(device, queue);
 	/* Asked for kicks first, then looked once more: what came in between is not lost. */
-	if (progress == VIRTIO_DONE && !virtio_linger(device, context, queue) &&
-		virtqueue_sleep(queue))
+	if (progress == VIRTIO_DONE && !virtio_linger(context, queue) && virtqueue_sleep(queue))
 		progress = device->ops->kick(device, queue);
 	return progress;
 }
@@ -49,7 +48,7 @@ void virtio_turn(struct virtio_device *device, struct virtqueue *queue)
 		return;
 	if (serve(device, context, queue) == VIRTIO_MORE) {
 		context->turn_posted = true;
-		loop_post(context->io, &context->turn);
+		loop_post(queue->io, &context->turn);
 	}
 	if (queue->broken)
 		virtio_needs_reset(device, queue->fault);
@@ -106,7 +105,7 @@ bool virtio_is_in_flight(const struct virtio_pci *pci)
 void virtio_turns_prepare(struct virtio_pci *pci)
 {
 	for (unsigned i = 0; i < pci->model->queue_count; i++) {
-		pci->queues[i].context.io = pci->place.io;
+		pci->model->queues[i].io = pci->place.io;
 		pci->queues[i].context.turn.run = next_turn;
 		pci->queues[i].context.look.expired = look_again;
 	}
@@ -124,7 +123,7 @@ void virtio_turns_end(struct virtio_pci *pci)
 		struct virtio_queue_context *context = &pci->queues[i].context;
 
 		if (context->turn_posted)
-			loop_unpost(context->io, &context->turn);
+			loop_unpost(pci->model->queues[i].io, &context->turn);
 		context->turn_posted = false;
 		loop_timer_stop(&context->look);
 	}
