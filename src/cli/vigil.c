@@ -56,8 +56,8 @@ static int time_left(const struct vigil *vigil)
 /* False: the main thread is back. */
 static bool wait_for_deadline(struct vigil *vigil)
 {
-	struct pollfd fds[] = {{.fd = vigil->stop, .events = POLLIN},
-		{.fd = vigil->signals, .events = POLLIN}};
+	struct pollfd fds[] = {
+		{.fd = vigil->stop, .events = POLLIN}, {.fd = vigil->signals, .events = POLLIN}};
 
 	for (;;) {
 		const int left = time_left(vigil);
@@ -103,7 +103,7 @@ static int open_both(struct vigil *vigil)
 	vigil->stop = eventfd(0, EFD_CLOEXEC);
 	if (vigil->stop < 0)
 		return -errno;
-	vigil->signals = signals_open(true);
+	vigil->signals = signals_descriptor(true);
 	if (vigil->signals >= 0)
 		return 0;
 	close(vigil->stop);

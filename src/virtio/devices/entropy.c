@@ -125,7 +125,7 @@ static enum virtio_progress kick_limited(struct virtio_device *device, struct vi
 		if (given < 0)
 			return VIRTIO_DONE;
 		bucket_pair_take(&entropy->limits, (uint64_t)given, 1);
-		if (loop_turn_over(device->io))
+		if (virtio_turn_over(queue))
 			return VIRTIO_MORE;
 	}
 	return VIRTIO_DONE;
