@@ -18,9 +18,9 @@ struct passt_buffer {
 
 struct passt {
 	struct net net;
-	pid_t pid;    /* -1: none, or waited for */
-	int pid_fd;   /* the same, to end it by: no other process can be */
-	int words_fd; /* what it writes to standard error; -1: none */
+	pid_t pid;                /* -1: none, or waited for */
+	int pid_fd;               /* the same, to end it by: no other process can be */
+	int words_fd;             /* what it writes to standard error; -1: none */
 	struct leftover leftover; /* the process */
 	struct passt_buffer in, out;
 };

@@ -25,8 +25,8 @@
 
 struct vsock_host {
 	int fd;
-	dev_t device; /* of the socket's file, */
-	ino_t inode;  /* to know it again */
+	dev_t device;             /* of the socket's file, */
+	ino_t inode;              /* to know it again */
 	struct leftover leftover; /* the file */
 	char path[VSOCK_PATH_MAX + 1];
 };

@@ -120,8 +120,7 @@ size_t nowait_last(const struct nowait *to, const void *bytes, size_t length, in
 
 		if (written > 0)
 			taken += (size_t)written;
-		else if (written != -EAGAIN || clock_ns() >= until ||
-			 !nowait_room(to, each))
+		else if (written != -EAGAIN || clock_ns() >= until || !nowait_room(to, each))
 			break;
 	}
 	return taken;

@@ -149,10 +149,8 @@ static void take_signal(void *opaque, int number)
 
 int session_busy(struct session *session, bool spare, struct error *err)
 {
-	const struct vigil_terms terms = {.spared = spare,
-		.limit = -1,
-		.status = -1,
-		.meanwhile = "before the machine ran"};
+	const struct vigil_terms terms = {
+		.spared = spare, .limit = -1, .status = -1, .meanwhile = "before the machine ran"};
 
 	return vigil_begin(&session->vigil, &terms, err);
 }
@@ -232,8 +230,7 @@ static void watch_the_end(struct session *session, int limit)
 	const char *why;
 	const struct vigil_terms terms = {.grace = GRACE_MS,
 		.limit = limit,
-		.status = by_signal ? -1
-				    : exit_statuses[machine_outcome(session->machine, &why)],
+		.status = by_signal ? -1 : exit_statuses[machine_outcome(session->machine, &why)],
 		.meanwhile = "after the machine had ended"};
 	struct error err = {0};
 

@@ -56,8 +56,8 @@ static int time_left(const struct vigil *vigil)
 /* False: the main thread is back. */
 static bool wait_for_deadline(struct vigil *vigil)
 {
-	struct pollfd fds[] = {{.fd = vigil->stop, .events = POLLIN},
-		{.fd = vigil->signals, .events = POLLIN}};
+	struct pollfd fds[] = {
+		{.fd = vigil->stop, .events = POLLIN}, {.fd = vigil->signals, .events = POLLIN}};
 
 	for (;;) {
 		const int left = time_left(vigil);

@@ -58,7 +58,8 @@ bool serial_output_full(const struct serial_output *output);
 /* Whether the port may say that its transmitter is empty. */
 bool serial_output_ready(struct serial_output *output);
 void serial_output_flush(struct serial_output *output);
-/* As flush, with a little patience each time the reader takes nothing, less with @hurry; at the end. */
+/* As flush, with a little patience each time the reader takes nothing, less with @hurry; at the
+ * end. */
 void serial_output_finish(struct serial_output *output, bool hurry);
 void serial_output_destroy(struct serial_output *output);
 

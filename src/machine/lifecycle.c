@@ -8,8 +8,8 @@
 #include <errno.h>
 #include <stdio.h>
 
-/* After it was told to end at once: what storage gets to let go of the guest's requests. The rest of
- * a second is for last words and for files to be closed. */
+/* After it was told to end at once: what storage gets to let go of the guest's requests. The rest
+ * of a second is for last words and for files to be closed. */
 #define KILL_NS (3 * SECOND_NS / 10)
 /* After it was told to reset or to end by itself: then somebody should know. */
 #define TELL_NS    (5 * SECOND_NS)
