@@ -26,7 +26,7 @@ void signals_block(void)
 	signal(SIGXFSZ, SIG_IGN);
 }
 
-int signals_open(bool only_ending)
+int signals_descriptor(bool only_ending)
 {
 	const sigset_t set = signal_set_heeded(watched, only_ending ? ENDING : ARRAY_SIZE(watched));
 	int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -57,7 +57,7 @@ static void signalled(struct loop_watch *watch, uint32_t events)
 int signals_watch(struct signals *signals, struct loop *loop,
 	void (*taken)(void *opaque, int number), void *opaque, struct error *err)
 {
-	*signals = (struct signals){.taken = taken, .opaque = opaque, .fd = signals_open(false)};
+	*signals = (struct signals){.taken = taken, .opaque = opaque, .fd = signals_descriptor(false)};
 	if (signals->fd < 0)
 		return error_errno(err, -signals->fd, "signals");
 	loop_watch(loop, &signals->watch, signals->fd, POLLIN, signalled);

@@ -20,7 +20,7 @@ struct signals {
 void signals_block(void);
 /* A descriptor to read them from, without waiting; @only_ending: those that ask for the end. The
  * caller's. Negative errno. */
-int signals_open(bool only_ending);
+int signals_descriptor(bool only_ending);
 /* @number, in the calling thread, does again what it does to a process that knows nothing of it. */
 void signals_default(int number);
 /* @taken is called on the loop for each signal. */

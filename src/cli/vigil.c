@@ -103,7 +103,7 @@ static int open_both(struct vigil *vigil)
 	vigil->stop = eventfd(0, EFD_CLOEXEC);
 	if (vigil->stop < 0)
 		return -errno;
-	vigil->signals = signals_open(true);
+	vigil->signals = signals_descriptor(true);
 	if (vigil->signals >= 0)
 		return 0;
 	close(vigil->stop);
