@@ -57,7 +57,8 @@ static void signalled(struct loop_watch *watch, uint32_t events)
 int signals_watch(struct signals *signals, struct loop *loop,
 	void (*taken)(void *opaque, int number), void *opaque, struct error *err)
 {
-	*signals = (struct signals){.taken = taken, .opaque = opaque, .fd = signals_descriptor(false)};
+	*signals =
+		(struct signals){.taken = taken, .opaque = opaque, .fd = signals_descriptor(false)};
 	if (signals->fd < 0)
 		return error_errno(err, -signals->fd, "signals");
 	loop_watch(loop, &signals->watch, signals->fd, POLLIN, signalled);
