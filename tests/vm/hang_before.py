@@ -71,11 +71,9 @@ def passt(directory: Path, _storage: Fuse) -> dict:
     program = directory / "hangs"
     program.write_text("#!/bin/sh\n: >started\nexec sleep 3600\n")
     program.chmod(0o755)
-    with started(directory, "run", *MACHINE, "--vsock", "path=vsock", "--net", "user", "--passt",
-                 str(program)) as process:
+    with started(directory, "run", *MACHINE, "--net", "user", "--passt", str(program)) as process:
         wait_for((directory / "started").exists, LIMIT)
-        wait_for((directory / "vsock").exists, LIMIT)
-        return end(process, directory, "vsock")
+        return end(process, directory)
 
 
 def ask(directory: Path, path: str, body: dict, **more):

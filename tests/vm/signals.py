@@ -53,7 +53,8 @@ def listens(directory: Path) -> bool:
     return ctl(directory, "status").wait(60) == 0
 
 
-def resets(duet: subprocess.Popen, _directory: Path, delay: float):
+def resets(duet: subprocess.Popen, directory: Path, delay: float):
+    wait_for(lambda: listens(directory))
     time.sleep(delay)
     send(duet)
 
@@ -85,7 +86,7 @@ def life(directory: Path, case: str, delay: float) -> dict:
 
 
 def main() -> list[dict]:
-    moments = [("resets", at / 1000) for at in (50, 100, 200, 300, 400, 500, 700, 1000)]
+    moments = [("resets", at / 1000) for at in (0, 5, 10, 20, 50, 100, 200, 400)]
     moments += [("paused", 0)] * 2 + [("pauses", at / 1000) for at in (0, 5, 20)]
     with tempfile.TemporaryDirectory() as directory:
         return [life(Path(directory), case, delay) for case, delay in moments]

@@ -21,7 +21,11 @@ WRITES = f"""
 ZEROES = f"""
 perl -e 'sysopen D, "/dev/vdb", 2 or die; for $n (0..255) {{ # BLKZEROOUT
 	fork or exit !ioctl D, 0x127f, pack "QQ", $n << 31, 1 << 31 }}; sleep 3600' &
-until [ "$(awk '{{print $9}}' /sys/block/vdb/stat)" -ge 200 ]; do cat /sys/block/vdb/stat; sleep 0.1; done
+now=0 before=0
+# As many as the guest lets begin at once.
+until [ "$now" -ge 16 ] && [ "$now" = "$before" ]; do
+	before=$now; sleep 0.5; now=$(awk '{{print $9}}' /sys/block/vdb/stat)
+done
 {FLOOD}
 """
 
