@@ -253,8 +253,10 @@ static int create_net(struct machine *machine, const struct device_config *confi
 static int create_console(struct machine *machine, const struct device_config *config,
 	struct device **device, struct error *err)
 {
-	struct virtio_console_options options = {
-		.input = -1, .output = machine->owner.output, .packed = packed(machine)};
+	struct virtio_console_options options = {.input = -1,
+		.output = machine->owner.output,
+		.quiet_ms = 500,
+		.packed = packed(machine)};
 	int ret = virtio_console_new(device, config->id, &options, err);
 
 	machine->console = *device;

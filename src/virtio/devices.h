@@ -39,6 +39,9 @@ void virtio_net_announce(struct device *device);
 /* A console port on two descriptors: @input may be -1. The device does not own them. */
 struct virtio_console_options {
 	int input, output;
+	/* A new driver gets no input before it has said something and then nothing for so long, or
+	 * nothing at all for a few times as long; 0: it gets it at once. */
+	unsigned quiet_ms;
 	bool packed;
 };
 int virtio_console_new(struct device **device, const char *name,

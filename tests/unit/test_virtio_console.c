@@ -4,6 +4,7 @@
 #include "device_stats.h"
 
 #include "base/checked.h"
+#include "base/clock.h"
 #include "virtio/devices.h"
 
 #include <errno.h>
@@ -32,9 +33,9 @@ struct rig {
 	int theirs[2];
 };
 
-static void rig_init(struct rig *rig, bool with_input, int flags)
+static void rig_init_quiet(struct rig *rig, bool with_input, int flags, unsigned quiet_ms)
 {
-	struct virtio_console_options options = {.input = -1, .packed = true};
+	struct virtio_console_options options = {.input = -1, .packed = true, .quiet_ms = quiet_ms};
 	struct error err = {0};
 	int out[2], in[2];
 
@@ -50,6 +51,11 @@ static void rig_init(struct rig *rig, bool with_input, int flags)
 	fake_machine_init(&rig->rig.machine);
 	assert_int_equal(virtio_console_new(&rig->rig.device, "console0", &options, &err), 0);
 	device_rig_start(&rig->rig);
+}
+
+static void rig_init(struct rig *rig, bool with_input, int flags)
+{
+	rig_init_quiet(rig, with_input, flags, 0);
 }
 
 static void rig_free(struct rig *rig)
@@ -245,6 +251,68 @@ static void test_input_from_main(void **state)
 	rig_free(&rig);
 }
 
+#define QUIET_MS 20
+
+/* What was typed early comes to the driver at @soonest, at the soonest. */
+static void expect_early(struct rig *rig, uint64_t soonest)
+{
+	expect_typed(rig, "early");
+	assert_true(clock_ns() >= soonest);
+}
+
+/* Linux loses what it is given before its console is there: when it has spoken and fallen silent.
+ */
+static void test_early_input_waits_for_the_console(void **state)
+{
+	struct rig rig;
+
+	(void)state;
+	rig_init_quiet(&rig, false, 0, QUIET_MS);
+	for (unsigned words = 0; words < 4; words++) {
+		uint64_t up = clock_ns(), spoken = up;
+
+		assert_int_equal(virtio_console_input(rig.rig.device, "early", 5), 5);
+		device_rig_up(&rig.rig, 0, 2);
+		offer_room(&rig, DATA, 64);
+		for (unsigned i = 0; i < words; i++) {
+			const struct ring_buffer text = {DATA + 0x1000, 16, false};
+
+			usleep(QUIET_MS * 500);
+			spoken = clock_ns();
+			device_rig_request(&rig.rig, TRANSMIT, &text, 1, false);
+		}
+		expect_early(&rig,
+			words ? spoken + QUIET_MS * 1000000ULL : up + 4 * QUIET_MS * 1000000ULL);
+	}
+	/* And from then on at once, over a stop, too. */
+	fake_stop(rig.rig.device);
+	assert_int_equal(rig.rig.device->ops->start(rig.rig.device, NULL), 0);
+	offer_room(&rig, DATA, 64);
+	assert_int_equal(virtio_console_input(rig.rig.device, "early", 5), 5);
+	expect_early(&rig, 0);
+	rig_free(&rig);
+}
+
+/* Who never stops gets it as well. */
+static void test_early_input_does_not_wait_for_ever(void **state)
+{
+	const struct ring_buffer text = {DATA + 0x1000, 16, false};
+	struct rig rig;
+
+	(void)state;
+	rig_init_quiet(&rig, false, 0, QUIET_MS);
+	assert_int_equal(virtio_console_input(rig.rig.device, "early", 5), 5);
+	device_rig_up(&rig.rig, 0, 2);
+	offer_room(&rig, DATA, 64);
+	for (unsigned i = 0; device_stat(rig.rig.device, "queue0", "bytes") == 0; i++) {
+		assert_true(i < FAKE_PATIENCE_MS);
+		device_rig_request(&rig.rig, TRANSMIT, &text, 1, false);
+		usleep(1000);
+	}
+	expect_early(&rig, 0);
+	rig_free(&rig);
+}
+
 static void input_from_descriptor(int flags)
 {
 	struct rig rig;
@@ -374,6 +442,8 @@ int main(void)
 		cmocka_unit_test(test_stuck_terminal),
 		cmocka_unit_test(test_last_words),
 		cmocka_unit_test(test_input_from_main),
+		cmocka_unit_test(test_early_input_waits_for_the_console),
+		cmocka_unit_test(test_early_input_does_not_wait_for_ever),
 		cmocka_unit_test(test_input_from_descriptor),
 		cmocka_unit_test(test_malformed_input),
 		cmocka_unit_test(test_config),

@@ -77,6 +77,7 @@ static void reset(struct virtio_device *device)
 {
 	/* Of the chain that was put back, should there be one, nothing is left. */
 	console_of(device)->output.taken = 0;
+	console_of(device)->input.settled = false;
 }
 
 static void save(struct virtio_device *device, struct state_writer *writer)
@@ -143,6 +144,8 @@ int virtio_console_new(struct device **device, const char *name,
 	console_output_init(&console->output, options->output);
 	console->input.fd = options->input;
 	console->input.task.run = console_input_task;
+	console->input.quiet_ms = options->quiet_ms;
+	console->input.settling.expired = console_input_settled;
 	pthread_mutex_init(&console->input.lock, NULL);
 	atomic_store(&console->size, 80 | 25U << 16);
 	console->virtio.ops = &console_ops;

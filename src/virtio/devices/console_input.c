@@ -2,8 +2,14 @@
 /* From a descriptor, or the main thread, to the guest's receive queue. */
 #include "virtio/devices/console_private.h"
 
+#include "base/clock.h"
+
 #include <errno.h>
 #include <poll.h>
+
+/* Times quiet_ms, after the driver came up: it says nothing; it never stops. */
+#define SETTLES_SILENT 4
+#define SETTLES_AT_ALL 10
 
 static void read_done(struct loop_op *op, int32_t res, uint32_t flags);
 static void poll_done(struct loop_op *op, int32_t res, uint32_t flags);
@@ -97,7 +103,8 @@ enum virtio_progress console_receive(struct console *console)
 	struct iovec segments[CONSOLE_SEGMENTS];
 	struct virtqueue_chain chain = {.segments = segments, .capacity = CONSOLE_SEGMENTS};
 
-	while (waiting(&console->input) && virtqueue_pop(queue, &chain) > 0) {
+	while (console->input.settled && waiting(&console->input) &&
+		virtqueue_pop(queue, &chain) > 0) {
 		uint32_t filled = fill(&console->input, &chain);
 
 		/* Each buffer takes a byte at least, so this ends however fast they come. */
@@ -150,9 +157,42 @@ static void cancelled(struct loop_op *op, int32_t res, uint32_t flags)
 	operation_over(container_of(op, struct console, input.cancel));
 }
 
+/* Linux throws away what it is given before the port has its console, and does not say when it has:
+ * by then it has repeated the kernel's log there. */
+static void settle(struct console *console)
+{
+	struct console_input *input = &console->input;
+	const uint64_t quiet = input->quiet_ms * 1000000ULL, now = clock_ns();
+
+	input->settled |= !quiet;
+	if (input->settled)
+		return;
+	input->settled_by = now + SETTLES_AT_ALL * quiet;
+	loop_timer_at(console->virtio.io, &input->settling, now + SETTLES_SILENT * quiet);
+}
+
+void console_input_heard(struct console *console)
+{
+	struct console_input *input = &console->input;
+	const uint64_t quiet = input->quiet_ms * 1000000ULL;
+
+	if (!input->settled)
+		loop_timer_at(console->virtio.io, &input->settling,
+			min_u64(clock_ns() + quiet, input->settled_by));
+}
+
+void console_input_settled(struct loop_timer *timer)
+{
+	struct console *console = container_of(timer, struct console, input.settling);
+
+	console->input.settled = true;
+	try_receive(console);
+}
+
 void console_input_start(struct console *console)
 {
 	console->input.ended = console->input.empty = false;
+	settle(console);
 	read_more(console);
 }
 
@@ -161,6 +201,7 @@ void console_input_stop(struct console *console)
 	struct console_input *input = &console->input;
 	struct io_uring_sqe *sqe;
 
+	loop_timer_stop(&input->settling);
 	if (!input->reading)
 		return;
 	virtio_begin(&console->virtio, &console->virtio.queues[CONSOLE_RECEIVE]);
@@ -185,6 +226,8 @@ int console_input_restore(struct console_input *input, struct state_reader *read
 
 	if (length > sizeof(input->ring))
 		return -EINVAL;
+	/* The driver was there before; when it was not, it is as if it had been. */
+	input->settled = true;
 	pthread_mutex_lock(&input->lock);
 	state_get_bytes(reader, input->ring, length);
 	input->start = 0;

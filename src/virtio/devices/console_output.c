@@ -128,9 +128,11 @@ static bool next_chain(struct console *console)
 	output->chain.segments = output->segments;
 	output->chain.capacity = CONSOLE_SEGMENTS;
 	output->pending = virtqueue_pop(queue, &output->chain) > 0;
-	if (output->pending)
-		output->taken = min_u64(output->taken, output->chain.readable_bytes);
-	return output->pending;
+	if (!output->pending)
+		return false;
+	output->taken = min_u64(output->taken, output->chain.readable_bytes);
+	console_input_heard(console);
+	return true;
 }
 
 static enum virtio_progress take_chains(struct console *console)

@@ -49,7 +49,11 @@ struct console_input {
 	int fd; /* -1: only virtio_console_input() */
 	struct loop_op op, cancel;
 	bool reading, ended;
-	bool empty;         /* and the descriptor does not block: it is polled */
+	bool empty;        /* and the descriptor does not block: it is polled */
+	unsigned quiet_ms; /* as in struct virtio_console_options */
+	bool settled;      /* the driver gets input; I/O loop, or at rest */
+	uint64_t settled_by;
+	struct loop_timer settling;
 	uint8_t bytes[256]; /* being read */
 	/* Between the main thread and the I/O loop. */
 	pthread_mutex_t lock;
@@ -87,6 +91,9 @@ enum virtio_progress console_receive(struct console *console);
 void console_input_start(struct console *console);
 void console_input_stop(struct console *console);
 void console_input_task(struct loop_task *task);
+/* The driver has said something. */
+void console_input_heard(struct console *console);
+void console_input_settled(struct loop_timer *timer); /* of input.settling */
 /* Any thread. */
 size_t console_input_put(struct console *console, const void *bytes, size_t length);
 void console_input_save(struct console_input *input, struct state_writer *writer);
