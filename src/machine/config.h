@@ -197,7 +197,8 @@ struct machine_config {
 	enum profile_kind profile;
 	unsigned tsc_khz; /* of its TSC; 0: the host's. Decided at the first start */
 	enum clock_kind clock;
-	bool nested; /* the guest may run guests of its own: it sees SVM or VMX */
+	char *cpu_config; /* what it is not shown of its CPU: x86/cpu_changes.h; null: nothing */
+	bool nested;      /* the guest may run guests of its own: it sees SVM or VMX */
 	enum console_kind console;
 	bool entropy;
 	struct bucket_limit entropy_bw, entropy_ops; /* its bytes and requests; 0: no limit */
