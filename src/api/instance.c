@@ -51,11 +51,11 @@ static int get_config(struct call *call)
 {
 	const struct api *api = call->api;
 
-	call->reply = json_pack("{s:o, s:o, s:o, s:n, s:n, s:o, s:n, s:n, s:o, s:o, s:o}",
+	call->reply = json_pack("{s:o, s:o, s:o, s:o, s:n, s:o, s:n, s:n, s:o, s:o, s:o}",
 		"balloon", or_null(balloon_json(api)), "drives", drives_json(api), "boot-source",
-		boot_json(api), "cpu-config", "logger", "machine-config", machine_config_json(api),
-		"metrics", "mmds-config", "network-interfaces", nets_json(api), "vsock",
-		or_null(vsock_json(api)), "entropy", entropy_json(api));
+		boot_json(api), "cpu-config", cpu_config_json(api), "logger", "machine-config",
+		machine_config_json(api), "metrics", "mmds-config", "network-interfaces",
+		nets_json(api), "vsock", or_null(vsock_json(api)), "entropy", entropy_json(api));
 	return 0;
 }
 

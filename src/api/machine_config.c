@@ -170,45 +170,11 @@ static int get(struct call *call)
 	return 0;
 }
 
-/* ---- /cpu-config ---- */
-
-struct cpu_fields {
-	const json_t *cpuid, *msr, *capabilities;
-};
-
-#define IN_CPU(member) offsetof(struct cpu_fields, member)
-static const struct member cpu_members[] = {
-	{.name = "kvm_capabilities", .kind = MEMBER_ANY, .offset = IN_CPU(capabilities)},
-	{.name = "cpuid_modifiers", .kind = MEMBER_ANY, .offset = IN_CPU(cpuid)},
-	{.name = "msr_modifiers", .kind = MEMBER_ANY, .offset = IN_CPU(msr)},
-};
-static const struct body cpu_body = {"CustomCpuTemplate", cpu_members, ARRAY_SIZE(cpu_members),
-	.size = sizeof(struct cpu_fields)};
-
-/* A guest that relies on what it was promised is worse off than a client that is told. */
-static int put_cpu(struct call *call)
-{
-	const struct cpu_fields *fields = call->fields;
-	const json_t *lists[] = {fields->capabilities, fields->cpuid, fields->msr};
-
-	for (unsigned i = 0; i < ARRAY_SIZE(lists); i++) {
-		if (lists[i] && !json_is_array(lists[i]))
-			return error_set(&call->err, EINVAL,
-				"Configure CPU error: %s: must be an array.", cpu_members[i].name);
-		if (json_array_size(lists[i]))
-			return error_set(&call->err, ENOTSUP,
-				"Configure CPU error: %s: the guest sees the host's CPU as it is; "
-				"leave the list empty.",
-				cpu_members[i].name);
-	}
-	return 0;
-}
-
 static const struct route routes[] = {
 	{"GET", "machine-config", .function = get},
 	{"PUT", "machine-config", WHEN_BEFORE, .body = &put_body, .function = put},
 	{"PATCH", "machine-config", WHEN_BEFORE, .body = &patch_body, .check = check_patch,
 		.function = patch},
-	{"PUT", "cpu-config", WHEN_BEFORE, .body = &cpu_body, .function = put_cpu},
+	{"PUT", "cpu-config", WHEN_BEFORE, .body = &cpu_body, .function = put_cpu_config},
 };
 const struct route_set machine_config_routes = {routes, ARRAY_SIZE(routes)};

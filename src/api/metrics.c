@@ -23,32 +23,32 @@ static const struct source {
 	const char *type; /* of the device */
 	const char *group;
 	const char *from;
-	enum queues queues;
 	const char *name;
+	enum queues queues;
 	bool each; /* there is also a group for each device */
 } sources[] = {
-	{"virtio-block", "block", "reads", QUEUES_ALL, "read_count", true},
-	{"virtio-block", "block", "writes", QUEUES_ALL, "write_count", true},
-	{"virtio-block", "block", "flushes", QUEUES_ALL, "flush_count", true},
-	{"virtio-block", "block", "bytes_read", QUEUES_ALL, "read_bytes", true},
-	{"virtio-block", "block", "bytes_written", QUEUES_ALL, "write_bytes", true},
-	{"virtio-block", "block", "errors", QUEUES_ALL, "execute_fails", true},
-	{"virtio-block", "block", "kicks", QUEUES_ALL, "queue_event_count", true},
-	{"virtio-net", "net", "frames", QUEUES_EVEN, "rx_packets_count", true},
-	{"virtio-net", "net", "bytes", QUEUES_EVEN, "rx_bytes_count", true},
-	{"virtio-net", "net", "frames", QUEUES_ODD, "tx_packets_count", true},
-	{"virtio-net", "net", "bytes", QUEUES_ODD, "tx_bytes_count", true},
-	{"virtio-net", "net", "out_foreign_mac_packets", POLICY, "tx_spoofed_mac_count", true},
-	{"virtio-entropy", "entropy", "requests", QUEUES_ALL, "entropy_event_count", false},
-	{"virtio-entropy", "entropy", "bytes", QUEUES_ALL, "entropy_bytes", false},
-	{"virtio-entropy", "entropy", "throttled", QUEUES_ALL, "entropy_rate_limiter_throttled",
+	{"virtio-block", "block", "reads", "read_count", QUEUES_ALL, true},
+	{"virtio-block", "block", "writes", "write_count", QUEUES_ALL, true},
+	{"virtio-block", "block", "flushes", "flush_count", QUEUES_ALL, true},
+	{"virtio-block", "block", "bytes_read", "read_bytes", QUEUES_ALL, true},
+	{"virtio-block", "block", "bytes_written", "write_bytes", QUEUES_ALL, true},
+	{"virtio-block", "block", "errors", "execute_fails", QUEUES_ALL, true},
+	{"virtio-block", "block", "kicks", "queue_event_count", QUEUES_ALL, true},
+	{"virtio-net", "net", "frames", "rx_packets_count", QUEUES_EVEN, true},
+	{"virtio-net", "net", "bytes", "rx_bytes_count", QUEUES_EVEN, true},
+	{"virtio-net", "net", "frames", "tx_packets_count", QUEUES_ODD, true},
+	{"virtio-net", "net", "bytes", "tx_bytes_count", QUEUES_ODD, true},
+	{"virtio-net", "net", "out_foreign_mac_packets", "tx_spoofed_mac_count", POLICY, true},
+	{"virtio-entropy", "entropy", "requests", "entropy_event_count", QUEUES_ALL, false},
+	{"virtio-entropy", "entropy", "bytes", "entropy_bytes", QUEUES_ALL, false},
+	{"virtio-entropy", "entropy", "throttled", "entropy_rate_limiter_throttled", QUEUES_ALL,
 		false},
-	{"virtio-vsock", "vsock", "bytes_in", NO_QUEUE, "rx_bytes_count", false},
-	{"virtio-vsock", "vsock", "bytes_out", NO_QUEUE, "tx_bytes_count", false},
-	{"virtio-vsock", "vsock", "packets_in", NO_QUEUE, "rx_packets_count", false},
-	{"virtio-vsock", "vsock", "packets_out", NO_QUEUE, "tx_packets_count", false},
-	{"virtio-vsock", "vsock", "from_guest", NO_QUEUE, "conns_added", false},
-	{"virtio-vsock", "vsock", "from_host", NO_QUEUE, "conns_added", false},
+	{"virtio-vsock", "vsock", "bytes_in", "rx_bytes_count", NO_QUEUE, false},
+	{"virtio-vsock", "vsock", "bytes_out", "tx_bytes_count", NO_QUEUE, false},
+	{"virtio-vsock", "vsock", "packets_in", "rx_packets_count", NO_QUEUE, false},
+	{"virtio-vsock", "vsock", "packets_out", "tx_packets_count", NO_QUEUE, false},
+	{"virtio-vsock", "vsock", "from_guest", "conns_added", NO_QUEUE, false},
+	{"virtio-vsock", "vsock", "from_host", "conns_added", NO_QUEUE, false},
 };
 
 static void add(json_t *groups, const char *group, const char *name, json_int_t value)

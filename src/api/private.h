@@ -160,6 +160,12 @@ json_t *vsock_json(const struct api *api);
 /* boot.c: the kernel's command line follows from the arguments and the root drive. -ENOMEM. */
 int boot_update(struct api *api);
 
+/* cpu_config.c */
+extern const struct body cpu_body;
+int put_cpu_config(struct call *call);
+/* null when nothing is changed. */
+json_t *cpu_config_json(const struct api *api);
+
 /* instance.c */
 /* "Running", in Firecracker's words. */
 const char *api_state_name(const struct api *api);

@@ -124,6 +124,24 @@ int kvm_vcpu_set_msrs(struct kvm_vcpu *vcpu, const struct kvm_msrs *msrs, struct
 	return 0;
 }
 
+int kvm_vcpu_change_msr(
+	struct kvm_vcpu *vcpu, uint32_t index, uint64_t filter, uint64_t value, struct error *err)
+{
+	union {
+		struct kvm_msrs header;
+		uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+	} msrs = {.header = {.nmsrs = 1}};
+	struct kvm_msr_entry *entry = msrs.header.entries;
+
+	entry->index = index;
+	if (kvm_ioctl(vcpu->fd, KVM_GET_MSRS, &msrs.header) != 1)
+		return error_set(err, ENOTSUP, "MSR 0x%x: KVM has none here; leave it out", index);
+	if ((entry->data & filter) == value)
+		return 0;
+	entry->data = (entry->data & ~filter) | value;
+	return kvm_vcpu_set_msrs(vcpu, &msrs.header, err);
+}
+
 int kvm_vcpu_set_runnable(struct kvm_vcpu *vcpu, bool runnable, struct error *err)
 {
 	struct kvm_mp_state state = {

@@ -189,6 +189,7 @@ struct machine_config {
 	char *numa_host; /* the host's node for the memory of each, "0+1"; null: any */
 	unsigned pv;     /* enum pv_feature bits */
 	enum kvm_vm_irqchip irqchip;
+	char *cpu_config; /* what it is not shown of its CPU: x86/cpu_changes.h; null: nothing */
 	/* What the guest finds in its SMBIOS table. */
 	char *manufacturer, *product, *serial_number;
 	struct machine_uuid uuid;
@@ -200,11 +201,11 @@ struct machine_config {
 	bool nested; /* the guest may run guests of its own: it sees SVM or VMX */
 	enum console_kind console;
 	bool entropy;
-	struct bucket_limit entropy_bw, entropy_ops; /* its bytes and requests; 0: no limit */
-	bool keyboard;                               /* a PS/2 keyboard, for Ctrl-Alt-Del */
+	bool keyboard; /* a PS/2 keyboard, for Ctrl-Alt-Del */
 	enum ring_kind ring;
-	char *passt; /* program, null: from PATH */
-	char *stats; /* file */
+	struct bucket_limit entropy_bw, entropy_ops; /* of that device; 0: no limit */
+	char *passt;                                 /* program, null: from PATH */
+	char *stats;                                 /* file */
 	enum reset_kind on_reset;
 	unsigned
 		share; /* of the host, against other machines' (docs/duetd.md): duet passes it on */

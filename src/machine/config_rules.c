@@ -4,6 +4,7 @@
 #include "machine/fields.h"
 #include "machine/numa.h"
 #include "x86/cpu.h"
+#include "x86/cpu_changes.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -366,6 +367,16 @@ static int check_profile(const struct machine_config *config, struct error *err)
 		"--profile migratable: the guest needs KVM's clock; add clock to --pv");
 }
 
+static int check_cpu(const struct machine_config *config, struct error *err)
+{
+	struct cpu_change changes[CPU_CHANGES_MAX];
+	unsigned count;
+
+	return cpu_changes_parse(changes, &count, config->cpu_config, err) < 0
+		       ? error_prefix(err, "--cpu-config: ")
+		       : 0;
+}
+
 static int check_entropy(const struct machine_config *config, struct error *err)
 {
 	if (config->entropy || !(config->entropy_bw.amount || config->entropy_ops.amount))
@@ -381,6 +392,8 @@ int config_check(const struct machine_config *config, struct error *err)
 
 	if (ret == 0)
 		ret = check_profile(config, err);
+	if (ret == 0)
+		ret = check_cpu(config, err);
 	if (ret == 0)
 		ret = check_entropy(config, err);
 	if (ret == 0)

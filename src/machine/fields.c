@@ -130,6 +130,13 @@ static const struct field machine_table[] = {
 		.help = "performance counters: pv: the host counts, the\n"
 			"guest's module duet shows them (with --coop); pass:\n"
 			"KVM's PMU; filter: that, of the guest's own work alone"},
+	{.name = "cpu-config",
+		.kind = FIELD_TEXT,
+		.offset = IN_MACHINE(cpu_config),
+		.value = "CHANGES",
+		.unset = "none",
+		.help = "bits of CPUID and MSRs that are changed, for example\n"
+			"cpuid:0x7:0x0:ebx:0x10000:0x0+msr:0x10a:0x8:0x0"},
 	{.name = "profile",
 		.kind = FIELD_WORD,
 		.offset = IN_MACHINE(profile),

@@ -4,6 +4,7 @@
 #include "machine/internal.h"
 #include "machine/numa.h"
 #include "x86/cpu.h"
+#include "x86/cpu_changes.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -27,6 +28,32 @@ union msr_table {
 	uint8_t room[sizeof(struct kvm_msrs) + MSR_ENTRIES * sizeof(struct kvm_msr_entry)];
 };
 
+/* What --cpu-config takes away. */
+static int change_cpuid(const struct machine *machine, struct kvm_cpuid2 *cpuid, struct error *err)
+{
+	struct cpu_change changes[CPU_CHANGES_MAX];
+	unsigned count;
+	int ret = cpu_changes_parse(changes, &count, machine->config.cpu_config, err);
+
+	if (ret == 0)
+		ret = cpu_changes_cpuid(cpuid, changes, count, err);
+	return ret < 0 ? error_prefix(err, "--cpu-config: ") : 0;
+}
+
+/* A new vCPU's, for a restored one and a reset too; and after those of the boot. */
+static int change_msrs(const struct machine *machine, struct machine_vcpu *vcpu, struct error *err)
+{
+	struct cpu_change changes[CPU_CHANGES_MAX];
+	unsigned count;
+	int ret = cpu_changes_parse(changes, &count, machine->config.cpu_config, err);
+
+	for (unsigned i = 0; ret == 0 && i < count; i++)
+		if (changes[i].msr)
+			ret = kvm_vcpu_change_msr(vcpu->kvm, changes[i].index, changes[i].filter,
+				changes[i].value, err);
+	return ret < 0 ? error_prefix(err, "--cpu-config: ") : 0;
+}
+
 static int set_cpuid(struct machine *machine, const union cpuid_table *host,
 	struct machine_vcpu *vcpu, struct error *err)
 {
@@ -40,6 +67,8 @@ static int set_cpuid(struct machine *machine, const union cpuid_table *host,
 	union cpuid_table table = *host;
 	int ret = cpu_cpuid(&table.header, CPUID_ENTRIES, &topology, &traits, err);
 
+	if (ret == 0)
+		ret = change_cpuid(machine, &table.header, err);
 	if (ret < 0)
 		return ret;
 	return kvm_vcpu_set_cpuid(vcpu->kvm, &table.header, machine->kvm_host.enforce_pv, err);
@@ -54,6 +83,8 @@ static int set_registers(struct machine *machine, struct machine_vcpu *vcpu, str
 
 	cpu_boot_msrs(&msrs.header, MSR_ENTRIES);
 	ret = kvm_vcpu_set_msrs(vcpu->kvm, &msrs.header, err);
+	if (ret == 0)
+		ret = change_msrs(machine, vcpu, err);
 	if (ret < 0 || vcpu->index > 0)
 		return ret;
 	ret = kvm_vcpu_get_sregs(vcpu->kvm, &sregs);
@@ -87,6 +118,8 @@ static int create_vcpu(
 	ret = kvm_vcpu_new(&vcpu->kvm, machine->vm, index, machine->ports, machine->mmio, err);
 	if (ret == 0)
 		ret = set_cpuid(machine, host, vcpu, err);
+	if (ret == 0)
+		ret = change_msrs(machine, vcpu, err);
 	return ret;
 }
 

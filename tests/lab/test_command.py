@@ -64,7 +64,7 @@ def complete(*words):
     (["doctor", "--j"], ["--json"]),
     (["help", "d"], ["doctor"]),
     (["che"], ["check"]),
-    (["run", "--print-config", "--cp"], ["--cpus"]),
+    (["run", "--print-config", "--cp"], ["--cpus", "--cpu-config"]),
     (["run", "--net", "tap,vhost", "=", "o"], ["on", "off"]),
     (["run", "--device", "vfio,ho"], ["vfio,host="]),
     (["run", "--cpus", "2", "--print"], ["--print-config"]),

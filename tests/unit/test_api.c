@@ -98,7 +98,6 @@ static void sets_the_machine(void **state)
 	rig_refused(rig, "PATCH", "/machine-config", "{\"mem_size_mib\": 0}",
 		"Machine config error: The memory size (MiB) is either 0, or not a multiple of the "
 		"configured page size.");
-	rig_done(rig, "PUT", "/cpu-config", "{\"cpuid_modifiers\": []}");
 	rig_done(rig, "PUT", "/balloon", "{\"amount_mib\": 100, \"deflate_on_oom\": true}");
 	rig_gives(rig, "/balloon",
 		"{\"amount_mib\":100,\"deflate_on_oom\":true,\"stats_polling_interval_s\":0,"
@@ -136,6 +135,53 @@ static void limits_entropy(void **state)
 	rig_done(rig, "PUT", "/entropy", "{}");
 	assert_int_equal(rig->config.entropy_bw.amount, 0);
 	assert_int_equal(rig->config.entropy_ops.amount, 0);
+}
+
+#define CPU "Configure CPU error: "
+#define LEAF(register, bitmap)                                                                     \
+	"{\"cpuid_modifiers\": [{\"leaf\": \"0x7\", \"subleaf\": \"0\", \"flags\": 1, "            \
+	"\"modifiers\": [{\"register\": \"" register "\", \"bitmap\": \"" bitmap "\"}]}]}"
+
+static void changes_the_cpu(void **state)
+{
+	struct api_rig *rig = *state;
+
+	rig_done(rig, "PUT", "/cpu-config",
+		"{\"kvm_capabilities\": [], \"cpuid_modifiers\": [{\"leaf\": \"0x7\", "
+		"\"subleaf\": \"0x0\", \"flags\": 1, \"modifiers\": [{\"register\": \"ebx\", "
+		"\"bitmap\": \"0b1_xxx0\"}, {\"register\": \"eax\", \"bitmap\": \"x\"}]}], "
+		"\"msr_modifiers\": [{\"addr\": \"266\", \"bitmap\": \"0b10xx\"}]}");
+	assert_string_equal(
+		rig->config.cpu_config, "cpuid:0x7:0x0:ebx:0x11:0x10+msr:0x10a:0xc:0x8");
+	rig_refused(rig, "PUT", "/cpu-config", "{\"kvm_capabilities\": [\"!56\"]}",
+		CPU "kvm_capabilities: duet asks KVM for what it needs by itself; leave the list "
+		    "empty");
+	rig_refused(rig, "PUT", "/cpu-config", "{\"msr_modifiers\": 5}",
+		CPU "msr_modifiers: must be an array");
+	rig_refused(rig, "PUT", "/cpu-config",
+		"{\"msr_modifiers\": [{\"addr\": \"0x1ffffffff\", \"bitmap\": \"0b0\"}]}",
+		CPU "msr_modifiers: Failed to parse string [0x1ffffffff] as a number");
+	rig_refused(rig, "PUT", "/cpu-config", LEAF("esi", "0b0"),
+		CPU "cpuid_modifiers: unknown variant `esi`, expected one of `eax`, `ebx`, `ecx`, "
+		    "`edx`");
+	rig_refused(rig, "PUT", "/cpu-config", LEAF("eax", "0b2"),
+		CPU "cpuid_modifiers: Failed to parse string [0b2] as a bitmap of 32 bits");
+	rig_refused(rig, "PUT", "/cpu-config",
+		LEAF("eax", "0b0_00000000_00000000_00000000_00000000"),
+		CPU "cpuid_modifiers: Failed to parse string "
+		    "[0b0_00000000_00000000_00000000_00000000] as a bitmap of 32 bits");
+	/* What was refused has changed nothing; an empty list does. */
+	rig_ask(rig, "GET", "/vm/config", "");
+	assert_non_null(strstr(rig->body,
+		"\"cpu-config\":{\"kvm_capabilities\":[],\"cpuid_modifiers\":[{\"leaf\":\"0x7\","
+		"\"subleaf\":\"0x0\",\"flags\":0,\"modifiers\":[{\"register\":\"ebx\",\"bitmap\":"
+		"\"0bxxxxxxxxxxxxxxxxxxxxxxxxxxx1xxx0\"}]}],\"msr_modifiers\":[{\"addr\":\"0x10a\","
+		"\"bitmap\":\"0bxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx10xx"
+		"\"}]}"));
+	rig_done(rig, "PUT", "/cpu-config", "{\"cpuid_modifiers\": []}");
+	assert_null(rig->config.cpu_config);
+	rig_ask(rig, "GET", "/vm/config", "");
+	assert_non_null(strstr(rig->body, "\"cpu-config\":null"));
 }
 
 static void boots_from_a_drive(void **state)
@@ -311,6 +357,8 @@ static void reads_a_file(void **state)
 	int fd = mkstemp(path);
 
 	boots_from_a_drive(state);
+	rig_done(*state, "PUT", "/cpu-config", LEAF("ebx", "0b0x1"));
+	rig_done(*state, "PUT", "/entropy", "{\"rate_limiter\": null}");
 	rig_ask(*state, "GET", "/vm/config", "");
 	assert_int_equal(write(fd, ((struct api_rig *)*state)->body,
 				 strlen(((struct api_rig *)*state)->body)),
@@ -461,6 +509,7 @@ int main(void)
 		TEST(refuses_what_needs_a_machine),
 		TEST(sets_the_machine),
 		TEST(limits_entropy),
+		TEST(changes_the_cpu),
 		TEST(boots_from_a_drive),
 		TEST(finds_the_initrd),
 		TEST(has_room_for_each_body),

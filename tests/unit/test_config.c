@@ -283,6 +283,27 @@ static void limits_entropy(void **state)
 	machine_config_free(&config);
 }
 
+static void keeps_changes_of_the_cpu(void **state)
+{
+	static const char changes[] = "cpuid:0x1:0x0:ecx:0x800000:0x0";
+	struct machine_config config, again;
+	struct error err = {0};
+	char *text;
+
+	(void)state;
+	BUILD(&config, "--cpu-config", changes);
+	text = written(&config);
+	if (read_text(&again, text, &err) < 0)
+		fail_msg("%s", err.text);
+	assert_string_equal(again.cpu_config, changes);
+	free(text);
+	machine_config_free(&again);
+	strcpy(config.cpu_config, "cpuid:1");
+	assert_int_equal(machine_config_complete(&config, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "--cpu-config: cpuid:1: is no change; write cpuid:LEAF"));
+	machine_config_free(&config);
+}
+
 /* Defaults are not written, so that a later version may better them. */
 static void leaves_defaults_out(void **state)
 {
@@ -752,6 +773,7 @@ int main(void)
 		cmocka_unit_test(knows_who_it_is),
 		cmocka_unit_test(leaves_defaults_out),
 		cmocka_unit_test(limits_entropy),
+		cmocka_unit_test(keeps_changes_of_the_cpu),
 		cmocka_unit_test(numbers_by_type_and_not_by_order),
 		cmocka_unit_test(keeps_what_was_decided),
 		cmocka_unit_test(follows_switches),

@@ -200,6 +200,31 @@ def test_sigterm_ends_at_once():
         assert guest.finish() == 128 + 15
 
 
+def cpu_config(bit: int, digit: str) -> dict:
+    """Leaf 1, ECX; and the microcode's revision, which a guest of AMD's finds below and one of Intel's above."""
+    return {"cpuid_modifiers": [{"leaf": "0x1", "subleaf": "0x0", "flags": 0,
+                                 "modifiers": [{"register": "ecx", "bitmap": f"0b{digit}{'x' * bit}"}]}],
+            "msr_modifiers": [{"addr": "0x8b", "bitmap": f"0b{0x0123456701234567:064b}"}]}
+
+
+def test_cpu_template():
+    """A bit that no CPU has is refused by the start alone; another one is taken away, and an MSR is what it says."""
+    script = """
+    echo "popcnt $(grep -c popcnt /proc/cpuinfo), microcode $(sed -n '/microcode/s/.*: //p' /proc/cpuinfo)"
+    exec sleep 100000
+    """
+    assert "popcnt" in vm.run("cat", "/proc/cpuinfo").stdout
+    with firecracker(script=script) as (guest, api, files):
+        api.do("PUT", "/boot-source", {**files, "boot_args": BOOT_ARGS})
+        api.do("PUT", "/cpu-config", cpu_config(16, "1"))
+        assert "no bits 0x10000 of ecx" in api.refused("PUT", "/actions", {"action_type": "InstanceStart"})
+        api.do("PUT", "/cpu-config", cpu_config(23, "0"))
+        api.do("PUT", "/actions", {"action_type": "InstanceStart"})
+        guest.wait_for(r"^popcnt 0, microcode 0x1234567$")
+        vm.run("kill", str(guest.pid))
+        assert guest.finish() == 128 + 15
+
+
 def test_clients_that_misbehave():
     """None of them harms the machine, which is looked at afterwards."""
     name = socket()

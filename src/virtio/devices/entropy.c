@@ -61,23 +61,6 @@ static void retry(struct loop_timer *timer)
 	virtio_turn(&entropy->virtio, &entropy->virtio.queues[0]);
 }
 
-/* The bytes that it was given; negative: not yet, and the timer gives the queue its next turn. */
-static int64_t serve(
-	struct entropy *entropy, struct virtqueue *queue, const struct virtqueue_chain *chain)
-{
-	int64_t filled = fill(chain);
-
-	if (filled < 0) {
-		virtqueue_unpop(queue, chain);
-		loop_timer_after(queue->io, &entropy->retry, RETRY_NS);
-		return filled;
-	}
-	virtqueue_push(queue, chain, (uint32_t)filled);
-	counter_add(&entropy->requests, 1);
-	counter_add(&entropy->bytes, (uint64_t)filled);
-	return filled;
-}
-
 static enum virtio_progress kick(struct virtio_device *device, struct virtqueue *queue)
 {
 	struct entropy *entropy = entropy_of(device);
@@ -85,8 +68,16 @@ static enum virtio_progress kick(struct virtio_device *device, struct virtqueue 
 	struct virtqueue_chain chain = {.segments = segments, .capacity = SEGMENTS};
 
 	for (unsigned chains = 0; virtqueue_pop(queue, &chain) > 0; chains++) {
-		if (serve(entropy, queue, &chain) < 0)
+		int64_t filled = fill(&chain);
+
+		if (filled < 0) {
+			virtqueue_unpop(queue, &chain);
+			loop_timer_after(queue->io, &entropy->retry, RETRY_NS);
 			return VIRTIO_DONE;
+		}
+		virtqueue_push(queue, &chain, (uint32_t)filled);
+		counter_add(&entropy->requests, 1);
+		counter_add(&entropy->bytes, (uint64_t)filled);
 		/* One request alone does not look at the clock. */
 		if (chains && virtio_turn_over(queue))
 			return VIRTIO_MORE;
@@ -115,16 +106,18 @@ static enum virtio_progress kick_limited(struct virtio_device *device, struct vi
 	struct virtqueue_chain chain = {.segments = segments, .capacity = SEGMENTS};
 
 	while (virtqueue_pop(queue, &chain) > 0) {
-		int64_t given;
+		int64_t filled = has_token(entropy) ? fill(&chain) : 0;
 
-		if (!has_token(entropy)) {
+		if (entropy->waits || filled < 0) {
 			virtqueue_unpop(queue, &chain);
+			if (filled < 0)
+				loop_timer_after(queue->io, &entropy->retry, RETRY_NS);
 			return VIRTIO_DONE;
 		}
-		given = serve(entropy, queue, &chain);
-		if (given < 0)
-			return VIRTIO_DONE;
-		bucket_pair_take(&entropy->limits, (uint64_t)given, 1);
+		virtqueue_push(queue, &chain, (uint32_t)filled);
+		bucket_pair_take(&entropy->limits, (uint64_t)filled, 1);
+		counter_add(&entropy->requests, 1);
+		counter_add(&entropy->bytes, (uint64_t)filled);
 		if (virtio_turn_over(queue))
 			return VIRTIO_MORE;
 	}
