@@ -162,7 +162,7 @@ def test_life_by_curl(local_disk, workspace):
         tells(api)
         api.do("PUT", "/actions", {"action_type": "FlushMetrics"})
         # Also one each minute.
-        lines = [json.loads(line) for line in vm.run("cat", str(workspace / "metrics")).stdout.splitlines()]
+        lines = [json.loads(line) for line in (workspace / "metrics").read_text().splitlines()]
         for group, name in (("block", "read_count"), ("block_data", "read_bytes"), ("vcpu", "exit_io_out")):
             assert sum(line.get(group, {}).get(name, 0) for line in lines) > 0, (group, name)
         assert api.refused("PUT", "/snapshot/create", {"snapshot_path": "a", "mem_file_path": "b"}) == (
