@@ -65,8 +65,8 @@ static const struct asked setting_up[] = {
 		"{\"log_path\": \"log\", \"level\": \"Info\", \"show_level\": true, "
 		"\"show_log_origin\": false, \"module\": null}"},
 	{"PUT", "/metrics", "{\"metrics_path\": \"metrics\"}"},
-	{"PUT", "/serial", "{\"serial_out_path\": \"console\"}"},
-	{"PUT", "/entropy", "{\"rate_limiter\": null}"},
+	{"PUT", "/serial", "{\"serial_out_path\": \"console\", \"rate_limiter\": null}"},
+	{"PUT", "/entropy", "{\"rate_limiter\": " LIMITER "}"},
 	{"PUT", "/vsock", "{\"guest_cid\": 3, \"uds_path\": \"v\", \"vsock_id\": \"a\"}"},
 	{"GET", "/vm/config", ""},
 	{"GET", "/duet/config", ""},

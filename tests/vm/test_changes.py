@@ -20,12 +20,13 @@ SCRIPT = f"""
 {VERIFYING.replace("@DISK@", "/dev/vdb")}cd /sys/class/net/eth0/statistics
 iperf3 -c {HOST} --bidir -b 5M -t 36000 --forceflush >/tmp/iperf.log 2>&1 &
 iperf=$!
-gone_on() {{ until [ "$(cat tx_bytes)" -gt $((sent + 100000)) ] && [ "$(cat rx_bytes)" -gt $((got + 100000)) ]; do sleep 0.1; done; }}
+now() {{ read -r out <tx_bytes; read -r in <rx_bytes; }}
+gone_on() {{ while now; [ "$out" -le $((sent + 100000)) ] || [ "$in" -le $((got + 100000)) ]; do sleep 0.1; done; }}
 sent=0; got=0; gone_on
 echo "ready"
 while read -r line; do
 	case $line in
-	more) sent=$(cat tx_bytes); got=$(cat rx_bytes); gone_on; echo "iperf goes on" ;;
+	more) now; sent=$out; got=$in; gone_on; echo "iperf goes on" ;;
 	probe) bash -c 'for n in $(seq {PROBES}); do echo probe >/dev/udp/{HOST}/9; done'; echo "probed" ;;
 	stop) break ;;
 	esac
@@ -106,7 +107,7 @@ class Changing:
         if "rules" in net and net["rules"]:
             self.probe(PROBES if net["rules"][0] is NOBODY else 0)
         after = self.ask("more", r"^iperf goes on$")
-        if number % 5 == 4:
+        if number % 10 == 9:
             self.guest.wait_for(r"^fio verified$", after=after)
 
 

@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from api import Api, firecracker, socket
+from api import Session, firecracker, socket
 from matrix import SOAK, soak
 
 from duetlab.guest import vm
@@ -31,25 +31,26 @@ while read -r line; do
 done
 """
 
-# Of process argv[1]: bytes of the guest's memory that are its own, then how often the pattern is there. It is where the
-# file argv[2] is mapped, or from argv[2] to argv[3] as this has said before.
+# Of process argv[1]: how often the pattern is in the guest's memory (with argv[2] read), then bytes of that which are the
+# process's. It is where the file argv[3] is mapped, or from argv[3] to argv[4] as this has said before.
 LOOK = f"""
 import re, sys
-pid, where = sys.argv[1], sys.argv[2:]
-maps = re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", open(f"/proc/{{pid}}/smaps").read(), flags=re.M)[1:]
-spans = [tuple(int(end, 16) for end in one.split(None, 1)[0].split("-")) for one in maps]
+pid, how, *where = sys.argv[1:]
+def maps():
+    for one in re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", open(f"/proc/{{pid}}/smaps").read(), flags=re.M)[1:]:
+        start, end = (int(end, 16) for end in one.split(None, 1)[0].split("-"))
+        yield start, end, one
 if len(where) == 1:
-    of = [span for span, one in zip(spans, maps) if one.split("\\n")[0].endswith(where[0])]
-    start, end = min(of)[0], max(of)[1]
-else:
-    start, end = map(int, where)
-pss = sum(int(re.search(r"^Pss: +([0-9]+)", one, re.M)[1]) << 10 for span, one in zip(spans, maps) if start <= span[0] < end)
+    of = [(start, end) for start, end, one in maps() if one.split("\\n")[0].endswith(where[0])]
+    where = min(of)[0], max(of)[1]
+begin, behind = map(int, where)
 count = 0
 with open(f"/proc/{{pid}}/mem", "rb", buffering=0) as memory:
-    for at in range(start, end, 1 << 20):
+    for at in range(begin, behind if how == "read" else begin, 1 << 20):
         memory.seek(at)
-        count += memory.read(min(1 << 20, end - at)).count(b"{PATTERN}")
-print(start, end, pss, count)
+        count += memory.read(min(1 << 20, behind - at)).count(b"{PATTERN}")
+own = sum(int(re.search(r"^Pss: +([0-9]+)", one, re.M)[1]) << 10 for start, _, one in maps() if begin <= start < behind)
+print(begin, behind, own, count)
 """
 CLONES = 10 if SOAK else 3
 
@@ -103,33 +104,33 @@ def machine(folder: str, *options: str, memory: str = "256M", **more):
         yield guest, name
 
 
-def look(guest: vm.Guest, *where: str) -> tuple[list[str], int, int]:
+def look(guest: vm.Guest, how: str, *where: str) -> tuple[list[str], int, int]:
     """The place of its memory, bytes of that that are its own, and patterns in it."""
-    start, end, own, patterns = vm.run("python3", "-c", LOOK, str(guest.pid), *where).stdout.split()
+    start, end, own, patterns = vm.run("python3", "-c", LOOK, str(guest.pid), how, *where).stdout.split()
     return [start, end], int(own), int(patterns)
 
 
 def inflates(guest: vm.Guest, name: str, snapshot: str):
     """What the balloon takes goes back to the host and reads as zeroes afterwards, not as the file that it came from."""
-    api, mib = Api(name), 140
-    where, _, before = look(guest, f"{snapshot}/memory")
+    mib = 140
+    # A look that reads brings all of it in.
+    where, full, before = look(guest, "read", f"{snapshot}/memory")
     assert before * len(PATTERN) > 20 << 20
-    # The first look has brought all of it in.
-    _, full, _ = look(guest, *where)
-    api.do("PATCH", "/balloon", {"amount_mib": mib})
-    while api.do("GET", "/duet/brief")["balloon"]["actual_mib"] < mib:
-        continue
-    # The last pages wait for neighbours for a moment.
-    while api.do("GET", "/duet/devices/balloon0")["statistics"]["discarded_pages"] < mib * 256:
-        continue
-    _, less, after = look(guest, *where)
+    with Session(name) as api:
+        api.do("PATCH", "/balloon", {"amount_mib": mib})
+        while api.do("GET", "/duet/brief")["balloon"]["actual_mib"] < mib:
+            continue
+        # The last pages wait for neighbours for a moment.
+        while api.do("GET", "/duet/devices/balloon0")["statistics"]["discarded_pages"] < mib * 256:
+            continue
+        _, less, _ = look(guest, "own", *where)
+        api.do("PATCH", "/balloon", {"amount_mib": 0})
+        while api.do("GET", "/duet/brief")["balloon"]["actual_mib"]:
+            continue
+    _, _, after = look(guest, "read", *where)
     print(f"{full >> 20} MiB, then {less >> 20}; {before} patterns, then {after}")
     assert full - less > (mib - 20) << 20
     assert after < before / 2
-    api.do("PATCH", "/balloon", {"amount_mib": 0})
-    while api.do("GET", "/duet/brief")["balloon"]["actual_mib"]:
-        continue
-    assert look(guest, *where)[2] <= after
 
 
 def test_goes_on_here_and_elsewhere(folder):
