@@ -134,9 +134,10 @@ def test_functions_are_found_by_the_objects_they_come_from(tmp_path):
     subprocess.run(["gcc", "-no-pie", "-o", "program", "one.o", "other.o"], cwd=tmp_path, check=True)
     places = profile.places_of(tmp_path / "program", [tmp_path / "one.o"])
     assert len(places) == 2
-    inside, beyond = places[0].start, max(place.stop for place in places)
-    assert profile.instructions_at([(False, inside, 5), (True, inside, 7), (False, beyond, 11)], places) == 5
-    assert places[0].start // 4096 in profile.others_pages(tmp_path / "program", places, 4096)
+    inside = next(place.start for place, name in places.items() if name == "one")
+    beyond = max(place.stop for place in places)
+    assert profile.instructions_at([(False, inside, 5), (True, inside, 7), (False, beyond, 11)], places) == {"one": 5}
+    assert inside // 4096 in profile.others_pages(tmp_path / "program", places, 4096)
 
 
 def test_a_refusal_is_told_from_a_guest_that_died():
