@@ -287,7 +287,7 @@ def trade_off_claim(record, found: dict) -> None:
 def selftest(lab: ExperimentLab, record) -> None:
     """Rates a little below their limits, one that cannot be judged, exact accounts, and neighbours as the chapter has them."""
     def point(what: str, unit: str, limit: float, share_of: float | None) -> dict:
-        return {"what": what, "unit": unit, "limit": limit, "text": f"x={limit}", "free": 2 * limit, "got": share_of and share_of * limit,
+        return {"what": what, "unit": unit, "limit": limit, "text": f"x={limit}", "free": (2 if share_of else 1.2) * limit, "got": share_of and share_of * limit,
                 "windows": [share_of * limit] if share_of else []}
 
     def beside(passed: int, exits: float) -> dict:
