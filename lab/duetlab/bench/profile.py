@@ -56,14 +56,17 @@ def functions_of(program, files: set[str], names: str) -> set[str]:
     return found
 
 
+_SYMBOL = r"(?m)^(?:File: \S*\((\S+)\)| *\d+: (\w+) +(\w+) (\w+) +(\w+) +\w+ +(\w+) (\S+))$"
+
+
 def _functions(*files) -> Iterator[tuple[str, str, range]]:
-    """Of programs, objects or archives: the source file (nothing for a function that others call), name and addresses."""
+    """Of programs, objects or archives: the source file (nothing for a function that others call), name and addresses. What
+    names no source file goes by its object, as the linker has it."""
     source = ""
     text = subprocess.run(["readelf", "-sW", *map(str, files)], capture_output=True, text=True, check=True).stdout
-    for start, size, kind, bind, section, name in re.findall(
-            r"(?m)^ *\d+: (\w+) +(\w+) (\w+) +(\w+) +\w+ +(\w+) (\S+)$", text):
-        if kind == "FILE":
-            source = name
+    for member, start, size, kind, bind, section, name in re.findall(_SYMBOL, text):
+        if member or kind == "FILE":
+            source = member or name
         elif kind == "FUNC" and section != "UND":
             yield source if bind == "LOCAL" else "", name, range(int(start, 16), int(start, 16) + int(size, 0))
 
