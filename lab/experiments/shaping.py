@@ -38,8 +38,8 @@ PORT_RATE, PORT_BURST, HELD = 64 * KIB, 48 * KIB, 16 * KIB
 COUNT, PERIOD_US = 200, 100000
 NOISE = 2  # times as much as the port carries makes a neighbour noisy
 LEFT, KEPT = 0.8, 0.95  # of the packets: fewer is harm, as many is none
-CARDS = {"virtio": "virtio-net", "function": "igb VF"}
-STATES = {"alone": "no neighbour", "noisy": "a noisy one", "limited": "the same, limited"}
+CARDS = {"virtio-net": "virtio-net", "VF": "igb VF"}
+STATES = {"alone": "alone", "noisy": "beside a noisy one", "limited": "beside it, limited"}
 
 
 def root() -> list[str]:
@@ -179,7 +179,7 @@ def sent(port: Port, subject: Subject, quiet: Sender, loud: Sender) -> dict:
 def run(lab: ExperimentLab, record) -> None:
     found = {part: attempt(record, words, function, lab) or {} for part, words, function in (
         ("limits", "limits of networks and disks", limits), ("rules", "rules", rules),
-        ("virtio", "a noisy neighbour on virtio-net", on_virtio), ("function", "a noisy neighbour on an igb VF", on_functions))}
+        ("virtio-net", "a noisy neighbour on virtio-net", on_virtio), ("VF", "a noisy neighbour on an igb VF", on_functions))}
     tell(lab, record, found)
 
 
@@ -225,10 +225,10 @@ def trade_off(record, cards: dict) -> None:
     bars = [(f"{CARDS[card]}, {STATES[state]}", found[state]) for card, found in cards.items() for state in STATES if state in found]
     if not bars:
         return
-    names = [name for name, _ in bars]
-    record.table("A guest's packets beside a neighbour's, through one port", ["card, neighbour", "sent", "came to the port", "passed it",
+    record.table("A guest's packets beside a neighbour's, through one port", ["the guest", "sent", "came to the port", "passed it",
                  "the neighbour's that came", "... that passed", "exits and kicks a packet"],
                  [[name, p["sent"], p["came"], p["passed"], p["others_came"], p["others_passed"], f"{p['exits']:.2f}"] for name, p in bars])
+    names = [f"{card}\n{state}" for card, found in cards.items() for state in STATES if state in found]
     record.chart("The trade-off: a hypervisor on the way, or not", "; ".join(
         f"{name}: {100 * share(p):.0f} % passed, {p['exits']:.2f} exits and kicks a packet" for name, p in bars),
         "On virtio-net a packet costs the guest a word to duet, which can therefore hold a noisy neighbour back. "
@@ -267,7 +267,7 @@ def limit_claim(record, points: list[dict], account: dict) -> None:
 def trade_off_claim(record, found: dict) -> None:
     words = ("M6", "A noisy neighbour on a shared card: on the virtio path the hypervisor can hold it back, on a virtual function nothing can be done.",
              "what passes of a guest's packets: limited = alone > noisy; on a VF there is no limited")
-    shared, function = found["virtio"], found["function"]
+    shared, function = found["virtio-net"], found["VF"]
     if not shared or not function:
         record.claim(*words, "–", "not measured", "Both cards are needed; the reason is under Skipped.")
         return
@@ -276,7 +276,7 @@ def trade_off_claim(record, found: dict) -> None:
     helpless = "limited" not in function
     measured = "; ".join(f"{CARDS[card]}: " + ", ".join(f"{100 * share(found[card][state]):.0f} % {STATES[state]}"
                                                         for state in STATES if state in found[card]) for card in CARDS)
-    record.claim(*words, f"of {COUNT} packets passed beside {measured}; exits and kicks a packet {shared['alone']['exits']:.2f} against "
+    record.claim(*words, f"of {COUNT} packets passed: {measured}; exits and kicks a packet {shared['alone']['exits']:.2f} against "
                  f"{function['alone']['exits']:.2f}",
                  "yes" if harmed and helped and helpless else "partly" if helped or helpless else "no",
                  ("The neighbour took the port on either card. " if harmed else "The neighbour did little harm on one of the cards. ")
@@ -287,7 +287,7 @@ def trade_off_claim(record, found: dict) -> None:
 def selftest(lab: ExperimentLab, record) -> None:
     """Rates a little below their limits, one that cannot be judged, exact accounts, and neighbours as the chapter has them."""
     def point(what: str, unit: str, limit: float, share_of: float | None) -> dict:
-        return {"what": what, "unit": unit, "limit": limit, "text": f"x={limit}", "free": 2 * limit, "got": share_of and share_of * limit,
+        return {"what": what, "unit": unit, "limit": limit, "text": f"x={limit}", "free": (2 if share_of else 1.2) * limit, "got": share_of and share_of * limit,
                 "windows": [share_of * limit] if share_of else []}
 
     def beside(passed: int, exits: float) -> dict:
@@ -297,10 +297,10 @@ def selftest(lab: ExperimentLab, record) -> None:
     points += [point("disk, read", "requests", limit, 1.01) for limit in IOPS] + [point("disk, written", "requests", 1000, None)]
     tell(lab, record, {"limits": {"points": points, "pinned": ""},
                        "rules": {"refused": dict(REFUSED), "counted": 123456, "arrived": 123456},
-                       "virtio": {"alone": beside(COUNT, 1), "noisy": beside(COUNT // 10, 1), "limited": beside(COUNT, 1), "refused": ""},
-                       "function": {"alone": beside(COUNT, 0), "noisy": beside(COUNT // 10, 0), "refused": "no such limit"}})
+                       "virtio-net": {"alone": beside(COUNT, 1), "noisy": beside(COUNT // 10, 1), "limited": beside(COUNT, 1), "refused": ""},
+                       "VF": {"alone": beside(COUNT, 0), "noisy": beside(COUNT // 10, 0), "refused": "no such limit"}})
     held, traded = record.data["claims"]
     assert held["agrees"] == traded["agrees"] == "yes" and "8 of 8 rates" in held["measured"]
     assert "from -4.0 % to +1.0 %" in held["measured"] and "Every byte is accounted for" in held["words"]
-    assert "no such limit" in traded["words"] and "10 % a noisy one" in traded["measured"]
+    assert "no such limit" in traded["words"] and "10 % beside a noisy one" in traded["measured"]
     assert "less than 1.5 times 1000" in record.data["skipped"][0]["reason"]

@@ -202,8 +202,9 @@ int session_start(struct session *session, struct error *err)
 	log_set_patience(0);
 	session->typing = true;
 	terminal_start(&session->terminal, session->loop, STDIN_FILENO, &terminal_events, session);
-	footprint_trim();
 	confine_main_thread(&session->confine);
+	/* Last: what is called behind it brings pages back, and 64 KiB around each. */
+	footprint_trim();
 	if (spared)
 		ask_to_end(session, spared);
 	return 0;

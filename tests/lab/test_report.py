@@ -119,9 +119,20 @@ def test_limits_by_the_second(limit, rate):
 
 
 def test_a_limit_that_is_never_met_is_not_judged():
-    slow, kept = {"got": None, "limit": 1000}, {"got": 96.0, "limit": 100}
+    slow, kept = {"got": None, "limit": 1000, "unit": "requests", "free": 1400, "windows": []}, {"got": 96.0, "limit": 100}
+    assert "less than 1.5 times 1000" in rates.too_slow(slow)
     assert rates.judged([slow, kept]) == [kept]
     assert rates.off(kept) == pytest.approx(-0.04)
+
+
+def test_windows_in_which_the_host_stood_still_are_not_judged():
+    calm = {"got": None, "limit": 100, "free": 900, "windows": []}
+    rates.judge(calm, [(97, 2.0), (40, 3.5), (99, 2.1), (60, 2.3), (98, 2.05)])
+    assert calm["got"] == 98
+    busy = {"got": None, "limit": 100, "free": 900, "windows": []}
+    rates.judge(busy, [(97, 2.0), (40, 3.5), (99, 2.9), (60, 2.3), (98, 2.05)])
+    assert busy["got"] is None
+    assert "only 2 of 5 windows" in rates.too_slow(busy)
 
 
 def test_functions_are_found_by_the_objects_they_come_from(tmp_path):
@@ -134,9 +145,10 @@ def test_functions_are_found_by_the_objects_they_come_from(tmp_path):
     subprocess.run(["gcc", "-no-pie", "-o", "program", "one.o", "other.o"], cwd=tmp_path, check=True)
     places = profile.places_of(tmp_path / "program", [tmp_path / "one.o"])
     assert len(places) == 2
-    inside, beyond = places[0].start, max(place.stop for place in places)
-    assert profile.instructions_at([(False, inside, 5), (True, inside, 7), (False, beyond, 11)], places) == 5
-    assert places[0].start // 4096 in profile.others_pages(tmp_path / "program", places, 4096)
+    inside = next(place.start for place, name in places.items() if name == "one")
+    beyond = max(place.stop for place in places)
+    assert profile.instructions_at([(False, inside, 5), (True, inside, 7), (False, beyond, 11)], places) == {"one": 5}
+    assert inside // 4096 in profile.others_pages(tmp_path / "program", places, 4096)
 
 
 def test_a_refusal_is_told_from_a_guest_that_died():

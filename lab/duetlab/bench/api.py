@@ -14,6 +14,7 @@ from .report import Report
 
 KERNEL = "6.1-cloud"
 INSTRUCTIONS_MAX = 1.0  # M, more than without
+SHARE_MAX = 0.01  # of its start, without the option
 MEMORY_MAX = 0.25  # MiB, likewise
 SPREAD_MAX = 0.3  # M, between two starts that are alike; with more nothing is told of the host's kernel
 MILLION = 1e6
@@ -33,10 +34,11 @@ WITH_API = replace(DUET, name="duet --api-sock", command=_with_api)
 
 def measure(lab: BenchLab, report: Report, runs: int) -> None:
     report.heading("Without --api-sock: the code of src/api, src/http and libmicrohttpd")
-    if places := _places(lab):
+    ours, library = _places(lab)
+    if ours and library:
         if lab.counts:
-            _runs_nothing(lab, report, places)
-        _is_not_there(lab, report, places)
+            _runs_nothing(lab, report, ours, library)
+        _is_not_there(lab, report, ours | library)
     else:
         report.note("  skipped: this clone has no static build of them (make build)")
     report.heading("--api-sock, besides what duet takes without it")
@@ -45,27 +47,35 @@ def measure(lab: BenchLab, report: Report, runs: int) -> None:
     _memory(lab, report)
 
 
-def _places(lab: BenchLab) -> list[range]:
-    """Where duet has the API's functions; empty if the objects that it was linked of are not here."""
+def _places(lab: BenchLab) -> tuple[dict[range, str], dict[range, str]]:
+    """Where duet has the functions of the API, and libmicrohttpd's; empty if what it was linked of is not here."""
     objects = [path for layer in ("api", "http") for path in (REPOSITORY / "build/src" / layer).glob("*.a.p/*.o")]
     library = subprocess.run(["gcc", "-print-file-name=libmicrohttpd.a"], capture_output=True, text=True, check=True).stdout.strip()
-    return profile.places_of(lab.duet, [*objects, library]) if objects and Path(library).is_absolute() else []
+    ours = profile.places_of(lab.duet, objects) if objects else {}
+    return ours, profile.places_of(lab.duet, [library]) if Path(library).is_absolute() else {}
 
 
 def _boot_of(lab: BenchLab) -> Boot:
     return lab.boot_of(KERNEL, "minimal", f"rdinit=/bin/mark {MARK_INIT} exec /bin/busybox {DUET.end} -f")
 
 
-def _runs_nothing(lab: BenchLab, report: Report, places: list[range]) -> None:
+def _runs_nothing(lab: BenchLab, report: Report, ours: dict, library: dict) -> None:
+    """The library has a constructor, which a static program runs at each start."""
     profile.expect(lab.host, MARK_EXEC, MARK_INIT)
-    if not lab.counted(DUET, _boot_of(lab)):
+    counts = lab.counted(DUET, _boot_of(lab))
+    if not counts:
         report.note("  a guest did not come to user space")
         return
-    report.row("instructions, from exec to the guest's user space", profile.instructions_at(profile.take(lab.host), places), "", 0,
-               detail=f"in {len(places)} functions")  # fmt: skip
+    blocks = profile.take(lab.host)
+    for what, places in (("src/api and src/http", ours), ("libmicrohttpd", library)):
+        ran = profile.instructions_at(blocks, places)
+        share = ran.total() / counts["vmrun"]["host_user"]
+        report.row(f"{what}: instructions until user space", ran.total(), "", 0 if places is ours else None,
+                   detail=", ".join(f"{name} {count}" for name, count in ran.most_common()) or f"none of {len(places)} functions")  # fmt: skip
+    report.row("... as a share of duet's own before the first vCPU runs", share, "", SHARE_MAX)
 
 
-def _is_not_there(lab: BenchLab, report: Report, places: list[range]) -> None:
+def _is_not_there(lab: BenchLab, report: Report, places: dict[range, str]) -> None:
     """Of an idle guest. A page that other code lies on too says nothing."""
     pages = {page for place in places for page in range(place.start // PAGE, (place.stop - 1) // PAGE + 1)}
     mixed = pages & profile.others_pages(lab.duet, places, PAGE)

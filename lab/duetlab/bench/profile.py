@@ -56,40 +56,44 @@ def functions_of(program, files: set[str], names: str) -> set[str]:
     return found
 
 
+_SYMBOL = r"(?m)^(?:File: \S*\((\S+)\)| *\d+: (\w+) +(\w+) (\w+) +(\w+) +\w+ +(\w+) (\S+))$"
+
+
 def _functions(*files) -> Iterator[tuple[str, str, range]]:
-    """Of programs, objects or archives: the source file (nothing for a function that others call), name and addresses."""
+    """Of programs, objects or archives: the source file (nothing for a function that others call), name and addresses. What
+    names no source file goes by its object, as the linker has it."""
     source = ""
     text = subprocess.run(["readelf", "-sW", *map(str, files)], capture_output=True, text=True, check=True).stdout
-    for start, size, kind, bind, section, name in re.findall(
-            r"(?m)^ *\d+: (\w+) +(\w+) (\w+) +(\w+) +\w+ +(\w+) (\S+)$", text):
-        if kind == "FILE":
-            source = name
+    for member, start, size, kind, bind, section, name in re.findall(_SYMBOL, text):
+        if member or kind == "FILE":
+            source = member or name
         elif kind == "FUNC" and section != "UND":
             yield source if bind == "LOCAL" else "", name, range(int(start, 16), int(start, 16) + int(size, 0))
 
 
-def places_of(program, objects) -> list[range]:
-    """Where PROGRAM has the functions of OBJECTS, files or archives that it was linked of."""
+def places_of(program, objects) -> dict[range, str]:
+    """Where PROGRAM has the functions of OBJECTS, files or archives that it was linked of, and their names."""
     wanted = {(source, name) for source, name, _ in _functions(*objects)}
-    return [place for source, name, place in _functions(program) if (source, name) in wanted]
+    return {place: name for source, name, place in _functions(program) if (source, name) in wanted}
 
 
-def others_pages(program, places: list[range], size: int) -> set[int]:
+def others_pages(program, places: dict[range, str], size: int) -> set[int]:
     """Pages of SIZE bytes on which PROGRAM has functions outside PLACES."""
     starts = {place.start for place in places}
     return {page for _, _, place in _functions(program) if place.start not in starts and place
             for page in range(place.start // size, (place.stop - 1) // size + 1)}
 
 
-def instructions_at(blocks, places: list[range]) -> int:
-    """Of the host at addresses of these PLACES."""
-    starts = sorted((place.start, place.stop) for place in places)
-
-    def within(address: int) -> bool:
-        at = bisect.bisect(starts, (address, 1 << 64)) - 1
-        return at >= 0 and address < starts[at][1]
-
-    return sum(count for of_guest, address, count in blocks if not of_guest and within(address))
+def instructions_at(blocks, places: dict[range, str]) -> collections.Counter:
+    """Of the host in each of these functions."""
+    ordered = sorted(places, key=lambda place: place.start)
+    starts = [place.start for place in ordered]
+    counts: collections.Counter = collections.Counter()
+    for of_guest, address, count in blocks:
+        at = bisect.bisect(starts, address) - 1
+        if not of_guest and at >= 0 and address in ordered[at]:
+            counts[places[ordered[at]]] += count
+    return counts
 
 
 class Symbols:

@@ -2,8 +2,8 @@
 """What a guest does a second beside what duet lets it do: whole frames of a network, requests of a disk.
 
 A limit is judged only where the guest, without it, does ENOUGH times as much in the same run. What is judged is the median of
-some windows: a bucket makes up for 20 ms in which nobody could run (base/bucket.h), and a busy machine's emulated host
-stands still for longer now and then. The other windows are told too."""
+some windows, which are all told: a bucket makes up for 20 ms in which nobody could run (base/bucket.h), and a busy machine's
+emulated host stands still for longer now and then. A window that took LATE times what it should is left out."""
 
 import contextlib
 import itertools
@@ -17,6 +17,7 @@ ENOUGH = 1.5
 OFF_BY = 0.05
 DEPTH, BLOCK = 16, 4096  # of the disk's requests
 SECONDS, WINDOWS, WINDOWS_FREE = 2, 5, 2
+LATE, LEAST = 1.1, 3  # with fewer windows than that in time nothing is judged
 PERIOD_US = 100  # between the host's packets to the guest: more than any of them gets
 SOCKET = f"{HOME}/rates.sock"
 
@@ -68,14 +69,13 @@ class Limited:
     def points(self, kind: Kind, limits: tuple[int | str, ...]) -> list[dict]:
         """For each limit what the guest did a second: `got`, the median, and all `windows`; no `got` where it does too little
         anyway. A limit that is no number is of so many in so many milliseconds: 10/10ms."""
-        free, found = statistics.median(self._done(kind, WINDOWS_FREE)), []
+        free, found = statistics.median(rate for rate, _ in self._done(kind, WINDOWS_FREE)), []
         for limit in limits:
             point = {"what": kind.what, "unit": kind.unit, "limit": a_second(limit), "text": f"{kind.option}={limit}", "free": free,
                      "got": None, "windows": []}
             if free >= ENOUGH * point["limit"]:
                 self._limit(kind, limit)
-                point["windows"] = self._done(kind, WINDOWS)
-                point["got"] = statistics.median(point["windows"])
+                judge(point, self._done(kind, WINDOWS))
                 self._limit(kind, 0)
             found.append(point)
         return found
@@ -83,9 +83,9 @@ class Limited:
     def _limit(self, kind: Kind, limit: int | str) -> None:
         self._lab.shell(f"{HOME}/duet ctl {SOCKET} limit {kind.device} {kind.option}={limit}")
 
-    def _done(self, kind: Kind, windows: int) -> list[float]:
-        """A network by the tap's counters, which are of whole frames that duet wrote to it or took from it; a disk by the guest's
-        kernel."""
+    def _done(self, kind: Kind, windows: int) -> list[tuple[float, float]]:
+        """What was done a second in each window, and how long that took. A network by the tap's counters, which are of whole frames
+        that duet wrote to it or took from it; a disk by the guest's kernel."""
         on_disk = kind.device == "disk0"
         file = "/sys/block/vda/stat" if on_disk else f"/sys/class/net/{self._tap}/statistics/{kind.way}_{kind.unit}"
         script = _WINDOWS.format(windows=windows, seconds=SECONDS, file=file, field=kind.field)
@@ -97,7 +97,7 @@ class Limited:
             with self._working(work):
                 text = self.subject.command(script) if on_disk else self._lab.shell(script)
         looks = [line.removeprefix("=").split() for line in text.splitlines() if line.startswith("=")]
-        return [kind.size * (int(after) - int(before)) / (float(end) - float(start))
+        return [(kind.size * (int(after) - int(before)) / (float(end) - float(start)), float(end) - float(start))
                 for (before, start), (after, end) in itertools.pairwise(looks)]
 
     @contextlib.contextmanager
@@ -118,8 +118,16 @@ def a_second(limit: int | str) -> float:
     return int(amount) * (1000 / int(milliseconds) if milliseconds else 1)
 
 
+def judge(point: dict, windows: list[tuple[float, float]]) -> None:
+    point["windows"] = [rate for rate, seconds in windows if seconds <= LATE * SECONDS]
+    if len(point["windows"]) >= LEAST:
+        point["got"] = statistics.median(point["windows"])
+
+
 def too_slow(point: dict) -> str:
     """Why a limit was not judged."""
+    if point["free"] >= ENOUGH * point["limit"]:
+        return f"only {len(point['windows'])} of {WINDOWS} windows were in time: this machine is too busy"
     return (f"without a limit the guest does {point['free']:.0f} {point['unit']} a second here, less than {ENOUGH} times "
             f"{point['limit']:.0f}")
 
