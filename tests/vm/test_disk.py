@@ -168,16 +168,16 @@ def test_random_reads_cost_one_kick_and_one_interrupt(local_disk):
 def test_fio_at_depth_32_kicks_little(local_disk):
     """Each of three runs: kicks and exits for less than three of ten requests."""
     requests, runs = 2000, 3
-    disk = local_disk("128M")
+    disk = local_disk("64M")
     script = f"""
 for n in $(seq {runs}); do
 	echo "ready $n"; read line
 	fio --name=r --filename=/dev/vdb --direct=1 --rw=randread --bs=4k --iodepth=32 --ioengine=libaio \\
-		--number_ios={requests} --size=128M --output=/tmp/fio || exit 1
+		--number_ios={requests} --size=64M --output=/tmp/fio || exit 1
 	echo "read $n"; read line
 done
 """
-    vm.run("dd", "if=/dev/urandom", f"of={disk}", "bs=1M", "count=128", "conv=fsync")
+    vm.run("dd", "if=/dev/zero", f"of={disk}", "bs=1M", "count=64", "conv=fsync")
     found = []
     with debian("--disk", f"path={disk},cache=direct", script=script) as guest:
         for n in range(1, runs + 1):
