@@ -19,13 +19,12 @@ WRITES = f"""
 {FLOOD}
 """
 ZEROES = f"""
-perl -e 'sysopen D, "/dev/vdb", 2 or die; for $n (0..255) {{ # BLKZEROOUT
-	fork or exit !ioctl D, 0x127f, pack "QQ", $n << 31, 1 << 31 }}; sleep 3600' &
-now=0 before=0
-# As many as the guest lets begin at once.
-until [ "$now" -ge 16 ] && [ "$now" = "$before" ]; do
-	before=$now; sleep 0.5; now=$(awk '{{print $9}}' /sys/block/vdb/stat)
+n=0
+while [ $n -lt 16 ]; do
+	blkdiscard -z -f -o $((n * 2147483648)) -l 2147483648 /dev/vdb &
+	n=$((n + 1))
 done
+until [ "$(awk '{{print $9}}' /sys/block/vdb/stat)" -ge 1 ]; do sleep 0.1; done
 {FLOOD}
 """
 
