@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from storage import LIMIT_MS, Fuse, read_until, wait_for
+from storage import LIMIT_MS, Fuse, wait_for
 
 DUET, KERNEL, INITRD = sys.argv[1:4]
 MACHINE = ["--kernel", KERNEL, "--initrd", INITRD, "--memory", "128M"]
@@ -38,9 +38,8 @@ def started(directory: Path, *words: str, **more):
             process.wait()
 
 
-def end(process: subprocess.Popen, directory: Path, *sockets: str) -> dict:
-    """By one SIGTERM; SOCKETS were there before, and what is left of them is told."""
-    missing = [name for name in sockets if not (directory / name).exists()]
+def end(process: subprocess.Popen, directory: Path) -> dict:
+    """By one SIGTERM."""
     children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False)
     begun = time.monotonic()
     process.send_signal(signal.SIGTERM)
@@ -49,9 +48,8 @@ def end(process: subprocess.Popen, directory: Path, *sockets: str) -> dict:
     pids = [int(pid) for pid in children.stdout.split()]
     with contextlib.suppress(AssertionError):
         wait_for(lambda: not any(map(alive, pids)), 10)
-    return {"status": process.returncode, "ms": round(seconds * 1000), "limit_ms": LIMIT_MS, "missing": missing,
-            "left": [name for name in sockets if (directory / name).exists()], "children": len(pids),
-            "survivors": [pid for pid in pids if alive(pid)], "said": (directory / "said").read_text()}
+    return {"status": process.returncode, "ms": round(seconds * 1000), "limit_ms": LIMIT_MS,
+            "children": len(pids), "survivors": [pid for pid in pids if alive(pid)], "said": (directory / "said").read_text()}
 
 
 def hung(storage: Fuse):
@@ -73,54 +71,6 @@ def passt(directory: Path, _storage: Fuse) -> dict:
     program.chmod(0o755)
     with started(directory, "run", *MACHINE, "--net", "user", "--passt", str(program)) as process:
         wait_for((directory / "started").exists, LIMIT)
-        return end(process, directory)
-
-
-def ask(directory: Path, path: str, body: dict, **more):
-    return subprocess.Popen(["curl", "-sS", "--unix-socket", "api", "-X", "PUT", "-d", json.dumps(body),
-                             f"http://localhost{path}"], cwd=directory, **more)
-
-
-def api(directory: Path, storage: Fuse) -> dict:
-    with started(directory, "--api-sock", "api") as process:
-        wait_for((directory / "api").exists, LIMIT)
-        assert ask(directory, "/boot-source", {"kernel_image_path": KERNEL, "initrd_path": INITRD}).wait(LIMIT) == 0
-        assert ask(directory, "/drives/disk", {"drive_id": "disk", "path_on_host": storage.path,
-                                               "is_root_device": False}).wait(LIMIT) == 0
-        storage.hang()
-        with ask(directory, "/actions", {"action_type": "InstanceStart"}, stderr=subprocess.DEVNULL):
-            hung(storage)
-            return end(process, directory, "api")
-
-
-def incoming(directory: Path, storage: Fuse) -> dict:
-    """A machine that moves there; it goes on where it was."""
-    target = directory / "target"
-    target.mkdir()
-    control = [DUET, "ctl", str(directory / "api")]
-    with started(directory, "run", *MACHINE, "--disk", f"path={storage.path}", "--api-sock", "api", "--allow", ".",
-                 stdout=subprocess.PIPE) as source:
-        read_until(source.stdout.fileno(), b"ready\r\n")
-        subprocess.run([*control, "snapshot", str(directory / "kept")], check=True, stdout=subprocess.DEVNULL)
-        with started(target, "run", "--incoming", "unix:here") as process:
-            wait_for((target / "here").exists, LIMIT)
-            storage.hang()
-            with subprocess.Popen([*control, "migrate", f"unix:{target}/here"], stdout=subprocess.DEVNULL,
-                                  stderr=subprocess.DEVNULL) as move:
-                hung(storage)
-                how = end(process, target, "here")
-                how["move"] = move.wait(LIMIT)
-        storage.go_on()
-        how["source"] = json.loads(subprocess.run([*control, "status"], check=True, capture_output=True,
-                                                  text=True).stdout)["state"]
-        return how
-
-
-def restore(directory: Path, storage: Fuse) -> dict:
-    """What incoming() has left."""
-    storage.hang()
-    with started(directory, "run", "--restore", "kept", "--api-sock", "again") as process:
-        hung(storage)
         return end(process, directory)
 
 
