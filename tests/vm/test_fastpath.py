@@ -5,7 +5,6 @@ import re
 
 import pytest
 from test_disk import VERIFY, debian
-from test_policy import holds
 
 from duetlab.guest import images, vm
 from matrix import some
@@ -208,18 +207,16 @@ def test_polling_costs_nothing_when_idle(local_disk):
 
 
 def test_iops_limit(local_disk):
-    """200 requests at 50 a second: at least 199 fiftieths of a second by the guest's clock. Before them a
-    hundred that are the one-time burst."""
+    """200 requests at 50 a second: at least 199 fiftieths of a second by the guest's clock."""
     disk = local_disk("64M")
     script = """
-for turn in "free 100" "limited 200"; do
-	fio --name=r --filename=/dev/vdb --direct=1 --rw=randread --bs=4k --iodepth=16 --ioengine=libaio \\
-		--number_ios=${turn#* } --size=64M --output-format=terse --terse-version=3 >/tmp/out
-	echo "milliseconds ${turn% *} $(tail -n 1 /tmp/out | cut -d';' -f9)"
-done
+fio --name=r --filename=/dev/vdb --direct=1 --rw=randread --bs=4k --iodepth=16 --ioengine=libaio \\
+	--number_ios=200 --size=64M --output-format=terse --terse-version=3 >/tmp/out
+echo "milliseconds $(tail -n 1 /tmp/out | cut -d';' -f9)"
 """
-    with debian("--disk", f"path={disk},iops=50+1+100", script=script) as guest:
+    with debian("--disk", f"path={disk},iops=50", script=script) as guest:
         console = guest.succeed(limit=300)
-    took = {turn: int(ms) for turn, ms in re.findall(r"^milliseconds (\w+) (\d+)", console, re.MULTILINE)}
-    assert took["limited"] >= 3900
-    holds(took["limited"] / 1000, 4, took["free"] / 1000, "iops")
+    found = re.search(r"^milliseconds (\d+)", console, re.MULTILINE)
+    assert found, console[-2000:]
+    took = int(found.group(1))
+    assert took >= 3900

@@ -113,28 +113,25 @@ UPTIME = "$(cut -d' ' -f1 /proc/uptime)"
 
 @pytest.mark.parametrize("kind", some(["model=e1000", "model=virtio"]))
 def test_limits_hold(kind):
-    """1 MiB a second in each direction, by the guest's clock, after 5 MiB that have no limit: 4 MiB of TCP, and
-    then 6 MiB."""
+    """1 MiB a second in each direction: 8 MiB of TCP take eight seconds by the guest's clock."""
     script = f"""
 {NET}
 for way in "" -R; do
-	for turn in "free 4M" "limited 6M"; do
-		from={UPTIME}
-		iperf3 -c {HOST} -n ${{turn#* }} $way >/dev/null && echo "took ${{turn% *}}$way $from {UPTIME}"
-	done
+	from=$(cut -d' ' -f1 /proc/uptime)
+	iperf3 -c {HOST} -n 8M $way >/dev/null && echo "took$way $from $(cut -d' ' -f1 /proc/uptime)"
 done
 """
     with vm.tap() as name, \
             vm.running("listening", *vm.lab_command("iperf3", "-s", "--forceflush")), \
-            debian("--net", f"tap,ifname={name},{kind},tx-rate=1M+64K+5M,rx-rate=1M+64K+5M",
+            debian("--net", f"tap,ifname={name},{kind},tx-rate=1M,rx-rate=1M",
                    script=script, kernel=kernel_for(kind)) as guest:
         console = guest.succeed(limit=600)
         net = device(guest, "net0")
     for way, direction in (("", "out"), ("-R", "in")):
+        start, end = map(float, re.search(rf"^took{way} ([\d.]+) ([\d.]+)", console, re.M).groups())
         passed = net["policy"][f"{direction}_passed_bytes"]
-        # The acknowledgements of the other way are in it, a twentieth.
-        assert 9 << 20 < passed < 12 << 20
-        holds(took(console, f"limited{way}"), (passed - (5 << 20)) / (1 << 20), took(console, f"free{way}"), f"{direction}")
+        # A twentieth for the acknowledgements of the other way, which are in it.
+        assert passed > 6 << 20 and end - start >= 0.9 * passed / (1 << 20)
 
 
 def test_disk_bandwidth(local_disk):
