@@ -44,8 +44,12 @@ static void remove_file(struct leftover *leftover)
 	unlink(container_of(leftover, struct file, leftover)->path);
 }
 
+/* A job in a shell's background has some ignored, which stays so. */
 static int set_up(void **state)
 {
+	signal(SIGHUP, SIG_DFL);
+	signal(SIGINT, SIG_DFL);
+	signal(SIGTERM, SIG_DFL);
 	strcpy(file.path, "/tmp/duet-vigil-XXXXXX");
 	close(mkstemp(file.path));
 	return pipe2(ready, O_CLOEXEC);
