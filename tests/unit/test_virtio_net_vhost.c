@@ -143,7 +143,9 @@ static void rig_init_pairs(struct device_rig *rig, unsigned pairs)
 	memset(rig, 0, sizeof(*rig));
 	for (unsigned i = 0; i < PAIRS; i++)
 		vhosts[i] = (struct vhost_fake){.fd = -1, .backends = {-1, -1}, .faults = {-1, -1}};
-	opened = starts = stops = stop_us = 0;
+	opened = stop_us = 0;
+	starts = 0;
+	stops = 0;
 	options.net = calloc(1, sizeof(*options.net));
 	assert_int_equal(net_init(options.net, &no_ops, pairs, &err), 0);
 	options.net->is_tap = true;
