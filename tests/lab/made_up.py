@@ -7,6 +7,7 @@
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +18,12 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 BUILD = REPOSITORY / "build"
 MADE_UP = __file__
+
+
+def heed_signals():
+    """Tests may run in a shell's background or under nohup, whose ignored signals stay ignored."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def wait_for(what, seconds=20):
@@ -114,7 +121,8 @@ class Host:
 
     def start(self, *words, **more):
         process = subprocess.Popen([BUILD / "duetd", "--root", self.root, "--directory", self.root / "vms", "--socket",
-                                    self.socket, "--period", "100", *words], stderr=subprocess.PIPE, text=True, **more)
+                                    self.socket, "--period", "100", *words], stderr=subprocess.PIPE, text=True,
+                                   preexec_fn=heed_signals, **more)
         self.processes.append(process)
         return process
 
