@@ -227,7 +227,10 @@ static void end_terminal(struct session *session)
 /* The machine has ended; so does the process, however long files and threads take to close. */
 static void watch_the_end(struct session *session, int limit)
 {
-	const bool by_signal = session->at_once || !session->machine;
+	/* The loop may have failed, or whoever embeds a session has stopped it: no end to tell of.
+	 */
+	const bool ended = session->machine && machine_state(session->machine) == MACHINE_ENDED;
+	const bool by_signal = session->at_once || !ended;
 	const char *why;
 	const struct vigil_terms terms = {.grace = GRACE_MS,
 		.limit = limit,
