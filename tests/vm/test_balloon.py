@@ -7,7 +7,7 @@ import time
 import pytest
 
 from duetlab.guest import vm
-from matrix import SOAK, some
+from matrix import SOAK, soak, some
 
 LIFE = vm.REPOSITORY / "build" / "tests" / "life" / "life"
 KERNELS = ("6.1-cloud", "6.1-amd64", "6.12-amd64")
@@ -113,6 +113,7 @@ def test_inflated_and_deflated(kernel):
         guest.is_well()
 
 
+@soak
 def test_over_a_reset():
     """The new kernel's driver finds it empty and fills it again."""
     with Balloon("size=200M,reporting=off") as guest:
@@ -192,6 +193,7 @@ def test_hints(kernel):
         guest.is_well()
 
 
+@soak
 def test_statistics():
     with Balloon("stats=1,reporting=off") as guest:
         guest.wait_for(r"^ready$", LIMIT)

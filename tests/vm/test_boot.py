@@ -7,7 +7,7 @@ import re
 import pytest
 
 from duetlab.guest import vm
-from matrix import SOAK, some
+from matrix import SOAK, soak, some
 
 LOOK = """
 echo "cpus $(nproc)"
@@ -82,6 +82,7 @@ def test_kernel_irqchip(workspace):
     assert "dhcp ok" in console and "disk ok" in console
 
 
+@soak
 def test_addresses_are_randomised():
     """Two starts put the kernel's text at two places; nokaslr at one."""
     script = "grep -m1 ' _stext$' /proc/kallsyms"
@@ -180,7 +181,7 @@ def test_nested(nested, seen):
 
 def test_many_cpus():
     """As many as there may be in make soak: each costs the lab seconds."""
-    cpus = 64 if SOAK else 12
+    cpus = 64 if SOAK else 6
     script = "echo possible $(cat /sys/devices/system/cpu/possible) online $(nproc)"
     with vm.Guest("--cpus", str(cpus), memory="1G", script=script) as guest:
         console = guest.succeed(limit=400)

@@ -7,7 +7,7 @@ import pytest
 from test_disk import VERIFY, debian
 
 from duetlab.guest import images, vm
-from matrix import some
+from matrix import soak, some
 
 NET = "ip addr add 192.168.77.2/24 dev eth0; ip link set eth0 up"
 HOST = "192.168.77.1"
@@ -192,6 +192,7 @@ done
 """
 
 
+@soak
 def test_polling_costs_nothing_when_idle(local_disk):
     """Less than 1 % of a CPU."""
     disk = local_disk("64M")
