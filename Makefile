@@ -12,7 +12,7 @@ all: build
 
 help:
 	@echo "make demo         boot a stock Debian kernel under duet and show what it does"
-	@echo "make test         all tests (in the nested lab without hardware virtualization)"
+	@echo "make test         all tests but the slow ones (in the nested lab without hardware virtualization)"
 	@echo "make soak         the same with its long matrices: some hours"
 	@echo "make bench        performance, beside the peers that are installed"
 	@echo "make experiments  measure what the textbook claims"

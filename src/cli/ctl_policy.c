@@ -46,6 +46,9 @@ static json_t *read_rules(const char *path)
 		return rules;
 	if (rules)
 		log_error("policy rules=%s: no array of rules; see man duet", path);
+	else if (fault.line < 0)
+		log_error("policy rules=%s: %s; name a file with a JSON array of rules", path,
+			fault.text);
 	else
 		log_error("policy rules=%s: line %d: %s", path, fault.line, fault.text);
 	json_decref(rules);

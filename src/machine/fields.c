@@ -135,7 +135,9 @@ static const struct field machine_table[] = {
 		.offset = IN_MACHINE(cpu_config),
 		.value = "CHANGES",
 		.unset = "none",
-		.help = "bits of CPUID and MSRs that are changed, for example\n"
+		.help = "CPUID bits taken away and MSR bits changed, joined by +:\n"
+			"cpuid:LEAF:SUBLEAF:REGISTER:FILTER:VALUE or\n"
+			"msr:INDEX:FILTER:VALUE, for example\n"
 			"cpuid:0x7:0x0:ebx:0x10000:0x0+msr:0x10a:0x8:0x0"},
 	{.name = "profile",
 		.kind = FIELD_WORD,
