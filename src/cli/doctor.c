@@ -99,7 +99,7 @@ static void print_mechanism(const struct doctor_finding *finding)
 	printf("  %-4s %-34s ", finding->name, finding->title);
 	if (doctor_built(finding))
 		printf("%s%s%s%s%s\n", finding->usable ? "yes" : "no: ", finding->why,
-			part ? " (by " : "", part ? finding->so_far : "", part ? ")" : "");
+			part ? " (" : "", part ? finding->so_far : "", part ? ")" : "");
 	else
 		printf("not built yet%s%s\n", finding->usable ? "" : "; the host: ", finding->why);
 }
