@@ -326,6 +326,42 @@ static void use_pairs(struct device_rig *rig, uint16_t pairs)
 	assert_int_equal(bytes[32], 0);
 }
 
+/* Two commands and one kick: the first gives up a pair, which asks for a turn of the queue in whose
+ * turn it is. Both have their answers, in their order, and the loop lives. */
+static void test_two_commands_in_one_kick(void **state)
+{
+	const struct ring_buffer pairs[] = {{DATA, 4, false}, {DATA + 32, 1, true}},
+				 unknown[] = {{DATA + 64, 3, false}, {DATA + 96, 1, true}};
+	struct device_rig rig;
+	uint64_t token;
+	uint32_t written;
+
+	(void)state;
+	rig_init_pairs(&rig, PAIRS);
+	device_rig_up(&rig, FEATURES | FEATURE_MQ, 2 * PAIRS + 1);
+	use_pairs(&rig, 2);
+	await_starts(4);
+	for (unsigned i = 0; i < 20; i++) {
+		uint8_t *bytes = device_rig_at(&rig, DATA);
+		struct ring_driver *ring = &rig.rings[2 * PAIRS];
+
+		bytes[0] = 4;
+		bytes[1] = 0;
+		store_le16(bytes + 2, 1);
+		memset(bytes + 64, 0xff, 3);
+		assert_true(ring_driver_offer(ring, pairs, 2, false, 1));
+		assert_true(ring_driver_offer(ring, unknown, 2, false, 2));
+		driver_kick(&rig.driver, 2 * PAIRS);
+		for (uint64_t next = 1; next <= 2; next++) {
+			assert_true(driver_await(ring, &token, &written));
+			assert_int_equal(token, next);
+		}
+		use_pairs(&rig, 2);
+		await_starts(4 + 2 * (i + 1));
+	}
+	device_rig_free(&rig);
+}
+
 /* A kernel that takes its time to give rings back: the others on this loop have their turns between
  * two pairs, and the driver's answer comes after the last, for nothing may come by a pair then. */
 static void test_stops_one_pair_a_round(void **state)
@@ -423,6 +459,7 @@ int main(void)
 		cmocka_unit_test(test_stops_and_goes_on),
 		cmocka_unit_test(test_handed_over_no_more),
 		cmocka_unit_test(test_policy_takes_the_rings_back),
+		cmocka_unit_test(test_two_commands_in_one_kick),
 		cmocka_unit_test(test_stops_one_pair_a_round),
 		cmocka_unit_test(test_log_takes_the_rings_back),
 	};

@@ -65,7 +65,8 @@ struct virtio_pci;
 struct virtio_queue_context {
 	struct loop_task turn; /* the next one, of a queue that goes on */
 	bool turn_posted;
-	unsigned in_flight; /* begun and not ended */
+	bool in_turn, asked; /* a turn is under way; in it the model has asked for one more */
+	unsigned in_flight;  /* begun and not ended */
 	/* linger.c: while @look is set kicks are off, and it ends that. */
 	struct loop_timer look;
 	struct pace pace;

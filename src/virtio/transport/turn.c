@@ -41,12 +41,22 @@ void virtio_turn(struct virtio_device *device, struct virtqueue *queue)
 {
 	struct virtio_queue_registers *registers = registers_of(device, queue);
 	struct virtio_queue_context *context = &registers->context;
+	enum virtio_progress progress;
 
 	/* Of a device that is not active the queues are the driver's thread's. */
 	if (context->turn_posted || !virtio_queue_is_live(registers) || queue->broken ||
 		atomic_load_explicit(&registers->pci->faulted, memory_order_relaxed))
 		return;
-	if (serve(device, context, queue) == VIRTIO_MORE) {
+	/* Turns do not nest: chains would overtake one another, and two turns post one task. */
+	if (context->in_turn) {
+		context->asked = true;
+		return;
+	}
+	context->asked = false;
+	context->in_turn = true;
+	progress = serve(device, context, queue);
+	context->in_turn = false;
+	if (progress == VIRTIO_MORE || context->asked) {
 		context->turn_posted = true;
 		loop_post(queue->io, &context->turn);
 	}
