@@ -277,6 +277,8 @@ void session_close(struct session *session)
 	if (session->killed) {
 		vigil_end(&session->vigil);
 		watch_the_end(session, HURRY_MS);
+	} else {
+		watch_the_end(session, -1);
 	}
 	machine_free(session->machine);
 	if (session->maps >= 0)

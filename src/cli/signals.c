@@ -34,6 +34,15 @@ int signals_descriptor(bool only_ending)
 	return fd < 0 ? -errno : fd;
 }
 
+void signals_default_ending(void)
+{
+	const sigset_t set = signal_set_heeded(watched, ENDING);
+
+	for (unsigned i = 0; i < ENDING; i++)
+		if (sigismember(&set, watched[i]))
+			signals_default(watched[i]);
+}
+
 void signals_default(int number)
 {
 	sigset_t set;

@@ -23,6 +23,8 @@ void signals_block(void);
 int signals_descriptor(bool only_ending);
 /* @number, in the calling thread, does again what it does to a process that knows nothing of it. */
 void signals_default(int number);
+/* Those that ask for the end, and were not ignored when the process was started. */
+void signals_default_ending(void);
 /* @taken is called on the loop for each signal. */
 int signals_watch(struct signals *signals, struct loop *loop,
 	void (*taken)(void *opaque, int number), void *opaque, struct error *err);

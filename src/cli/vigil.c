@@ -78,6 +78,7 @@ static void end_process(const struct vigil *vigil)
 {
 	const int number = vigil->number ? vigil->number : SIGTERM;
 
+	signals_default_ending();
 	signals_default(number);
 	leftover_remove_all();
 	log_warning("ended %s%s; if the host's storage or kernel does not let go, the process goes "

@@ -3,6 +3,7 @@
 #include "kvm/internal.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -124,6 +125,14 @@ int kvm_vcpu_set_msrs(struct kvm_vcpu *vcpu, const struct kvm_msrs *msrs, struct
 	return 0;
 }
 
+/* MSRs whose bits tell what the CPU does, by which guests leave out what protects them: core, arch,
+ * perf and VMX capabilities. KVM takes any from its user. */
+static bool is_promise(uint32_t index)
+{
+	return index == 0xcf || index == 0x10a || index == 0x345 ||
+	       (index >= 0x480 && index <= 0x493);
+}
+
 int kvm_vcpu_change_msr(
 	struct kvm_vcpu *vcpu, uint32_t index, uint64_t filter, uint64_t value, struct error *err)
 {
@@ -138,6 +147,11 @@ int kvm_vcpu_change_msr(
 		return error_set(err, ENOTSUP, "MSR 0x%x: KVM has none here; leave it out", index);
 	if ((entry->data & filter) == value)
 		return 0;
+	if (is_promise(index) && value & ~entry->data)
+		return error_set(err, ENOTSUP,
+			"MSR 0x%x: the guest does not see the bits 0x%" PRIx64
+			"; bits are only taken away",
+			index, value & ~(uint64_t)entry->data);
 	entry->data = (entry->data & ~filter) | value;
 	return kvm_vcpu_set_msrs(vcpu, &msrs.header, err);
 }

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Linux 5.8; Debian 12's headers have it, older ones do not. */
@@ -48,6 +49,20 @@ static int map_user(uid_t user, gid_t group)
 	return ret == 0 ? write_file("/proc/self/gid_map", text) : ret;
 }
 
+/* The kernel gives a name space of users to a process of one thread alone, and a thread that was
+ * joined leaves its process a moment later. */
+static int unshare_user(void)
+{
+	const struct timespec moment = {.tv_nsec = 1000000};
+	int ret = unshare(CLONE_NEWUSER | CLONE_NEWNET);
+
+	for (unsigned i = 0; i < 100 && ret < 0 && errno == EINVAL; i++) {
+		nanosleep(&moment, NULL);
+		ret = unshare(CLONE_NEWUSER | CLONE_NEWNET);
+	}
+	return ret;
+}
+
 int privileges_leave_network(void)
 {
 	const uid_t user = geteuid();
@@ -57,7 +72,7 @@ int privileges_leave_network(void)
 		return 0;
 	if (errno != EPERM)
 		return -errno;
-	return unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0 ? -errno : map_user(user, group);
+	return unshare_user() < 0 ? -errno : map_user(user, group);
 }
 
 /* Of those that it has, the calling thread keeps what is in @set. */

@@ -121,7 +121,10 @@ static struct kvm_cpuid_entry2 *find(struct kvm_cpuid2 *cpuid, const struct cpu_
 	for (unsigned i = 0; i < cpuid->nent; i++) {
 		struct kvm_cpuid_entry2 *entry = &cpuid->entries[i];
 
-		if (entry->function == change->index && entry->index == change->subleaf)
+		/* A leaf that has no subleaves answers to any. */
+		if (entry->function == change->index &&
+			(entry->index == change->subleaf ||
+				!(entry->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX)))
 			return entry;
 	}
 	return NULL;

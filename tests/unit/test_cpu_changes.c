@@ -83,19 +83,25 @@ static int apply(struct kvm_cpuid2 *cpuid, const char *text, struct error *err)
 /* Bits go; none comes that is not there, and nothing else is touched. */
 static void takes_bits_away(void **state)
 {
-	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + 2 * sizeof(struct kvm_cpuid_entry2));
+	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + 3 * sizeof(struct kvm_cpuid_entry2));
 	struct error err = {0};
 
 	(void)state;
 	assert_non_null(cpuid);
-	cpuid->nent = 2;
-	cpuid->entries[0] = (struct kvm_cpuid_entry2){.function = 7, .ebx = 0xff, .ecx = 0xf0};
-	cpuid->entries[1] = (struct kvm_cpuid_entry2){.function = 7, .index = 1, .eax = 0xff};
+	cpuid->nent = 3;
+	cpuid->entries[0] = (struct kvm_cpuid_entry2){
+		.function = 7, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX, .ebx = 0xff, .ecx = 0xf0};
+	cpuid->entries[1] = (struct kvm_cpuid_entry2){
+		.function = 7, .index = 1, .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX, .eax = 0xff};
+	cpuid->entries[2] = (struct kvm_cpuid_entry2){.function = 1, .ecx = 0xff};
 	assert_int_equal(apply(cpuid, "cpuid:7:0:ebx:f00f:1+msr:1:1:1", &err), 0);
 	assert_int_equal(cpuid->entries[0].ebx, 0xf1);
 	assert_int_equal(cpuid->entries[0].ecx, 0xf0);
 	assert_int_equal(apply(cpuid, "cpuid:7:1:eax:80:0", &err), 0);
 	assert_int_equal(cpuid->entries[1].eax, 0x7f);
+	/* A leaf without subleaves is the same whichever is asked for. */
+	assert_int_equal(apply(cpuid, "cpuid:1:5:ecx:f:0", &err), 0);
+	assert_int_equal(cpuid->entries[2].ecx, 0xf0);
 	assert_int_equal(apply(cpuid, "cpuid:7:0:ecx:ff:11", &err), -ENOTSUP);
 	assert_string_equal(err.text, "CPUID leaf 0x7, 0x0: the guest's CPU has no bits 0x1 of "
 				      "ecx; bits can only be taken away");
