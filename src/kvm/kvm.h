@@ -149,10 +149,8 @@ int kvm_vcpu_get_regs(struct kvm_vcpu *vcpu, struct kvm_regs *regs);
 int kvm_vcpu_set_registers(struct kvm_vcpu *vcpu, const struct kvm_regs *regs,
 	const struct kvm_sregs *sregs, struct error *err);
 int kvm_vcpu_set_msrs(struct kvm_vcpu *vcpu, const struct kvm_msrs *msrs, struct error *err);
-/* The bits of @filter become those of @value, which may set none in one that tells what the CPU
- * does
- * (-ENOTSUP); an MSR that has them
- * already is not written. */
+/* The bits of @filter become those of @value; an MSR that has them already is not written. None is
+ * set (-ENOTSUP) in an MSR that tells what the CPU does. */
 int kvm_vcpu_change_msr(
 	struct kvm_vcpu *vcpu, uint32_t index, uint64_t filter, uint64_t value, struct error *err);
 /* Sets runnable (boot vCPU) or waiting for SIPI. */
