@@ -5,9 +5,8 @@ import shlex
 
 import pytest
 
-from duetlab.experiment.subject import devices, summed, user_exits
 from duetlab.guest import rootfs, vm
-from matrix import SOAK, soak, some
+from matrix import SOAK, some
 
 VERIFY = "fio --name=verify --filename=/dev/vdb --direct=1 --ioengine=libaio --verify=crc32c " \
          "--verify_fatal=1 --do_verify=1 --randrepeat=0"
@@ -162,33 +161,3 @@ def test_random_reads_cost_one_kick_and_one_interrupt(local_disk):
     assert queue["chains"] >= 2000
     assert queue["kicks"] <= queue["chains"] * 1.05
     assert queue["interrupts"] <= queue["chains"] * 1.05
-
-
-@soak
-def test_fio_at_depth_32_kicks_little(local_disk):
-    """Each of three runs: kicks and exits for less than three of ten requests."""
-    requests, runs = 2000, 3
-    disk = local_disk("64M")
-    script = f"""
-for n in $(seq {runs}); do
-	echo "ready $n"; read line
-	fio --name=r --filename=/dev/vdb --direct=1 --rw=randread --bs=4k --iodepth=32 --ioengine=libaio \\
-		--number_ios={requests} --size=64M --output=/tmp/fio || exit 1
-	echo "read $n"; read line
-done
-"""
-    vm.run("dd", "if=/dev/zero", f"of={disk}", "bs=1M", "count=64", "conv=fsync")
-    found = []
-    with debian("--disk", f"path={disk},cache=direct", script=script) as guest:
-        for n in range(1, runs + 1):
-            guest.wait_for(f"^ready {n}$")
-            before = guest.snapshot()
-            guest.type("\n")
-            guest.wait_for(f"^read {n}$", limit=300)
-            after = guest.snapshot()
-            guest.type("\n")
-            grown = devices(before, after)["disk1"]
-            assert summed(grown, "chains") >= requests
-            found.append((summed(grown, "kicks") + user_exits(before, after)) / requests)
-        guest.succeed()
-    assert max(found) < 0.3, found
