@@ -4,7 +4,7 @@
 
 #include "base/checked.h"
 #include "base/cleanup.h"
-#include "base/leftover.h"
+#include "base/socket_file.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -15,35 +15,16 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-/*
- * #syscalls main io: accept4 socket(0 = AF_UNIX) connect recvfrom sendto
- * #syscalls main: newfstatat unlink
- */
+/* #syscalls main io: accept4 socket(0 = AF_UNIX) connect recvfrom sendto */
 
 #define BACKLOG  128
 #define GREETING "CONNECT "
 
 struct vsock_host {
 	int fd;
-	dev_t device;             /* of the socket's file, */
-	ino_t inode;              /* to know it again */
-	struct leftover leftover; /* the file */
+	struct socket_file file;
 	char path[VSOCK_PATH_MAX + 1];
 };
-
-static void remove_file(const struct vsock_host *host)
-{
-	struct stat status;
-
-	if (lstat(host->path, &status) == 0 && status.st_ino == host->inode &&
-		status.st_dev == host->device)
-		unlink(host->path);
-}
-
-static void remove_leftover(struct leftover *leftover)
-{
-	remove_file(container_of(leftover, struct vsock_host, leftover));
-}
 
 /* The mode is that of the file from its first moment on: no other user gets in between. */
 static int listen_at(int fd, const struct sockaddr_un *address)
@@ -57,7 +38,6 @@ static int listen_at(int fd, const struct sockaddr_un *address)
 static int make_socket(struct vsock_host *host, struct error *err)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	struct stat status;
 	int ret;
 
 	strcpy(address.sun_path, host->path);
@@ -73,11 +53,7 @@ static int make_socket(struct vsock_host *host, struct error *err)
 			"--vsock path=%s: no socket can be made there; name one in a directory "
 			"that you may write to",
 			host->path);
-	if (stat(host->path, &status) == 0) {
-		host->device = status.st_dev;
-		host->inode = status.st_ino;
-		leftover_add(&host->leftover, remove_leftover);
-	}
+	socket_file_keep(&host->file, host->path);
 	return 0;
 }
 
@@ -107,9 +83,7 @@ void vsock_host_close(struct vsock_host *host)
 {
 	if (!host)
 		return;
-	if (host->inode)
-		remove_file(host);
-	leftover_forget(&host->leftover);
+	socket_file_remove(&host->file);
 	cleanup_close(&host->fd);
 	free(host);
 }

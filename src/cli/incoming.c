@@ -2,7 +2,6 @@
 #include "cli/incoming.h"
 
 #include "base/checked.h"
-#include "base/leftover.h"
 #include "base/log.h"
 #include "base/thread.h"
 #include "cli/stats_file.h"
@@ -25,7 +24,6 @@ struct incoming {
 	struct machine_config config; /* that came */
 	struct machine *machine;      /* built, and not yet the session's */
 	struct address address;
-	struct leftover leftover; /* the address's file */
 	struct tls *tls;
 	int listening, stop;
 	pthread_t thread;
@@ -91,15 +89,9 @@ static int open_api(struct incoming *incoming, struct error *err)
 	return ret;
 }
 
-static void remove_leftover(struct leftover *leftover)
-{
-	unlink(container_of(leftover, struct incoming, leftover)->address.path);
-}
-
 static void stop_listening(struct incoming *incoming)
 {
 	address_close(&incoming->address, incoming->listening);
-	leftover_forget(&incoming->leftover);
 	incoming->listening = -1;
 }
 
@@ -255,11 +247,7 @@ static int listen_there(struct incoming *incoming, struct error *err)
 	if (incoming->stop < 0)
 		return error_errno(err, errno, "--incoming: eventfd");
 	incoming->listening = address_listen(&incoming->address, err);
-	if (incoming->listening < 0)
-		return error_prefix(err, "--incoming ");
-	if (incoming->address.is_unix)
-		leftover_add(&incoming->leftover, remove_leftover);
-	return 0;
+	return incoming->listening < 0 ? error_prefix(err, "--incoming ") : 0;
 }
 
 static int start_thread(struct incoming *incoming, struct error *err)

@@ -6,7 +6,7 @@
 #ifndef DUET_HTTP_PRIVATE_H
 #define DUET_HTTP_PRIVATE_H
 
-#include "base/leftover.h"
+#include "base/socket_file.h"
 #include "http/server.h"
 
 #include <microhttpd.h>
@@ -14,10 +14,8 @@
 
 struct http_socket {
 	int fd;
-	char *path;   /* null: an address */
-	dev_t device; /* of the file that was made: another's is not removed */
-	ino_t inode;
-	struct leftover leftover; /* the file */
+	char *path; /* null: an address */
+	struct socket_file file;
 };
 
 /* One connection. */

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "base/checked.h"
 #include "base/cleanup.h"
 #include "http/address.h"
 #include "http/private.h"
@@ -8,8 +7,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-
-/* #syscalls main: newfstatat unlink */
 
 static int cannot_bind(const struct http_options *options, int error, struct error *err)
 {
@@ -82,25 +79,10 @@ static int open_address(
 	return 0;
 }
 
-static void remove_file(const struct http_socket *socket)
-{
-	struct stat status;
-
-	if (lstat(socket->path, &status) == 0 && status.st_dev == socket->device &&
-		status.st_ino == socket->inode)
-		unlink(socket->path);
-}
-
-static void remove_leftover(struct leftover *leftover)
-{
-	remove_file(container_of(leftover, struct http_socket, leftover));
-}
-
 static int open_path(struct http_socket *out, const struct http_options *options, struct error *err)
 {
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	_cleanup_free_ char *copy = strdup(options->path);
-	struct stat status;
 	int ret;
 
 	if (fd < 0 || !copy)
@@ -111,11 +93,7 @@ static int open_path(struct http_socket *out, const struct http_options *options
 		return ret;
 	*out = (struct http_socket){.fd = steal_fd(&fd), .path = copy};
 	copy = NULL;
-	if (lstat(options->path, &status) == 0) {
-		out->device = status.st_dev;
-		out->inode = status.st_ino;
-	}
-	leftover_add(&out->leftover, remove_leftover);
+	socket_file_keep(&out->file, out->path);
 	return 0;
 }
 
@@ -126,9 +104,7 @@ int http_socket_open(struct http_socket *out, const struct http_options *options
 
 void http_socket_close(struct http_socket *socket)
 {
-	if (socket->path)
-		remove_file(socket);
-	leftover_forget(&socket->leftover);
+	socket_file_remove(&socket->file);
 	close(socket->fd);
 	free(socket->path);
 }

@@ -185,7 +185,7 @@ int address_connect(const struct address *address, int stop, struct error *err)
 	return finish_connect(address, fd, stop, err);
 }
 
-int address_listen(const struct address *address, struct error *err)
+int address_listen(struct address *address, struct error *err)
 {
 	struct place at;
 	const int on = 1;
@@ -202,6 +202,8 @@ int address_listen(const struct address *address, struct error *err)
 		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	if (bind(fd, &at.at.any, at.size) < 0 || listen(fd, WIRE_STREAMS_MAX) < 0)
 		return failed(address, fd, errno, err);
+	if (address->is_unix)
+		socket_file_keep(&address->file, address->path);
 	return fd;
 }
 
@@ -223,11 +225,10 @@ int address_accept(int listening, int stop, unsigned patience, struct error *err
 	}
 }
 
-void address_close(const struct address *address, int listening)
+void address_close(struct address *address, int listening)
 {
 	if (listening < 0)
 		return;
 	close(listening);
-	if (address->is_unix)
-		unlink(address->path);
+	socket_file_remove(&address->file);
 }
