@@ -24,7 +24,8 @@ struct entropy {
 	struct virtio_device virtio;
 	struct loop_timer retry; /* while the host itself has no entropy yet */
 	_Atomic uint64_t requests, bytes;
-	/* Of one with limits. */
+	/* Of one that is limited. */
+	bool limited;
 	struct bucket_pair limits;
 	bool waits; /* a request, for a token */
 	_Atomic uint64_t throttled;
@@ -61,30 +62,6 @@ static void retry(struct loop_timer *timer)
 	virtio_turn(&entropy->virtio, &entropy->virtio.queues[0]);
 }
 
-static enum virtio_progress kick(struct virtio_device *device, struct virtqueue *queue)
-{
-	struct entropy *entropy = entropy_of(device);
-	struct iovec segments[SEGMENTS];
-	struct virtqueue_chain chain = {.segments = segments, .capacity = SEGMENTS};
-
-	for (unsigned chains = 0; virtqueue_pop(queue, &chain) > 0; chains++) {
-		int64_t filled = fill(&chain);
-
-		if (filled < 0) {
-			virtqueue_unpop(queue, &chain);
-			loop_timer_after(queue->io, &entropy->retry, RETRY_NS);
-			return VIRTIO_DONE;
-		}
-		virtqueue_push(queue, &chain, (uint32_t)filled);
-		counter_add(&entropy->requests, 1);
-		counter_add(&entropy->bytes, (uint64_t)filled);
-		/* One request alone does not look at the clock. */
-		if (chains && virtio_turn_over(queue))
-			return VIRTIO_MORE;
-	}
-	return VIRTIO_DONE;
-}
-
 /* Whether there is a token for the request that was popped; else the timer waits for one. */
 static bool has_token(struct entropy *entropy)
 {
@@ -98,27 +75,40 @@ static bool has_token(struct entropy *entropy)
 	return !wait;
 }
 
-/* In place of kick(), of one that has limits: what it gives is paid for. */
-static enum virtio_progress kick_limited(struct virtio_device *device, struct virtqueue *queue)
+/* False: the request waits, and the timer gives the queue another turn. */
+static bool serve(
+	struct entropy *entropy, struct virtqueue *queue, const struct virtqueue_chain *chain)
+{
+	int64_t filled;
+
+	if (entropy->limited && !has_token(entropy))
+		return false;
+	filled = fill(chain);
+	if (filled < 0) {
+		loop_timer_after(queue->io, &entropy->retry, RETRY_NS);
+		return false;
+	}
+	virtqueue_push(queue, chain, (uint32_t)filled);
+	if (entropy->limited)
+		bucket_pair_take(&entropy->limits, (uint64_t)filled, 1);
+	counter_add(&entropy->requests, 1);
+	counter_add(&entropy->bytes, (uint64_t)filled);
+	return true;
+}
+
+static enum virtio_progress kick(struct virtio_device *device, struct virtqueue *queue)
 {
 	struct entropy *entropy = entropy_of(device);
 	struct iovec segments[SEGMENTS];
 	struct virtqueue_chain chain = {.segments = segments, .capacity = SEGMENTS};
 
-	while (virtqueue_pop(queue, &chain) > 0) {
-		int64_t filled = has_token(entropy) ? fill(&chain) : 0;
-
-		if (entropy->waits || filled < 0) {
+	for (unsigned chains = 0; virtqueue_pop(queue, &chain) > 0; chains++) {
+		if (!serve(entropy, queue, &chain)) {
 			virtqueue_unpop(queue, &chain);
-			if (filled < 0)
-				loop_timer_after(queue->io, &entropy->retry, RETRY_NS);
 			return VIRTIO_DONE;
 		}
-		virtqueue_push(queue, &chain, (uint32_t)filled);
-		bucket_pair_take(&entropy->limits, (uint64_t)filled, 1);
-		counter_add(&entropy->requests, 1);
-		counter_add(&entropy->bytes, (uint64_t)filled);
-		if (virtio_turn_over(queue))
+		/* One request alone does not look at the clock. */
+		if (chains && virtio_turn_over(queue))
 			return VIRTIO_MORE;
 	}
 	return VIRTIO_DONE;
@@ -138,12 +128,8 @@ static void stats(struct virtio_device *device, struct stats_sink *sink)
 
 	sink->count(sink, "queue0", "requests", counter_read(&entropy->requests));
 	sink->count(sink, "queue0", "bytes", counter_read(&entropy->bytes));
-}
-
-static void stats_limited(struct virtio_device *device, struct stats_sink *sink)
-{
-	stats(device, sink);
-	sink->count(sink, "queue0", "throttled", counter_read(&entropy_of(device)->throttled));
+	if (entropy->limited)
+		sink->count(sink, "queue0", "throttled", counter_read(&entropy->throttled));
 }
 
 static void entropy_free(struct virtio_device *device)
@@ -161,22 +147,12 @@ static const struct virtio_ops entropy_ops = {
 	.free = entropy_free,
 };
 
-static const struct virtio_ops limited_ops = {
-	.type = "virtio-entropy",
-	.id = DEVICE_ENTROPY,
-	.class_code = CLASS_OTHER,
-	.kick = kick_limited,
-	.quiesce = quiesce,
-	.stats = stats_limited,
-	.free = entropy_free,
-};
-
 void virtio_entropy_limit(struct device *device, const struct bucket_limits *limits)
 {
 	struct entropy *entropy = entropy_of(virtio_pci_model(device));
 
 	bucket_pair_init(&entropy->limits, limits, clock_ns());
-	entropy->virtio.ops = &limited_ops;
+	entropy->limited = true;
 }
 
 int virtio_entropy_new(struct device **device, const char *name, bool packed, struct error *err)
