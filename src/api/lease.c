@@ -6,9 +6,9 @@
  */
 #include "api/private.h"
 #include "base/checked.h"
+#include "base/clock.h"
 #include "base/log.h"
 
-#define MS_NS        1000000ULL
 #define LEASE_MS_MAX (24 * 3600 * 1000U)
 
 struct fields {

@@ -8,8 +8,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define MS_NS 1000000ULL
-
 #define IN_BUCKET(member) offsetof(struct given_bucket, member)
 static const struct member bucket_members[] = {
 	{.name = "size",

@@ -112,7 +112,7 @@ ssize_t nowait_write(const struct nowait *to, const void *bytes, size_t length)
 
 size_t nowait_last(const struct nowait *to, const void *bytes, size_t length, int each, int all)
 {
-	const uint64_t until = clock_ns() + (uint64_t)all * 1000000;
+	const uint64_t until = clock_ns() + (uint64_t)all * MS_NS;
 	size_t taken = 0;
 
 	while (taken < length) {

@@ -15,7 +15,7 @@
 
 /* #syscalls main: newfstatat fstat */
 
-#define MINUTE_NS (60 * 1000000000ULL)
+#define MINUTE_NS (60 * SECOND_NS)
 
 int api_session_start(void *opaque, struct error *err)
 {

@@ -2,6 +2,7 @@
 #include "cli/slow_file.h"
 
 #include "base/checked.h"
+#include "base/clock.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -12,7 +13,6 @@
 /* Twice as long each time: who never reads costs next to nothing. */
 #define PAUSE_FIRST_MS 50
 #define PAUSE_LAST_MS  60000
-#define MS             1000000ULL
 
 static void forget(struct slow_file *file)
 {
@@ -44,7 +44,7 @@ static int try_on(struct slow_file *file)
 		forget(file);
 		return ret;
 	}
-	loop_timer_after(file->loop, &file->again, file->pause_ms * MS);
+	loop_timer_after(file->loop, &file->again, file->pause_ms * MS_NS);
 	file->pause_ms = (unsigned)min_u64(file->pause_ms * 2ULL, PAUSE_LAST_MS);
 	return 0;
 }

@@ -49,7 +49,7 @@ static int wait_for_reader(int fd, uint64_t until)
 
 static int write_all(int fd, const char *text, size_t length)
 {
-	const uint64_t until = clock_ns() + STATS_FILE_PATIENCE_MS * 1000000ULL;
+	const uint64_t until = clock_ns() + STATS_FILE_PATIENCE_MS * MS_NS;
 	int ret = 0;
 
 	while (length && ret == 0) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "duetd/child.h"
 #include "base/checked.h"
+#include "base/clock.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -216,7 +217,7 @@ int child_start(struct child **out, struct loop *loop, const struct child_option
 	loop_watch(loop, &child->ended, child->pidfd, POLLIN, ended);
 	loop_watch(loop, &child->said, child->pipe, POLLIN, said);
 	child->patience.expired = patience_over;
-	loop_timer_after(loop, &child->patience, options->patience_ms * 1000000ULL);
+	loop_timer_after(loop, &child->patience, options->patience_ms * MS_NS);
 	*out = child;
 	return 0;
 }

@@ -20,8 +20,8 @@
 /* A socket has its name a moment before somebody listens. */
 #define FIRST_NS 20000000ULL
 /* A balloon is told anew when this part of its lease is over. */
-#define RENEW_NS         (FLEET_LEASE_MS / 4 * 1000000ULL)
-#define RENEW_SHARING_NS (FLEET_SHARING_LEASE_MS / 2 * 1000000ULL)
+#define RENEW_NS         (FLEET_LEASE_MS / 4 * MS_NS)
+#define RENEW_SHARING_NS (FLEET_SHARING_LEASE_MS / 2 * MS_NS)
 
 /* Of inotify; on its own since the loop may hold it for longer than there is a fleet. */
 struct fleet_notice {

@@ -195,7 +195,7 @@ static void begin(struct member *member, struct ask *ask)
 	member->ask = ask;
 	loop_timer_stop(&member->next_time);
 	ask->patience.expired = patience_over;
-	loop_timer_after(fleet->loop, &ask->patience, fleet->options.patience_ms * 1000000ULL);
+	loop_timer_after(fleet->loop, &ask->patience, fleet->options.patience_ms * MS_NS);
 	loop_watch(
 		fleet->loop, &ask->watch, http_question_fd(ask->question), POLLIN | POLLOUT, ready);
 }

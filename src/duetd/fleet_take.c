@@ -22,8 +22,8 @@ void fleet_schedule(struct member *member)
 
 	if (member->faults)
 		doubles = (unsigned)min_u64(member->faults, FAULT_DOUBLES);
-	loop_timer_after(fleet->loop, &member->next_time,
-		(fleet->options.period_ms * 1000000ULL) << doubles);
+	loop_timer_after(
+		fleet->loop, &member->next_time, (fleet->options.period_ms * MS_NS) << doubles);
 }
 
 void fleet_gone(struct member *member)

@@ -189,7 +189,7 @@ void manager_set_policy(
 static void next_round(struct loop_timer *timer)
 {
 	struct manager *manager = container_of(timer, struct manager, round);
-	const uint64_t period = manager->period_ms * 1000000ULL;
+	const uint64_t period = manager->period_ms * MS_NS;
 
 	manager_decide(manager);
 	loop_timer_after(manager->loop, timer, manager->quiet >= QUIET_MOST ? period * 2 : period);
@@ -223,7 +223,7 @@ int manager_open(struct manager *manager, struct loop *loop, const struct manage
 		ret = fleet_open(&manager->fleet, loop, &fleet, err);
 	if (ret < 0)
 		return ret;
-	loop_timer_after(loop, &manager->round, manager->period_ms * 1000000ULL);
+	loop_timer_after(loop, &manager->round, manager->period_ms * MS_NS);
 	return 0;
 }
 

@@ -8,7 +8,6 @@
 #include <string.h>
 
 #define FINISH_WAIT_MS 250
-#define MILLISECOND    1000000ULL
 
 void serial_output_init(struct serial_output *output, int fd)
 {
@@ -89,7 +88,7 @@ bool serial_output_ready(struct serial_output *output)
 	now = clock_ns();
 	if (!output->full_since)
 		output->full_since = now;
-	output->stuck = now - output->full_since >= SERIAL_OUTPUT_PATIENCE_MS * MILLISECOND;
+	output->stuck = now - output->full_since >= SERIAL_OUTPUT_PATIENCE_MS * MS_NS;
 	return output->stuck;
 }
 
@@ -99,7 +98,7 @@ static void set_timer(struct serial_output *output)
 	const bool waited_for = serial_output_full(output) && !output->stuck;
 
 	loop_timer_after(output->loop, &output->delay,
-		(waited_for ? SERIAL_OUTPUT_RETRY_MS : SERIAL_OUTPUT_DELAY_MS) * MILLISECOND);
+		(waited_for ? SERIAL_OUTPUT_RETRY_MS : SERIAL_OUTPUT_DELAY_MS) * MS_NS);
 }
 
 static void arm(struct loop_task *task)

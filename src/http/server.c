@@ -25,7 +25,7 @@
 /* Clients taken in one turn. */
 #define ACCEPT_MOST 32
 /* Until the next try when the host has no descriptor for a client. */
-#define RETRY_NS (100 * 1000000ULL)
+#define RETRY_NS (100 * MS_NS)
 
 /* As Firecracker says it. */
 #define FULL_BODY "{ \"error\": \"Too many open connections\" }"
@@ -136,7 +136,7 @@ static void out_of_patience(struct loop_timer *timer)
 void http_client_wait(struct http_client *client)
 {
 	loop_timer_after(client->server->loop, &client->patience,
-		client->server->options.patience_ms * 1000000ULL);
+		client->server->options.patience_ms * MS_NS);
 }
 
 struct http_client *http_client_of(struct MHD_Connection *connection)

@@ -4,13 +4,15 @@
  * neighbour advertisements besides (virtio 1.2, 5.1.6.5.4). */
 #include "machine/internal.h"
 
+#include "base/clock.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #define TIMES 5
 /* A frame may meet a port that does not forward yet: soon, and then further apart. */
-#define FIRST_NS (50 * 1000000ULL)
-#define STEP_NS  (100 * 1000000ULL)
+#define FIRST_NS (50 * MS_NS)
+#define STEP_NS  (100 * MS_NS)
 
 #define FRAME_SIZE 60 /* the least of Ethernet, without its checksum */
 

@@ -8,6 +8,7 @@
 #ifndef DUET_MACHINE_PLACEMENT_H
 #define DUET_MACHINE_PLACEMENT_H
 
+#include "base/clock.h"
 #include "base/loop.h"
 #include "machine/machine.h"
 #include "memory/memory.h"
@@ -18,7 +19,7 @@
 /* Pages that are looked at, and moved where they are to be, at once; and the pause behind them, in
  * which the loop does all else. */
 #define PLACEMENT_PIECE    256
-#define PLACEMENT_PAUSE_NS 1000000ULL
+#define PLACEMENT_PAUSE_NS MS_NS
 
 struct placement_map {
 	struct virtio_coop_run *runs; /* owned */

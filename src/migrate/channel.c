@@ -285,7 +285,7 @@ void channel_fail(struct channel *channel, const char *why)
 	/* It is over: who cancels it is not waited for twice, nor a peer that takes nothing. */
 	channel->stop = -1;
 	channel->patience = 1;
-	channel->until = clock_ns() + FAREWELL_MS * 1000000ULL;
+	channel->until = clock_ns() + FAREWELL_MS * MS_NS;
 	if (!channel->torn && (!channel->tls || tls_is_up(channel->tls)))
 		channel_send(channel, WIRE_FAILED, why, strnlen(why, 500), "", 0, NULL);
 	shutdown(channel->fd, SHUT_WR);

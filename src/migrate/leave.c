@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A migration's life at the source: its options, its thread, its end. */
 #include "base/checked.h"
+#include "base/clock.h"
 #include "base/thread.h"
 #include "migrate/private.h"
 
@@ -172,8 +173,7 @@ static int take_options(
 	if (ret == 0 && (tls->cert || tls->key || tls->ca))
 		ret = tls_new(&migration->tls, tls, err);
 	migration->source.streams = streams;
-	migration->source.plan =
-		(struct plan){.limit = downtime * 1000000ULL, .force = options->force};
+	migration->source.plan = (struct plan){.limit = downtime * MS_NS, .force = options->force};
 	return ret;
 }
 

@@ -11,7 +11,7 @@
 /* No more has come for so long: some times what lay between the last two. Short where it can be,
  * for a guest that starts another kernel without a word uses these pages at once. */
 #define RELEASE_TIMES    8
-#define RELEASE_LEAST_NS 1000000ULL
+#define RELEASE_LEAST_NS MS_NS
 #define RELEASE_MOST_NS  200000000ULL
 
 /* ---- collecting ---- */

@@ -162,7 +162,7 @@ static void cancelled(struct loop_op *op, int32_t res, uint32_t flags)
 static void settle(struct console *console)
 {
 	struct console_input *input = &console->input;
-	const uint64_t quiet = input->quiet_ms * 1000000ULL, now = clock_ns();
+	const uint64_t quiet = input->quiet_ms * MS_NS, now = clock_ns();
 
 	input->settled |= !quiet;
 	if (input->settled)
@@ -174,7 +174,7 @@ static void settle(struct console *console)
 void console_input_heard(struct console *console)
 {
 	struct console_input *input = &console->input;
-	const uint64_t quiet = input->quiet_ms * 1000000ULL;
+	const uint64_t quiet = input->quiet_ms * MS_NS;
 
 	if (!input->settled)
 		loop_timer_at(console->virtio.io, &input->settling,
