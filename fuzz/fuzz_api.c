@@ -75,22 +75,6 @@ static int restore(void *opaque, const struct snapshot *snapshot, struct error *
 	return error_set(err, 1, "no");
 }
 
-/* Wherever it is to go, it goes there. */
-static int log_to(void *opaque, const char *path, const char *level, struct error *err)
-{
-	return 0;
-}
-
-static int write_to(void *opaque, const char *path, struct error *err)
-{
-	return 0;
-}
-
-static int flush(void *opaque, struct error *err)
-{
-	return 0;
-}
-
 static void run(void)
 {
 	if (!fake.config)
@@ -187,16 +171,11 @@ static void prepare(void)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct api_options options = {.config = &fuzz.config,
-		.start = start,
-		.restore = restore,
-		.log_to = log_to,
-		.metrics_to = write_to,
-		.serial_to = write_to,
-		.flush_metrics = flush};
+	struct api_options options = {.config = &fuzz.config, .start = start, .restore = restore};
 	char *text = strndup((const char *)data, size), *rest = text;
 
 	prepare();
+	api_machine_outputs(&options);
 	options.loop = fuzz.loop;
 	fake = (struct api_machine){0};
 	machine_config_init(&fuzz.config);

@@ -46,14 +46,10 @@ static const struct member interval_members[] = {
 static const struct member hint_members[] = {
 	{.name = "acknowledge_on_stop", .kind = MEMBER_SWITCH, .offset = IN(acknowledge)},
 };
-#define BODY(name, members)                                                                        \
-	{                                                                                          \
-		name, members, ARRAY_SIZE(members), .size = sizeof(struct fields)                  \
-	}
-static const struct body put_body = BODY("BalloonDeviceConfig", put_members);
-static const struct body patch_body = BODY("BalloonUpdateConfig", patch_members);
-static const struct body interval_body = BODY("BalloonUpdateStatsConfig", interval_members);
-static const struct body hint_body = BODY("StartHintingCmd", hint_members);
+static const struct body put_body = BODY("BalloonDeviceConfig", put_members, fields);
+static const struct body patch_body = BODY("BalloonUpdateConfig", patch_members, fields);
+static const struct body interval_body = BODY("BalloonUpdateStatsConfig", interval_members, fields);
+static const struct body hint_body = BODY("StartHintingCmd", hint_members, fields);
 
 /* ---- before the start ---- */
 

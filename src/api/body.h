@@ -58,6 +58,12 @@ struct body {
 	size_t size;
 };
 
+/* Of the table @MEMBERS, which is read into a struct @FIELDS. */
+#define BODY(NAME, MEMBERS, FIELDS)                                                                \
+	{                                                                                          \
+		NAME, MEMBERS, ARRAY_SIZE(MEMBERS), .size = sizeof(struct FIELDS)                  \
+	}
+
 /* A new reference. Messages are those of the parser alone, without whose body it is. */
 int body_parse(json_t **value, const char *text, size_t length, struct error *err);
 /* All of @to is set. */

@@ -53,10 +53,6 @@ static const struct member msr_members[] = {
 	{.name = "addr", .kind = MEMBER_TEXT, .needed = true, .offset = IN_BITS(addr)},
 	{.name = "bitmap", .kind = MEMBER_TEXT, .needed = true, .offset = IN_BITS(bitmap)},
 };
-#define BODY(name, members, fields)                                                                \
-	{                                                                                          \
-		name, members, ARRAY_SIZE(members), .size = sizeof(struct fields)                  \
-	}
 const struct body cpu_body = BODY("CustomCpuTemplate", cpu_members, cpu_fields);
 static const struct body leaf_body = BODY("CpuidLeafModifier", leaf_members, leaf_fields);
 static const struct body register_body =

@@ -36,14 +36,10 @@ static const struct member entropy_members[] = {
 		.offset = IN(limiter),
 		.body = &limiter_body},
 };
-#define BODY(name, members)                                                                        \
-	{                                                                                          \
-		name, members, ARRAY_SIZE(members), .size = sizeof(struct fields)                  \
-	}
-static const struct body logger_body = BODY("LoggerConfig", logger_members);
-static const struct body metrics_body = BODY("MetricsConfig", metrics_members);
-static const struct body serial_body = BODY("SerialConfig", serial_members);
-static const struct body entropy_body = BODY("EntropyDeviceConfig", entropy_members);
+static const struct body logger_body = BODY("LoggerConfig", logger_members, fields);
+static const struct body metrics_body = BODY("MetricsConfig", metrics_members, fields);
+static const struct body serial_body = BODY("SerialConfig", serial_members, fields);
+static const struct body entropy_body = BODY("EntropyDeviceConfig", entropy_members, fields);
 
 const char *api_log_level(const char *name)
 {

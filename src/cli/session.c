@@ -17,7 +17,6 @@
 
 /* Operations between two waits of the loop: signals, the terminal. */
 #define LOOP_ENTRIES 16
-#define MS           1000000ULL
 
 /* From a signal, while a machine that has ended is taken down, to the end of the process. */
 #define GRACE_MS 700
@@ -42,7 +41,7 @@ static void changed(void *opaque, enum machine_state state)
 		return;
 	if (session->killed)
 		log_info("the machine has ended, %u ms after it was told to end at once",
-			(unsigned)((clock_ns() - session->killed) / MS));
+			(unsigned)((clock_ns() - session->killed) / MS_NS));
 	loop_stop(session->loop);
 }
 
@@ -150,7 +149,7 @@ static void take_signal(void *opaque, int number)
 int session_busy(struct session *session, bool spare, struct error *err)
 {
 	const struct vigil_terms terms = {
-		.spared = spare, .limit = -1, .status = -1, .meanwhile = "before the machine ran"};
+		.spares = spare, .limit = -1, .status = -1, .meanwhile = "before the machine ran"};
 
 	return vigil_begin(&session->vigil, &terms, err);
 }
@@ -274,12 +273,9 @@ void session_close(struct session *session)
 	const bool stuck = session->machine && machine_is_stuck(session->machine);
 
 	signals_unwatch(&session->signals);
-	if (session->killed) {
+	if (session->killed)
 		vigil_end(&session->vigil);
-		watch_the_end(session, HURRY_MS);
-	} else {
-		watch_the_end(session, -1);
-	}
+	watch_the_end(session, session->killed ? HURRY_MS : -1);
 	machine_free(session->machine);
 	if (session->maps >= 0)
 		close(session->maps);

@@ -20,11 +20,10 @@
 
 /* That of the I/O thread, which gets this one's when it has ended. */
 #define STACK_SIZE (128U << 10)
-#define MS         1000000ULL
 
 static void set_deadline(struct vigil *vigil, int milliseconds)
 {
-	const uint64_t then = clock_ns() + (uint64_t)milliseconds * MS;
+	const uint64_t then = clock_ns() + (uint64_t)milliseconds * MS_NS;
 
 	if (!vigil->deadline || then < vigil->deadline)
 		vigil->deadline = then;
@@ -36,7 +35,7 @@ static void take_signal(struct vigil *vigil)
 
 	if (read(vigil->signals, &info, sizeof(info)) != (ssize_t)sizeof(info))
 		return;
-	if (vigil->terms.spared && !vigil->spared) {
+	if (vigil->terms.spares && !vigil->spared) {
 		vigil->spared = (int)info.ssi_signo;
 		return;
 	}
@@ -50,7 +49,7 @@ static int time_left(const struct vigil *vigil)
 
 	if (!vigil->deadline)
 		return -1;
-	return vigil->deadline > now ? (int)((vigil->deadline - now) / MS) + 1 : 0;
+	return vigil->deadline > now ? (int)((vigil->deadline - now) / MS_NS) + 1 : 0;
 }
 
 /* False: the main thread is back. */

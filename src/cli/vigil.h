@@ -18,10 +18,10 @@
 #include <stdint.h>
 
 struct vigil_terms {
-	unsigned spared; /* so many signals, 0 or 1, are for the main thread to take later */
-	int grace;       /* milliseconds from the next one to the end of the process */
-	int limit;       /* milliseconds to the end from now on, without a signal; below 0: none */
-	int status;      /* what the process exits with; below 0: the signal itself ends it */
+	bool spares; /* the first signal, for the main thread to take later */
+	int grace;   /* milliseconds from the next one to the end of the process */
+	int limit;   /* milliseconds to the end from now on, without a signal; below 0: none */
+	int status;  /* what the process exits with; below 0: the signal itself ends it */
 	const char *meanwhile; /* for a message: "while ..." */
 };
 

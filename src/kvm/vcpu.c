@@ -136,14 +136,11 @@ static bool is_promise(uint32_t index)
 int kvm_vcpu_change_msr(
 	struct kvm_vcpu *vcpu, uint32_t index, uint64_t filter, uint64_t value, struct error *err)
 {
-	union {
-		struct kvm_msrs header;
-		uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
-	} msrs = {.header = {.nmsrs = 1}};
-	struct kvm_msr_entry *entry = msrs.header.entries;
+	union one_msr msr = {.header.nmsrs = 1};
+	struct kvm_msr_entry *entry = msr.header.entries;
 
 	entry->index = index;
-	if (kvm_ioctl(vcpu->fd, KVM_GET_MSRS, &msrs.header) != 1)
+	if (kvm_ioctl(vcpu->fd, KVM_GET_MSRS, &msr.header) != 1)
 		return error_set(err, ENOTSUP, "MSR 0x%x: KVM has none here; leave it out", index);
 	if ((entry->data & filter) == value)
 		return 0;
@@ -153,7 +150,7 @@ int kvm_vcpu_change_msr(
 			"; bits are only taken away",
 			index, value & ~(uint64_t)entry->data);
 	entry->data = (entry->data & ~filter) | value;
-	return kvm_vcpu_set_msrs(vcpu, &msrs.header, err);
+	return kvm_vcpu_set_msrs(vcpu, &msr.header, err);
 }
 
 int kvm_vcpu_set_runnable(struct kvm_vcpu *vcpu, bool runnable, struct error *err)

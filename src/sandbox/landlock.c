@@ -158,10 +158,12 @@ static int open_path(const char *path)
 	return fd;
 }
 
-/* Another user's duet (--user) has no way into root's cache: it needs none then. */
-static bool is_out_of_reach(int ret)
+/* Nothing is there, or another user's duet (--user) has no way to it, as into root's cache: it
+ * needs no rule then. */
+static bool needs_none(const struct sandbox_path *path, int ret)
 {
-	return ret == -ENOENT || ret == -ENOTDIR || ret == -EACCES || ret == -EPERM;
+	return ret == -ENOENT || ret == -ENOTDIR ||
+	       ((ret == -EACCES || ret == -EPERM) && !(path->access & SANDBOX_KEEP));
 }
 
 static int add_path(int ruleset, uint64_t handled, const struct sandbox_path *path)
@@ -172,7 +174,7 @@ static int add_path(int ruleset, uint64_t handled, const struct sandbox_path *pa
 	struct stat status;
 
 	if (fd < 0)
-		return is_out_of_reach(fd) && !(path->access & SANDBOX_KEEP) ? 0 : fd;
+		return needs_none(path, fd) ? 0 : fd;
 	if (fstat(fd, &status) == 0 && !S_ISDIR(status.st_mode))
 		rule.allowed_access &= FILE_ACCESS;
 	if (!rule.allowed_access)

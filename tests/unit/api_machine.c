@@ -328,3 +328,26 @@ void __wrap_migration_free(struct migration *migration)
 {
 	free(migration);
 }
+
+static int log_to(void *opaque, const char *path, const char *level, struct error *err)
+{
+	return 0;
+}
+
+static int write_to(void *opaque, const char *path, struct error *err)
+{
+	return 0;
+}
+
+static int flush(void *opaque, struct error *err)
+{
+	return 0;
+}
+
+void api_machine_outputs(struct api_options *options)
+{
+	options->log_to = log_to;
+	options->metrics_to = write_to;
+	options->serial_to = write_to;
+	options->flush_metrics = flush;
+}

@@ -8,6 +8,7 @@
 #ifndef DUET_TESTS_API_MACHINE_H
 #define DUET_TESTS_API_MACHINE_H
 
+#include "api/api.h"
 #include "machine/machine.h"
 #include "migrate/migrate.h"
 #include "snapshot/take.h"
@@ -45,5 +46,7 @@ void api_machine_end_pause(int result);
 void api_machine_end_hints(int result);
 void api_machine_end_take(int result);
 struct machine *api_machine(void);
+/* Log, metrics and serial output of whose machine it is: whatever is said of them is fine. */
+void api_machine_outputs(struct api_options *options);
 
 #endif

@@ -34,22 +34,6 @@ static int start(void *opaque, struct error *err)
 	return error_set(err, ENOENT, "/dev/kvm: No such file");
 }
 
-/* Wherever it is to go, it goes there. */
-static int log_to(void *opaque, const char *path, const char *level, struct error *err)
-{
-	return 0;
-}
-
-static int write_to(void *opaque, const char *path, struct error *err)
-{
-	return 0;
-}
-
-static int flush(void *opaque, struct error *err)
-{
-	return 0;
-}
-
 void rig_runs(struct api_rig *rig)
 {
 	api_machine_begin(&rig->config);
@@ -59,19 +43,14 @@ void rig_runs(struct api_rig *rig)
 int rig_make(void **state)
 {
 	struct api_rig *rig = calloc(1, sizeof(*rig));
-	struct api_options options = {.config = &rig->config,
-		.start = start,
-		.log_to = log_to,
-		.metrics_to = write_to,
-		.serial_to = write_to,
-		.flush_metrics = flush,
-		.opaque = rig};
+	struct api_options options = {.config = &rig->config, .start = start, .opaque = rig};
 
 	fake = (struct api_machine){0};
 	log_set_level(LOG_LEVEL_ERROR);
 	rig->exchange.answer = answered;
 	machine_config_init(&rig->config);
 	assert_int_equal(loop_new(&rig->loop, 16, NULL), 0);
+	api_machine_outputs(&options);
 	options.loop = rig->loop;
 	assert_int_equal(api_new(&rig->api, &options, NULL), 0);
 	*state = rig;

@@ -13,18 +13,7 @@
 
 #include <cmocka.h>
 
-static const int asking[] = {SIGHUP, SIGINT, SIGTERM};
-
-/* As a process is started: nothing blocked, and of the three those of @ignored ignored. */
-static void inherit(unsigned ignored)
-{
-	sigset_t none;
-
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	for (unsigned i = 0; i < ARRAY_SIZE(asking); i++)
-		signal(asking[i], ignored >> i & 1 ? SIG_IGN : SIG_DFL);
-}
+#include "inherited.h"
 
 struct late {
 	struct loop_timer timer;
@@ -47,7 +36,7 @@ static bool ends(unsigned ignored, int number)
 	struct late late = {.timer.expired = is_late};
 	sigset_t pending;
 
-	inherit(ignored);
+	inherit_signals(ignored);
 	assert_int_equal(loop_new(&late.loop, 8, NULL), 0);
 	assert_int_equal(signals_open(&signals, late.loop, "it ends", NULL), 0);
 	kill(getpid(), number);
@@ -66,16 +55,16 @@ static bool ends(unsigned ignored, int number)
 static void each_of_three_ends_it(void **state)
 {
 	(void)state;
-	for (unsigned i = 0; i < ARRAY_SIZE(asking); i++)
-		assert_true(ends(0, asking[i]));
+	for (unsigned i = 0; i < INHERITED_SIGNALS; i++)
+		assert_true(ends(0, inherited_signals[i]));
 }
 
 static void inherited_ignoring_is_kept(void **state)
 {
 	(void)state;
 	for (unsigned ignored = 1; ignored < 8; ignored++)
-		for (unsigned i = 0; i < ARRAY_SIZE(asking); i++)
-			assert_int_equal(ends(ignored, asking[i]), !(ignored >> i & 1));
+		for (unsigned i = 0; i < INHERITED_SIGNALS; i++)
+			assert_int_equal(ends(ignored, inherited_signals[i]), !(ignored >> i & 1));
 }
 
 int main(void)

@@ -12,13 +12,13 @@
 
 #include <cmocka.h>
 
+#include "inherited.h"
+
 struct rig {
 	struct loop *loop;
 	struct signals signals;
 	unsigned taken[NSIG];
 };
-
-static const int asking[] = {SIGHUP, SIGINT, SIGTERM};
 
 static void taken(void *opaque, int number)
 {
@@ -29,35 +29,24 @@ static void taken(void *opaque, int number)
 		loop_stop(rig->loop);
 }
 
-/* As a process is started: nothing blocked, and of the three those of @ignored ignored. */
-static void inherit(unsigned ignored)
-{
-	sigset_t none;
-
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	for (unsigned i = 0; i < ARRAY_SIZE(asking); i++)
-		signal(asking[i], ignored >> i & 1 ? SIG_IGN : SIG_DFL);
-}
-
 /* One of each is sent; SIGWINCH, of the highest number, comes last. */
 static void check(unsigned ignored)
 {
 	struct rig rig = {.signals.fd = -1};
 	sigset_t pending;
 
-	inherit(ignored);
+	inherit_signals(ignored);
 	assert_int_equal(loop_new(&rig.loop, 8, NULL), 0);
 	signals_block();
 	assert_int_equal(signals_watch(&rig.signals, rig.loop, taken, &rig, NULL), 0);
-	for (unsigned i = 0; i < ARRAY_SIZE(asking); i++)
-		kill(getpid(), asking[i]);
+	for (unsigned i = 0; i < INHERITED_SIGNALS; i++)
+		kill(getpid(), inherited_signals[i]);
 	kill(getpid(), SIGWINCH);
 	assert_int_equal(loop_run(rig.loop), 0);
 	sigpending(&pending);
-	for (unsigned i = 0; i < ARRAY_SIZE(asking); i++) {
-		assert_int_equal(rig.taken[asking[i]], !(ignored >> i & 1));
-		assert_false(sigismember(&pending, asking[i]));
+	for (unsigned i = 0; i < INHERITED_SIGNALS; i++) {
+		assert_int_equal(rig.taken[inherited_signals[i]], !(ignored >> i & 1));
+		assert_false(sigismember(&pending, inherited_signals[i]));
 	}
 	signals_unwatch(&rig.signals);
 	loop_free(rig.loop);

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "cli/signals.h"
 #include "cli/vigil.h"
+#include "inherited.h"
 
 #include <fcntl.h>
 #include <sched.h>
@@ -47,9 +48,7 @@ static void remove_file(struct leftover *leftover)
 /* A job in a shell's background has some ignored, which stays so. */
 static int set_up(void **state)
 {
-	signal(SIGHUP, SIG_DFL);
-	signal(SIGINT, SIG_DFL);
-	signal(SIGTERM, SIG_DFL);
+	inherit_signals(0);
 	strcpy(file.path, "/tmp/duet-vigil-XXXXXX");
 	close(mkstemp(file.path));
 	return pipe2(ready, O_CLOEXEC);
@@ -168,7 +167,7 @@ static void the_second_ends_it_when_one_is_spared(void **state)
 	struct vigil_terms terms = first_ends;
 	pid_t pid;
 
-	terms.spared = 1;
+	terms.spares = true;
 	pid = start(&terms, spared, 1);
 	kill(pid, SIGTERM);
 	assert_ended_by(pid, SIGTERM);
@@ -215,7 +214,7 @@ static void what_was_spared_is_told(void **state)
 	struct vigil_terms terms = first_ends;
 	struct vigil vigil = {.kept = false};
 
-	terms.spared = 1;
+	terms.spares = true;
 	signals_block();
 	assert_int_equal(vigil_begin(&vigil, &terms, NULL), 0);
 	assert_int_equal(vigil_begin(&vigil, &first_ends, NULL), 0);

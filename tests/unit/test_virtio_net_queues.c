@@ -207,23 +207,34 @@ static void test_many_commands(void **state)
 	device_rig_free(&rig.rig);
 }
 
+/* All pairs are asked for, and the answer is there. */
+static void rig_with_all_pairs(struct rig *rig)
+{
+	rig_init(rig);
+	offer_pairs(rig, 0, PAIRS);
+	driver_kick(&rig->rig.driver, CONTROL);
+	await_answers(rig, 1);
+}
+
+static void send_on(struct rig *rig, unsigned pair)
+{
+	const struct ring_buffer frame = {DATA + 0x10000, HEADER + 60, false};
+
+	assert_true(ring_driver_offer(&rig->rig.rings[2 * pair + 1], &frame, 1, false, pair));
+	driver_kick(&rig->rig.driver, 2 * pair + 1);
+}
+
 /* What is sent on a pair that was asked for waits until the back end has followed. */
 static void test_frames_wait(void **state)
 {
-	const struct ring_buffer frame = {DATA + 0x10000, HEADER + 60, false};
 	struct rig rig;
 	uint32_t written;
 	uint64_t token;
 
 	(void)state;
-	rig_init(&rig);
-	offer_pairs(&rig, 0, PAIRS);
-	driver_kick(&rig.rig.driver, CONTROL);
-	await_answers(&rig, 1);
-	for (unsigned i = 0; i < PAIRS; i++) {
-		assert_true(ring_driver_offer(&rig.rig.rings[2 * i + 1], &frame, 1, false, i));
-		driver_kick(&rig.rig.driver, 2 * i + 1);
-	}
+	rig_with_all_pairs(&rig);
+	for (unsigned i = 0; i < PAIRS; i++)
+		send_on(&rig, i);
 	for (unsigned i = 0; i < PAIRS; i++) {
 		assert_true(driver_await(&rig.rig.rings[2 * i + 1], &token, &written));
 		assert_int_equal(rig.net->sent[i], 1);
@@ -235,19 +246,14 @@ static void test_frames_wait(void **state)
  * own. */
 static void test_pairs_share_nothing(void **state)
 {
-	const struct ring_buffer frame = {DATA + 0x10000, HEADER + 60, false};
 	struct rig rig;
 	uint32_t written;
 	uint64_t token;
 
 	(void)state;
-	rig_init(&rig);
-	offer_pairs(&rig, 0, PAIRS);
-	driver_kick(&rig.rig.driver, CONTROL);
-	await_answers(&rig, 1);
+	rig_with_all_pairs(&rig);
 	for (unsigned i = 0; i < PAIRS; i++) {
-		assert_true(ring_driver_offer(&rig.rig.rings[2 * i + 1], &frame, 1, false, i));
-		driver_kick(&rig.rig.driver, 2 * i + 1);
+		send_on(&rig, i);
 		assert_true(driver_await(&rig.rig.rings[2 * i + 1], &token, &written));
 		for (unsigned j = 0; j < i; j++)
 			assert_ptr_not_equal(rig.net->segments[i], rig.net->segments[j]);
