@@ -47,6 +47,13 @@ def test_a_kernel_that_patches_itself():
     assert identity() == before
 
 
+def test_code_beside_data():
+    """A program whose code and data share pages runs what it wrote last."""
+    result = in_lab("python3", "tests/lab/code_beside_data.py")
+    assert result.returncode == 0, result.stderr.decode()
+    assert int(result.stdout.split()[0]) > 4000
+
+
 # Of the host's kernel: what patches its code, and what each processor runs, by an IPI, when the first VM
 # comes and when the last one goes. Their names have changed with its versions.
 PATCHES = ("text_poke_bp_batch*", "smp_text_poke_batch_finish*")

@@ -108,14 +108,23 @@ def running(ready: str, *command: str):
         process.kill()
 
 
+def give_address(link: str, address: str):
+    """ADDRESS for LINK where duet runs. Two links with one would each get half of the answers: an
+    error, for the tests that run at the same time need addresses of their own."""
+    run("sh", "-c", f"other=$(ip -oneline address show to {address.split('/')[0]}) && "
+                    'if [ "$other" ]; then echo "taken: $other"; exit 1; fi; '
+                    f"ip address add {address} dev {link}")
+
+
 @contextlib.contextmanager
-def tap(address: str = "192.168.77.1/24", multi_queue: bool = False, vnet_hdr: bool = False):
+def tap(address: str | None = "192.168.77.1/24", multi_queue: bool = False, vnet_hdr: bool = False):
     """A tap interface with ADDRESS where duet runs; its name."""
     name = f"t{uuid.uuid4().hex[:8]}"
     more = " multi_queue" * multi_queue + " vnet_hdr" * vnet_hdr
-    run("sh", "-c", f"ip tuntap add {name} mode tap{more} && ip addr add {address} dev {name} && "
-                    f"ip link set {name} up")
+    run("sh", "-c", f"ip tuntap add {name} mode tap{more} && ip link set {name} up")
     try:
+        if address:
+            give_address(name, address)
         yield name
     finally:
         run("ip", "link", "del", name, check=False)

@@ -21,11 +21,13 @@ MISC = "target/i386/tcg/misc_helper.c"
 MSRS = "target/i386/tcg/system/misc_helper.c"
 TRANSLATE = "target/i386/tcg/translate.c"
 TLB = "accel/tcg/cputlb.c"
+BLOCKS = "accel/tcg/tb-maint.c"
 CPU_HEADER = "target/i386/cpu.h"
 
 # Our files, and the folders they go to.
 OWN = {
     "lab-store.h": "accel/tcg",
+    "lab-code.h": "accel/tcg",
     "lab-tsc.h": "include/hw/i386",
     "lab-pmu.h": "target/i386/tcg/system",
     "lab-pmu.c.inc": "target/i386/tcg/system",
@@ -96,6 +98,32 @@ _STORES = [
     Mend(TLB, r"^    data->flags = flags;\n(?=    /\* Compute haddr)", "{0}    data->code = false;\n"),
     Mend(TLB, r"^        notdirty_write\(cpu, addr, size, full, ra\);\n", "{0}        data->code = true;\n"),
     *(_store_mend(bits) for bits in (8, 16, 32, 64)),
+]  # fmt: skip
+
+# Stores beside code cost little: lab-code.h. And who looks a translation up sees that it is no
+# longer valid: no CPU has to forget all that it knows, for each one.
+_BESIDE_CODE = [
+    Mend(BLOCKS, r"^    uintptr_t first_tb;\n\};\n(?=\nvoid page_table_config_init)",
+         "    uintptr_t first_tb;\n    uint64_t lab_code;\n    unsigned lab_stores;\n}};\n"),
+    Mend(BLOCKS, r"^void tb_lock_page0\(tb_page_addr_t paddr\)\n\{\n"
+         r"    page_lock\(page_find_alloc\(paddr >> TARGET_PAGE_BITS, true\)\);\n",
+         '#include "lab-code.h"\n\nvoid tb_lock_page0(tb_page_addr_t paddr)\n{{\n'
+         "    PageDesc *p = page_find_alloc(paddr >> TARGET_PAGE_BITS, true);\n\n"
+         "    page_lock(p);\n    lab_page_read(p, paddr);\n"),
+    Mend(BLOCKS, r"^        page_lock\(pd1\);\n(?=        return;)", "{0}        lab_page_read(pd1, paddr1);\n"),
+    Mend(BLOCKS, r"^    if \(!page_trylock\(pd1\)\) \{\n", "{0}        lab_page_read(pd1, paddr1);\n"),
+    Mend(BLOCKS, r"^    page_lock\(pd1\);\n    page_lock\(pd0\);\n",
+         "{0}    lab_page_read(pd1, paddr1);\n    lab_page_read(pd0, paddr0);\n"),
+    Mend(BLOCKS, r"^    tb->page_next\[n\] = p->first_tb;\n(?=    page_already_protected)",
+         "    lab_page_has(p, tb, n);\n{0}"),
+    Mend(BLOCKS, r"^    /\* Range may not cross a page\. \*/\n", "    lab_widen(p, &start, &last);\n{0}"),
+    Mend(BLOCKS, r"^    if \(!p->first_tb\) \{\n(?=        tlb_unprotect_code\(start\);)",
+         "    lab_page_look(p);\n{0}"),
+    Mend(BLOCKS, r"^    struct page_collection \*pages;\n\n(?=    pages = page_collection_lock\(ram_addr,)",
+         "{0}    if (lab_beside_code(ram_addr, size)) {{\n        return;\n    }}\n"),
+    Mend(BLOCKS, r"^        /\* A TB may be at any virtual address \*/\n        CPU_FOREACH\(cpu\) \{\n"
+         r"            tcg_flush_jmp_cache\(cpu\);\n        \}\n",
+         "        /* mended: CF_INVALID is enough */\n"),
 ]  # fmt: skip
 
 # TSC scaling of guests, and the frequency of the machine's own TSC: lab-tsc.h.
@@ -181,7 +209,7 @@ _PMU = [
          "{0}\n    lab_count_stop(dc->lab_count, dcbase->num_insns);\n"),
 ]  # fmt: skip
 
-MENDS = _DELIVERED + _LOCKED + _OWN_FLAGS + _STORES + _TSC + _PMU
+MENDS = _DELIVERED + _LOCKED + _OWN_FLAGS + _STORES + _BESIDE_CODE + _TSC + _PMU
 
 
 def words() -> list[str]:
