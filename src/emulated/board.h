@@ -10,10 +10,11 @@
  */
 int serial_new(struct device **device, int output, struct error *err);
 /* Main thread: bytes typed for the guest; returns how many the FIFO took: none before the guest's
- * driver has the port open. When it took fewer, @room is called (main thread) once there is room.
- */
+ * driver has the port open. When it took fewer, @call(@opaque) is called on @loop, the main
+ * thread's, once there is room. */
 size_t serial_input(struct device *device, const void *bytes, size_t length);
-void serial_set_room(struct device *device, void (*room)(void *opaque), void *opaque);
+void serial_set_room(
+	struct device *device, struct loop *loop, void (*call)(void *opaque), void *opaque);
 /* Bytes that wait in the device for the output: written out, with a little patience, or with @hurry
  * with hardly any; main thread, at the end. */
 void serial_flush(struct device *device, bool hurry);

@@ -16,6 +16,7 @@
 
 #include "base/checked.h"
 #include "base/loop.h"
+#include "base/room.h"
 #include "x86/layout.h"
 
 #include <errno.h>
@@ -73,19 +74,14 @@ struct serial {
 	struct device device;
 	struct bus_range range;
 	struct bus_host *host;
-	struct loop *main;
 	struct serial_output output;
-	struct loop_task room_task;
-	void (*room)(void *opaque);
-	void *room_opaque;
 
 	pthread_mutex_t lock; /* of all below; vCPUs, main thread */
 	uint8_t ier, fcr, lcr, mcr, lsr_errors, scr, dll, dlm;
 	bool thr_pending;          /* the "transmitter empty" interrupt is due */
 	bool busy;                 /* the transmitter is not empty: its reader is slow */
 	bool line;                 /* level of the interrupt line */
-	bool want_room;            /* serial_input() took less than it was given */
-	bool room_posted;          /* room_task is under way: it may be posted once only */
+	struct room room;          /* serial_input() took less than it was given */
 	struct fifo typed, looped; /* from the host; from the guest itself, in loopback */
 	unsigned polls;            /* in a row, so far */
 	bool polled;               /* the guest polls for bytes */
@@ -160,12 +156,8 @@ static unsigned fifo_depth(const struct serial *serial)
 /* Whoever was told to wait is told to go on, once the guest has taken all and takes more. */
 static void offer_room(struct serial *serial)
 {
-	if (!serial->want_room || !serial->room || serial->typed.count || serial->room_posted ||
-		!is_open(serial))
-		return;
-	serial->want_room = false;
-	serial->room_posted = true;
-	loop_post(serial->main, &serial->room_task);
+	if (!serial->typed.count && is_open(serial))
+		room_offer(&serial->room);
 }
 
 static uint8_t read_data(struct serial *serial)
@@ -359,29 +351,16 @@ size_t serial_input(struct device *device, const void *bytes, size_t length)
 		fifo_push(&serial->typed, fifo_depth(serial), from[taken]))
 		taken++;
 	serial->bytes_in += taken;
-	serial->want_room = taken < length;
+	room_wanted(&serial->room, taken < length);
 	update_line(serial);
 	pthread_mutex_unlock(&serial->lock);
 	return taken;
 }
 
-void serial_set_room(struct device *device, void (*room)(void *opaque), void *opaque)
+void serial_set_room(
+	struct device *device, struct loop *loop, void (*call)(void *opaque), void *opaque)
 {
-	struct serial *serial = serial_of(device);
-
-	serial->room_opaque = opaque;
-	serial->room = room;
-}
-
-static void call_room(struct loop_task *task)
-{
-	struct serial *serial = container_of(task, struct serial, room_task);
-
-	pthread_mutex_lock(&serial->lock);
-	serial->room_posted = serial->want_room = false;
-	pthread_mutex_unlock(&serial->lock);
-	if (serial->room)
-		serial->room(serial->room_opaque);
+	room_tell(&serial_of(device)->room, loop, call, opaque);
 }
 
 void serial_flush(struct device *device, bool hurry)
@@ -410,7 +389,6 @@ static int realize(struct device *device, const struct device_place *place, stru
 	int ret;
 
 	serial->host = place->host;
-	serial->main = place->main;
 	serial_output_attach(&serial->output, place->main, &serial->lock, retried);
 	ret = bus_map(place->ports, &serial->range, LAYOUT_SERIAL_PORT, PORTS);
 	return ret < 0 ? error_errno(err, -ret, "serial port") : 0;
@@ -566,8 +544,7 @@ static void serial_free(struct device *device)
 	struct serial *serial = serial_of(device);
 
 	serial_output_destroy(&serial->output);
-	if (serial->main)
-		loop_unpost(serial->main, &serial->room_task);
+	room_stop(&serial->room);
 	pthread_mutex_destroy(&serial->lock);
 	free(serial);
 }
@@ -595,9 +572,9 @@ int serial_new(struct device **device, int output, struct error *err)
 	snprintf(serial->device.name, sizeof(serial->device.name), "serial0");
 	serial->range =
 		(struct bus_range){.name = "serial", .ops = &serial_bus_ops, .device = serial};
-	serial->room_task.run = call_room;
 	serial->dll = 12;
 	pthread_mutex_init(&serial->lock, NULL);
+	room_init(&serial->room, &serial->lock);
 	serial_output_init(&serial->output, output);
 	*device = &serial->device;
 	return 0;

@@ -27,7 +27,7 @@ static int create_serial(struct machine *machine, struct device **device, struct
 
 	machine->serial = *device;
 	if (ret == 0)
-		serial_set_room(*device, room, machine);
+		serial_set_room(*device, machine->owner.loop, room, machine);
 	return ret;
 }
 
@@ -260,6 +260,8 @@ static int create_console(struct machine *machine, const struct device_config *c
 	int ret = virtio_console_new(device, config->id, &options, err);
 
 	machine->console = *device;
+	if (ret == 0)
+		virtio_console_set_room(*device, machine->owner.loop, room, machine);
 	return ret;
 }
 

@@ -53,6 +53,10 @@ void virtio_console_resize(struct device *device, uint16_t columns, uint16_t row
 void virtio_console_flush(struct device *device, bool hurry);
 /* Main thread: bytes for the guest; returns how many were taken. */
 size_t virtio_console_input(struct device *device, const void *bytes, size_t length);
+/* Before it is realized: @call(@opaque) on @loop, the main thread's, when virtio_console_input()
+ * took less than it was given and the guest has taken half of what waited. */
+void virtio_console_set_room(
+	struct device *device, struct loop *loop, void (*call)(void *opaque), void *opaque);
 
 /* Entropy from getrandom(2), never blocking the guest's other devices. */
 int virtio_entropy_new(struct device **device, const char *name, bool packed, struct error *err);

@@ -499,7 +499,7 @@ static void test_room_is_told_once_the_guest_has_read(void **state)
 	bus_new(&port->fixture.place.mmio, "mmio");
 	assert_int_equal(serial_new(&port->device, port->pipe[1], NULL), 0);
 	assert_int_equal(port->device->ops->realize(port->device, &port->fixture.place, NULL), 0);
-	serial_set_room(port->device, made_room, port);
+	serial_set_room(port->device, port->fixture.place.main, made_room, port);
 	open_port(port);
 	out(port, IIR, 1);
 	taken = serial_input(port->device, text, sizeof(text));

@@ -251,6 +251,41 @@ static void test_input_from_main(void **state)
 	rig_free(&rig);
 }
 
+struct giver {
+	struct loop *loop;
+	unsigned calls;
+};
+
+static void may_give(void *opaque)
+{
+	struct giver *giver = opaque;
+
+	giver->calls++;
+	loop_stop(giver->loop);
+}
+
+static void test_giver_hears_of_room(void **state)
+{
+	static char much[4096];
+	struct giver giver = {.calls = 0};
+	struct rig rig;
+
+	assert_int_equal(loop_new(&giver.loop, 8, NULL), 0);
+	rig_init(&rig, false, 0);
+	virtio_console_set_room(rig.rig.device, giver.loop, may_give, &giver);
+	device_rig_up(&rig.rig, VIRTIO_FEATURE(VIRTIO_F_EVENT_IDX), 2);
+	memset(much, 'x', sizeof(much));
+	/* All was taken: nobody waits. */
+	assert_int_equal(virtio_console_input(rig.rig.device, much, sizeof(much)), sizeof(much));
+	assert_int_equal(virtio_console_input(rig.rig.device, "yz", 2), 0);
+	offer_room(&rig, DATA, 2048);
+	assert_int_equal(loop_run(giver.loop), 0);
+	assert_int_equal(giver.calls, 1);
+	assert_int_equal(virtio_console_input(rig.rig.device, "yz", 2), 2);
+	rig_free(&rig);
+	loop_free(giver.loop);
+}
+
 #define QUIET_MS 20
 
 /* What was typed early comes to the driver at @soonest, at the soonest. */
@@ -442,6 +477,7 @@ int main(void)
 		cmocka_unit_test(test_stuck_terminal),
 		cmocka_unit_test(test_last_words),
 		cmocka_unit_test(test_input_from_main),
+		cmocka_unit_test(test_giver_hears_of_room),
 		cmocka_unit_test(test_early_input_waits_for_the_console),
 		cmocka_unit_test(test_early_input_does_not_wait_for_ever),
 		cmocka_unit_test(test_input_from_descriptor),

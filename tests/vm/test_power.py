@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a machine ends, and what duet says of it."""
 
+import hashlib
 import json
 import signal
 
@@ -90,8 +91,6 @@ def test_console_takes_much_input():
         guest.wait_for(r"^ready")
         lines = "".join(f"line {number} of what is typed\n" for number in range(400))
         guest.type(lines)
-        import hashlib
-
         guest.wait_for(hashlib.md5(lines.encode()).hexdigest())
         guest.succeed()
 
@@ -108,6 +107,17 @@ def test_virtio_console_loses_no_piped_input():
         guest.type("again\n")
         guest.wait_for("got again")
         guest.succeed()
+
+
+def test_virtio_console_takes_more_than_it_holds():
+    """More than the device keeps for a guest that is not there yet: the rest comes as that takes it."""
+    lines = "".join(f"line {number} of many\n" for number in range(1000))
+    script = ("exec 3<>/dev/hvc0; stty -F /dev/hvc0 -echo; echo ready >&3\n"
+              "for i in $(seq 1000); do read -r line <&3; echo \"$line\"; done | md5sum; echo all")
+    with vm.Guest("--console", "virtio", script=script) as guest:
+        guest.type(lines)
+        guest.wait_for("^all")
+        assert hashlib.md5(lines.encode()).hexdigest() in guest.succeed()
 
 
 def test_piped_input_is_not_lost():

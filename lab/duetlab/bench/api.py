@@ -67,12 +67,14 @@ def _runs_nothing(lab: BenchLab, report: Report, ours: dict, library: dict) -> N
         report.note("  a guest did not come to user space")
         return
     blocks = profile.take(lab.host)
+    total = 0
     for what, places in (("src/api and src/http", ours), ("libmicrohttpd", library)):
         ran = profile.instructions_at(blocks, places)
-        share = ran.total() / counts["vmrun"]["host_user"]
-        report.row(f"{what}: instructions until user space", ran.total(), "", 0 if places is ours else None,
+        total += ran.total()
+        report.row(f"{what}: instructions until user space", ran.total(), "",
                    detail=", ".join(f"{name} {count}" for name, count in ran.most_common()) or f"none of {len(places)} functions")  # fmt: skip
-    report.row("... as a share of duet's own before the first vCPU runs", share, "", SHARE_MAX)
+    report.row("both, as a share of duet's own before the first vCPU runs", total / counts["vmrun"]["host_user"], "",
+               SHARE_MAX)
 
 
 def _is_not_there(lab: BenchLab, report: Report, places: dict[range, str]) -> None:

@@ -113,6 +113,7 @@ static void console_free(struct virtio_device *device)
 	struct console *console = console_of(device);
 
 	console_output_destroy(&console->output);
+	room_stop(&console->input.room);
 	pthread_mutex_destroy(&console->input.lock);
 	free(console);
 }
@@ -147,6 +148,7 @@ int virtio_console_new(struct device **device, const char *name,
 	console->input.quiet_ms = options->quiet_ms;
 	console->input.settling.expired = console_input_settled;
 	pthread_mutex_init(&console->input.lock, NULL);
+	room_init(&console->input.room, &console->input.lock);
 	atomic_store(&console->size, 80 | 25U << 16);
 	console->virtio.ops = &console_ops;
 	console->virtio.queue_count = 2;
@@ -167,6 +169,12 @@ void virtio_console_resize(struct device *device, uint16_t columns, uint16_t row
 size_t virtio_console_input(struct device *device, const void *bytes, size_t length)
 {
 	return console_input_put(console_of(virtio_pci_model(device)), bytes, length);
+}
+
+void virtio_console_set_room(
+	struct device *device, struct loop *loop, void (*call)(void *opaque), void *opaque)
+{
+	room_tell(&console_of(virtio_pci_model(device))->input.room, loop, call, opaque);
 }
 
 void virtio_console_flush(struct device *device, bool hurry)

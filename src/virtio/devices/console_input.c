@@ -28,6 +28,7 @@ size_t console_input_put(struct console *console, const void *bytes, size_t leng
 		input->posted = true;
 		loop_post(console->virtio.io, &input->task);
 	}
+	room_wanted(&input->room, taken < length);
 	pthread_mutex_unlock(&input->lock);
 	return taken;
 }
@@ -63,6 +64,8 @@ static uint32_t fill(struct console_input *input, const struct virtqueue_chain *
 		input->length -= part;
 		total += part;
 	}
+	if (input->length <= sizeof(input->ring) / 2)
+		room_offer(&input->room);
 	pthread_mutex_unlock(&input->lock);
 	return (uint32_t)total;
 }

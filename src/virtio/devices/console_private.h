@@ -5,6 +5,7 @@
 #define DUET_VIRTIO_DEVICES_CONSOLE_PRIVATE_H
 
 #include "base/nowait.h"
+#include "base/room.h"
 #include "virtio/devices.h"
 #include "virtio/devices/common.h"
 
@@ -59,6 +60,7 @@ struct console_input {
 	pthread_mutex_t lock;
 	uint8_t ring[CONSOLE_INPUT_SIZE];
 	size_t start, length;
+	struct room room;
 	struct loop_task task;
 	bool posted;
 };

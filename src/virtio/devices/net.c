@@ -185,8 +185,9 @@ static void quiesce(struct virtio_device *device)
 
 	loop_timer_stop(&nic->rest);
 	virtio_begin(device, &device->queues[0]);
+	/* From its first on, one a round. */
 	if (atomic_load(&nic->kernel))
-		nic_vhost_end(&nic->end);
+		loop_timer_after(device->io, &nic->end, 0);
 	else
 		nic_detach(nic);
 }
