@@ -20,7 +20,7 @@ WRITES = f"""
 """
 ZEROES = f"""
 n=0
-while [ $n -lt 16 ]; do
+while [ $n -lt 256 ]; do
 	blkdiscard -z -f -o $((n * 2147483648)) -l 2147483648 /dev/vdb &
 	n=$((n + 1))
 done
