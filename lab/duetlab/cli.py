@@ -20,7 +20,7 @@ EXAMPLES = """examples:
   lab/lab up                                   start the lab host (builds its QEMU once)
   lab/lab exec -- build/duet doctor            run a command in it
   echo hello | lab/lab exec -- sh -c 'cat >/scratch/f'
-  lab/lab exec --auto -- tests/run             directly where there is hardware, else in the lab
+  lab/lab exec --auto -- build/duet doctor     directly where there is hardware, else in the lab
   lab/lab shell                                look around in it
   lab/lab down
 

@@ -78,9 +78,13 @@ static json_t *migration_json(const struct migration *migration)
 		number(&at->stood));
 }
 
-static bool is_running(const struct migration *migration)
+/* Under way, or over and the machine somewhere else: there is none to move. */
+static bool has_machine(const struct migration *migration)
 {
-	return migration && migration_status(migration).state == MIGRATION_RUNNING;
+	const enum migration_state state =
+		migration ? migration_status(migration).state : MIGRATION_FAILED;
+
+	return state == MIGRATION_RUNNING || state == MIGRATION_DONE || state == MIGRATION_LOST;
 }
 
 static int put(struct call *call)
@@ -101,9 +105,10 @@ static int put(struct call *call)
 			"%s: this machine's sandbox lets it call no other host; start it with "
 			"--allow tcp.",
 			fields->to);
-	if (is_running(api->migration))
+	if (has_machine(api->migration))
 		return error_set(&call->err, EBUSY,
-			"The machine is being moved already; cancel that first.");
+			"The machine is being moved already, or has been; GET /duet/migration "
+			"tells.");
 	ret = migration_begin(&migration, api->machine, api->options.loop, &options, &call->err);
 	if (ret < 0)
 		return ret;

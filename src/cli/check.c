@@ -60,7 +60,14 @@ int command_check(unsigned count, const char *const *args)
 		fputs(help, stdout);
 		return 0;
 	}
-	if (!count || args[0][0] == '-') {
+	if (count && args[0][0] == '-') {
+		log_error("check: %s is no option of it; it takes configurations alone, as duet "
+			  "check "
+			  "/etc/duet/web.json",
+			args[0]);
+		return 2;
+	}
+	if (!count) {
 		log_error("check: name the configurations, as duet check /etc/duet/web.json");
 		return 2;
 	}

@@ -30,7 +30,7 @@ static void examine_kvm(struct doctor *doctor)
 	doctor->backend = doctor->probe.hardware ? "hardware" : "software";
 	if (!doctor->probe.hardware)
 		snprintf(doctor->kvm_why, sizeof(doctor->kvm_why),
-			"%.160s; use the nested lab, in a clone: lab/lab exec -- build/duet run "
+			"%.160s; use the nested lab, in a clone: lab/lab exec -t -- build/duet run "
 			"...",
 			doctor->probe.why);
 }

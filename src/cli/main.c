@@ -77,6 +77,10 @@ static int run_command(const char *name, unsigned count, const char *const *args
 		return 0;
 	}
 	if (is(name, "--version", "-V")) {
+		if (count) {
+			log_error("version: %s: it takes nothing", args[0]);
+			return 2;
+		}
 		puts("duet " DUET_VERSION);
 		return 0;
 	}
@@ -86,8 +90,14 @@ static int run_command(const char *name, unsigned count, const char *const *args
 /* Called as firecracker, or with its options and no command. */
 static bool is_firecracker(unsigned count, const char *const *args)
 {
-	return strcmp(program_invocation_short_name, "firecracker") == 0 ||
-	       (count > 1 && strncmp(args[1], "--api-sock", strlen("--api-sock")) == 0);
+	static const char *const first[] = {"--api-sock", "--config-file", "--no-api", "--id"};
+
+	if (strcmp(program_invocation_short_name, "firecracker") == 0)
+		return true;
+	for (unsigned i = 0; count > 1 && i < ARRAY_SIZE(first); i++)
+		if (strncmp(args[1], first[i], strlen(first[i])) == 0)
+			return true;
+	return false;
 }
 
 int main(int argc, char **argv)

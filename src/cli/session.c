@@ -120,6 +120,22 @@ static void write_report(struct session *session)
 	footprint_trim();
 }
 
+/* One more signal may come, the first, for the main thread to take later. */
+static void waits(void *opaque, bool begins)
+{
+	struct session *session = opaque;
+	const struct vigil_terms terms = {.spares = !session->at_once && !session->asked_to_end,
+		.limit = -1,
+		.status = session->at_once ? -1 : exit_statuses[MACHINE_KILLED],
+		.meanwhile = "while its storage did not answer"};
+	struct error err = {0};
+
+	if (!begins)
+		session_listens(session);
+	else if (vigil_begin(&session->vigil, &terms, &err) < 0)
+		log_warning("%s", err.text);
+}
+
 static void take_signal(void *opaque, int number)
 {
 	struct session *session = opaque;
@@ -131,7 +147,9 @@ static void take_signal(void *opaque, int number)
 		ask_to_end(session, number);
 		break;
 	case SIGUSR1:
+		waits(session, true);
 		write_report(session);
+		waits(session, false);
 		break;
 	case SIGWINCH:
 		resize_console(session);
@@ -178,6 +196,7 @@ int session_machine(struct session *session, const struct machine_config *config
 		.output = session->output,
 		.changed = changed,
 		.room = room,
+		.waits = waits,
 		.opaque = session};
 
 	return machine_new(&session->machine, config, &owner, err);
@@ -254,7 +273,7 @@ int session_run(struct session *session, struct error *err)
 	ret = loop_run(session->loop);
 	end_terminal(session);
 	signals_unwatch(&session->signals);
-	watch_the_end(session, -1);
+	watch_the_end(session, session->killed ? HURRY_MS : -1);
 	return ret < 0 ? error_errno(err, -ret, "main loop: io_uring") : 0;
 }
 
@@ -268,13 +287,17 @@ int session_status(const struct session *session, struct error *err)
 	return exit_statuses[end];
 }
 
+/* One that is stuck, or whose loop has failed under it. */
+static bool threads_go_on(const struct machine *machine)
+{
+	return machine_is_stuck(machine) || machine_state(machine) == MACHINE_RUNNING;
+}
+
 void session_close(struct session *session)
 {
-	const bool stuck = session->machine && machine_is_stuck(session->machine);
+	const bool stuck = session->machine && threads_go_on(session->machine);
 
 	signals_unwatch(&session->signals);
-	if (session->killed)
-		vigil_end(&session->vigil);
 	watch_the_end(session, session->killed ? HURRY_MS : -1);
 	machine_free(session->machine);
 	if (session->maps >= 0)

@@ -51,6 +51,11 @@ int machine_release_disks(struct machine *machine, struct error *err)
 	return 0;
 }
 
+void machine_give_away(struct machine *machine)
+{
+	machine->given_away = true;
+}
+
 void machine_moved(struct machine *machine, bool known, const char *why)
 {
 	machine->given_away = true;

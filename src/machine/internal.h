@@ -86,6 +86,8 @@ struct machine {
 
 /* machine.c: the parts of building that a reset repeats. */
 int machine_load_kernel(struct machine *machine, struct error *err);
+/* As machine_owner's. */
+void machine_waits(struct machine *machine, bool begins);
 
 /* generation.c: into the guest's memory. */
 int machine_write_generation(struct machine *machine, struct error *err);

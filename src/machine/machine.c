@@ -206,6 +206,12 @@ int machine_load_kernel(struct machine *machine, struct error *err)
 	return ret;
 }
 
+void machine_waits(struct machine *machine, bool begins)
+{
+	if (machine->owner.waits)
+		machine->owner.waits(machine->owner.opaque, begins);
+}
+
 /* All but what the guest's memory and its vCPUs begin with. */
 static int build(struct machine *machine, struct error *err)
 {

@@ -56,6 +56,10 @@ struct machine_owner {
 	void (*changed)(void *opaque, enum machine_state state);
 	/* machine_type() took less than it was given; there is room again. May be null. */
 	void (*room)(void *opaque);
+	/* The loop's thread is about to wait for storage (@begins), which may hang; or has done so.
+	 * Signals are to be answered meanwhile all the same. Never one in the other. May be null.
+	 */
+	void (*waits)(void *opaque, bool begins);
 	void *opaque;
 };
 
@@ -156,6 +160,9 @@ void machine_leave_disks(struct machine *machine);
 int machine_claim_disks(struct machine *machine, struct error *err);
 int machine_release_disks(struct machine *machine, struct error *err);
 void machine_moved(struct machine *machine, bool known, const char *why);
+/* It runs elsewhere, and what it has not written yet is written there: however it ends here, which
+ * it does not yet. */
+void machine_give_away(struct machine *machine);
 /* It runs, and was elsewhere before: its networks are told where its addresses are now, by the host
  * (RARP, five times in a second) and by drivers that can (VIRTIO_NET_F_GUEST_ANNOUNCE). */
 void machine_announce(struct machine *machine);

@@ -45,6 +45,8 @@ int machine_reset(struct machine *machine, struct error *err)
 		return error_errno(err, -ret, "reset: guest memory");
 	/* Afterwards: what is gone need not be copied to be taken back. */
 	sharing_reset(&machine->sharing);
+	machine_waits(machine, true);
 	ret = machine_load_kernel(machine, err);
+	machine_waits(machine, false);
 	return ret < 0 ? ret : machine_boot_vcpus(machine, err);
 }

@@ -139,8 +139,8 @@ int migration_check_address(const struct address *address, const struct tls_file
 		return 0;
 	return error_set(err, EINVAL,
 		"%s %s: what goes to another host needs TLS: give --cert, --key and --ca, or say "
-		"--plain where nobody can listen",
-		what, address->text);
+		"--plain%s where nobody can listen",
+		what, address->text, what[0] == '-' ? " on" : "");
 }
 
 static int copy_text(char **to, const char *from)

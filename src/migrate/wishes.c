@@ -205,6 +205,7 @@ static void end(struct migration *migration)
 		lost(migration);
 	} else {
 		log_info("moved to %s", migration->to);
+		machine_give_away(migration->machine);
 		migration->state = MIGRATION_DONE;
 		loop_timer_after(migration->loop, &migration->timer, LINGER_NS);
 	}

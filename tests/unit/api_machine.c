@@ -31,6 +31,7 @@ void api_machine_end(void)
 	fake.paused = false;
 	fake.hints = NULL;
 	fake.take = NULL;
+	fake.moved = false;
 }
 
 void api_machine_end_pause(int result)
@@ -317,8 +318,9 @@ int __wrap_migration_cancel(struct migration *migration)
 struct migration_status __wrap_migration_status(const struct migration *migration);
 struct migration_status __wrap_migration_status(const struct migration *migration)
 {
-	return (struct migration_status){
-		.state = migration->cancelled ? MIGRATION_CANCELLED : MIGRATION_RUNNING,
+	return (struct migration_status){.state = fake.moved             ? MIGRATION_DONE
+						  : migration->cancelled ? MIGRATION_CANCELLED
+									 : MIGRATION_RUNNING,
 		.progress = &migration->progress,
 		.why = ""};
 }

@@ -14,6 +14,7 @@
 #include "snapshot/take.h"
 
 extern struct api_machine {
+	bool moved; /* its migration is done */
 	const struct machine_config *config;
 	enum machine_state state;
 	bool paused;

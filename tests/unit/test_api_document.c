@@ -177,6 +177,14 @@ static void moves(struct api_rig *rig)
 		"{\"to\": \"unix:/x\", \"downtime_ms\": 100, \"streams\": 2, \"force\": true, "
 		"\"plain\": null}");
 	assert_status(rig, rig->answers, 200);
+	/* Another one would find no machine here, also in the moment in which this one is over. */
+	for (unsigned i = 0; i < 2; i++) {
+		fake.moved = i;
+		rig_refused(rig, "PUT", "/duet/migration", "{\"to\": \"unix:/y\"}",
+			"The machine is being moved already, or has been; GET /duet/migration "
+			"tells.");
+	}
+	fake.moved = false;
 	DONE(rig, both);
 }
 
