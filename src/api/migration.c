@@ -78,8 +78,8 @@ static json_t *migration_json(const struct migration *migration)
 		number(&at->stood));
 }
 
-/* Under way, or over and the machine somewhere else: there is none to move. */
-static bool has_machine(const struct migration *migration)
+/* The machine is under way, or is somewhere else: there is none to move. */
+static bool is_taken(const struct migration *migration)
 {
 	const enum migration_state state =
 		migration ? migration_status(migration).state : MIGRATION_FAILED;
@@ -105,7 +105,7 @@ static int put(struct call *call)
 			"%s: this machine's sandbox lets it call no other host; start it with "
 			"--allow tcp.",
 			fields->to);
-	if (has_machine(api->migration))
+	if (is_taken(api->migration))
 		return error_set(&call->err, EBUSY,
 			"The machine is being moved already, or has been; GET /duet/migration "
 			"tells.");

@@ -61,8 +61,7 @@ int command_check(unsigned count, const char *const *args)
 		return 0;
 	}
 	if (count && args[0][0] == '-') {
-		log_error("check: %s is no option of it; it takes configurations alone, as duet "
-			  "check "
+		log_error("check: %s: it takes configurations alone, as duet check "
 			  "/etc/duet/web.json",
 			args[0]);
 		return 2;

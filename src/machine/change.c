@@ -116,10 +116,11 @@ static int refresh_disk(
 
 	if (path && !kept)
 		return error_errno(err, ENOMEM, "path");
-	machine_waits(machine, true);
-	if (block)
+	if (block) {
+		machine_waits(machine, true);
 		ret = block_refresh(block, io_of(machine), machine->owner.loop, path, err);
-	machine_waits(machine, false);
+		machine_waits(machine, false);
+	}
 	if (ret < 0) {
 		free(kept);
 		return ret;

@@ -234,8 +234,8 @@ def fill(pipe: int):
 
 
 def main(kind: str, *command: str) -> dict:
-    initrd = command.index("--initrd") + 1
     if kind == "initrd":
+        initrd = command.index("--initrd") + 1
         with open(command[initrd], "rb") as file:
             storage = Fuse(file.read())
         command = (*command[:initrd], "@DISK@", *command[initrd + 1:])
