@@ -22,6 +22,9 @@
 #define GRACE_MS 700
 /* And without one, after it was ended at once. */
 #define HURRY_MS 500
+/* From the second, while the main thread waits for storage: where that only takes its time, the
+ * machine ends as it should. */
+#define WAIT_MS 300
 
 static const int exit_statuses[] = {
 	[MACHINE_POWERED_OFF] = 0,
@@ -120,11 +123,12 @@ static void write_report(struct session *session)
 	footprint_trim();
 }
 
-/* One more signal may come, the first, for the main thread to take later. */
+/* The first signal is for the main thread to take later; so is the second, if that is soon. */
 static void waits(void *opaque, bool begins)
 {
 	struct session *session = opaque;
 	const struct vigil_terms terms = {.spares = !session->at_once && !session->asked_to_end,
+		.grace = WAIT_MS,
 		.limit = -1,
 		.status = session->at_once ? -1 : exit_statuses[MACHINE_KILLED],
 		.meanwhile = "while its storage did not answer"};
@@ -174,10 +178,14 @@ int session_busy(struct session *session, bool spare, struct error *err)
 
 void session_listens(struct session *session)
 {
+	const bool kept = session->vigil.kept;
 	const int spared = vigil_end(&session->vigil);
 
 	if (spared)
 		ask_to_end(session, spared);
+	/* Its grace was not over. */
+	if (kept && session->vigil.number)
+		ask_to_end(session, session->vigil.number);
 }
 
 int session_open(struct session *session, struct error *err)

@@ -32,7 +32,7 @@ static struct {
 	struct machine_pause *pause;
 	struct loop_task pause_task;
 	_Atomic bool held, claimed;
-	bool paused, logging, moved, known;
+	bool paused, logging, given_away, moved, known;
 	int movable, pause_result, claim_result;
 	unsigned pauses, saves, busy;
 	bool changes; /* its configuration, after the first time that it is asked for */
@@ -60,6 +60,7 @@ enum machine_state __wrap_machine_state(const struct machine *ignored);
 int __wrap_machine_release_disks(struct machine *ignored, struct error *err);
 int __wrap_machine_claim_disks(struct machine *ignored, struct error *err);
 void __wrap_machine_moved(struct machine *ignored, bool known, const char *why);
+void __wrap_machine_give_away(struct machine *ignored);
 
 struct memory *__wrap_machine_memory(struct machine *ignored)
 {
@@ -179,6 +180,12 @@ int __wrap_machine_claim_disks(struct machine *ignored, struct error *err)
 {
 	self.claimed = self.claim_result == 0;
 	return self.claim_result ? error_set(err, EBUSY, "disk0: busy") : 0;
+}
+
+void __wrap_machine_give_away(struct machine *ignored)
+{
+	assert_true(self.held && self.paused && !self.moved);
+	self.given_away = true;
 }
 
 void __wrap_machine_moved(struct machine *ignored, bool known, const char *why)
@@ -311,7 +318,7 @@ static void test_it_moves(void **state)
 	struct migration_status status = migrate(&(struct migration_options){.streams = 3});
 
 	assert_int_equal(status.state, MIGRATION_DONE);
-	assert_true(self.moved && self.known && !self.claimed && there.runs);
+	assert_true(self.given_away && self.moved && self.known && !self.claimed && there.runs);
 	assert_int_equal(self.pauses, 2);
 	assert_int_equal(self.saves, 1);
 	assert_int_equal(migration_cancel(migration), -EALREADY);
@@ -358,7 +365,7 @@ static void test_a_paused_machine_is_left_alone(void **state)
 	status = migrate(&(struct migration_options){0});
 	assert_int_equal(status.state, MIGRATION_FAILED);
 	assert_non_null(strstr(status.why, "resume it"));
-	assert_false(self.logging || self.held || self.moved);
+	assert_false(self.logging || self.held || self.given_away || self.moved);
 }
 
 static void test_a_log_for_something_else(void **state)
