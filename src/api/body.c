@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api/body.h"
 
+#include "machine/json_fault.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -40,8 +42,8 @@ int body_parse(json_t **value, const char *text, size_t length, struct error *er
 	*value = json_loadb(text, length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &fault);
 	if (*value)
 		return 0;
-	return error_set(err, EINVAL, "%s at line %d column %d", fault.text, fault.line,
-		fault.column > 0 ? fault.column : 0);
+	return error_set(err, EINVAL, "%s at line %d column %d", json_fault_words(&fault),
+		fault.line, fault.column > 0 ? fault.column : 0);
 }
 
 /* ---- values ---- */

@@ -4,6 +4,7 @@
 
 #include "base/checked.h"
 #include "base/log.h"
+#include "machine/json_fault.h"
 
 #include <jansson.h>
 #include <string.h>
@@ -50,7 +51,8 @@ static json_t *read_rules(const char *path)
 		log_error("policy rules=%s: %s; name a file with a JSON array of rules", path,
 			fault.text);
 	else
-		log_error("policy rules=%s: line %d: %s", path, fault.line, fault.text);
+		log_error(
+			"policy rules=%s: line %d: %s", path, fault.line, json_fault_words(&fault));
 	json_decref(rules);
 	return NULL;
 }

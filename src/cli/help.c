@@ -111,7 +111,7 @@ static void put_parts(FILE *file, const struct field_set *set, bool first_word)
 
 static void put_device(FILE *file, const struct device_type_info *type)
 {
-	fprintf(file, "\n  %s   %s\n", type->usage, type->help);
+	fprintf(file, "\n  %s   %s%s\n", type->usage, type->help, type->most == 1 ? " (once)" : "");
 	put_parts(file, &type->fields, type->first_word);
 }
 

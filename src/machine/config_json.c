@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "machine/config_lines.h"
 #include "machine/fields.h"
+#include "machine/json_fault.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -98,6 +99,18 @@ static int blame(const struct source *source, const struct config_place *place, 
 static int unknown(const char *key, struct error *err)
 {
 	return error_set(err, EINVAL, "%.64s: unknown field; see man duet", key);
+}
+
+/* In the object of the machine. */
+static int no_field(const char *key, struct error *err)
+{
+	for (unsigned i = 0; process_options[i]; i++)
+		if (strcmp(key, process_options[i]) == 0)
+			return error_set(err, EINVAL,
+				"%s: is an option of duet run's command line, not of a machine; "
+				"take it out of the file and write --%s there",
+				key, key);
+	return unknown(key, err);
 }
 
 /* @line: of @key. */
@@ -233,7 +246,7 @@ static int read_member(struct machine_config *config, const struct source *sourc
 		return read_devices(config, source, line, value, err);
 	if (field)
 		config->lines[field - machine_fields.fields] = line;
-	ret = field ? field_from_json(field, config, value, key, err) : unknown(key, err);
+	ret = field ? field_from_json(field, config, value, key, err) : no_field(key, err);
 	return ret < 0 ? error_prefix(err, "%s:%u: ", source->name, line) : 0;
 }
 
@@ -288,7 +301,8 @@ int machine_config_read(struct machine_config *config, const char *text, size_t 
 			MACHINE_CONFIG_MAX >> 10);
 	object = json_loadb(text, length, JSON_REJECT_DUPLICATES, &fault);
 	if (!object)
-		return error_set(err, EINVAL, "%s:%d: not JSON: %s", name, fault.line, fault.text);
+		return error_set(err, EINVAL, "%s:%d: not JSON: %s", name, fault.line,
+			json_fault_words(&fault));
 	ret = read_object(config, &source, object, err);
 	json_decref(object);
 	return ret;

@@ -346,10 +346,10 @@ static int integer_from_json(
 int field_from_json(const struct field *field, void *target, const json_t *value, const char *what,
 	struct error *err)
 {
-	static const char *const wanted[] = {[FIELD_NUMBER] = "a number",
-		[FIELD_LONG] = "a number",
+	static const char *const wanted[] = {[FIELD_NUMBER] = "a whole number",
+		[FIELD_LONG] = "a whole number",
 		[FIELD_SIZE] = "a string such as \"1G\", or bytes",
-		[FIELD_LIMIT] = "a number, or a string such as \"50M+4M\"",
+		[FIELD_LIMIT] = "a whole number, or a string such as \"50M+4M\"",
 		[FIELD_SWITCH] = "true or false",
 		[FIELD_ID] = "a string"};
 	void *to = place_of(field, target);

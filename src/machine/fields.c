@@ -574,7 +574,7 @@ const struct device_type_info device_types[DEVICE_TYPES] = {
 		.option = "--balloon",
 		.usage = "--balloon [NAME=VALUE,...]",
 		.fields = SET(balloon_table),
-		.help = "gives the guest's memory back to the host (once)",
+		.help = "gives the guest's memory back to the host",
 		.prefix = "balloon",
 		.most = 1,
 		.may_be_bare = true,
@@ -583,7 +583,7 @@ const struct device_type_info device_types[DEVICE_TYPES] = {
 		.option = "--vsock",
 		.usage = "--vsock path=FILE[,NAME=VALUE]...",
 		.fields = SET(vsock_table),
-		.help = "streams to and from the host (once)",
+		.help = "streams to and from the host",
 		.prefix = "vsock",
 		.most = 1,
 		.is_virtio = true},
@@ -591,12 +591,16 @@ const struct device_type_info device_types[DEVICE_TYPES] = {
 		.option = "--coop",
 		.usage = "--coop [NAME=VALUE,...]",
 		.fields = SET(coop_table),
-		.help = "host and guest kit work together (once)",
+		.help = "host and guest kit work together",
 		.prefix = "coop",
 		.most = 1,
 		.may_be_bare = true,
 		.is_virtio = true},
 };
+
+const char *const process_options[] = {"config", "print-config", "restore", "restore-taps",
+	"track-dirty", "log", "api-sock", "sandbox", "allow", "user", "incoming", "cert", "key",
+	"ca", "plain", "help", NULL};
 
 const struct field *field_find(const struct field_set *set, const char *name, size_t length)
 {

@@ -77,6 +77,10 @@ extern const struct device_type_info device_types[DEVICE_TYPES];
 /* What --pmu may be, by its number; null at the end. */
 extern const char *const pmu_words[];
 
+/* The options of duet run that are no field of a machine, but of the process that runs it; null at
+ * the end. Here so that who writes one into a file is told so. */
+extern const char *const process_options[];
+
 /* Null when there is none. */
 const struct field *field_find(const struct field_set *set, const char *name, size_t length);
 /* One of device_fields or of the type's own, by its name; null when there is none. */

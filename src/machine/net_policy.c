@@ -4,6 +4,7 @@
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/numbers.h"
+#include "machine/json_fault.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -316,8 +317,8 @@ int net_rules_from_file(char **text, const char *path, const char *what, struct 
 			RULES_FILE_MAX >> 10);
 	rules = json_loadb(bytes, length, JSON_REJECT_DUPLICATES, &fault);
 	if (!rules)
-		return error_set(
-			err, EINVAL, "%s: line %d: not JSON: %s", what, fault.line, fault.text);
+		return error_set(err, EINVAL, "%s: line %d: not JSON: %s", what, fault.line,
+			json_fault_words(&fault));
 	ret = net_rules_from_json(text, rules, what, err);
 	json_decref(rules);
 	return ret;

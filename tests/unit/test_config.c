@@ -416,9 +416,11 @@ static const struct {
 	{"{\"duet\": \"1\"}", "version 1 only"},
 	{"{\"duet\": 1,\n \"cpus\": 0}", "vm.json:2: cpus: give a number from 1 to 64"},
 	{"{\"duet\": 1, \"cpus\": -1}", "cpus: give a number from 1 to 64"},
-	{"{\"duet\": 1, \"cpus\": \"2\"}", "cpus: must be a number"},
-	{"{\"duet\": 1, \"cpus\": 2.5}", "cpus: must be a number"},
+	{"{\"duet\": 1, \"cpus\": \"2\"}", "cpus: must be a whole number"},
+	{"{\"duet\": 1, \"cpus\": 2.5}", "cpus: must be a whole number"},
+	{"{\"duet\": 1, \"cpus\": 1e30}", "cpus: must be a whole number"},
 	{"{\"duet\": 1, \"cpus\": 99999999999999999999}", "not JSON"},
+	{"{\"duet\": 1, \"entropy-bw\": 0.5}", "entropy-bw: must be a whole number, or a string"},
 	{"{\"duet\": 1, \"cpus\": 1, \"cpus\": 2}", "duplicate"},
 	{"{\"duet\": 1, \"memory\": 1000}", "memory: too small"},
 	{"{\"duet\": 1, \"memory\": -5}", "memory: too small; at least 16M"},
@@ -436,7 +438,8 @@ static const struct {
 	{"{\"duet\": 1, \"pv\": \"none,clock\"}", "pv: none: stands alone"},
 	{"{\"duet\": 1, \"kernel\": null}", "kernel: must be a string"},
 	{"{\"duet\": 1, \"kernel\": \"\"}", "kernel: is empty"},
-	{"{\"duet\": 1, \"kernel\": \"a\\u0000b\"}", "not JSON"},
+	{"{\"duet\": 1,\n\"kernel\": \"a\\u0000b\"}",
+		"vm.json:2: not JSON: a string may not hold \\u0000"},
 	{"{\"duet\": 1, \"entropy\": \"on\"}", "entropy: must be true or false"},
 	{"{\"duet\": 1, \"ring\": \"round\"}", "ring: choose split or packed"},
 	{"{\"duet\": 1,\n\"colour\":\n3}", "vm.json:2: colour: unknown field"},
@@ -498,6 +501,36 @@ static void says_what_and_where(void **state)
 				ret, err.text, refused[i].says);
 		machine_config_free(&config);
 	}
+}
+
+static void tell_of_process(const char *name)
+{
+	struct machine_config config;
+	struct error err = {0};
+	char text[128], wanted[160];
+
+	snprintf(text, sizeof(text), "{\"duet\": 1,\n\"%s\": \"x\"}", name);
+	snprintf(wanted, sizeof(wanted), "vm.json:2: %s: is an option of duet run's command line",
+		name);
+	assert_int_equal(read_text(&config, text, &err), -EINVAL);
+	if (!strstr(err.text, wanted))
+		fail_msg("%s", err.text);
+	machine_config_free(&config);
+}
+
+/* Those are no options of a machine, and there are no others. */
+static void tells_options_of_the_process(void **state)
+{
+	unsigned count = 0;
+
+	(void)state;
+	for (unsigned i = 0; i < run_fields.count; i++)
+		tell_of_process(run_fields.fields[i].name);
+	tell_of_process("print-config");
+	tell_of_process("help");
+	while (process_options[count])
+		count++;
+	assert_int_equal(count, run_fields.count + 2);
 }
 
 static const struct {
@@ -779,6 +812,7 @@ int main(void)
 		cmocka_unit_test(follows_switches),
 		cmocka_unit_test(copies_own_their_words),
 		cmocka_unit_test(says_what_and_where),
+		cmocka_unit_test(tells_options_of_the_process),
 		cmocka_unit_test(keeps_the_rules),
 		cmocka_unit_test(drops_what_an_option_ends),
 		cmocka_unit_test(names_the_file_without_a_kernel),
