@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whole machines without a kernel: saved and restored, and state from a hostile file: altered with
- * its checksums right, cut, doubled, missing. Each is refused with words, or makes a machine that
- * can be run and ended. */
+/* Whole machines without a kernel, small ones and one with everything: saved and restored, and
+ * state from a hostile file: altered with its checksums right, cut, doubled, missing. Each is
+ * refused with words, or makes a machine that can be run and ended. */
 #include "damage.h"
+#include "everything.h"
 #include "tiny.h"
 #include "whole.h"
 
@@ -13,7 +14,14 @@
 #include <string.h>
 #include <unistd.h>
 
-#define ROUNDS 60
+#define ROUNDS 6 /* for each section */
+
+/* Which machine. */
+enum kind {
+	PLAIN,
+	WITH_IDE,
+	EVERYTHING
+};
 
 static char disk[] = "/tmp/duet-tiny-XXXXXX";
 static int nowhere;
@@ -34,8 +42,7 @@ static void add_disk(struct machine_config *config, enum disk_model model)
 	device->disk.readonly = model == DISK_VIRTIO;
 }
 
-/* With a device of each kind that needs nothing of the host. */
-static struct machine *new_machine(enum disk_model model)
+static struct machine *new_machine(enum kind kind)
 {
 	const struct machine_owner owner = {
 		.loop = whole_loop, .output = nowhere, .changed = changed};
@@ -43,7 +50,10 @@ static struct machine *new_machine(enum disk_model model)
 
 	whole_config(&config, "/nonexistent");
 	config.console = CONSOLE_VIRTIO;
-	add_disk(&config, model);
+	if (kind == EVERYTHING)
+		everything_add(&config);
+	else
+		add_disk(&config, kind == PLAIN ? DISK_VIRTIO : DISK_IDE);
 	return whole_new(&config, &owner, true);
 }
 
@@ -68,15 +78,15 @@ static int restore(struct machine *machine, const void *bytes, size_t length, st
 }
 
 /* What was saved is what is saved again; clocks apart, which go on. */
-static void test_same(enum disk_model model)
+static void test_same(enum kind kind)
 {
-	struct machine *machine = new_machine(model);
+	struct machine *machine = new_machine(kind);
 	struct state_writer first, second;
 	struct error err = {0};
 
 	save(machine, &first);
 	machine_free(machine);
-	machine = new_machine(model);
+	machine = new_machine(kind);
 	if (restore(machine, first.bytes, first.length, &err) < 0) {
 		printf("restore: %s\n", err.text);
 		exit(1);
@@ -91,7 +101,7 @@ static void test_same(enum disk_model model)
 /* The last section, with its name, once more. */
 static void test_doubled(void)
 {
-	struct machine *machine = new_machine(DISK_VIRTIO);
+	struct machine *machine = new_machine(PLAIN);
 	struct state_writer writer;
 	struct error err = {0};
 
@@ -101,7 +111,7 @@ static void test_doubled(void)
 	state_section_begin(&writer, "vm", 1);
 	state_section_close(&writer);
 	CHECK(state_writer_finish(&writer) == 0);
-	machine = new_machine(DISK_VIRTIO);
+	machine = new_machine(PLAIN);
 	CHECK(restore(machine, writer.bytes, writer.length, &err) < 0);
 	CHECK(strstr(err.text, "twice"));
 	machine_free(machine);
@@ -111,13 +121,13 @@ static void test_doubled(void)
 /* Of another machine. */
 static void test_another(void)
 {
-	struct machine *machine = new_machine(DISK_VIRTIO);
+	struct machine *machine = new_machine(PLAIN);
 	struct state_writer writer;
 	struct error err = {0};
 
 	save(machine, &writer);
 	machine_free(machine);
-	machine = new_machine(DISK_IDE);
+	machine = new_machine(WITH_IDE);
 	CHECK(restore(machine, writer.bytes, writer.length, &err) < 0);
 	CHECK(strstr(err.text, "section"));
 	machine_free(machine);
@@ -149,18 +159,18 @@ static void run_shortly(struct machine *machine)
 }
 
 /* What was saved, of a machine that is gone. */
-static void save_one(struct state_writer *writer)
+static void save_one(enum kind kind, struct state_writer *writer)
 {
-	struct machine *machine = new_machine(DISK_VIRTIO);
+	struct machine *machine = new_machine(kind);
 
 	save(machine, writer);
 	machine_free(machine);
 }
 
 /* False: it is refused, with words. */
-static bool is_taken(const void *bytes, size_t length, struct error *err)
+static bool is_taken(enum kind kind, const void *bytes, size_t length, struct error *err)
 {
-	struct machine *machine = new_machine(DISK_VIRTIO);
+	struct machine *machine = new_machine(kind);
 	int ret;
 
 	*err = (struct error){0};
@@ -184,51 +194,51 @@ static unsigned sections(const struct state_writer *writer)
 }
 
 /* Section after section, so that none is left out. */
-static void test_altered(void)
+static void test_altered(enum kind kind)
 {
 	struct state_writer writer;
-	unsigned refused = 0, count;
+	unsigned refused = 0, rounds;
 	uint64_t seed = 1;
 
-	save_one(&writer);
-	count = sections(&writer);
-	for (unsigned round = 0; round < ROUNDS; round++) {
+	save_one(kind, &writer);
+	rounds = ROUNDS * sections(&writer);
+	for (unsigned round = 0; round < rounds; round++) {
 		uint8_t *bytes = malloc(writer.length);
 		struct damage_place place;
 		struct error err;
 
 		memcpy(bytes, writer.bytes, writer.length);
-		CHECK(damage_find(bytes, writer.length, round % count, &place));
+		CHECK(damage_find(bytes, writer.length, round / ROUNDS, &place));
 		damage_section(bytes, &place, &seed);
-		refused += !is_taken(bytes, writer.length, &err);
+		refused += !is_taken(kind, bytes, writer.length, &err);
 		free(bytes);
 	}
-	CHECK(refused > 0 && refused < ROUNDS);
+	CHECK(refused > 0 && refused < rounds);
 	state_writer_free(&writer);
 }
 
-static void test_cut(void)
+static void test_cut(enum kind kind)
 {
 	struct state_writer writer;
 	struct damage_place place;
 	struct error err;
 
-	save_one(&writer);
-	CHECK(is_taken(writer.bytes, writer.length, &err));
+	save_one(kind, &writer);
+	CHECK(is_taken(kind, writer.bytes, writer.length, &err));
 	for (unsigned i = 0; damage_find(writer.bytes, writer.length, i, &place); i++) {
-		CHECK(!is_taken(writer.bytes, place.begin, &err));
-		CHECK(!is_taken(writer.bytes, place.body + place.length / 2, &err));
+		CHECK(!is_taken(kind, writer.bytes, place.begin, &err));
+		CHECK(!is_taken(kind, writer.bytes, place.body + place.length / 2, &err));
 	}
 	state_writer_free(&writer);
 }
 
 /* Each section in turn: without it, and with one of a duet that is to come. */
-static void test_missing_and_newer(void)
+static void test_missing_and_newer(enum kind kind)
 {
 	struct state_writer writer;
 	struct damage_place place;
 
-	save_one(&writer);
+	save_one(kind, &writer);
 	for (unsigned i = 0; damage_find(writer.bytes, writer.length, i, &place); i++) {
 		const size_t rest = writer.length - place.end;
 		uint8_t *bytes = malloc(writer.length);
@@ -237,9 +247,10 @@ static void test_missing_and_newer(void)
 		memcpy(bytes, writer.bytes, writer.length);
 		store_le32(bytes + place.body - 8, 1000);
 		damage_seal(bytes, &place);
-		CHECK(!is_taken(bytes, writer.length, &err) && strstr(err.text, place.name));
+		CHECK(!is_taken(kind, bytes, writer.length, &err) && strstr(err.text, place.name));
 		memmove(bytes + place.begin, bytes + place.end, rest);
-		CHECK(!is_taken(bytes, place.begin + rest, &err) && strstr(err.text, place.name));
+		CHECK(!is_taken(kind, bytes, place.begin + rest, &err) &&
+			strstr(err.text, place.name));
 		free(bytes);
 	}
 	state_writer_free(&writer);
@@ -254,15 +265,18 @@ int main(void)
 	fd = mkstemp(disk);
 	CHECK(fd >= 0 && ftruncate(fd, 1 << 20) == 0);
 	nowhere = open("/dev/null", O_WRONLY);
-	test_same(DISK_VIRTIO);
-	test_same(DISK_IDE);
+	everything_open();
+	test_same(PLAIN);
+	test_same(WITH_IDE);
+	test_same(EVERYTHING);
 	tiny_ok("machine, saved and restored");
 	test_doubled();
 	test_another();
-	test_cut();
-	test_missing_and_newer();
-	test_altered();
+	test_cut(EVERYTHING);
+	test_missing_and_newer(EVERYTHING);
+	test_altered(EVERYTHING);
 	tiny_ok("machine, hostile state");
+	everything_close();
 	whole_close();
 	unlink(disk);
 	return 0;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <errno.h>
 
 static void test_identity(void **state)
 {
@@ -47,6 +48,32 @@ static void test_negotiation(void **state)
 	assert_int_equal(
 		driver_read(&rig.driver, COMMON_DRIVER_FEATURE, 4), (uint32_t)FEATURES_ALL);
 	assert_int_equal(rig.model->activations, 0);
+	transport_rig_free(&rig);
+}
+
+/* What its record says is what a driver finds and may take, also after a reset. */
+static void test_offers_what_is_recorded(void **state)
+{
+	const uint64_t recorded = FEATURES_ALL & ~VIRTIO_FEATURE(VIRTIO_F_EVENT_IDX);
+	struct transport_rig rig;
+	struct error err = {0};
+
+	(void)state;
+	transport_rig_init(&rig);
+	assert_int_equal(virtio_offer(rig.device, FEATURES_ALL | 2, &err), -ENOTSUP);
+	assert_non_null(strstr(err.text, "0x2 of them cannot be had here"));
+	assert_int_equal(
+		virtio_offer(rig.device, FEATURES_ALL & ~VIRTIO_FEATURE(VIRTIO_F_VERSION_1), &err),
+		-EINVAL);
+	assert_int_equal(driver_features(&rig.driver), FEATURES_ALL | FEATURE_PACKED);
+	assert_int_equal(virtio_offer(rig.device, recorded, &err), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(virtio_offered(rig.device), recorded);
+		assert_int_equal(driver_features(&rig.driver), recorded);
+		assert_false(driver_negotiate(&rig.driver, FEATURES_ALL));
+		assert_true(driver_reset(&rig.driver));
+	}
+	assert_true(driver_negotiate(&rig.driver, recorded));
 	transport_rig_free(&rig);
 }
 
@@ -201,6 +228,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_identity),
 		cmocka_unit_test(test_negotiation),
+		cmocka_unit_test(test_offers_what_is_recorded),
 		cmocka_unit_test(test_registers),
 		cmocka_unit_test(test_device_config),
 		cmocka_unit_test(test_window),
