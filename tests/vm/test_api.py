@@ -248,3 +248,44 @@ def test_clients_that_misbehave():
             assert answer in vm.run(str(vm.DUET), "ctl", name, words).stdout
         guest.type("still\n")
         guest.wait_for(r"^still$")
+
+
+# The drivers' features, bit 0 first, by PCI address.
+LOOK = """
+for device in /sys/bus/virtio/devices/*; do
+	echo "device $(basename "$(readlink -f $device/..)") $(cat $device/features)."
+done
+echo "net $(cat /sys/class/net/eth0/address) $(cat /sys/class/net/eth0/mtu)."
+read -r line
+"""
+NET_MTU = 3  # virtio 1.2, 5.1.3: VIRTIO_NET_F_MTU
+
+
+def looked(guest: vm.Guest) -> tuple[dict[str, str], tuple[str, str]]:
+    address, mtu = guest.wait_for(r"^net (\S+) (\d+)\.$").groups()
+    return dict(re.findall(r"^device (\S+) ([01]{64})\.$", guest.output, re.M)), (address, mtu)
+
+
+def test_its_configuration_is_run_again(workspace):
+    """What a running machine says of itself, by --config: the guest finds the same devices, and of them not what
+    the record does not have, though this duet could offer it."""
+    name, file = socket(), workspace / "vm.json"
+    with vm.tap(None) as tap:
+        with vm.Guest("--api-sock", name, "--net", f"tap,ifname={tap},mtu=1400", "--balloon", "--coop",
+                      script=LOOK) as guest:
+            devices, (address, mtu) = looked(guest)
+            config = json.loads(vm.run(str(vm.DUET), "ctl", name, "get", "/duet/config").stdout)
+            guest.type("end\n")
+            guest.succeed()
+        del config["stats"]  # the first machine's file
+        [net] = [device for device in config["devices"] if device["type"] == "net"]
+        net["features"] = hex(int(net["features"], 16) & ~(1 << NET_MTU))
+        with vm.Guest(peer=lambda *_: [str(vm.DUET), "run", "--config", write(file, config)]) as guest:
+            again, (same, default) = looked(guest)
+            guest.type("end\n")
+            guest.succeed()
+    assert (mtu, default, same) == ("1400", "1500", address)
+    less = [slot for slot in devices if devices[slot] != again[slot]]
+    assert len(less) == 1 and devices.keys() == again.keys()
+    before, after = devices[less[0]], again[less[0]]
+    assert before[NET_MTU] == "1" and after == before[:NET_MTU] + "0" + before[NET_MTU + 1:]
