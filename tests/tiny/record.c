@@ -22,17 +22,9 @@ static const uint8_t halting[] = {
 static char kernel[] = "/tmp/duet-record-XXXXXX";
 static int nowhere;
 
-static void changed(void *opaque, enum machine_state state)
-{
-	(void)opaque;
-	if (state == MACHINE_ENDED)
-		loop_stop(whole_loop);
-}
-
 static int build(struct machine **machine, const struct machine_config *config, struct error *err)
 {
-	const struct machine_owner owner = {
-		.loop = whole_loop, .output = nowhere, .changed = changed};
+	const struct machine_owner owner = {.loop = whole_loop, .output = nowhere};
 	int ret = machine_new(machine, config, &owner, err);
 
 	return ret < 0 ? ret : machine_build(*machine, err);
@@ -49,14 +41,6 @@ static struct machine *run(const struct machine_config *config)
 	}
 	CHECK(machine_state(machine) == MACHINE_RUNNING);
 	return machine;
-}
-
-static void end(struct machine *machine)
-{
-	machine_kill(machine, "test");
-	loop_run(whole_loop);
-	CHECK(machine_state(machine) == MACHINE_ENDED);
-	machine_free(machine);
 }
 
 static char *text_of(const struct machine *machine)
@@ -118,7 +102,8 @@ static char *first_start(void)
 	machine_config_free(&config);
 	text = text_of(machine);
 	CHECK(expect_offers(machine, machine_config(machine)) == everything_virtio());
-	end(machine);
+	whole_end(machine);
+	machine_free(machine);
 	return text;
 }
 
@@ -134,7 +119,8 @@ static void test_the_same_again(const char *text)
 	again = text_of(machine);
 	CHECK(strcmp(text, again) == 0);
 	free(again);
-	end(machine);
+	whole_end(machine);
+	machine_free(machine);
 	machine_config_free(&config);
 }
 
@@ -150,7 +136,8 @@ static void test_no_more_than_recorded(const char *text)
 	machine = run(&config);
 	CHECK(expect_offers(machine, &config) == everything_virtio());
 	CHECK(expect_offers(machine, machine_config(machine)) == everything_virtio());
-	end(machine);
+	whole_end(machine);
+	machine_free(machine);
 	machine_config_free(&config);
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/bytes.h"
 #include "base/checked.h"
+#include "machine/internal.h"
 #include "tiny.h"
 
 #include <elf.h>
@@ -10,12 +11,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#define KERNEL_BASE 0x200000U
-#define CODE_AT     0x1000
-#define NOTE_AT     0x800
-#define NOTE_SIZE   24
-#define NOTE_PVH    18 /* XEN_ELFNOTE_PHYS32_ENTRY */
-#define LOOK_NS     2000000
+#define CODE_AT    0x1000
+#define NOTE_AT    0x800
+#define NOTE_SIZE  24
+#define NOTE_PVH   18 /* XEN_ELFNOTE_PHYS32_ENTRY */
+#define LOOK_NS    2000000
+#define PATIENCE_S 120
 
 struct loop *whole_loop;
 
@@ -90,6 +91,20 @@ void whole_run_until(bool (*done)(void *opaque), void *opaque)
 	loop_timer_stop(&own.timer);
 }
 
+static bool has_ended(void *opaque)
+{
+	return machine_state(opaque) == MACHINE_ENDED;
+}
+
+void whole_end(struct machine *machine)
+{
+	alarm(PATIENCE_S);
+	machine_end(machine, MACHINE_KILLED, "test");
+	whole_run_until(has_ended, machine);
+	alarm(0);
+	CHECK(!machine_is_stuck(machine));
+}
+
 uint64_t whole_resets(struct machine *machine)
 {
 	json_t *stats = machine_stats(machine);
@@ -113,7 +128,7 @@ static void put_headers(uint8_t *file)
 		.e_type = ET_EXEC,
 		.e_machine = EM_X86_64,
 		.e_version = EV_CURRENT,
-		.e_entry = KERNEL_BASE,
+		.e_entry = WHOLE_KERNEL,
 		.e_phoff = sizeof(header),
 		.e_ehsize = sizeof(header),
 		.e_phentsize = sizeof(Elf64_Phdr),
@@ -123,7 +138,7 @@ static void put_headers(uint8_t *file)
 	put_program(file, 0,
 		(Elf64_Phdr){.p_type = PT_LOAD,
 			.p_offset = CODE_AT,
-			.p_paddr = KERNEL_BASE,
+			.p_paddr = WHOLE_KERNEL,
 			.p_filesz = 4096,
 			.p_memsz = 4096});
 	put_program(file, 1,
@@ -132,7 +147,7 @@ static void put_headers(uint8_t *file)
 	store_le32(file + NOTE_AT + 4, 8);
 	store_le32(file + NOTE_AT + 8, NOTE_PVH);
 	memcpy(file + NOTE_AT + 12, "Xen", 4);
-	store_le64(file + NOTE_AT + 16, KERNEL_BASE);
+	store_le64(file + NOTE_AT + 16, WHOLE_KERNEL);
 }
 
 void whole_kernel(char *path, const void *code, size_t length)

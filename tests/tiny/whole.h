@@ -21,7 +21,13 @@ struct machine *whole_new(
 	struct machine_config *config, const struct machine_owner *owner, bool bare);
 /* Runs the loop until @done, called now and then, says so. */
 void whole_run_until(bool (*done)(void *opaque), void *opaque);
+/* Ends one that was started, with all patience: a machine that does not come to rest fails the
+ * test, a slow host does not. */
+void whole_end(struct machine *machine);
 uint64_t whole_resets(struct machine *machine);
+
+/* Where a guest of whole_kernel() has its code. */
+#define WHOLE_KERNEL 0x200000U
 
 /* A file with a vmlinux whose first instructions, in 32-bit protected mode, are @code; at most a
  * page of them. @path: a template of mkstemp(). */
