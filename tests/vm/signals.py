@@ -33,18 +33,23 @@ def send(duet: subprocess.Popen):
     duet.send_signal(signal.SIGTERM)
 
 
+def ended_within(said: str) -> int | None:
+    """Milliseconds from its being told to end at once; null: it was not."""
+    told = re.search(r"has ended, (\d+) ms after it was told to end at once", said)
+    return int(told.group(1)) if told else None
+
+
 def end(duet: subprocess.Popen, directory: Path, case: str) -> dict:
     duet.wait(60)
     said = (directory / "said").read_text()
-    told = re.search(r"has ended, (\d+) ms after it was told to end at once", said)
     stats = directory / "stats"
     resets = json.loads(stats.read_text())["machine"]["resets"] if stats.exists() else 0
-    return {"case": case, "status": duet.returncode, "ms": int(told.group(1)) if told else None, "limit_ms": LIMIT_MS,
+    return {"case": case, "status": duet.returncode, "ms": ended_within(said), "limit_ms": LIMIT_MS,
             "resets": resets, "left": [name for name in ("api",) if (directory / name).exists()], "said": said}
 
 
-def ctl(directory: Path, word: str) -> subprocess.Popen:
-    return subprocess.Popen([DUET, "ctl", str(directory / "api"), word], stdout=subprocess.DEVNULL,
+def ctl(directory: Path, *words: str, name: str = "api") -> subprocess.Popen:
+    return subprocess.Popen([DUET, "ctl", str(directory / name), *words], cwd=directory, stdout=subprocess.DEVNULL,
                             stderr=subprocess.DEVNULL)
 
 

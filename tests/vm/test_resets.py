@@ -2,11 +2,14 @@
 """Resets in place, however the guest asks for one and whatever is under way, and on a host that has
 changed since the machine's start."""
 
+import json
 import os
 import re
 import shutil
 
 import pytest
+from api import Session, socket
+from test_vsock import socket_path
 
 from duetlab.guest import images, rootfs, vm
 
@@ -19,7 +22,18 @@ if os.environ.get("DUET_SOAK") == "1":
 SCRIPT = """
 set -- @WAYS@
 done=$(head -c 4 /dev/vdb | tr -d ' \\0'); done=${done:-0}
-echo "start $done"
+cat >/tmp/answers.py <<'END'
+import socket, sys
+server = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+server.bind((socket.VMADDR_CID_ANY, 5000))
+server.listen()
+print(f"start {sys.argv[1]}", flush=True)
+connection, _ = server.accept()
+connection.sendall(connection.recv(100) + f" {sys.argv[1]}".encode())
+connection.recv(1)
+END
+python3 /tmp/answers.py $done &
+read -r line
 [ "$done" -lt $# ] || exit 0
 printf %-4s $((done + 1)) | dd of=/dev/vdb conv=notrunc,fsync status=none
 fio --name=load --filename=/dev/vdc --direct=1 --ioengine=libaio --rw=randrw --bs=64k --iodepth=32 \
@@ -37,17 +51,59 @@ reboot) reboot -f || echo b >/proc/sysrq-trigger ;;
 esac
 """
 
+# Says something to the guest by the socket argv[1], and what it answers; that connection ends with the guest, or with this.
+ASK = """
+import socket, sys
+connection = socket.socket(socket.AF_UNIX)
+connection.settimeout(300)
+connection.connect(sys.argv[1])
+connection.sendall(b"CONNECT 5000\\n")
+with connection.makefile("rb", buffering=0) as answers:
+    assert answers.readline().startswith(b"OK ")
+    connection.sendall(b"start")
+    print(answers.read(100).decode(), flush=True)
+    if sys.argv[2:]:
+        assert answers.read(1) == b"", "what is this?"
+        print("ended")
+"""
+# Those that say how much there is at the moment; all others count.
+GAUGES = ("kvm.halt_wait",)
+
+
+def counts(value, name: str = "") -> dict[str, int]:
+    """Every number in VALUE, by its place; lists of what has a name or an index by that."""
+    if isinstance(value, list):
+        value = {str(one.get("name", one.get("index"))): one for one in value}
+    if isinstance(value, dict):
+        return {place: count for word, one in value.items() for place, count in counts(one, f"{name}.{word}").items()}
+    return {name: value} if isinstance(value, int) and not isinstance(value, bool) else {}
+
+
+def fell(before: dict[str, int], now: dict[str, int]) -> dict[str, tuple]:
+    return {name: (count, now.get(name)) for name, count in before.items()
+            if now.get(name, -1) < count and not name.endswith(GAUGES)}
+
 
 def test_every_way(local_disk):
     disks = local_disk("1M"), local_disk("32M")
-    script = SCRIPT.replace("@WAYS@", " ".join(WAYS))
-    with vm.Guest("--disk", f"path={rootfs.rootfs()},readonly=on", "--disk", f"path={disks[0]}",
+    script, sock = SCRIPT.replace("@WAYS@", " ".join(WAYS)), socket()
+    with socket_path() as vsock, vm.Guest("--api-sock", sock, "--vsock", f"path={vsock},cid=77",
+                  "--disk", f"path={rootfs.rootfs()},readonly=on", "--disk", f"path={disks[0]}",
                   "--disk", f"path={disks[1]},queues=4", "--net", "user", "--cpus", "4", "--cmdline",
                   "duet.root=/dev/vda duet.rootflags=ro", kernel="6.1-amd64", script=script) as guest:
-        passt = None
+        passt, before, inode = None, {}, None
         for number in range(len(WAYS) + 1):
             guest.wait_for(rf"^start {number}$", 300)
             passt = passt or guest.children("passt")
+            with Session(sock) as api:
+                now = counts(api.do("GET", "/duet/stats"))
+            print(json.dumps(now)); print(json.dumps(fell(before, now)))
+            before = now
+            found = vm.run("stat", "-c", "%i", vsock).stdout
+            inode = inode or found
+            assert found == inode
+            assert vm.run("python3", "-c", ASK, vsock).stdout == f"start {number}\n"
+            guest.type("go\n")
         guest.succeed()
         assert guest.stats["machine"]["resets"] == len(WAYS)
     assert passt and len(passt) == 1, "its back end was the same throughout"
