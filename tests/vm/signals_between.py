@@ -20,8 +20,8 @@ from signals import DUET, KERNEL, ctl, ended_within
 from storage import LIMIT_MS, wait_for
 
 STOCK, INITRD, DISK = sys.argv[3:6]
-ROUNDS = 60 if os.environ.get("DUET_SOAK") == "1" else 8
-RESETS = 2
+TIMES = 12 if os.environ.get("DUET_SOAK") == "1" else 1
+RESETS = TIMES
 # How a machine ends that is told to before it runs; and once it ran.
 BEFORE = (-signal.SIGINT, -signal.SIGTERM)
 AT_ONCE = 4
@@ -107,13 +107,16 @@ def check_clone(clone: Machine, beyond: int = 0):
     assert not console or numbers(console)[0] > beyond
 
 
-class Round:
-    """What is drawn for one."""
+# Who is struck. Each case begins with a round that is left alone, and tells how long it takes.
+ONE = [(burst, "source") for burst in BURSTS]
+TWO = [("stops", "source"), ("once", "target"), ("twice", "source"), ("twice", "target")]
 
-    def __init__(self, draw: random.Random, took: float, number: int):
-        # The first is left alone, and tells how long that takes.
-        self.burst = draw.choice(list(BURSTS)) if number else "none"
-        self.victim = draw.choice(("source", "target"))
+
+class Round:
+    """One of them; its moment is drawn."""
+
+    def __init__(self, draw: random.Random, took: float, burst: str, victim: str):
+        self.burst, self.victim = burst, victim
         self.delay = draw.uniform(0, 1.2 * took)
         self.begun = self.took = 0.0
         self.outcome = ""
@@ -230,14 +233,14 @@ def main(seed: int) -> list[dict]:
     draw = random.Random(seed)
     rounds = [{"seed": seed}]
     with tempfile.TemporaryDirectory() as name:
-        for case in (save, restore, move):
+        for case, each in ((save, ONE), (restore, ONE), (move, TWO)):
             took = 0.0
-            for number in range(ROUNDS):
-                this = Round(draw, took, number)
+            for burst, victim in [("none", "source"), *each * TIMES]:
+                this = Round(draw, took, burst, victim)
                 try:
                     this.outcome = case(Path(name), this)
                 except BaseException:
-                    print(f"seed {seed}, {case.__name__} {number}: {vars(this)}", file=sys.stderr)
+                    print(f"seed {seed}, {case.__name__}: {vars(this)}", file=sys.stderr)
                     raise
                 took = took or this.took
                 rounds.append({"case": case.__name__, **vars(this)})

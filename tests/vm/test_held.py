@@ -4,6 +4,7 @@
 import json
 import signal
 import struct
+import subprocess
 from pathlib import Path
 
 from duetlab.guest import images, vm
@@ -58,8 +59,13 @@ def never_noticed(guest: vm.Guest):
 
 
 def stop_and_continue(guest: vm.Guest, word: str):
-    look(guest)
-    vm.run("sh", "-c", f"kill -STOP {guest.pid}; sleep {HELD}; kill -CONT {guest.pid}")
+    # It is there before the look, so that those who wait then still wait.
+    command = vm.lab_command("sh", "-c", f"read -r _; kill -STOP {guest.pid}; sleep {HELD}; kill -CONT {guest.pid}",
+                             stdin=True)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=vm.REPOSITORY) as holds:
+        look(guest)
+        holds.communicate(b"\n")
+    assert holds.returncode == 0
     guest.type(f"{word}\n")
     guest.wait_for(rf"^awake: {word}$")
 
