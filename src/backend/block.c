@@ -359,6 +359,8 @@ void block_hurry(struct block *block)
 {
 	if (block->throttle)
 		block_throttle_release(block->throttle);
+	if (block->exchange)
+		block_refresh_hurry(block->exchange);
 }
 
 void block_give_up(struct block_request *request, int result)

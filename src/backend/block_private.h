@@ -73,6 +73,8 @@ bool block_is_file(const struct block *block, const char *path);
 void block_refresh_hold(struct block_refresh *refresh, struct block_request *request);
 /* One fewer is under way. */
 void block_refresh_ended(struct block_refresh *refresh);
+/* Those that are held wait for no token when they go on. */
+void block_refresh_hurry(struct block_refresh *refresh);
 /* All that are held end with -ECANCELED. */
 void block_refresh_drop(struct block_refresh *refresh);
 /* Null is allowed; nothing in flight. */

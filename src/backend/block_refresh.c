@@ -20,6 +20,7 @@ struct block_refresh {
 	uint64_t size;          /* of the same file */
 	bool deferred;          /* @begin had to leave it to the last request's end */
 	bool busy;              /* until @close was run; main thread */
+	bool hurried;           /* whose those are comes to rest; I/O loop */
 	/* Held back; I/O loop. */
 	struct block_request *first, **last;
 	unsigned held;
@@ -77,6 +78,7 @@ static void begin(struct loop_task *task)
 		return;
 	}
 	refresh->deferred = true;
+	refresh->hurried = false;
 	/* What waits for a token came before: it would hold up the rest. */
 	block_hurry(block);
 	block->exchange = refresh;
@@ -90,6 +92,11 @@ void block_refresh_hold(struct block_refresh *refresh, struct block_request *req
 	refresh->held++;
 }
 
+void block_refresh_hurry(struct block_refresh *refresh)
+{
+	refresh->hurried = true;
+}
+
 void block_refresh_ended(struct block_refresh *refresh)
 {
 	struct block_request *next;
@@ -101,6 +108,8 @@ void block_refresh_ended(struct block_refresh *refresh)
 		next = request->next;
 		block_resume(request);
 	}
+	if (refresh->hurried)
+		block_hurry(refresh->block);
 	loop_post(refresh->control, &refresh->close);
 }
 

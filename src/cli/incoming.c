@@ -117,6 +117,16 @@ static int restore(struct incoming *incoming, struct error *err)
 	return ret == 0 ? enter_sandbox(incoming, err) : ret;
 }
 
+/* It has not run yet: the source goes on with it, and with its disks. */
+static void give_back(struct incoming *incoming)
+{
+	struct error ignored;
+
+	incoming->machine = incoming->session->machine;
+	incoming->session->machine = NULL;
+	machine_release_disks(incoming->machine, &ignored);
+}
+
 static int start(struct incoming *incoming, struct error *err)
 {
 	struct session *session = incoming->session;
@@ -129,12 +139,14 @@ static int start(struct incoming *incoming, struct error *err)
 		return ret;
 	session->machine = incoming->machine;
 	incoming->machine = NULL;
-	incoming->runs = true;
+	ret = session_start(session, err);
+	if (ret < 0) {
+		give_back(incoming);
+		return ret;
+	}
 	/* From here on it is ours: what goes wrong ends it here. */
-	if (session_start(session, err) < 0)
-		machine_kill(session->machine, err->text);
-	else
-		machine_announce(session->machine);
+	incoming->runs = true;
+	machine_announce(session->machine);
 	return 0;
 }
 
@@ -319,6 +331,8 @@ void incoming_close(struct incoming *incoming)
 	if (incoming->stop >= 0)
 		close(incoming->stop);
 	tls_free(incoming->tls);
+	if (incoming->machine)
+		api_session_forget(incoming->api);
 	machine_free(incoming->machine);
 	machine_config_free(&incoming->config);
 	pthread_cond_destroy(&incoming->answered);

@@ -358,6 +358,28 @@ static void test_held_are_checked_anew(void **state)
 	rig_close(&rig);
 }
 
+/* Those that are held while the device comes to rest do not wait for tokens, either: of these there is
+ * one in an hour. */
+static void test_comes_to_rest_meanwhile(void **state)
+{
+	const struct bucket_limits limits = {.operations = {.amount = 1, .period = 3600000000000}};
+	struct read reads[4];
+	struct rig rig;
+
+	(void)state;
+	rig_open(&rig, 0, false);
+	submit(&rig, &reads[0], 0);
+	block_set_limits(rig.block, rig.loop, &limits);
+	refreshed(&rig, rig.path[1]);
+	for (unsigned i = 1; i < 4; i++)
+		submit(&rig, &reads[i], 0);
+	block_hurry(rig.block);
+	await_all(&rig);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(reads[i].data[0], i ? 'b' : 'a');
+	rig_close(&rig);
+}
+
 static void test_stops_meanwhile(void **state)
 {
 	struct read reads[2];
@@ -470,6 +492,7 @@ int main(void)
 		cmocka_unit_test(test_under_way),
 		cmocka_unit_test(test_under_limits),
 		cmocka_unit_test(test_held_are_checked_anew),
+		cmocka_unit_test(test_comes_to_rest_meanwhile),
 		cmocka_unit_test(test_stops_meanwhile),
 		cmocka_unit_test(test_discards_of_both),
 		cmocka_unit_test(test_driver_is_told),
