@@ -3,6 +3,7 @@
 
 #include "base/checked.h"
 #include "cli/suboptions.h"
+#include "migrate/address.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -301,6 +302,7 @@ static int check(struct run_options *options, uint64_t seen, struct error *err)
 static int check_incoming(const struct run_options *options, struct error *err)
 {
 	static const char *const places[] = {"kernel", "initrd", "cache", "passt", "stats"};
+	struct address address;
 
 	if (options->restore || options->restore_taps || options->track_dirty)
 		return error_set(err, EINVAL,
@@ -320,7 +322,7 @@ static int check_incoming(const struct run_options *options, struct error *err)
 			return error_set(err, EINVAL,
 				"--%s: comes with the machine (--incoming); leave it out", name);
 	}
-	return 0;
+	return address_parse(&address, options->incoming, "--incoming", err);
 }
 
 static int check_tls(const struct run_options *options, struct error *err)
@@ -329,6 +331,14 @@ static int check_tls(const struct run_options *options, struct error *err)
 		return error_set(err, EINVAL,
 			"--cert, --key, --ca, --plain: are for --incoming; leave them out");
 	return 0;
+}
+
+static int check_sandbox(const struct run_options *options, struct error *err)
+{
+	const struct confine confine = {
+		.choice = options->sandbox, .allow = options->allow, .user = options->user};
+
+	return confine_check(&confine, err);
 }
 
 int run_options_parse(
@@ -352,9 +362,11 @@ int run_options_parse(
 	}
 	if (ret < 0)
 		return ret;
-	if (options->incoming)
+	ret = check_sandbox(options, err);
+	if (ret == 0 && options->incoming)
 		return check_incoming(options, err);
-	ret = check_tls(options, err);
+	if (ret == 0)
+		ret = check_tls(options, err);
 	return ret < 0 ? ret : check(options, seen, err);
 }
 

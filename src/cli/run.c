@@ -51,15 +51,13 @@ static int open_api(struct api_session *api, struct session *session, struct run
 	return api_track(api->api, options->restore ? &snapshot->head.id : NULL, err);
 }
 
-static int choose_sandbox(
-	struct session *session, const struct run_options *options, struct error *err)
+static void choose_sandbox(struct session *session, const struct run_options *options)
 {
 	session->confine = (struct confine){.choice = options->sandbox,
 		.files = true,
 		.allow = options->allow,
 		.api_sock = options->api_sock,
 		.user = options->user};
-	return confine_check(&session->confine, err);
 }
 
 static int build(struct session *session, struct api_session *api, struct run_options *options,
@@ -70,10 +68,9 @@ static int build(struct session *session, struct api_session *api, struct run_op
 
 	if (ret == 0)
 		ret = session_open(session, err);
-	if (ret == 0)
-		ret = choose_sandbox(session, options, err);
 	if (ret < 0)
 		return ret;
+	choose_sandbox(session, options);
 	if (options->restore)
 		ret = restore_machine(session, config, snapshot, err);
 	else
@@ -106,8 +103,7 @@ static int run_incoming(
 	struct error err = {0};
 	int ret = session_open(session, &err);
 
-	if (ret == 0)
-		ret = choose_sandbox(session, options, &err);
+	choose_sandbox(session, options);
 	if (ret == 0)
 		ret = incoming_open(&incoming, session, api, options, &err);
 	if (ret == 0)

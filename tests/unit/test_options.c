@@ -527,6 +527,27 @@ static void waits_for_a_machine(void **state)
 	}
 }
 
+/* Words that no process could follow are a wrong command line, before anything is made. */
+static void knows_wrong_words(void **state)
+{
+	static const char *const wrong[][6] = {
+		{"--incoming", "x", "--plain", "on", "no address", "--incoming x"},
+		{"--incoming", "tcp:h", "--plain", "on", "no address", "--incoming tcp:h"},
+		{"--user", "me", "--kernel", "k", "--user me", "in numbers"},
+		{"--allow", "/nowhere", "--kernel", "k", "--allow /nowhere", "neither a directory"}};
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
+		struct run_options options;
+		struct error err = {0};
+
+		assert_int_equal(run_options_parse(&options, 4, wrong[i], &err), -EINVAL);
+		assert_non_null(strstr(err.text, wrong[i][4]));
+		assert_non_null(strstr(err.text, wrong[i][5]));
+		run_options_free(&options);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -543,6 +564,7 @@ int main(void)
 		cmocka_unit_test(takes_kinds_of_nets),
 		cmocka_unit_test(bounds_the_ide_disks),
 		cmocka_unit_test(waits_for_a_machine),
+		cmocka_unit_test(knows_wrong_words),
 		cmocka_unit_test(user_words_win),
 		cmocka_unit_test(clocks_are_told),
 	};
