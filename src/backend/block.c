@@ -135,14 +135,19 @@ static void prep_step(struct io_uring_sqe *sqe, const struct block_request *requ
 	}
 }
 
+static bool moves(const struct block_request *request)
+{
+	return request->step == STEP_ZEROES ||
+	       (request->step == STEP_MOVE && request->kind != BLOCK_FLUSH);
+}
+
 /* Also with direct I/O, for what it cannot take. */
 static bool goes_through_cache(const struct io_uring_sqe *sqe, const struct block_request *request)
 {
 	const struct block *block = request->block;
-	bool moves = request->step == STEP_ZEROES ||
-		     (request->step == STEP_MOVE && request->kind != BLOCK_FLUSH);
 
-	return moves && (block->file.buffered_fd < 0 || sqe->fd == block->file.buffered_fd);
+	return moves(request) &&
+	       (block->file.buffered_fd < 0 || sqe->fd == block->file.buffered_fd);
 }
 
 /* What is too much for one turn is for the kernel's own threads. */
@@ -171,7 +176,9 @@ static void issue(struct block_request *request)
 	}
 	sqe = loop_sqe(block->loop);
 	prep_step(sqe, request);
-	if (goes_through_cache(sqe, request))
+	if (block->file.waits && moves(request))
+		sqe->flags |= IOSQE_ASYNC;
+	else if (goes_through_cache(sqe, request))
 		account_for_copy(sqe, request);
 	request->op.done = completed;
 	loop_submit(block->loop, sqe, &request->op);

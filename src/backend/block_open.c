@@ -11,13 +11,16 @@
 #include <linux/fs.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 /*
  * #syscalls main: openat newfstatat fstat lseek fallocate read
+ * #syscalls main: epoll_create1 epoll_ctl close
  * #syscalls main: fcntl(1 = F_GETFL) fcntl(1 = F_SETFL, 2 & O_ASYNC = 0) fcntl(1 = F_OFD_SETLK)
  * #syscalls main: ioctl(BLKGETSIZE64) ioctl(BLKPBSZGET) ioctl(BLKALIGNOFF) ioctl(BLKSSZGET)
  */
@@ -220,6 +223,23 @@ int block_find_size(const struct block *block, uint64_t *size, struct error *err
 	return find_size(block, &st, size, err);
 }
 
+/*
+ * A file of a file system in user space can be polled, for what its program says, and io_uring
+ * (Linux 6.9) takes that for a promise that it does not wait: it reads and writes on the thread
+ * that asks, and if the program hangs, so do all devices.
+ */
+static void find_waits(struct block *block)
+{
+	struct epoll_event event = {.events = 0};
+	int epoll = epoll_create1(EPOLL_CLOEXEC);
+
+	block->file.waits = epoll < 0 ||
+			    epoll_ctl(epoll, EPOLL_CTL_ADD, block->file.fd, &event) == 0 ||
+			    errno != EPERM;
+	if (epoll >= 0)
+		close(epoll);
+}
+
 static int measure(struct block *block, struct error *err)
 {
 	struct stat st;
@@ -234,6 +254,7 @@ static int measure(struct block *block, struct error *err)
 		return ret;
 	if (S_ISBLK(st.st_mode))
 		return measure_device(block, &st, err);
+	find_waits(block);
 	block->file.can_discard = !block->readonly && file_can_punch(block);
 	return 0;
 }

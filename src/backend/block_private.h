@@ -25,6 +25,7 @@ struct block_file {
 	/* What direct I/O asks of offsets and lengths, and of addresses; powers of two. */
 	unsigned direct_offset, direct_memory;
 	bool device;
+	bool waits; /* the kernel would wait for it, not for a place in a queue: see find_waits() */
 	bool can_discard;
 	unsigned discard_size; /* what is given back at a time, bytes; 0: a physical block */
 	/* Learnt from the first refusal, so that it is not asked again. */

@@ -98,6 +98,7 @@ static int write_metrics(void *opaque, struct error *err)
 {
 	struct api_session *self = opaque;
 	_cleanup_free_ char *metrics = NULL, *line = NULL;
+	int ret;
 
 	if (self->metrics.fd < 0) {
 		log_info("metrics are written nowhere; name a place by PUT /metrics before the "
@@ -109,7 +110,11 @@ static int write_metrics(void *opaque, struct error *err)
 		line = NULL;
 		return error_errno(err, ENOMEM, "metrics");
 	}
-	return slow_file_write(&self->metrics, line, err);
+	/* A regular file may be on storage that hangs. */
+	session_waits(self->session, true);
+	ret = slow_file_write(&self->metrics, line, err);
+	session_waits(self->session, false);
+	return ret;
 }
 
 static void minute_over(struct loop_timer *timer)

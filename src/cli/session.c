@@ -123,10 +123,8 @@ static void write_report(struct session *session)
 	footprint_trim();
 }
 
-/* The first signal is for the main thread to take later; so is the second, if that is soon. */
-static void waits(void *opaque, bool begins)
+void session_waits(struct session *session, bool begins)
 {
-	struct session *session = opaque;
 	const struct vigil_terms terms = {.spares = !session->at_once && !session->asked_to_end,
 		.grace = WAIT_MS,
 		.limit = -1,
@@ -140,6 +138,11 @@ static void waits(void *opaque, bool begins)
 		log_warning("%s", err.text);
 }
 
+static void its_machine_waits(void *opaque, bool begins)
+{
+	session_waits(opaque, begins);
+}
+
 static void take_signal(void *opaque, int number)
 {
 	struct session *session = opaque;
@@ -151,9 +154,9 @@ static void take_signal(void *opaque, int number)
 		ask_to_end(session, number);
 		break;
 	case SIGUSR1:
-		waits(session, true);
+		session_waits(session, true);
 		write_report(session);
-		waits(session, false);
+		session_waits(session, false);
 		break;
 	case SIGWINCH:
 		resize_console(session);
@@ -204,7 +207,7 @@ int session_machine(struct session *session, const struct machine_config *config
 		.output = session->output,
 		.changed = changed,
 		.room = room,
-		.waits = waits,
+		.waits = its_machine_waits,
 		.opaque = session};
 
 	return machine_new(&session->machine, config, &owner, err);

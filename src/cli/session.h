@@ -42,6 +42,9 @@ int session_machine(
  * Until session_listens(), session_start(), or session_run(). */
 int session_busy(struct session *session, bool spare, struct error *err);
 void session_listens(struct session *session);
+/* From the loop: this thread @begins to wait for storage, or has done so. The first signal
+ * meanwhile is for it to take later; so is the second, if that is soon. */
+void session_waits(struct session *session, bool begins);
 /* The machine is built: confines the process, as session->confine says, and starts it, on this
  * terminal. From the loop, or by session_run(). */
 int session_start(struct session *session, struct error *err);

@@ -100,8 +100,11 @@ void machine_free_devices(struct machine *machine);
 int machine_create_vcpus(struct machine *machine, struct error *err);
 /* Registers at the kernel's entry, and who waits for a start-up IPI. At rest. */
 int machine_boot_vcpus(struct machine *machine, struct error *err);
-/* Opens the gate, and starts the threads before it at first. */
-int machine_run_vcpus(struct machine *machine, struct error *err);
+/* The threads, before the gate, which is shut. Once; what had begun when it fails ends with the
+ * machine. */
+int machine_begin_vcpus(struct machine *machine, struct error *err);
+/* Opens the gate. */
+void machine_run_vcpus(struct machine *machine);
 /* Shuts the gate and gets everybody out; any thread. */
 void machine_halt_vcpus(struct machine *machine);
 /* Gets everybody out for a moment, whatever the gate says; any thread. */

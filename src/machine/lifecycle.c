@@ -121,12 +121,12 @@ static void go(struct lifecycle *life)
 	loop_timer_stop(&life->patience);
 	if (life->phase != DEVICES_MOVING)
 		ret = start_devices(life, &err);
-	if (ret == 0)
-		ret = life->ops->go(life, &err);
-	if (ret < 0)
+	if (ret < 0) {
 		fail(life, "%s", err.text);
-	else
-		set_state(life, MACHINE_RUNNING);
+		return;
+	}
+	life->ops->go(life);
+	set_state(life, MACHINE_RUNNING);
 }
 
 static void reset(struct lifecycle *life)

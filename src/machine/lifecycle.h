@@ -22,7 +22,7 @@ struct lifecycle_ops {
 	 * again and again. */
 	void (*halt)(struct lifecycle *life);
 	bool (*halted)(struct lifecycle *life);
-	int (*go)(struct lifecycle *life, struct error *err);
+	void (*go)(struct lifecycle *life);
 	/* As at power-on, everything; it is at rest. */
 	int (*reset)(struct lifecycle *life, struct error *err);
 	/* After the last state, with all that could come to rest at rest. */

@@ -295,10 +295,10 @@ static bool halted(struct lifecycle *life)
 	return true;
 }
 
-static int go(struct lifecycle *life, struct error *err)
+static void go(struct lifecycle *life)
 {
 	machine_coop_goes_on(machine_of(life));
-	return machine_run_vcpus(machine_of(life), err);
+	machine_run_vcpus(machine_of(life));
 }
 
 static int reset(struct lifecycle *life, struct error *err)
@@ -367,10 +367,13 @@ int machine_new(struct machine **out, const struct machine_config *config,
 	return 0;
 }
 
+/* All threads first: where one cannot be had, nothing of the guest has moved yet. */
 int machine_start(struct machine *machine, struct error *err)
 {
 	int ret = loop_thread_go(machine->io, err);
 
+	if (ret == 0)
+		ret = machine_begin_vcpus(machine, err);
 	return ret < 0 ? ret : lifecycle_start(&machine->life, err);
 }
 

@@ -240,16 +240,20 @@ static int start_vcpu(struct machine_vcpu *vcpu)
 	return ret;
 }
 
-int machine_run_vcpus(struct machine *machine, struct error *err)
+int machine_begin_vcpus(struct machine *machine, struct error *err)
 {
-	gate_set(&machine->gate, GATE_OPEN);
 	for (unsigned i = 0; i < machine->config.cpus; i++) {
-		int ret = machine->vcpus[i].started ? 0 : start_vcpu(&machine->vcpus[i]);
+		int ret = start_vcpu(&machine->vcpus[i]);
 
 		if (ret)
 			return error_errno(err, ret, "--cpus: thread of vCPU %u", i);
 	}
 	return 0;
+}
+
+void machine_run_vcpus(struct machine *machine)
+{
+	gate_set(&machine->gate, GATE_OPEN);
 }
 
 int machine_vcpu_thread(const struct machine *machine, unsigned index)

@@ -358,8 +358,8 @@ static void test_held_are_checked_anew(void **state)
 	rig_close(&rig);
 }
 
-/* Those that are held while the device comes to rest do not wait for tokens, either: of these there is
- * one in an hour. */
+/* Those that are held while the device comes to rest do not wait for tokens, either: of these there
+ * is one in an hour. */
 static void test_comes_to_rest_meanwhile(void **state)
 {
 	const struct bucket_limits limits = {.operations = {.amount = 1, .period = 3600000000000}};

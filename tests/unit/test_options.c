@@ -534,7 +534,8 @@ static void knows_wrong_words(void **state)
 		{"--incoming", "x", "--plain", "on", "no address", "--incoming x"},
 		{"--incoming", "tcp:h", "--plain", "on", "no address", "--incoming tcp:h"},
 		{"--user", "me", "--kernel", "k", "--user me", "in numbers"},
-		{"--allow", "/nowhere", "--kernel", "k", "--allow /nowhere", "neither a directory"}};
+		{"--allow", "/nowhere", "--kernel", "k", "--allow /nowhere",
+			"neither a directory"}};
 
 	(void)state;
 	for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {

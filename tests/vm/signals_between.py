@@ -3,8 +3,7 @@
 rounds. Run where duet runs; judges each, and tells as JSON what they were:
 signals_between.py DUET KERNEL STOCK INITRD DISK [SEED]
 
-STOCK with INITRD loads DISK, says "resets", and does; without an end. KERNEL counts on its console without an end, and has nothing else. So what the machines of a move have said, one
-after the other, tells whether both ever ran, or something is lost: it is each number once."""
+STOCK with INITRD loads DISK, says "resets", and does; without an end. KERNEL is of a machine that counts (counting.py)."""
 
 import json
 import os
@@ -16,82 +15,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from signals import DUET, KERNEL, ctl, ended_within
-from storage import LIMIT_MS, wait_for
+from counting import AT_ONCE, BEFORE, Machine, check_order, numbers, start
+from signals import DUET, ctl
+from storage import wait_for
 
 STOCK, INITRD, DISK = sys.argv[3:6]
 TIMES = 12 if os.environ.get("DUET_SOAK") == "1" else 1
 RESETS = TIMES
-# How a machine ends that is told to before it runs; and once it ran.
-BEFORE = (-signal.SIGINT, -signal.SIGTERM)
-AT_ONCE = 4
-
-
-class Machine:
-    """A duet, with an API of that name."""
-
-    def __init__(self, directory: Path, name: str, *options: str):
-        self.directory, self.name = directory, name
-        (directory / name).unlink(missing_ok=True)
-        with open(self.file("console"), "wb") as console, open(self.file("said"), "wb") as said:
-            self.duet = subprocess.Popen([DUET, "run", "--log", "info", *options, "--api-sock", name], cwd=directory,
-                                         stdin=subprocess.DEVNULL, stdout=console, stderr=said)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, *_exc):
-        if kind:
-            print(f"{self.name}, status {self.duet.poll()}: {self.said()}\n{self.console()[-100:]}", file=sys.stderr)
-        self.duet.kill()
-        self.duet.wait()
-
-    def file(self, what: str) -> Path:
-        return self.directory / f"{self.name}.{what}"
-
-    def said(self) -> str:
-        return self.file("said").read_text()
-
-    def console(self) -> str:
-        return self.file("console").read_text()
-
-    def settled(self) -> int | None:
-        """Waits until it has counted on, or has ended: its status then."""
-        enough = self.file("console").stat().st_size + 100
-        wait_for(lambda: self.duet.poll() is not None or self.file("console").stat().st_size > enough)
-        return self.duet.poll()
-
-    def says(self, word: str, times: int):
-        wait_for(lambda: self.duet.poll() is not None or self.console().count(word) >= times, 300)
-        assert self.duet.poll() is None
-
-    def counts(self) -> bool:
-        return self.settled() is None
-
-    def send(self, *numbers: int):
-        """At once: two that ask for the end are two because they are not the same."""
-        for number in numbers:
-            self.duet.send_signal(number)
-
-    def ended(self) -> int:
-        status = self.duet.wait(60)
-        assert not (self.directory / self.name).exists(), "the API's socket is left"
-        if status == AT_ONCE:
-            assert ended_within(self.said()) < LIMIT_MS
-        return status
-
-
-def numbers(console: str) -> list[int]:
-    """Those that are whole: letters from a to p are digits."""
-    lines = console.split("\n")[:-1]
-    return [int(line.translate({ord("a") + n: f"{n:x}" for n in range(16)}), 16) for line in lines]
-
-
-def check_order(console: str):
-    seen = numbers(console)
-    first = seen[0] if seen else 1
-    assert seen == list(range(first, first + len(seen))), f"not each number once, from {first}: {console[-400:]}"
-
 
 BURSTS = {
     "stops": (signal.SIGSTOP, signal.SIGCONT),
@@ -129,12 +59,6 @@ class Round:
 
     def over(self):
         self.took = time.monotonic() - self.begun
-
-
-def start(directory: Path, name: str) -> Machine:
-    machine = Machine(directory, name, "--kernel", KERNEL, "--memory", "48M", "--allow", str(directory))
-    assert machine.counts()
-    return machine
 
 
 def is_whole(directory: Path) -> bool:

@@ -4,8 +4,9 @@ block device (NBD), each served by this program. Needs root and the modules fuse
 
 Run as a program where duet runs, it starts a machine on such a disk, takes its first line of
 output, lets the storage hang and the console's pipe fill up, ends the machine by two SIGTERMs and
-tells as JSON how that went:  storage.py fuse|initrd|nbd|none COMMAND... (@DISK@ is the disk; with
-initrd it is the initrd that the storage has, and the guest is told to go on, by a line, when that hangs)"""
+tells as JSON how that went:  storage.py fuse|allocates|initrd|metrics|nbd|none COMMAND... (@DISK@ is the disk; with
+initrd it is the initrd that the storage has, and the guest is told to go on, by a line, when that hangs; with metrics
+the API at the socket @API@ is asked for some then)"""
 
 import contextlib
 import ctypes
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+from pathlib import Path
 
 SIZE = 1 << 40  # sparse: nothing of it is kept but what was written
 LIMIT_MS = 1000  # what "at once" means
@@ -73,10 +75,10 @@ class Fuse(Hanging):
 
     HEADER = struct.Struct("<IIQQIIII")
 
-    def __init__(self, content: bytes | None = None):
-        """What it has: CONTENT, or what is written."""
+    def __init__(self, content: bytes | None = None, allocates: bool = False):
+        """What it has: CONTENT, or what is written. With ALLOCATES it makes holes, too: one, and then it hangs."""
         super().__init__()
-        self.content = content
+        self.content, self.allocates = content, allocates
         self.size = SIZE if content is None else len(content)
         self.directory = tempfile.mkdtemp(prefix="duet-fuse-")
         self.path = f"{self.directory}/disk"
@@ -121,6 +123,10 @@ class Fuse(Hanging):
             _, at, length = struct.unpack_from("<QQI", body)
             self.store.write(at, body[40:40 + length])
             return struct.pack("<II", length, 0)
+        if opcode == 43 and self.allocates:  # FALLOCATE; beyond the end duet asks whether it can
+            if struct.unpack_from("<QQ", body)[1] < self.size:
+                self.hang()
+            return b""
         if opcode in (18, 20, 29, 38):  # RELEASE, FSYNC, RELEASEDIR, DESTROY
             return b""
         return None if opcode in (2, 36, 42) else 38  # FORGET, INTERRUPT, BATCH_FORGET; ENOSYS
@@ -215,6 +221,14 @@ def pending(pid: int, number: int) -> bool:
     return any(int(mask, 16) >> (number - 1) & 1 for mask in masks)
 
 
+def waits_in(pid: int, name: str) -> str:
+    """The function of the kernel that the thread NAME waits in."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        if (thread / "comm").read_text().strip() == name:
+            return (thread / "wchan").read_text()
+    return "?"
+
+
 def read_until(file: int, words: bytes):
     """The machine's console, up to WORDS."""
     seen = b""
@@ -233,6 +247,16 @@ def fill(pipe: int):
     os.close(writer)
 
 
+@contextlib.contextmanager
+def asked_for_metrics(api: str):
+    """Nobody waits for the answer."""
+    body = b'{"action_type": "FlushMetrics"}'
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(api)
+        client.sendall(b"PUT /actions HTTP/1.1\r\nHost: duet\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        yield
+
+
 def main(kind: str, *command: str) -> dict:
     if kind == "initrd":
         initrd = command.index("--initrd") + 1
@@ -240,18 +264,24 @@ def main(kind: str, *command: str) -> dict:
             storage = Fuse(file.read())
         command = (*command[:initrd], "@DISK@", *command[initrd + 1:])
     else:
-        storage = {"fuse": Fuse, "nbd": Nbd, "none": Plain}[kind]()
-    with tempfile.TemporaryFile() as errors:
-        duet = subprocess.Popen([word.replace("@DISK@", storage.path) for word in command],
+        storage = {"fuse": Fuse, "allocates": lambda: Fuse(allocates=True), "metrics": Fuse, "nbd": Nbd,
+                   "none": Plain}[kind]()
+    api = f"/tmp/duet-storage-{os.getpid()}.sock"
+    with tempfile.TemporaryFile() as errors, contextlib.ExitStack() as open_ones:
+        duet = subprocess.Popen([word.replace("@DISK@", storage.path).replace("@API@", api) for word in command],
                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
         try:
             console = duet.stdout.fileno()
             read_until(console, b"ready\r\n")
             if kind != "none":
                 storage.hang()
+                if kind == "metrics":
+                    open_ones.enter_context(asked_for_metrics(api))
                 duet.stdin.write(b"go on\n")
                 duet.stdin.flush()
                 assert storage.waits.wait(120), "nobody asked the storage"
+                if kind in ("fuse", "allocates"):
+                    wait_for(lambda: waits_in(duet.pid, "duet-io") == "io_cqring_wait")
             fill(console)
             duet.send_signal(signal.SIGTERM)
             wait_for(lambda: not pending(duet.pid, signal.SIGTERM))

@@ -22,12 +22,14 @@ MSRS = "target/i386/tcg/system/misc_helper.c"
 TRANSLATE = "target/i386/tcg/translate.c"
 TLB = "accel/tcg/cputlb.c"
 BLOCKS = "accel/tcg/tb-maint.c"
+APIC = "hw/intc/apic.c"
 CPU_HEADER = "target/i386/cpu.h"
 
 # Our files, and the folders they go to.
 OWN = {
     "lab-store.h": "accel/tcg",
     "lab-code.h": "accel/tcg",
+    "lab-timer.h": "hw/intc",
     "lab-tsc.h": "include/hw/i386",
     "lab-pmu.h": "target/i386/tcg/system",
     "lab-pmu.c.inc": "target/i386/tcg/system",
@@ -126,6 +128,15 @@ _BESIDE_CODE = [
          "        /* mended: CF_INVALID is enough */\n"),
 ]  # fmt: skip
 
+# A timer's interrupt that got lost comes again: lab-timer.h.
+_TIMER = [
+    Mend(APIC, r"^static void apic_eoi\(APICCommonState \*s\)\n\{\n", '#include "lab-timer.h"\n\n{0}'),
+    Mend(APIC, r"^    apic_reset_bit\(s->isr, isrv\);\n", "{0}    lab_note(s, isrv, true);\n"),
+    Mend(APIC, r"^    apic_set_bit\(s->isr, intno\);\n", "{0}    lab_note(s, intno, false);\n"),
+    Mend(APIC, r"^    apic_local_deliver\(s, APIC_LVT_TIMER\);\n    apic_timer_update\(s, s->next_time\);\n",
+         "    if (lab_timer_looks(s)) {{\n        return;\n    }}\n{0}    lab_timer_given(s);\n"),
+]  # fmt: skip
+
 # TSC scaling of guests, and the frequency of the machine's own TSC: lab-tsc.h.
 _TSC = [
     Mend("target/i386/cpu.c", r"^#define TCG_SVM_FEATURES \(", "{0}CPUID_SVM_TSCSCALE | "),
@@ -209,7 +220,7 @@ _PMU = [
          "{0}\n    lab_count_stop(dc->lab_count, dcbase->num_insns);\n"),
 ]  # fmt: skip
 
-MENDS = _DELIVERED + _LOCKED + _OWN_FLAGS + _STORES + _BESIDE_CODE + _TSC + _PMU
+MENDS = _DELIVERED + _LOCKED + _OWN_FLAGS + _STORES + _BESIDE_CODE + _TIMER + _TSC + _PMU
 
 
 def words() -> list[str]:
