@@ -20,7 +20,7 @@
 
 /*
  * #syscalls main: openat newfstatat fstat lseek fallocate read
- * #syscalls main: epoll_create1 epoll_ctl close
+ * #syscalls main: statx epoll_create1 epoll_ctl close
  * #syscalls main: fcntl(1 = F_GETFL) fcntl(1 = F_SETFL, 2 & O_ASYNC = 0) fcntl(1 = F_OFD_SETLK)
  * #syscalls main: ioctl(BLKGETSIZE64) ioctl(BLKPBSZGET) ioctl(BLKALIGNOFF) ioctl(BLKSSZGET)
  */

@@ -15,7 +15,7 @@
 
 /*
  * #syscalls main: mkdir openat newfstatat fstat geteuid pread64 pwrite64 ftruncate fdatasync
- * #syscalls main: getrandom renameat unlinkat
+ * #syscalls main: getrandom renameat symlinkat unlinkat
  */
 
 #define MAGIC        "duetkrnl"

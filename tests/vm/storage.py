@@ -142,7 +142,8 @@ class Fuse(Hanging):
                 error = said if isinstance(said, int) else 0
                 data = b"" if error or said is None else said
                 if said is not None:
-                    os.write(self.device, struct.pack("<IiQ", 16 + len(data), -error, unique) + data)
+                    with contextlib.suppress(FileNotFoundError):  # who asked was ended meanwhile
+                        os.write(self.device, struct.pack("<IiQ", 16 + len(data), -error, unique) + data)
 
 
 class Nbd(Hanging):

@@ -2,9 +2,14 @@
 """Machines that have given up what they do not need: each thread says so, and a guest lives a whole life
 under it. All other tests run so too, as far as it goes (--sandbox try)."""
 
+import shutil
+import uuid
+from pathlib import Path
+
+import pytest
 from api import firecracker
 
-from duetlab.guest import vm
+from duetlab.guest import images, vm
 
 LIFE = """
 head -c 4 /dev/vda | grep -q done && again=1
@@ -117,3 +122,32 @@ def test_files_that_nobody_named(local_disk, workspace):
         guest.type("go\n")
         guest.succeed()
         assert vm.run("test", "-e", socket, check=False).returncode == 1, "the socket goes with the machine"
+
+
+@pytest.mark.parametrize("cache", ["writeback", "direct"])
+def test_another_file_that_was_named(cache, local_disk):
+    """It is opened, measured and locked in the sandbox."""
+    disk, other, socket = local_disk("8M", "sandbox"), local_disk("12M", "other"), f"/tmp/{uuid.uuid4().hex[:8]}.sock"
+    with vm.Guest("--sandbox", "on", "--disk", f"path={disk},id=data,cache={cache}", "--api-sock", socket, "--allow",
+                  str(Path(other).parent), script="echo here; read -r line; cat /sys/block/vda/size") as guest:
+        guest.wait_for(r"^here$")
+        vm.run("curl", "-fsS", "--unix-socket", socket, "-X", "PATCH", "-d",
+               f'{{"drive_id": "data", "path_on_host": "{other}"}}', "http://localhost/drives/data")
+        guest.type("go\n")
+        guest.succeed()
+        guest.wait_for(r"^24576$")
+
+
+def test_a_new_kernel_is_remembered_late(workspace):
+    """Its name is trusted when it has not changed for two seconds: at a reset, in the sandbox."""
+    fresh = workspace / "vmlinuz"
+    shutil.copyfile(images.kernel("6.1-cloud"), fresh)
+    with vm.Guest(script="echo here; read -r line; [ $line = end ] || reboot -f", peer=lambda kernel, initrd: [
+            "sh", "-c", 'touch "$0" && exec "$@"', str(fresh), str(vm.DUET), "run", "--sandbox", "on", "--kernel",
+            str(fresh), "--initrd", initrd, "--memory", "256M", "--cmdline", "quiet"]) as guest:
+        guest.wait_for(r"^here$")
+        vm.run("sh", "-c", f'until [ $(($(date +%s) - $(stat -c %Z {fresh}))) -gt 3 ]; do sleep 0.1; done')
+        guest.type("again\n")
+        guest.wait_for(r"^here$", after=len(guest.output))
+        guest.type("end\n")
+        guest.succeed()
