@@ -4,7 +4,7 @@ block device (NBD), each served by this program. Needs root and the modules fuse
 
 Run as a program where duet runs, it starts a machine on such a disk, takes its first line of
 output, lets the storage hang and the console's pipe fill up, ends the machine by two SIGTERMs and
-tells as JSON how that went:  storage.py fuse|allocates|initrd|metrics|nbd|none COMMAND... (@DISK@ is the disk; with
+tells as JSON how that went:  storage.py fuse|initrd|metrics|nbd|none COMMAND... (@DISK@ is the disk; with
 initrd it is the initrd that the storage has, and the guest is told to go on, by a line, when that hangs; with metrics
 the API at the socket @API@ is asked for some then)"""
 
@@ -75,10 +75,10 @@ class Fuse(Hanging):
 
     HEADER = struct.Struct("<IIQQIIII")
 
-    def __init__(self, content: bytes | None = None, allocates: bool = False):
-        """What it has: CONTENT, or what is written. With ALLOCATES it makes holes, too: one, and then it hangs."""
+    def __init__(self, content: bytes | None = None):
+        """What it has: CONTENT, or what is written."""
         super().__init__()
-        self.content, self.allocates = content, allocates
+        self.content = content
         self.size = SIZE if content is None else len(content)
         self.directory = tempfile.mkdtemp(prefix="duet-fuse-")
         self.path = f"{self.directory}/disk"
@@ -123,10 +123,6 @@ class Fuse(Hanging):
             _, at, length = struct.unpack_from("<QQI", body)
             self.store.write(at, body[40:40 + length])
             return struct.pack("<II", length, 0)
-        if opcode == 43 and self.allocates:  # FALLOCATE; beyond the end duet asks whether it can
-            if struct.unpack_from("<QQ", body)[1] < self.size:
-                self.hang()
-            return b""
         if opcode in (18, 20, 29, 38):  # RELEASE, FSYNC, RELEASEDIR, DESTROY
             return b""
         return None if opcode in (2, 36, 42) else 38  # FORGET, INTERRUPT, BATCH_FORGET; ENOSYS
@@ -265,8 +261,7 @@ def main(kind: str, *command: str) -> dict:
             storage = Fuse(file.read())
         command = (*command[:initrd], "@DISK@", *command[initrd + 1:])
     else:
-        storage = {"fuse": Fuse, "allocates": lambda: Fuse(allocates=True), "metrics": Fuse, "nbd": Nbd,
-                   "none": Plain}[kind]()
+        storage = {"fuse": Fuse, "metrics": Fuse, "nbd": Nbd, "none": Plain}[kind]()
     api = f"/tmp/duet-storage-{os.getpid()}.sock"
     with tempfile.TemporaryFile() as errors, contextlib.ExitStack() as open_ones:
         duet = subprocess.Popen([word.replace("@DISK@", storage.path).replace("@API@", api) for word in command],
@@ -281,7 +276,7 @@ def main(kind: str, *command: str) -> dict:
                 duet.stdin.write(b"go on\n")
                 duet.stdin.flush()
                 assert storage.waits.wait(120), "nobody asked the storage"
-                if kind in ("fuse", "allocates"):
+                if kind == "fuse":
                     wait_for(lambda: waits_in(duet.pid, "duet-io") == "io_cqring_wait")
             fill(console)
             duet.send_signal(signal.SIGTERM)
