@@ -215,12 +215,6 @@ int api_session_open(struct api_session *self, struct session *session,
 	return ret;
 }
 
-void api_session_forget(struct api_session *self)
-{
-	if (self->api)
-		api_set_machine(self->api, NULL);
-}
-
 /* The files of log and console stay until the process ends: a machine that is stuck may still write
  * there. */
 void api_session_close(struct api_session *self)

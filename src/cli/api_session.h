@@ -32,8 +32,6 @@ struct api_session_options {
 /* @session is open. To be closed in any case. */
 int api_session_open(struct api_session *api_session, struct session *session,
 	const struct api_session_options *options, struct error *err);
-/* Its machine goes, before it is freed: nothing of it is used from here on. */
-void api_session_forget(struct api_session *api_session);
 /* Before session_close(). */
 void api_session_close(struct api_session *api_session);
 

@@ -331,9 +331,9 @@ void incoming_close(struct incoming *incoming)
 	if (incoming->stop >= 0)
 		close(incoming->stop);
 	tls_free(incoming->tls);
+	/* The API may have it: the session frees it, when the API is closed. */
 	if (incoming->machine)
-		api_session_forget(incoming->api);
-	machine_free(incoming->machine);
+		incoming->session->machine = incoming->machine;
 	machine_config_free(&incoming->config);
 	pthread_cond_destroy(&incoming->answered);
 	pthread_mutex_destroy(&incoming->lock);

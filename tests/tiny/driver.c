@@ -5,19 +5,7 @@
 #include "tiny.h"
 #include "virtio/virtio.h"
 
-/* Virtio 1.2, 4.1.4.3: the common configuration. */
-#define DEVICE_FEATURE_SELECT 0x00
-#define DEVICE_FEATURE        0x04
-#define DRIVER_FEATURE_SELECT 0x08
-#define DRIVER_FEATURE        0x0c
-#define NUM_QUEUES            0x12
-#define STATUS                0x14
-#define QUEUE_SELECT          0x16
-#define QUEUE_SIZE            0x18
-#define QUEUE_ENABLE          0x1c
-#define QUEUE_DESCRIPTORS     0x20
-#define QUEUE_DRIVER          0x28
-#define QUEUE_DEVICE          0x30
+#include "../unit/virtio_registers.h"
 
 #define STATUS_DRIVER      3 /* with ACKNOWLEDGE */
 #define STATUS_FEATURES_OK 8
@@ -100,14 +88,14 @@ static bool find(struct driver *driver)
 
 static void negotiate(const struct driver *driver)
 {
-	put(driver, STATUS, 1, STATUS_DRIVER);
+	put(driver, COMMON_STATUS, 1, STATUS_DRIVER);
 	for (unsigned half = 0; half < 2; half++) {
-		put(driver, DEVICE_FEATURE_SELECT, 4, half);
-		put(driver, DRIVER_FEATURE_SELECT, 4, half);
-		put(driver, DRIVER_FEATURE, 4, get(driver, DEVICE_FEATURE, 4));
+		put(driver, COMMON_DEVICE_FEATURE_SELECT, 4, half);
+		put(driver, COMMON_DRIVER_FEATURE_SELECT, 4, half);
+		put(driver, COMMON_DRIVER_FEATURE, 4, get(driver, COMMON_DEVICE_FEATURE, 4));
 	}
-	put(driver, STATUS, 1, STATUS_DRIVER | STATUS_FEATURES_OK);
-	CHECK(get(driver, STATUS, 1) == (STATUS_DRIVER | STATUS_FEATURES_OK));
+	put(driver, COMMON_STATUS, 1, STATUS_DRIVER | STATUS_FEATURES_OK);
+	CHECK(get(driver, COMMON_STATUS, 1) == (STATUS_DRIVER | STATUS_FEATURES_OK));
 }
 
 static void set_up_queue(const struct driver *driver, unsigned queue)
@@ -115,13 +103,13 @@ static void set_up_queue(const struct driver *driver, unsigned queue)
 	const uint32_t at = *driver->rings;
 
 	*driver->rings += RING_SIZE;
-	put(driver, QUEUE_SELECT, 2, queue);
-	CHECK(get(driver, QUEUE_SIZE, 2) >= ENTRIES);
-	put(driver, QUEUE_SIZE, 2, ENTRIES);
-	put_address(driver, QUEUE_DESCRIPTORS, at);
-	put_address(driver, QUEUE_DRIVER, at + RING_SIZE / 3);
-	put_address(driver, QUEUE_DEVICE, at + 2 * (RING_SIZE / 3));
-	put(driver, QUEUE_ENABLE, 2, 1);
+	put(driver, COMMON_QUEUE_SELECT, 2, queue);
+	CHECK(get(driver, COMMON_QUEUE_SIZE, 2) >= ENTRIES);
+	put(driver, COMMON_QUEUE_SIZE, 2, ENTRIES);
+	put_address(driver, COMMON_QUEUE_DESCRIPTORS, at);
+	put_address(driver, COMMON_QUEUE_DRIVER, at + RING_SIZE / 3);
+	put_address(driver, COMMON_QUEUE_DEVICE, at + 2 * (RING_SIZE / 3));
+	put(driver, COMMON_QUEUE_ENABLE, 2, 1);
 }
 
 void driver_bring_up(struct machine *machine)
@@ -134,9 +122,10 @@ void driver_bring_up(struct machine *machine)
 		if (!find(&driver))
 			continue;
 		negotiate(&driver);
-		for (unsigned i = 0; i < get(&driver, NUM_QUEUES, 2); i++)
+		for (unsigned i = 0; i < get(&driver, COMMON_NUM_QUEUES, 2); i++)
 			set_up_queue(&driver, i);
-		put(&driver, STATUS, 1, STATUS_DRIVER | STATUS_FEATURES_OK | STATUS_DRIVER_OK);
+		put(&driver, COMMON_STATUS, 1,
+			STATUS_DRIVER | STATUS_FEATURES_OK | STATUS_DRIVER_OK);
 	}
 }
 

@@ -25,11 +25,6 @@ enum kind {
 	EVERYTHING
 };
 
-static const uint8_t halting[] = {
-	0xf4,       /* 1: hlt */
-	0xeb, 0xfd, /* jmp 1b */
-};
-
 static char disk[] = "/tmp/duet-tiny-XXXXXX";
 static char kernel[] = "/tmp/duet-tiny-XXXXXX";
 static int nowhere;
@@ -213,8 +208,8 @@ static bool is_taken(enum kind kind, const void *bytes, size_t length, struct er
 	int ret;
 
 	*err = (struct error){0};
-	CHECK(memory_write(machine_memory(machine), GPA(WHOLE_KERNEL), halting, sizeof(halting)) ==
-		0);
+	CHECK(memory_write(machine_memory(machine), GPA(WHOLE_KERNEL), whole_halting,
+		      sizeof(whole_halting)) == 0);
 	ret = restore(machine, bytes, length, err);
 	CHECK(ret == 0 || err->text[0]);
 	if (ret == 0)
@@ -328,7 +323,7 @@ int main(void)
 	fd = mkstemp(disk);
 	CHECK(fd >= 0 && ftruncate(fd, 1 << 20) == 0);
 	nowhere = open("/dev/null", O_WRONLY);
-	whole_kernel(kernel, halting, sizeof(halting));
+	whole_kernel(kernel, whole_halting, sizeof(whole_halting));
 	everything_open();
 	test_same(PLAIN);
 	test_same(WITH_IDE);

@@ -14,11 +14,6 @@
 
 #define UNKNOWN (1ULL << 50) /* no device has it */
 
-static const uint8_t halting[] = {
-	0xf4,       /* 1: hlt */
-	0xeb, 0xfd, /* jmp 1b */
-};
-
 static char kernel[] = "/tmp/duet-record-XXXXXX";
 static int nowhere;
 
@@ -185,7 +180,7 @@ int main(void)
 	if (!whole_open())
 		return 77;
 	nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
-	whole_kernel(kernel, halting, sizeof(halting));
+	whole_kernel(kernel, whole_halting, sizeof(whole_halting));
 	everything_open();
 	text = first_start();
 	test_the_same_again(text);

@@ -20,6 +20,11 @@
 
 struct loop *whole_loop;
 
+const uint8_t whole_halting[3] = {
+	0xf4,       /* 1: hlt */
+	0xeb, 0xfd, /* jmp 1b */
+};
+
 bool whole_open(void)
 {
 	struct kvm_host host;

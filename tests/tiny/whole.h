@@ -33,4 +33,7 @@ uint64_t whole_resets(struct machine *machine);
  * page of them. @path: a template of mkstemp(). */
 void whole_kernel(char *path, const void *code, size_t length);
 
+/* Such code: waits for an interrupt, again and again. */
+extern const uint8_t whole_halting[3];
+
 #endif

@@ -503,36 +503,6 @@ static void says_what_and_where(void **state)
 	}
 }
 
-static void tell_of_process(const char *name)
-{
-	struct machine_config config;
-	struct error err = {0};
-	char text[128], wanted[160];
-
-	snprintf(text, sizeof(text), "{\"duet\": 1,\n\"%s\": \"x\"}", name);
-	snprintf(wanted, sizeof(wanted), "vm.json:2: %s: is an option of duet run's command line",
-		name);
-	assert_int_equal(read_text(&config, text, &err), -EINVAL);
-	if (!strstr(err.text, wanted))
-		fail_msg("%s", err.text);
-	machine_config_free(&config);
-}
-
-/* Those are no options of a machine, and there are no others. */
-static void tells_options_of_the_process(void **state)
-{
-	unsigned count = 0;
-
-	(void)state;
-	for (unsigned i = 0; i < run_fields.count; i++)
-		tell_of_process(run_fields.fields[i].name);
-	tell_of_process("print-config");
-	tell_of_process("help");
-	while (process_options[count])
-		count++;
-	assert_int_equal(count, run_fields.count + 2);
-}
-
 static const struct {
 	const char *devices, *says;
 } against_rules[] = {
@@ -812,7 +782,6 @@ int main(void)
 		cmocka_unit_test(follows_switches),
 		cmocka_unit_test(copies_own_their_words),
 		cmocka_unit_test(says_what_and_where),
-		cmocka_unit_test(tells_options_of_the_process),
 		cmocka_unit_test(keeps_the_rules),
 		cmocka_unit_test(drops_what_an_option_ends),
 		cmocka_unit_test(names_the_file_without_a_kernel),

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/checked.h"
@@ -549,6 +550,39 @@ static void knows_wrong_words(void **state)
 	}
 }
 
+/* In a file of a machine. */
+static void tell_of_process(const char *name)
+{
+	struct machine_config config;
+	struct error err = {0};
+	char text[128], wanted[160];
+
+	snprintf(text, sizeof(text), "{\"duet\": 1,\n\"%s\": \"x\"}", name);
+	snprintf(wanted, sizeof(wanted), "vm.json:2: %s: is an option of duet run's command line",
+		name);
+	machine_config_init(&config);
+	assert_int_equal(
+		machine_config_read(&config, text, strlen(text), "vm.json", &err), -EINVAL);
+	if (!strstr(err.text, wanted))
+		fail_msg("%s", err.text);
+	machine_config_free(&config);
+}
+
+/* Those are no options of a machine, and there are no others. */
+static void tells_options_of_the_process(void **state)
+{
+	unsigned count = 0;
+
+	(void)state;
+	for (unsigned i = 0; i < run_fields.count; i++)
+		tell_of_process(run_fields.fields[i].name);
+	tell_of_process("print-config");
+	tell_of_process("help");
+	while (process_options[count])
+		count++;
+	assert_int_equal(count, run_fields.count + 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -566,6 +600,7 @@ int main(void)
 		cmocka_unit_test(bounds_the_ide_disks),
 		cmocka_unit_test(waits_for_a_machine),
 		cmocka_unit_test(knows_wrong_words),
+		cmocka_unit_test(tells_options_of_the_process),
 		cmocka_unit_test(user_words_win),
 		cmocka_unit_test(clocks_are_told),
 	};

@@ -2,13 +2,13 @@
 /* The PCI transport's registers: what a driver finds, what it may set and where; BARs that move. */
 #include "transport_rig.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
 
 #include <cmocka.h>
-#include <errno.h>
 
 static void test_identity(void **state)
 {

@@ -40,7 +40,7 @@ static void test_guest_connects(void **state)
 			fake_guest_read(&rig.rig.machine, rig.rig.driver.config + CONFIG_ID, 4),
 			GUEST_CID);
 		fd = guest_connects(&rig, listening, GUEST_PORT);
-		vsock_await_count(&rig, "connections", 1);
+		assert_int_equal(vsock_counted(&rig, "connections"), 1);
 		guest_says_data(&rig, GUEST_PORT, HOST_PORT, 'g', 5000);
 		host_expects_bytes(fd, 'g', 5000);
 		assert_int_equal(write(fd, "hhhh", 4), 4);
@@ -55,7 +55,7 @@ static void test_guest_connects(void **state)
 		close(fd);
 		vsock_await_count(&rig, "connections", 0);
 	}
-	vsock_await_count(&rig, "from_guest", 3);
+	assert_int_equal(vsock_counted(&rig, "from_guest"), 3);
 	close(listening);
 	vsock_rig_free(&rig);
 }
@@ -86,7 +86,7 @@ static void test_host_connects(void **state)
 	guest_expects(&rig, &packet, OP_RW, 7);
 	assert_int_equal(packet.length, 6);
 	assert_memory_equal(packet.data, "behind", 6);
-	vsock_await_count(&rig, "from_host", 3);
+	assert_int_equal(vsock_counted(&rig, "from_host"), 3);
 	/* The host closes; the guest agrees. */
 	close(fd);
 	guest_expects(&rig, &packet, OP_SHUTDOWN, GUEST_PORT);
@@ -114,7 +114,7 @@ static void test_bad_greetings(void **state)
 		host_expects_end(fd);
 		close(fd);
 	}
-	vsock_await_count(&rig, "refused", ARRAY_SIZE(lines));
+	assert_int_equal(vsock_counted(&rig, "refused"), ARRAY_SIZE(lines));
 	/* Nobody listens in the guest. */
 	fd = host_connects(&rig, "connect 5 \r\n");
 	guest_expects(&rig, &packet, OP_REQUEST, 5);
@@ -131,7 +131,7 @@ static void test_bad_greetings(void **state)
 	host_expects_end(fd);
 	close(fd);
 	assert_true(guest_hears_nothing(&rig));
-	vsock_await_count(&rig, "connections", 0);
+	assert_int_equal(vsock_counted(&rig, "connections"), 0);
 	vsock_rig_free(&rig);
 }
 
@@ -155,7 +155,7 @@ static void test_nobody_listens(void **state)
 	guest_expects(&rig, &packet, OP_RST, GUEST_PORT + 1);
 	guest_says_data(&rig, GUEST_PORT, HOST_PORT, 'v', 10);
 	host_expects_bytes(fd, 'v', 10);
-	vsock_await_count(&rig, "refused", 2);
+	assert_int_equal(vsock_counted(&rig, "refused"), 2);
 	close(fd);
 	close(listening);
 	/* And the device's own, in whose place another has come: that one stays. */
@@ -203,14 +203,14 @@ static void test_limit(void **state)
 	listening = host_listens(&rig);
 	for (uint32_t i = 0; i < ARRAY_SIZE(fds); i++)
 		fds[i] = guest_connects(&rig, listening, GUEST_PORT + i);
-	vsock_await_count(&rig, "connections", 1023);
+	assert_int_equal(vsock_counted(&rig, "connections"), 1023);
 	guest_says(&rig, 1, HOST_PORT, OP_REQUEST, 0);
 	guest_expects(&rig, &packet, OP_RST, 1);
 	/* Refused before it has said anything. */
 	fd = host_reaches(&rig);
 	host_expects_end(fd);
 	close(fd);
-	vsock_await_count(&rig, "refused", 2);
+	assert_int_equal(vsock_counted(&rig, "refused"), 2);
 	/* One place is free again. */
 	guest_says(&rig, GUEST_PORT + 500, HOST_PORT, OP_RST, 0);
 	host_expects_end(fds[500]);

@@ -226,7 +226,6 @@ openssl x509 -req -in host.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 36
 """
 
 
-@pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl here to make certificates with")
 def test_a_target_short_of_threads(workspace):
     """Up to the last one, which is made when the source has let go: the program judges each."""
     for attempt in lives_of("short_of_threads.py", kernel(workspace, COUNTS)):
@@ -234,6 +233,7 @@ def test_a_target_short_of_threads(workspace):
     assert attempt["moved"]
 
 
+@pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl here to make certificates with")
 def test_tls(workspace):
     """Both sides show a certificate of the authority, or nothing is sent."""
     subprocess.run(["sh", "-ec", CERTIFICATES, workspace], check=True, capture_output=True)

@@ -20,7 +20,7 @@ WRITES = f"""
 """
 # One call, of which the kernel makes 512 requests of 2 GiB: more than the guest's queue of 256 takes. Its scheduler
 # would keep some back. From then on nothing is read from the other disk, whose requests may need the same threads of
-# the host's kernel.
+# the host's kernel: that is why one sleep(1) goes before, with whose first run the program comes into memory.
 ZEROES = f"""
 echo none >/sys/block/vdb/queue/scheduler
 in_flight() {{ read -r _ _ _ _ _ _ _ _ now _ </sys/block/vdb/stat; }}

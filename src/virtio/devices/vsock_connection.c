@@ -354,6 +354,8 @@ struct vsock_connection *vsock_connection_new(struct vsock *vsock, enum vsock_st
 	if (!connection) {
 		struct vsock_stream stream = {.fd = fd};
 
+		/* Before the peer hears of it: who looks then finds it counted. */
+		vsock_count(vsock, VSOCK_REFUSED, 1);
 		vsock_stream_close(&stream);
 		return NULL;
 	}
@@ -388,10 +390,8 @@ static void take(struct vsock *vsock, int fd)
 {
 	struct vsock_connection *connection = vsock_connection_new(vsock, VSOCK_GREETING, fd);
 
-	if (!connection) {
-		vsock_count(vsock, VSOCK_REFUSED, 1);
+	if (!connection)
 		return;
-	}
 	vsock_connection_be_patient(connection);
 	greet(connection);
 }

@@ -137,7 +137,7 @@ static inline void vsock_count(struct vsock *vsock, enum vsock_count what, uint6
 }
 
 /* vsock_connection.c */
-/* Null: there are too many, or no memory. Takes @fd, in any case. */
+/* Null: there are too many, or no memory; counted as refused. Takes @fd, in any case. */
 struct vsock_connection *vsock_connection_new(struct vsock *vsock, enum vsock_state state, int fd);
 /* In the table from now on, under its ports. */
 void vsock_connection_hash(struct vsock_connection *connection);

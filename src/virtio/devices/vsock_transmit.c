@@ -35,8 +35,9 @@ static void request(struct vsock *vsock, const struct vsock_header *header)
 
 	if (fd >= 0)
 		connection = vsock_connection_new(vsock, VSOCK_OPEN, fd);
-	if (!connection) {
+	else
 		vsock_count(vsock, VSOCK_REFUSED, 1);
+	if (!connection) {
 		vsock_reply_reset(vsock, header);
 		return;
 	}
