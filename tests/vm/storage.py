@@ -4,9 +4,10 @@ block device (NBD), each served by this program. Needs root and the modules fuse
 
 Run as a program where duet runs, it starts a machine on such a disk, takes its first line of
 output, lets the storage hang and the console's pipe fill up, ends the machine by two SIGTERMs and
-tells as JSON how that went:  storage.py fuse|initrd|metrics|nbd|none COMMAND... (@DISK@ is the disk; with
-initrd it is the initrd that the storage has, and the guest is told to go on, by a line, when that hangs; with metrics
-the API at the socket @API@ is asked for some then)"""
+tells as JSON how that went:  storage.py beside|fuse|initrd|metrics|nbd|none COMMAND... (@DISK@ is the disk, with
+beside one on FUSE of which the guest has to say that another one goes on; with initrd it is the initrd that the storage
+has, and the guest is told to go on, by a line, when that hangs; with metrics the API at the socket @API@ is asked for
+some then)"""
 
 import contextlib
 import ctypes
@@ -261,7 +262,7 @@ def main(kind: str, *command: str) -> dict:
             storage = Fuse(file.read())
         command = (*command[:initrd], "@DISK@", *command[initrd + 1:])
     else:
-        storage = {"fuse": Fuse, "metrics": Fuse, "nbd": Nbd, "none": Plain}[kind]()
+        storage = {"beside": Fuse, "fuse": Fuse, "metrics": Fuse, "nbd": Nbd, "none": Plain}[kind]()
     api = f"/tmp/duet-storage-{os.getpid()}.sock"
     with tempfile.TemporaryFile() as errors, contextlib.ExitStack() as open_ones:
         duet = subprocess.Popen([word.replace("@DISK@", storage.path).replace("@API@", api) for word in command],
@@ -276,7 +277,9 @@ def main(kind: str, *command: str) -> dict:
                 duet.stdin.write(b"go on\n")
                 duet.stdin.flush()
                 assert storage.waits.wait(120), "nobody asked the storage"
-                if kind == "fuse":
+                if kind == "beside":
+                    read_until(console, b"the other disk goes on\r\n")
+                if kind in ("beside", "fuse"):
                     wait_for(lambda: waits_in(duet.pid, "duet-io") == "io_cqring_wait")
             fill(console)
             duet.send_signal(signal.SIGTERM)

@@ -18,16 +18,33 @@ WRITES = f"""
 ( while :; do dd if=/dev/vda of=/dev/null bs=4k count=64 iflag=direct 2>/dev/null; done ) &
 {FLOOD}
 """
-# One call, of which the kernel makes 512 requests of 2 GiB: more than the guest's queue of 256 takes. Its scheduler
-# would keep some back. From then on nothing is read from the other disk, whose requests may need the same threads of
-# the host's kernel: that is why one sleep(1) goes before, with whose first run the program comes into memory.
-ZEROES = f"""
-echo none >/sys/block/vdb/queue/scheduler
-in_flight() {{ read -r _ _ _ _ _ _ _ _ now _ </sys/block/vdb/stat; }}
+# sleep(1) is run once before anything hangs: with its first run the program comes into memory. A scheduler would keep
+# requests back.
+IN_FLIGHT = """
+in_flight() { read -r _ _ _ _ _ _ _ _ now _ <"/sys/block/$1/stat"; }
+until_in_flight() {
+	now=0
+	until [ $now -ge "$2" ]; do sleep 0.1; in_flight "$1"; done
+}
 sleep 0.1
+for scheduler in /sys/block/vd?/queue/scheduler; do echo none >"$scheduler"; done
+"""
+# One call, of which the kernel makes 512 requests of 2 GiB: more than the guest's queue of 256 takes. From then on
+# nothing is read from the other disk, whose requests may need the same threads of the host's kernel.
+ZEROES = f"""{IN_FLIGHT}
 blkdiscard -z -f -l 1T /dev/vdb &
-now=0
-until [ $now -ge 250 ]; do sleep 0.1; in_flight; done
+until_in_flight vdb 250
+{FLOOD}
+"""
+# Each of the first disk's requests that waits has a thread of the host's kernel to itself, and so has each flush of the
+# other's.
+BESIDE = f"""{IN_FLIGHT}
+echo ready
+read -r line
+for n in $(seq 32); do dd if=/dev/vda of=/dev/null bs=4k count=1 skip=$((n * 9)) iflag=direct 2>/dev/null & done
+until_in_flight vda 32
+for n in $(seq 8); do dd if=/dev/zero of=/dev/vdb bs=64k count=4 conv=fsync 2>/dev/null; done
+echo "the other disk goes on"
 {FLOOD}
 """
 
@@ -78,6 +95,10 @@ def test_a_file_that_hangs(model):
     how = end("fuse", script, "--disk", f"path=@DISK@,model={model}", "--console", console)
     ended_at_once(how)
     assert "does not let go" in how["said"]
+
+
+def test_a_file_that_hangs_beside_another(local_disk):
+    ended_at_once(end("beside", BESIDE, "--disk", "path=@DISK@", "--disk", f"path={local_disk('64M')}"))
 
 
 def test_statistics_that_hang():
