@@ -372,13 +372,13 @@ def test_two_counts_of_the_same_work_agree():
     marks = counter.marks(host)["marks"]
     assert [mark["id"] for mark in marks] == [1, 2] * 6
     counts = [
-        after["sum"]["instructions"] - before["sum"]["instructions"]
+        after["sum"]["host_user"] - before["sum"]["host_user"]
         for before, after in zip(marks[::2], marks[1::2], strict=True)
     ][1:]  # the first run also fills caches
+    # The program's own: on a busy machine the kernel's timer ticks come more often in the same work.
     assert min(counts) > 500e6
-    # A busy machine adds timer ticks to some: two that were left alone agree.
     least, next_least = sorted(counts)[:2]
-    assert next_least / least < 1.001
+    assert next_least / least < 1.001, counts
     assert not any(mark["in_guest"] for mark in marks)
 
 
