@@ -24,7 +24,7 @@ struct incoming {
 	struct machine_config config; /* that came */
 	struct machine *machine;      /* built, and not yet the session's */
 	struct address address;
-	struct tls *tls;
+	struct mtls *tls;
 	int listening, stop;
 	pthread_t thread;
 	bool started, runs;
@@ -245,14 +245,14 @@ static void *run(void *opaque)
 static int listen_there(struct incoming *incoming, struct error *err)
 {
 	const struct run_options *options = incoming->options;
-	const struct tls_files files = {options->cert, options->key, options->ca};
+	const struct mtls_files files = {options->cert, options->key, options->ca};
 	int ret = address_parse(&incoming->address, options->incoming, "--incoming", err);
 
 	if (ret == 0)
 		ret = migration_check_address(
 			&incoming->address, &files, options->plain, "--incoming", err);
 	if (ret == 0 && (files.cert || files.key || files.ca))
-		ret = tls_new(&incoming->tls, &files, err);
+		ret = mtls_new(&incoming->tls, &files, err);
 	if (ret < 0)
 		return ret;
 	incoming->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -330,7 +330,7 @@ void incoming_close(struct incoming *incoming)
 	stop_listening(incoming);
 	if (incoming->stop >= 0)
 		close(incoming->stop);
-	tls_free(incoming->tls);
+	mtls_free(incoming->tls);
 	/* The API may have it: the session frees it, when the API is closed. */
 	if (incoming->machine)
 		incoming->session->machine = incoming->machine;

@@ -3,7 +3,7 @@
 
 #include "base/checked.h"
 #include "base/clock.h"
-#include "migrate/tls.h"
+#include "migrate/mtls.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -52,7 +52,7 @@ int channel_await(const struct channel *channel, short events, struct error *err
 	return channel_wait(channel->fd, events, channel->stop, patience, err);
 }
 
-int channel_open(struct channel *channel, int fd, int stop, const struct tls *tls, bool listens,
+int channel_open(struct channel *channel, int fd, int stop, const struct mtls *tls, bool listens,
 	unsigned patience, struct error *err)
 {
 	int ret = 0;
@@ -61,13 +61,13 @@ int channel_open(struct channel *channel, int fd, int stop, const struct tls *tl
 	if (patience)
 		channel->until = clock_ns() + patience * SECOND_NS;
 	if (tls)
-		ret = tls_begin(tls, channel, listens, err);
+		ret = mtls_begin(tls, channel, listens, err);
 	return ret;
 }
 
 void channel_close(struct channel *channel)
 {
-	tls_end(channel->tls);
+	mtls_end(channel->tls);
 	channel->tls = NULL;
 	if (channel->fd >= 0)
 		close(channel->fd);
@@ -81,7 +81,7 @@ static ssize_t put_once(struct channel *channel, const void *bytes, size_t lengt
 
 	*events = POLLOUT;
 	if (channel->tls)
-		return tls_put(channel->tls, bytes, length, events);
+		return mtls_put(channel->tls, bytes, length, events);
 	put = send(channel->fd, bytes, length, MSG_NOSIGNAL);
 	return put < 0 ? -errno : put;
 }
@@ -92,7 +92,7 @@ static ssize_t take_once(struct channel *channel, void *bytes, size_t length, sh
 
 	*events = POLLIN;
 	if (channel->tls)
-		return tls_take(channel->tls, bytes, length, events);
+		return mtls_take(channel->tls, bytes, length, events);
 	got = recv(channel->fd, bytes, length, 0);
 	return got < 0 ? -errno : got;
 }
@@ -286,7 +286,7 @@ void channel_fail(struct channel *channel, const char *why)
 	channel->stop = -1;
 	channel->patience = 1;
 	channel->until = clock_ns() + FAREWELL_MS * MS_NS;
-	if (!channel->torn && (!channel->tls || tls_is_up(channel->tls)))
+	if (!channel->torn && (!channel->tls || mtls_is_up(channel->tls)))
 		channel_send(channel, WIRE_FAILED, why, strnlen(why, 500), "", 0, NULL);
 	shutdown(channel->fd, SHUT_WR);
 	/* A close with bytes unread would cut off what was just said. */

@@ -11,13 +11,13 @@
 
 #include <stdbool.h>
 
-struct tls;
-struct tls_stream;
+struct mtls;
+struct mtls_stream;
 
 struct channel {
-	int fd;                 /* a stream socket, non-blocking; owned; -1: none */
-	int stop;               /* eventfd; the caller's */
-	struct tls_stream *tls; /* null: plain */
+	int fd;                  /* a stream socket, non-blocking; owned; -1: none */
+	int stop;                /* eventfd; the caller's */
+	struct mtls_stream *tls; /* null: plain */
 	unsigned patience; /* seconds for which a wait may last; 0: as long as there is another side
 			    */
 	uint64_t until;    /* clock_ns() at which all patience is at its end; 0: never */
@@ -37,7 +37,7 @@ struct message {
 /* Takes over @fd, in any case. @tls: null: plain; else it begins with a handshake, in which this
  * side listens or not, and all that
  * follows has to be done in @patience seconds, unless that is 0 or channel->until is set anew. */
-int channel_open(struct channel *channel, int fd, int stop, const struct tls *tls, bool listens,
+int channel_open(struct channel *channel, int fd, int stop, const struct mtls *tls, bool listens,
 	unsigned patience, struct error *err);
 /* For its own bytes to go or come. */
 int channel_await(const struct channel *channel, short events, struct error *err);

@@ -128,7 +128,7 @@ static void *run(void *opaque)
 
 /* ---- on the loop ---- */
 
-int migration_check_address(const struct address *address, const struct tls_files *tls, bool plain,
+int migration_check_address(const struct address *address, const struct mtls_files *tls, bool plain,
 	const char *what, struct error *err)
 {
 	const bool sealed = tls->cert || tls->key || tls->ca;
@@ -152,7 +152,7 @@ static int copy_text(char **to, const char *from)
 static int take_options(
 	struct migration *migration, const struct migration_options *options, struct error *err)
 {
-	const struct tls_files *tls = &options->tls;
+	const struct mtls_files *tls = &options->tls;
 	const unsigned streams = options->streams ? options->streams : 1;
 	const unsigned downtime =
 		options->downtime_ms ? options->downtime_ms : MIGRATION_DOWNTIME_MS;
@@ -171,7 +171,7 @@ static int take_options(
 		ret = migration_check_address(
 			&migration->address, tls, options->plain, "migrate", err);
 	if (ret == 0 && (tls->cert || tls->key || tls->ca))
-		ret = tls_new(&migration->tls, tls, err);
+		ret = mtls_new(&migration->tls, tls, err);
 	migration->source.streams = streams;
 	migration->source.plan = (struct plan){.limit = downtime * MS_NS, .force = options->force};
 	return ret;
@@ -287,7 +287,7 @@ void migration_free(struct migration *migration)
 	loop_timer_stop(&migration->timer);
 	if (migration->stop >= 0)
 		close(migration->stop);
-	tls_free(migration->tls);
+	mtls_free(migration->tls);
 	pthread_cond_destroy(&migration->answered);
 	pthread_mutex_destroy(&migration->lock);
 	free(migration->channels);

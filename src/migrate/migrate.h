@@ -13,8 +13,8 @@
 
 #include "base/loop.h"
 #include "migrate/address.h"
+#include "migrate/mtls.h"
 #include "migrate/source.h"
-#include "migrate/tls.h"
 
 struct machine;
 struct migration;
@@ -24,12 +24,12 @@ struct migration;
 #define MIGRATION_STREAMS_MAX  WIRE_STREAMS_MAX
 
 struct migration_options {
-	const char *to;       /* address.h */
-	unsigned downtime_ms; /* that the guest may stand still; 0: MIGRATION_DOWNTIME_MS */
-	unsigned streams;     /* connections; 0: one */
-	bool force;           /* stands still for as long as it takes, rather than give up */
-	bool plain;           /* to another host without TLS */
-	struct tls_files tls; /* all null: none */
+	const char *to;        /* address.h */
+	unsigned downtime_ms;  /* that the guest may stand still; 0: MIGRATION_DOWNTIME_MS */
+	unsigned streams;      /* connections; 0: one */
+	bool force;            /* stands still for as long as it takes, rather than give up */
+	bool plain;            /* to another host without TLS */
+	struct mtls_files tls; /* all null: none */
 };
 
 enum migration_state {
@@ -61,7 +61,7 @@ struct migration_status migration_status(const struct migration *migration);
 void migration_free(struct migration *migration);
 
 /* Whether @address may be used so: what goes to another host is sealed, or said to be plain. */
-int migration_check_address(const struct address *address, const struct tls_files *tls, bool plain,
+int migration_check_address(const struct address *address, const struct mtls_files *tls, bool plain,
 	const char *what, struct error *err);
 
 #endif

@@ -23,7 +23,7 @@ struct migration {
 	struct loop *loop;
 	struct address address;
 	char *to;
-	struct tls *tls;
+	struct mtls *tls;
 	struct channel *channels;
 	int stop; /* eventfd of all channels */
 	struct source source;

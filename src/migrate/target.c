@@ -34,7 +34,7 @@ struct lane {
 struct target {
 	const struct target_ops *ops;
 	int listening, stop;
-	const struct tls *tls;
+	const struct mtls *tls;
 	struct wire_hello hello; /* of the source that was welcomed */
 	struct memory *memory;
 	struct lane lanes[WIRE_STREAMS_MAX];
@@ -274,7 +274,7 @@ static int take(struct target *target, struct error *err)
 	return ret == 0 ? target->ops->run(target->ops->opaque, err) : ret;
 }
 
-int target_run(const struct target_ops *ops, int listening, int stop, const struct tls *tls,
+int target_run(const struct target_ops *ops, int listening, int stop, const struct mtls *tls,
 	struct error *err)
 {
 	struct target *target = calloc(1, sizeof(*target));

@@ -29,7 +29,7 @@ struct target_ops {
  * wrong, and then it does not and never will. A connection that is of no use (another version,
  * another's stream) is turned away, and the wait goes on, until a source has been welcomed.
  */
-int target_run(const struct target_ops *ops, int listening, int stop, const struct tls *tls,
+int target_run(const struct target_ops *ops, int listening, int stop, const struct mtls *tls,
 	struct error *err);
 
 #endif

@@ -4,9 +4,9 @@
 #ifndef DUET_TESTS_MIGRATE_RIG_H
 #define DUET_TESTS_MIGRATE_RIG_H
 
+#include "migrate/mtls.h"
 #include "migrate/source.h"
 #include "migrate/target.h"
-#include "migrate/tls.h"
 
 #include <pthread.h>
 
@@ -44,7 +44,7 @@ struct rig {
 	bool writes_meanwhile; /* a thread writes without a pause until it is stopped */
 	uint64_t limit;        /* nanoseconds of downtime; 0: a second */
 	bool force;
-	const struct tls *tls_here, *tls_there; /* null: plain */
+	const struct mtls *tls_here, *tls_there; /* null: plain */
 
 	/* What came of it. */
 	struct memory there, here;

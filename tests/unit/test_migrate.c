@@ -341,12 +341,12 @@ static void free_cert(struct authority *made)
 }
 
 /* The files of who has @own and trusts @ca, read. */
-static struct tls *make_tls(const struct authority *own, const struct authority *ca)
+static struct mtls *make_tls(const struct authority *own, const struct authority *ca)
 {
 	char paths[3][32] = {
 		"/tmp/duet-cert-XXXXXX", "/tmp/duet-cert-XXXXXX", "/tmp/duet-cert-XXXXXX"};
-	const struct tls_files files = {paths[0], paths[1], paths[2]};
-	struct tls *tls = NULL;
+	const struct mtls_files files = {paths[0], paths[1], paths[2]};
+	struct mtls *tls = NULL;
 	struct error err;
 
 	for (unsigned i = 0; i < 3; i++) {
@@ -358,14 +358,14 @@ static struct tls *make_tls(const struct authority *own, const struct authority 
 			PEM_write_X509(file, i ? ca->cert : own->cert);
 		fclose(file);
 	}
-	if (tls_new(&tls, &files, &err) < 0)
+	if (mtls_new(&tls, &files, &err) < 0)
 		fail_msg("%s", err.text);
 	for (unsigned i = 0; i < 3; i++)
 		unlink(paths[i]);
 	return tls;
 }
 
-static void try_sealed(const struct tls *here, const struct tls *there, bool goes)
+static void try_sealed(const struct mtls *here, const struct mtls *there, bool goes)
 {
 	struct rig rig = {.tls_here = here, .tls_there = there, .streams = 3, .writes = 30};
 
@@ -384,10 +384,10 @@ static void test_each_side_wants_a_certificate_of_its_authority(void **state)
 	struct authority ca = make_cert("ca", NULL), other = make_cert("ca", NULL);
 	struct authority one = make_cert("one", &ca), two = make_cert("two", &ca),
 			 stranger = make_cert("one", &other);
-	struct tls *source = make_tls(&one, &ca), *target = make_tls(&two, &ca);
+	struct mtls *source = make_tls(&one, &ca), *target = make_tls(&two, &ca);
 	/* Whoever it is: a certificate that the other side does not take, or the other way round.
 	 */
-	struct tls *unknown = make_tls(&stranger, &ca), *elsewhere = make_tls(&one, &other);
+	struct mtls *unknown = make_tls(&stranger, &ca), *elsewhere = make_tls(&one, &other);
 
 	try_sealed(source, target, true);
 	try_sealed(unknown, target, false);
@@ -396,10 +396,10 @@ static void test_each_side_wants_a_certificate_of_its_authority(void **state)
 	try_sealed(source, elsewhere, false);
 	try_sealed(NULL, target, false);
 	try_sealed(source, NULL, false);
-	tls_free(source);
-	tls_free(target);
-	tls_free(unknown);
-	tls_free(elsewhere);
+	mtls_free(source);
+	mtls_free(target);
+	mtls_free(unknown);
+	mtls_free(elsewhere);
 	free_cert(&ca);
 	free_cert(&other);
 	free_cert(&one);

@@ -5,9 +5,9 @@
 #include "base/clock.h"
 #include "migrate/address.h"
 #include "migrate/migrate.h"
+#include "migrate/mtls.h"
 #include "migrate/pages.h"
 #include "migrate/plan.h"
-#include "migrate/tls.h"
 #include "migrate/wire.h"
 #include "state/crc32c.h"
 
@@ -341,7 +341,7 @@ static void test_addresses(void **state)
 
 static void test_what_leaves_the_host_is_sealed_or_said_to_be_plain(void **state)
 {
-	const struct tls_files none = {0}, files = {"c", "k", "a"};
+	const struct mtls_files none = {0}, files = {"c", "k", "a"};
 	struct address address;
 	struct error err;
 
@@ -359,13 +359,13 @@ static void test_what_leaves_the_host_is_sealed_or_said_to_be_plain(void **state
 
 static void test_tls_wants_all_of_its_files(void **state)
 {
-	const struct tls_files some = {.cert = "c", .key = "k"},
-			       absent = {"/nowhere/c", "/nowhere/k", "/nowhere/a"};
-	struct tls *tls = NULL;
+	const struct mtls_files some = {.cert = "c", .key = "k"},
+				absent = {"/nowhere/c", "/nowhere/k", "/nowhere/a"};
+	struct mtls *tls = NULL;
 	struct error err;
 
-	assert_int_equal(tls_new(&tls, &some, &err), -EINVAL);
-	assert_true(tls_new(&tls, &absent, &err) < 0);
+	assert_int_equal(mtls_new(&tls, &some, &err), -EINVAL);
+	assert_true(mtls_new(&tls, &absent, &err) < 0);
 	assert_non_null(strstr(err.text, "--cert /nowhere/c"));
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "migrate/tls.h"
+#include "migrate/mtls.h"
 
 #include "migrate/channel.h"
 
@@ -18,7 +18,7 @@
  * #syscalls main: uname sysinfo
  */
 
-struct tls {
+struct mtls {
 	SSL_CTX *context;
 };
 
@@ -47,7 +47,7 @@ static int check_there(const char *what, const char *name, struct error *err)
 		errno ? strerror(errno) : "no regular file");
 }
 
-static int load(SSL_CTX *context, const struct tls_files *files, struct error *err)
+static int load(SSL_CTX *context, const struct mtls_files *files, struct error *err)
 {
 	STACK_OF(X509_NAME) * names;
 
@@ -81,9 +81,9 @@ static void restrict_to(SSL_CTX *context)
 		context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 }
 
-int tls_new(struct tls **out, const struct tls_files *files, struct error *err)
+int mtls_new(struct mtls **out, const struct mtls_files *files, struct error *err)
 {
-	struct tls *tls;
+	struct mtls *tls;
 	int ret;
 
 	if (!files->cert || !files->key || !files->ca)
@@ -100,13 +100,13 @@ int tls_new(struct tls **out, const struct tls_files *files, struct error *err)
 	restrict_to(tls->context);
 	ret = load(tls->context, files, err);
 	if (ret < 0)
-		tls_free(tls);
+		mtls_free(tls);
 	else
 		*out = tls;
 	return ret;
 }
 
-void tls_free(struct tls *tls)
+void mtls_free(struct mtls *tls)
 {
 	if (tls)
 		SSL_CTX_free(tls->context);
@@ -115,7 +115,7 @@ void tls_free(struct tls *tls)
 
 /* ---- a stream: an SSL by another name ---- */
 
-static SSL *ssl_of(struct tls_stream *stream)
+static SSL *ssl_of(struct mtls_stream *stream)
 {
 	return (SSL *)(void *)stream;
 }
@@ -166,13 +166,13 @@ static int shake_hands(SSL *ssl, struct channel *channel, struct error *err)
 	}
 }
 
-int tls_begin(const struct tls *tls, struct channel *channel, bool listens, struct error *err)
+int mtls_begin(const struct mtls *tls, struct channel *channel, bool listens, struct error *err)
 {
 	SSL *ssl = SSL_new(tls->context);
 
 	if (!ssl)
 		return wrong(err, "TLS", "");
-	channel->tls = (struct tls_stream *)(void *)ssl;
+	channel->tls = (struct mtls_stream *)(void *)ssl;
 	if (SSL_set_fd(ssl, channel->fd) != 1)
 		return wrong(err, "TLS", "");
 	if (listens)
@@ -182,7 +182,7 @@ int tls_begin(const struct tls *tls, struct channel *channel, bool listens, stru
 	return shake_hands(ssl, channel, err);
 }
 
-void tls_end(struct tls_stream *stream)
+void mtls_end(struct mtls_stream *stream)
 {
 	SSL_free(ssl_of(stream));
 }
@@ -192,12 +192,12 @@ static int piece(size_t length)
 	return length < (1U << 30) ? (int)length : 1 << 30;
 }
 
-bool tls_is_up(const struct tls_stream *stream)
+bool mtls_is_up(const struct mtls_stream *stream)
 {
 	return SSL_is_init_finished((const SSL *)(const void *)stream);
 }
 
-ssize_t tls_put(struct tls_stream *stream, const void *bytes, size_t length, short *events)
+ssize_t mtls_put(struct mtls_stream *stream, const void *bytes, size_t length, short *events)
 {
 	int ret;
 
@@ -210,7 +210,7 @@ ssize_t tls_put(struct tls_stream *stream, const void *bytes, size_t length, sho
 	return ret ? ret : -EPIPE;
 }
 
-ssize_t tls_take(struct tls_stream *stream, void *bytes, size_t length, short *events)
+ssize_t mtls_take(struct mtls_stream *stream, void *bytes, size_t length, short *events)
 {
 	int ret;
 
