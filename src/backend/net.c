@@ -11,7 +11,8 @@ static void watch_on(
 	struct net_watch *watch, uint32_t events, void (*ready)(struct loop_watch *, uint32_t))
 {
 	watch->wanted = true;
-	if (watch->state != NET_WATCH_OFF || watch->net->gone || !watch->net->loop)
+	if (watch->state != NET_WATCH_OFF || watch->net->gone || !watch->net->loop ||
+		watch->net->detaching)
 		return;
 	watch->state = NET_WATCH_ON;
 	loop_watch(watch->net->loop, &watch->watch, watch->net->queues[watch->queue].fd, events,

@@ -248,9 +248,6 @@ static int listen_there(struct incoming *incoming, struct error *err)
 	const struct mtls_files files = {options->cert, options->key, options->ca};
 	int ret = address_parse(&incoming->address, options->incoming, "--incoming", err);
 
-	if (ret == 0)
-		ret = migration_check_address(
-			&incoming->address, &files, options->plain, "--incoming", err);
 	if (ret == 0 && (files.cert || files.key || files.ca))
 		ret = mtls_new(&incoming->tls, &files, err);
 	if (ret < 0)

@@ -3,7 +3,7 @@
 
 #include "base/checked.h"
 #include "cli/suboptions.h"
-#include "migrate/address.h"
+#include "migrate/migrate.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -299,19 +299,10 @@ static int check(struct run_options *options, uint64_t seen, struct error *err)
 }
 
 /* What comes with the machine is not to be said here: it would not hold. */
-static int check_incoming(const struct run_options *options, struct error *err)
+static int check_comes_along(const struct run_options *options, struct error *err)
 {
 	static const char *const places[] = {"kernel", "initrd", "cache", "passt", "stats"};
-	struct address address;
 
-	if (options->restore || options->restore_taps || options->track_dirty)
-		return error_set(err, EINVAL,
-			"--restore, --restore-taps, --track-dirty: not with --incoming, where the "
-			"machine comes as it is; leave them out");
-	if (options->print_config)
-		return error_set(err, EINVAL,
-			"--print-config: with --incoming there is nothing to print yet; leave one "
-			"out");
 	for (unsigned i = 0; i < machine_fields.count; i++) {
 		const char *name = machine_fields.fields[i].name;
 		bool place = false;
@@ -322,7 +313,44 @@ static int check_incoming(const struct run_options *options, struct error *err)
 			return error_set(err, EINVAL,
 				"--%s: comes with the machine (--incoming); leave it out", name);
 	}
-	return address_parse(&address, options->incoming, "--incoming", err);
+	for (unsigned i = 0; i < options->config.device_count; i++) {
+		enum device_type type = options->config.devices[i].type;
+
+		if (type != DEVICE_DISK && type != DEVICE_NET && type != DEVICE_VSOCK)
+			return error_set(err, EINVAL,
+				"%s: comes with the machine (--incoming); leave it out",
+				device_types[type].option ? device_types[type].option
+							  : device_types[type].name);
+	}
+	return 0;
+}
+
+static int check_incoming(const struct run_options *options, struct error *err)
+{
+	const struct mtls_files files = {options->cert, options->key, options->ca};
+	struct address address;
+	int ret;
+
+	if (options->restore || options->restore_taps || options->track_dirty)
+		return error_set(err, EINVAL,
+			"--restore, --restore-taps, --track-dirty: not with --incoming, where the "
+			"machine comes as it is; leave them out");
+	if (options->print_config)
+		return error_set(err, EINVAL,
+			"--print-config: with --incoming there is nothing to print yet; leave one "
+			"out");
+	if (options->from)
+		return error_set(err, EINVAL,
+			"--config %s: with --incoming the machine comes with its configuration; "
+			"leave it out, and say where its disks and networks are here by --disk, "
+			"--net and --vsock",
+			options->from);
+	ret = check_comes_along(options, err);
+	if (ret == 0)
+		ret = address_parse(&address, options->incoming, "--incoming", err);
+	return ret < 0 ? ret
+		       : migration_check_address(
+				 &address, &files, options->plain, "--incoming", err);
 }
 
 static int check_tls(const struct run_options *options, struct error *err)

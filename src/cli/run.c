@@ -156,7 +156,7 @@ static int run(struct run_options *options)
 {
 	struct snapshot snapshot = {.memory_fd = -1};
 	struct error err = {0};
-	int status = 2;
+	int status = 1;
 
 	if (options->help)
 		return print_help();

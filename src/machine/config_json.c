@@ -98,7 +98,7 @@ static int blame(const struct source *source, const struct config_place *place, 
 
 static int unknown(const char *key, struct error *err)
 {
-	return error_set(err, EINVAL, "%.64s: unknown field; see man duet", key);
+	return error_set(err, EINVAL, "%.64s: unknown field; see duet run --help", key);
 }
 
 /* In the object of the machine. */
@@ -109,6 +109,11 @@ static int no_field(const char *key, struct error *err)
 			return error_set(err, EINVAL,
 				"%s: is an option of duet run's command line, not of a machine; "
 				"take it out of the file and write --%s there",
+				key, key);
+	for (unsigned type = 0; type < DEVICE_TYPES; type++)
+		if (strcmp(key, device_types[type].name) == 0)
+			return error_set(err, EINVAL,
+				"%s: is a device; write \"devices\": [{\"type\": \"%s\", ...}]",
 				key, key);
 	return unknown(key, err);
 }

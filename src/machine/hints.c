@@ -84,8 +84,13 @@ static void give_back(struct machine_hints *hints)
 	int ret = take_log(machine, &written, &err);
 
 	virtio_balloon_hint_status(machine->balloon, &status);
-	if (ret == 0)
+	if (ret == 0) {
+		/* As long as the guest likes: each piece that it has not written to is a system
+		 * call. */
+		machine_waits(machine, true);
 		bytes = virtio_balloon_hints_give_back(machine->balloon, was_written, &written);
+		machine_waits(machine, false);
+	}
 	for (unsigned i = 0; i < MEMORY_MAX_REGIONS; i++)
 		free(written.bitmaps[i]);
 	machine_log_stop(machine);

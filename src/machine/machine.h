@@ -56,8 +56,9 @@ struct machine_owner {
 	void (*changed)(void *opaque, enum machine_state state);
 	/* machine_type() took less than it was given; there is room again. May be null. */
 	void (*room)(void *opaque);
-	/* The loop's thread is about to wait for storage (@begins), which may hang; or has done so.
-	 * Signals are to be answered meanwhile all the same. Never one in the other. May be null.
+	/* The loop's thread is about to wait for storage (@begins), which may hang, or to go
+	 * through all of a guest's memory; or has done so. Signals are to be answered meanwhile all
+	 * the same. Never one in the other. May be null.
 	 */
 	void (*waits)(void *opaque, bool begins);
 	void *opaque;

@@ -201,7 +201,9 @@ static int read_field(
 		return error_set(err, EINVAL, "rule %s: \"%s\" must be %s", rule->name, key,
 			rule_fields[i].wanted);
 	}
-	return error_set(err, EINVAL, "rule %s: \"%.64s\": unknown; see man duet", rule->name, key);
+	return error_set(err, EINVAL,
+		"rule %s: \"%.64s\": unknown; see LIMITS AND RULES OF A NETWORK in duet(1)",
+		rule->name, key);
 }
 
 static int read_rule(struct net_rule *rule, unsigned index, json_t *object, struct error *err)

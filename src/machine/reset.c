@@ -28,6 +28,18 @@ static int reset_vcpus(struct machine *machine, struct error *err)
 	return ret;
 }
 
+/* For as long as much memory takes to be cleared, and the kernel's storage to answer. */
+static int fill_anew(struct machine *machine, struct error *err)
+{
+	int ret = memory_clear(&machine->memory);
+
+	if (ret < 0)
+		return error_errno(err, -ret, "reset: guest memory");
+	/* Afterwards: what is gone need not be copied to be taken back. */
+	sharing_reset(&machine->sharing);
+	return machine_load_kernel(machine, err);
+}
+
 int machine_reset(struct machine *machine, struct error *err)
 {
 	int ret;
@@ -40,13 +52,8 @@ int machine_reset(struct machine *machine, struct error *err)
 	ret = reset_vcpus(machine, err);
 	if (ret < 0)
 		return ret;
-	ret = memory_clear(&machine->memory);
-	if (ret < 0)
-		return error_errno(err, -ret, "reset: guest memory");
-	/* Afterwards: what is gone need not be copied to be taken back. */
-	sharing_reset(&machine->sharing);
 	machine_waits(machine, true);
-	ret = machine_load_kernel(machine, err);
+	ret = fill_anew(machine, err);
 	machine_waits(machine, false);
 	return ret < 0 ? ret : machine_boot_vcpus(machine, err);
 }

@@ -56,8 +56,9 @@ struct memory {
 	/* memory/ only, as tests/lint/layers.py checks; others: memory_region() */
 	struct memory_region regions[MEMORY_MAX_REGIONS];
 	unsigned count;
-	unsigned generation; /* of the table of regions */
-	unsigned pins;       /* somebody's DMA reaches the pages as they are: memory_pin() */
+	unsigned generation;    /* of the table of regions */
+	unsigned pins;          /* somebody's DMA reaches the pages as they are: memory_pin() */
+	_Atomic unsigned holes; /* made in mappings of files */
 	uint64_t pages;
 	/* One bit per page written by the monitor while logging is on, else null. */
 	_Atomic(_Atomic uint64_t *) dirty;

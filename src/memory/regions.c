@@ -188,28 +188,49 @@ void memory_pin(struct memory *memory, bool pinned)
 	memory->pins += pinned ? 1 : -1U;
 }
 
+/* Each takes two of the mappings that the process may have, of which Linux allows 65,530: what is
+ * left is for threads, files and much else. */
+#define HOLES_MAX 16384U
+
 /* What lies below a private mapping of a file would come back. */
-static int put_zeroes(uint8_t *host, uint64_t length)
+static bool put_zeroes(uint8_t *host, uint64_t length)
 {
 	void *mapped = mmap(host, length, PROT_READ | PROT_WRITE,
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 
-	if (mapped == MAP_FAILED) {
-		/* The kernel has no room for another piece (vm.max_map_count). */
-		memset(host, 0, length);
-		return 0;
-	}
+	if (mapped == MAP_FAILED)
+		return false;
 	madvise(host, length, MADV_DONTDUMP);
-	return 0;
+	return true;
 }
 
-static int discard(const struct memory_region *region, uint64_t offset, uint64_t length)
+/* Where there is a hole already, its pages go; of the file a page of zeroes takes the place. */
+static void fill_in_place(uint8_t *host, uint64_t length)
+{
+	madvise(host, length, MADV_DONTNEED);
+	for (uint8_t *page = host; page < host + length; page += MEMORY_PAGE)
+		if (!memory_page_is_zero(page))
+			memset(page, 0, MEMORY_PAGE);
+}
+
+static void make_hole(struct memory *memory, uint8_t *host, uint64_t length)
+{
+	if (atomic_load_explicit(&memory->holes, memory_order_relaxed) >= HOLES_MAX ||
+		!put_zeroes(host, length))
+		fill_in_place(host, length);
+	else
+		atomic_fetch_add_explicit(&memory->holes, 1, memory_order_relaxed);
+}
+
+static int discard(
+	struct memory *memory, const struct memory_region *region, uint64_t offset, uint64_t length)
 {
 	uint8_t *host = region->mapped_at + offset;
 
 	switch (region->kind) {
 	case MEMORY_FILE:
-		return put_zeroes(host, length);
+		make_hole(memory, host, length);
+		return 0;
 	case MEMORY_SHARED:
 		return fallocate(region->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 			       (off_t)offset, (off_t)length) < 0
@@ -235,7 +256,7 @@ int memory_discard(struct memory *memory, gpa_t gpa, uint64_t length)
 			continue;
 		if (!range_within(offset, length, region->size))
 			return -EFAULT;
-		ret = discard(region, offset, length);
+		ret = discard(memory, region, offset, length);
 		if (ret == 0)
 			memory_wrote(memory, gpa, length);
 		return ret;
@@ -243,17 +264,28 @@ int memory_discard(struct memory *memory, gpa_t gpa, uint64_t length)
 	return -EFAULT;
 }
 
+/* Nothing is left of a file that a region has shown: one mapping takes the place of all its
+ * pieces. */
+static bool leave_file(struct memory *memory, struct memory_region *region)
+{
+	if (region->kind != MEMORY_FILE || !put_zeroes(region->mapped_at, region->size))
+		return false;
+	region->kind = MEMORY_ANONYMOUS;
+	atomic_store_explicit(&memory->holes, 0, memory_order_relaxed);
+	return true;
+}
+
 int memory_clear(struct memory *memory)
 {
 	int ret = 0;
 
 	for (unsigned i = 0; ret == 0 && i < memory->count; i++) {
-		const struct memory_region *region = &memory->regions[i];
+		struct memory_region *region = &memory->regions[i];
 
 		if (memory->pins)
 			memset(region->mapped_at, 0, region->size);
-		else
-			ret = discard(region, 0, region->size);
+		else if (!leave_file(memory, region))
+			ret = discard(memory, region, 0, region->size);
 		memory_wrote(memory, region->base, region->size);
 	}
 	return ret;

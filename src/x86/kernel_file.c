@@ -112,8 +112,17 @@ const char *kernel_file_compression(const struct kernel_file *file)
 	return format ? format : "none";
 }
 
+/* A guest may reset long after the file was opened. */
 static int map_file(const struct kernel_file *file, struct mapping *mapping, struct error *err)
 {
+	struct stat now;
+
+	if (fstat(file->fd, &now) < 0)
+		return error_errno(err, errno, "cannot look at it");
+	if (now.st_size < file->status.st_size)
+		return error_set(err, EINVAL,
+			"the file was cut short since it was opened; put a new kernel beside it "
+			"and rename it, then start the machine anew");
 	mapping->size = (size_t)file->status.st_size;
 	mapping->data = mmap(NULL, mapping->size, PROT_READ, MAP_PRIVATE, file->fd, 0);
 	if (mapping->data != MAP_FAILED)

@@ -443,6 +443,7 @@ static const struct {
 	{"{\"duet\": 1, \"entropy\": \"on\"}", "entropy: must be true or false"},
 	{"{\"duet\": 1, \"ring\": \"round\"}", "ring: choose split or packed"},
 	{"{\"duet\": 1,\n\"colour\":\n3}", "vm.json:2: colour: unknown field"},
+	{"{\"duet\": 1,\n\"net\": \"user\"}", "vm.json:2: net: is a device; write \"devices\""},
 	{"{\"duet\": 1, \"devices\": {}}", "devices: must be an array"},
 	{"{\"duet\": 1,\n\"devices\": [\n3]}", "vm.json:3: a device is an object with a type"},
 	{"{\"duet\": 1, \"devices\": [{}]}", "a device is an object with a type"},

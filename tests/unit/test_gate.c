@@ -358,6 +358,23 @@ static void limits_what_is_sent(void **state)
 	fake_end(&fake);
 }
 
+/* As a host announces a machine whose guest has no driver yet, or none any more. */
+static void nobody_waits_without_a_driver(void **state)
+{
+	struct fake fake;
+
+	fake_open(&fake);
+	net_detach(&fake.net, fake_detached);
+	assert_null(fake.net.loop);
+	set(&fake, NULL, &slow);
+	for (unsigned i = 0; i < 20; i++)
+		send_one(&fake, 0, &fake.frame);
+	assert_int_equal(send_one(&fake, 0, &fake.frame), -EAGAIN);
+	assert_false(net_gate_holds(&fake.net, 0));
+	net_attach(&fake.net, fake.loop, &events, &fake);
+	fake_end(&fake);
+}
+
 /* 1000 bytes each, 100 a second; what was not taken is there still. */
 static void limits_what_is_received(void **state)
 {
@@ -519,6 +536,7 @@ int main(void)
 		cmocka_unit_test(takes_pieces_of_any_size),
 		cmocka_unit_test(receives_by_the_rules),
 		cmocka_unit_test(limits_what_is_sent),
+		cmocka_unit_test(nobody_waits_without_a_driver),
 		cmocka_unit_test(limits_what_is_received),
 		cmocka_unit_test(pays_for_segments),
 		cmocka_unit_test(a_change_wakes_who_waits),

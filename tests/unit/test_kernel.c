@@ -611,6 +611,20 @@ static void test_cache(void **state)
 	expect_load(f, true);
 }
 
+/* Overwritten by a shorter one, and the guest resets: what was the end of it is not read. */
+static void test_cut_short_later(void **state)
+{
+	struct fixture *f = *state;
+	struct kernel_source *source = NULL;
+
+	give(f, sample_kernel("xz", SAMPLE_THREE_LISTS));
+	assert_int_equal(kernel_source_open(&source, f->kernel_path, NULL, &f->err), 0);
+	assert_int_equal(truncate(f->kernel, 100), 0);
+	assert_int_equal(kernel_load(&f->memory, source, &f->options, &f->entry, &f->err), -EINVAL);
+	expect_words(f, "cut short since it was opened");
+	kernel_source_close(source);
+}
+
 static void test_cache_unusable(void **state)
 {
 	struct fixture *f = *state;
@@ -777,6 +791,7 @@ int main(void)
 		TEST(test_bad_initrd),
 		TEST(test_long_cmdline),
 		TEST(test_cache),
+		TEST(test_cut_short_later),
 		TEST(test_cache_unusable),
 		TEST(test_cache_by_file),
 		TEST(test_cache_pruned),

@@ -232,6 +232,58 @@ static void discards_to_zeroes(void **state)
 	assert_filled(memory, FILE_BASE + MEMORY_PAGE, 0);
 }
 
+static unsigned count_mappings(void)
+{
+	FILE *maps = fopen("/proc/self/maps", "r");
+	unsigned count = 0;
+	int byte;
+
+	assert_non_null(maps);
+	while ((byte = fgetc(maps)) != EOF)
+		count += byte == '\n';
+	fclose(maps);
+	return count;
+}
+
+#define MANY (40000U * 2) /* pages: with each second one a hole the process would have no room */
+
+/* A guest that gives back each second page of a file: its owner can still start threads, and a
+ * reset makes it one piece again. */
+static void leaves_mappings_for_others(void **state)
+{
+	struct memory *memory = *state;
+	const struct memory_region *region;
+	int fd = memfd_create("many", 0);
+	uint8_t page[MEMORY_PAGE];
+	unsigned before;
+
+	memset(page, 'x', sizeof(page));
+	assert_int_equal(ftruncate(fd, (off_t)MANY * MEMORY_PAGE), 0);
+	assert_int_equal(
+		pwrite(fd, page, sizeof(page), (off_t)(MANY - 2) * MEMORY_PAGE), sizeof(page));
+	assert_int_equal(memory_add_file(memory, GPA(FILE_BASE), (uint64_t)MANY * MEMORY_PAGE, fd,
+				 0, "file", NULL),
+		0);
+	close(fd);
+	before = count_mappings();
+	for (unsigned round = 0; round < 2; round++)
+		for (uint64_t i = 0; i < MANY; i += 2)
+			assert_int_equal(memory_discard(memory, GPA(FILE_BASE + i * MEMORY_PAGE),
+						 MEMORY_PAGE),
+				0);
+	assert_in_range(count_mappings() - before, 1000, 40000);
+	assert_filled(memory, FILE_BASE + (uint64_t)(MANY - 2) * MEMORY_PAGE, 0);
+	assert_int_equal(memory_clear(memory), 0);
+	assert_in_range(count_mappings(), 0, before + 8);
+	region = memory_region(memory, memory->count - 1);
+	assert_int_equal(region->kind, MEMORY_ANONYMOUS);
+	/* From then on pages go without a mapping of their own. */
+	for (uint64_t i = 0; i < MANY; i += 2)
+		assert_int_equal(
+			memory_discard(memory, GPA(FILE_BASE + i * MEMORY_PAGE), MEMORY_PAGE), 0);
+	assert_in_range(count_mappings(), 0, before + 8);
+}
+
 static void keeps_pinned_pages(void **state)
 {
 	struct memory *memory = *state;
@@ -349,6 +401,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(shares_what_is_a_memfd, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(maps_a_file_and_leaves_it_alone, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(discards_to_zeroes, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(leaves_mappings_for_others, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(keeps_pinned_pages, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(changes_are_new_generations, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(offers_private_memory_alone, set_up, tear_down),

@@ -509,7 +509,7 @@ static void waits_for_a_machine(void **state)
 {
 	static const char *const wrong[][4] = {{"--incoming", "unix:/x", "--memory", "1G"},
 		{"--incoming", "unix:/x", "--cpus", "2"}, {"--plain", "on", "--kernel", "k"},
-		{"--cert", "c", "--kernel", "k"}};
+		{"--cert", "c", "--kernel", "k"}, {"--incoming", "unix:/x", "--balloon", "id=a"}};
 	const char *const args[] = {"--incoming", "unix:/x", "--disk", "path=/here", "--net",
 		"tap,ifname=t9", "--kernel", "k", "--stats", "s", "--cert", "c"};
 	struct run_options options;
@@ -534,6 +534,8 @@ static void knows_wrong_words(void **state)
 	static const char *const wrong[][6] = {
 		{"--incoming", "x", "--plain", "on", "no address", "--incoming x"},
 		{"--incoming", "tcp:h", "--plain", "on", "no address", "--incoming tcp:h"},
+		{"--incoming", "tcp:10.0.0.1:1", "--log", "info", "needs TLS",
+			"--incoming tcp:10.0.0.1:1"},
 		{"--user", "me", "--kernel", "k", "--user me", "in numbers"},
 		{"--allow", "/nowhere", "--kernel", "k", "--allow /nowhere",
 			"neither a directory"}};

@@ -204,6 +204,12 @@ static void is_saved_and_restored(void **state)
 	other->host.open = 1;
 	assert_int_equal(coop_rig_call(other, 1, DUET_COOP_COUNTER_CLOSE, 1103, 0), 0);
 	coop_rig_free(other);
+	/* Open counters of which this machine has none. */
+	fewer.counters = false;
+	other = coop_rig_new(&fewer);
+	assert_int_equal(restore(other, &writer), -EINVAL);
+	coop_rig_free(other);
+	fewer = coop_rig_options;
 	fewer.vcpus = COOP_RIG_VCPUS - 1;
 	other = coop_rig_new(&fewer);
 	assert_int_equal(restore(other, &writer), -EINVAL);

@@ -207,8 +207,7 @@ static int restore(struct virtio_device *device, struct state_reader *reader, st
 	coop->stopped = state_get_bool(reader);
 	coop->stopped_at = state_get_u64(reader);
 	state_get_bytes(reader, coop->pages, coop->virtio.shared_length);
-	coop_counters_restore(coop, reader);
-	if (!coop_runs_restore(coop, reader))
+	if (!coop_counters_restore(coop, reader) || !coop_runs_restore(coop, reader))
 		return error_set(err, EINVAL, "%s: saved state contradicts itself", device->name);
 	publish_away(coop);
 	/* Before activate(): a vCPU may call with its first instruction. */

@@ -222,14 +222,23 @@ void coop_counters_save(struct coop *coop, struct state_writer *writer)
 	}
 }
 
-void coop_counters_restore(struct coop *coop, struct state_reader *reader)
+bool coop_counters_restore(struct coop *coop, struct state_reader *reader)
 {
+	/* A machine without them has nobody to close one. */
+	const bool may = coop->offered >> DUET_COOP_F_COUNTERS & 1;
+	bool sound = true;
+
 	coop_counters_drop(coop);
 	for (unsigned i = 0; i < coop->vcpu_count; i++) {
 		unsigned epoch = atomic_load(&coop->epoch);
 
 		coop->vcpus[i].epoch = state_get_bool(reader) ? epoch - 1 : epoch;
-		for (unsigned j = 0; j < COOP_COUNTERS_MAX; j++)
-			coop->vcpus[i].counters[j] = state_get_u64(reader);
+		for (unsigned j = 0; j < COOP_COUNTERS_MAX; j++) {
+			uint64_t name = state_get_u64(reader);
+
+			sound = sound && (may || !name);
+			coop->vcpus[i].counters[j] = may ? name : 0;
+		}
 	}
+	return sound;
 }

@@ -104,7 +104,7 @@ void coop_call(struct virtio_device *device, unsigned index);
 /* At rest, as all three: closes what the guest has left open, and forgets it. */
 void coop_counters_drop(struct coop *coop);
 void coop_counters_save(struct coop *coop, struct state_writer *writer);
-void coop_counters_restore(struct coop *coop, struct state_reader *reader);
+bool coop_counters_restore(struct coop *coop, struct state_reader *reader);
 
 /* coop_requests.c. I/O loop. */
 enum virtio_progress coop_requests(struct coop *coop, struct virtqueue *queue);
