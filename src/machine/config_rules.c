@@ -15,9 +15,15 @@
 
 #define WORDS 512
 
+/* Where something was described: a device's fields, or without one the machine's own. */
+struct place {
+	const struct device_config *device;
+	bool in_file;
+};
+
 static const struct field *find(const struct device_config *device, const char *name, size_t length)
 {
-	const struct field *field = device_field_find(device->type, name, length);
+	const struct field *field = device ? device_field_find(device->type, name, length) : NULL;
 
 	return field ? field : field_find(&machine_fields, name, length);
 }
@@ -44,13 +50,17 @@ static int spell_part(char *to, size_t room, const struct device_type_info *type
 	return snprintf(to, room, "%s=%s", field->name, value);
 }
 
-/* "{name}" or "{name=value}" at @from, as it is written where @device was described. Returns what
- * is behind it. */
-static const char *spell(
-	const struct device_config *device, const char *from, char *to, size_t room)
+/* --name value */
+static int spell_option(char *to, size_t room, const struct field *field, const char *value)
+{
+	return snprintf(to, room, "--%s%s%s", field->name, *value ? " " : "", value);
+}
+
+/* "{name}" or "{name=value}" at @from, as it is written at @place. Returns what is behind it. */
+static const char *spell(const struct place *place, const char *from, char *to, size_t room)
 {
 	size_t length = strcspn(from, "}"), name = strcspn(from + 1, "=}");
-	const struct field *field = find(device, from + 1, name);
+	const struct field *field = find(place->device, from + 1, name);
 	char value[64] = "";
 
 	if (!field || !from[length]) {
@@ -59,14 +69,16 @@ static const char *spell(
 	}
 	if (name + 1 < length)
 		snprintf(value, sizeof(value), "%.*s", (int)(length - name - 2), from + name + 2);
-	if (device->line)
+	if (place->in_file)
 		spell_member(to, room, field, value);
+	else if (place->device)
+		spell_part(to, room, &device_types[place->device->type], field, value);
 	else
-		spell_part(to, room, &device_types[device->type], field, value);
+		spell_option(to, room, field, value);
 	return from + length + 1;
 }
 
-static void spell_all(const struct device_config *device, const char *from, char to[WORDS])
+static void spell_all(const struct place *place, const char *from, char to[WORDS])
 {
 	size_t used = 0;
 
@@ -78,7 +90,7 @@ static void spell_all(const struct device_config *device, const char *from, char
 		from += plain;
 		used = strlen(to);
 		if (*from)
-			from = spell(device, from, to + used, WORDS - used);
+			from = spell(place, from, to + used, WORDS - used);
 		used = strlen(to);
 	}
 }
@@ -98,19 +110,39 @@ int config_refuse(const struct machine_config *config, const struct device_confi
 	const char *field, struct error *err, const char *format, ...)
 {
 	const struct device_type_info *type = &device_types[device->type];
+	const struct place place = {device, device->line != 0};
 	char words[WORDS], spelled[WORDS];
 	va_list args;
 
 	va_start(args, format);
 	vsnprintf(words, sizeof(words), format, args);
 	va_end(args);
-	spell_all(device, words, spelled);
+	spell_all(&place, words, spelled);
 	if (device->line)
 		return error_set(err, EINVAL, "%.200s:%u: %s: %s",
 			config->file ? config->file : "configuration", line_of(device, field),
 			device->id, spelled);
 	return error_set(err, EINVAL, "%s %s: %s", type->option ? type->option : type->name,
 		device->id, spelled);
+}
+
+int config_refuse_own(const struct machine_config *config, const char *name, struct error *err,
+	const char *format, ...)
+{
+	const struct field *field = field_find(&machine_fields, name, strlen(name));
+	const unsigned line = config->lines[field - machine_fields.fields];
+	const struct place place = {NULL, line && line != MACHINE_LINE_OPTION};
+	char words[WORDS], spelled[WORDS];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(words, sizeof(words), format, args);
+	va_end(args);
+	spell_all(&place, words, spelled);
+	if (place.in_file)
+		return error_set(err, EINVAL, "%.200s:%u: %s: %s",
+			config->file ? config->file : "configuration", line, name, spelled);
+	return error_set(err, EINVAL, "--%s: %s", name, spelled);
 }
 
 #define REFUSE(field, ...) config_refuse(config, device, field, err, __VA_ARGS__)
@@ -353,9 +385,13 @@ static int check_pmu(const struct machine_config *config, struct error *err)
 
 	if (config->pmu != PMU_PV || (coop && coop->coop.counters))
 		return 0;
-	return error_set(err, EINVAL, "--pmu pv: the counters come by the cooperation device%s",
-		coop ? ", whose counters are off; leave counters=off out"
-		     : "; add --coop, and the module duet in the guest");
+	if (!coop)
+		return config_refuse_own(config, "pmu", err,
+			"pv needs the cooperation device; add --coop, and the module duet in "
+			"the guest");
+	return config_refuse_own(config, "pmu", err,
+		"pv needs the counters of the cooperation device; leave %s out",
+		coop->line ? "\"counters\": false" : "counters=off");
 }
 
 /* What a guest goes by when it is shown nothing of its TSC. */
@@ -363,17 +399,18 @@ static int check_profile(const struct machine_config *config, struct error *err)
 {
 	if (config->profile == PROFILE_HOST || (config->pv & PV_CLOCK))
 		return 0;
-	return error_set(err, EINVAL,
-		"--profile migratable: the guest needs KVM's clock; add clock to --pv");
+	return config_refuse_own(
+		config, "profile", err, "the guest needs KVM's clock; add clock to {pv}");
 }
 
 static int check_cpu(const struct machine_config *config, struct error *err)
 {
 	struct cpu_change changes[CPU_CHANGES_MAX];
+	struct error why = {0};
 	unsigned count;
 
-	return cpu_changes_parse(changes, &count, config->cpu_config, err) < 0
-		       ? error_prefix(err, "--cpu-config: ")
+	return cpu_changes_parse(changes, &count, config->cpu_config, &why) < 0
+		       ? config_refuse_own(config, "cpu-config", err, "%s", why.text)
 		       : 0;
 }
 
@@ -381,9 +418,8 @@ static int check_entropy(const struct machine_config *config, struct error *err)
 {
 	if (config->entropy || !(config->entropy_bw.amount || config->entropy_ops.amount))
 		return 0;
-	return error_set(err, EINVAL,
-		"--entropy-%s: there is no random number device; leave --entropy off out",
-		config->entropy_bw.amount ? "bw" : "ops");
+	return config_refuse_own(config, config->entropy_bw.amount ? "entropy-bw" : "entropy-ops",
+		err, "there is no random number device; leave {entropy=off} out");
 }
 
 int config_check(const struct machine_config *config, struct error *err)

@@ -14,6 +14,10 @@
 int config_refuse(const struct machine_config *config, const struct device_config *device,
 	const char *field, struct error *err, const char *format, ...)
 	__attribute__((format(printf, 5, 6)));
+/* The same of a field of the machine's own: "--numa: " or "FILE:3: numa: "; "{cpus=2}" becomes
+ * --cpus 2 or "cpus": 2. @name is a field's. */
+int config_refuse_own(const struct machine_config *config, const char *name, struct error *err,
+	const char *format, ...) __attribute__((format(printf, 4, 5)));
 /* The rules for each device and for their number, ids known. */
 int config_check(const struct machine_config *config, struct error *err);
 

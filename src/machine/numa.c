@@ -2,6 +2,7 @@
 #include "machine/numa.h"
 
 #include "base/checked.h"
+#include "machine/config_rules.h"
 #include "x86/layout.h"
 
 #include <errno.h>
@@ -28,9 +29,9 @@ static int check_cpus(const struct machine_config *config, struct error *err)
 	while (each & (each - 1))
 		each &= each - 1;
 	each = each ? each : 1;
-	return error_set(err, EINVAL,
-		"--numa %u: each node has 1, 2, 4, 8, ... vCPUs, as many as any other; %u cannot "
-		"be divided so, --cpus %u can",
+	return config_refuse_own(config, "numa", err,
+		"each of the %u nodes has 1, 2, 4, 8, ... vCPUs, as many as any other; %u cannot "
+		"be divided so, {cpus=%u} can",
 		config->numa, config->cpus, each * config->numa);
 }
 
@@ -43,9 +44,9 @@ static int check_memory(const struct machine_config *config, struct error *err)
 		return 0;
 	if (fits < MACHINE_MEMORY_MIN)
 		fits = align_up(MACHINE_MEMORY_MIN, unit);
-	return error_set(err, EINVAL,
-		"--numa %u: each node has a multiple of 2M of memory, as much as any other; "
-		"%" PRIu64 "M cannot be divided so, --memory %" PRIu64 "M can",
+	return config_refuse_own(config, "numa", err,
+		"each of the %u nodes has a multiple of 2M of memory, as much as any other; "
+		"%" PRIu64 "M cannot be divided so, {memory=%" PRIu64 "M} can",
 		config->numa, config->memory >> 20, fits >> 20);
 }
 
@@ -84,11 +85,10 @@ static int check_host(const struct machine_config *config, struct error *err)
 
 	if (!config->numa_host || read_nodes(config->numa_host, nodes) == config->numa)
 		return 0;
-	return error_set(err, EINVAL,
-		"--numa-host %.40s: name a node of the host, 0 to %d, for each of the guest's "
-		"(--numa "
-		"%u), with + between them",
-		config->numa_host, HOST_NODES_MAX - 1, config->numa);
+	return config_refuse_own(config, "numa-host", err,
+		"name a node of the host, 0 to %d, for each of the guest's %u ({numa}), with + "
+		"between them",
+		HOST_NODES_MAX - 1, config->numa);
 }
 
 int numa_check(const struct machine_config *config, struct error *err)

@@ -504,75 +504,6 @@ static void says_what_and_where(void **state)
 	}
 }
 
-static const struct {
-	const char *devices, *says;
-} against_rules[] = {
-	{"{\"type\": \"disk\"}", "vm.json:2: disk0: names no file"},
-	{"{\"type\": \"disk\", \"path\": \"x\"},\n{\"type\": \"net\", \"kind\": \"tap\"}",
-		"vm.json:3: net0: names no interface"},
-	{"{\"type\": \"disk\", \"id\": \"a\", \"path\": \"x\"},\n"
-	 "{\"type\": \"disk\", \"id\": \"a\", \"path\": \"y\"}",
-		"vm.json:3: a: the id is another device's"},
-	{"{\"type\": \"disk\", \"slot\": 4, \"path\": \"x\"},\n"
-	 "{\"type\": \"net\", \"slot\": 4, \"kind\": \"user\"}",
-		"vm.json:3: net0: \"slot\": 4 is another device's"},
-	{"{\"type\": \"disk\", \"slot\": 4, \"path\": \"x\", \"model\": \"ide\"}", "has no slot"},
-	{"{\"type\": \"disk\", \"drive\": 1, \"path\": \"x\"}",
-		"\"drive\" is for \"model\": \"ide\""},
-	{"{\"type\": \"disk\", \"drive\": 1, \"path\": \"x\", \"model\": \"ide\"},\n"
-	 "{\"type\": \"disk\", \"drive\": 1, \"path\": \"y\", \"model\": \"ide\"}",
-		"vm.json:3: disk1: \"drive\": 1 is another disk's"},
-	{"{\"type\": \"net\", \"kind\": \"user\", \"model\": \"e1000\", \"features\": \"0x1\"}",
-		"\"features\" is for virtio"},
-	{"{\"type\": \"disk\",\n\"path\": \"x\",\n\"poll\": true,\n\"model\": \"ide\"}",
-		"vm.json:4: disk0: \"queues\" and \"poll\" are for \"model\": \"virtio\""},
-	{"{\"type\": \"net\", \"kind\": \"tap\", \"ifname\": \"t\",\n\"forward\": \"22\"}",
-		"vm.json:3: net0: \"forward\" is for \"kind\": \"user\""},
-	{"{\"type\": \"net\", \"kind\": \"tap\",\n\"ifname\": \"{}/\"}",
-		"vm.json:3: net0: \"ifname\" is no name of an interface"},
-	{"{\"type\": \"net\", \"kind\": \"user\", \"vhost\": true}", "\"vhost\": true is for"},
-	{"{\"type\": \"net\", \"kind\": \"user\", \"model\": \"e1000\",\n\"offloads\": false}",
-		"vm.json:3: net0: \"queues\", \"mtu\", \"poll\" and \"offloads\": false are for "
-		"\"model\": \"virtio\""},
-	{"{\"type\": \"net\", \"kind\": \"user\", \"mac\": \"52:54:00:12:34:56\"},\n"
-	 "{\"type\": \"net\", \"kind\": \"user\",\n\"mac\": \"52:54:00:12:34:56\"}",
-		"vm.json:4: net1: \"mac\" is also net0's"},
-	{"{\"type\": \"vfio\", \"host\": \"1:0.0\"},\n"
-	 "{\"type\": \"vfio\", \"host\": \"0000:01:00.0\"}",
-		"vm.json:3: vfio1: \"host\" is also vfio0's"},
-	{"{\"type\": \"balloon\"},\n{\"type\": \"vfio\", \"host\": \"1:0.0\"}",
-		"vm.json:2: balloon0: vfio0 pins all of the guest's memory"},
-	{"{\"type\": \"balloon\",\n\"size\": \"512M\"}",
-		"vm.json:3: balloon0: \"size\" is all of the guest's memory"},
-	{"{\"type\": \"vfio\"}", "write \"host\": \"0000:01:10.0\""},
-	{"{\"type\": \"console\"},\n{\"type\": \"console\"}",
-		"vm.json:2: console0: \"console\" is \"serial\"; write \"console\": \"virtio\""},
-	{"{\"type\": \"ide\"}", "vm.json:2: ide0: no disk has \"model\": \"ide\""},
-	{"{\"type\": \"entropy\"}, {\"type\": \"entropy\"}", "at most 1"},
-};
-
-static void keeps_the_rules(void **state)
-{
-	(void)state;
-	for (unsigned i = 0; i < ARRAY_SIZE(against_rules); i++) {
-		struct machine_config config;
-		struct error err = {0};
-		char text[512];
-		int ret;
-
-		snprintf(text, sizeof(text),
-			"{\"duet\": 1, \"kernel\": \"k\", \"devices\": [\n%s]}",
-			against_rules[i].devices);
-		ret = read_text(&config, text, &err);
-		if (ret == 0)
-			ret = machine_config_complete(&config, &err);
-		if (ret != -EINVAL || !strstr(err.text, against_rules[i].says))
-			fail_msg("%s: returned %d, said \"%s\", wanted \"%s\"", text, ret, err.text,
-				against_rules[i].says);
-		machine_config_free(&config);
-	}
-}
-
 /* A file may not contradict itself; an option may contradict the file. */
 static void drops_what_an_option_ends(void **state)
 {
@@ -783,7 +714,6 @@ int main(void)
 		cmocka_unit_test(follows_switches),
 		cmocka_unit_test(copies_own_their_words),
 		cmocka_unit_test(says_what_and_where),
-		cmocka_unit_test(keeps_the_rules),
 		cmocka_unit_test(drops_what_an_option_ends),
 		cmocka_unit_test(names_the_file_without_a_kernel),
 		cmocka_unit_test(bounds_what_it_reads),
