@@ -339,6 +339,17 @@ void loop_stop(struct loop *loop)
 	wake(loop);
 }
 
+/* With the lock held. True: it is the first one. */
+static bool append(struct loop *loop, struct loop_task *task)
+{
+	bool first = !loop->first;
+
+	task->next = NULL;
+	*loop->last = task;
+	loop->last = &task->next;
+	return first;
+}
+
 void loop_post(struct loop *loop, struct loop_task *task)
 {
 	bool own = atomic_load_explicit(&loop->running, memory_order_acquire) &&
@@ -346,11 +357,8 @@ void loop_post(struct loop *loop, struct loop_task *task)
 			   pthread_self());
 	bool first;
 
-	task->next = NULL;
 	pthread_mutex_lock(&loop->lock);
-	first = !loop->first;
-	*loop->last = task;
-	loop->last = &task->next;
+	first = append(loop, task);
 	pthread_mutex_unlock(&loop->lock);
 	/* Nobody is to be woken: a task for the next round costs no system call. */
 	if (own)
@@ -378,19 +386,61 @@ static void run_call(struct loop_task *task)
 	pthread_mutex_unlock(&call->lock);
 }
 
+/* All others are for the next run. */
+static struct loop_task *take_calls(struct loop *loop)
+{
+	struct loop_task *calls = NULL, **at = &loop->first;
+
+	while (*at) {
+		struct loop_task *task = *at;
+
+		if (task->run == run_call) {
+			*at = task->next;
+			task->next = calls;
+			calls = task;
+		} else {
+			at = &task->next;
+		}
+	}
+	loop->last = at;
+	return calls;
+}
+
+void loop_end_run(struct loop *loop)
+{
+	struct loop_task *calls, *next;
+
+	pthread_mutex_lock(&loop->lock);
+	atomic_store(&loop->running, false);
+	calls = take_calls(loop);
+	pthread_mutex_unlock(&loop->lock);
+	for (; calls; calls = next) {
+		/* Whoever waits for it has it back then. */
+		next = calls->next;
+		calls->run(calls);
+	}
+}
+
 void loop_call(struct loop *loop, struct loop_task *task)
 {
 	struct call call = {.task.run = run_call,
 		.inner = task,
 		.lock = PTHREAD_MUTEX_INITIALIZER,
 		.done_changed = PTHREAD_COND_INITIALIZER};
+	bool runs, first;
 
-	if (!atomic_load(&loop->running)) {
+	/* A loop that ends just now still runs what was posted before: loop_end_run(). */
+	pthread_mutex_lock(&loop->lock);
+	runs = atomic_load(&loop->running);
+	first = runs && append(loop, &call.task);
+	pthread_mutex_unlock(&loop->lock);
+	if (!runs) {
 		loop_begin_turn(loop);
 		task->run(task);
 		return;
 	}
-	loop_post(loop, &call.task);
+	if (first)
+		wake(loop);
 	pthread_mutex_lock(&call.lock);
 	while (!call.done)
 		pthread_cond_wait(&call.done_changed, &call.lock);

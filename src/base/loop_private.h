@@ -52,6 +52,8 @@ static inline void loop_begin_turn(struct loop *loop)
 #define LOOP_WAYS 3
 int loop_new_as(struct loop **loop, unsigned entries, unsigned way, struct error *err);
 void loop_run_tasks(struct loop *loop);
+/* It no longer runs; nobody is left waiting in loop_call(). */
+void loop_end_run(struct loop *loop);
 /* Entries that wait go into the queue as far as it has room. */
 void loop_queue_waiting(struct loop *loop);
 

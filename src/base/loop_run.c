@@ -262,7 +262,7 @@ int loop_run(struct loop *loop)
 		if (loop->error)
 			break;
 	}
-	atomic_store(&loop->running, false);
+	loop_end_run(loop);
 	atomic_store(&loop->stop, false);
 	return ret == 0 ? loop->error : ret;
 }

@@ -552,6 +552,44 @@ static void tells_that_it_died(void **state)
 	loop_thread_stop(thread);
 }
 
+static void *run_once(void *loop)
+{
+	assert_int_equal(loop_run(loop), 0);
+	return NULL;
+}
+
+static void stop_it(struct loop_task *task)
+{
+	loop_stop(container_of(task, struct counter, task)->loop);
+}
+
+static void count_call(struct loop_task *task)
+{
+	container_of(task, struct counter, task)->seen++;
+}
+
+/* Nobody is left waiting by a loop that ends at that very moment. */
+static void answers_calls_at_its_end(void **state)
+{
+	struct counter stopper = {.task.run = stop_it}, caller = {.task.run = count_call};
+	pthread_t thread;
+
+	(void)state;
+	for (unsigned i = 0; i < 500; i++) {
+		assert_int_equal(loop_new(&stopper.loop, 8, NULL), 0);
+		assert_int_equal(pthread_create(&thread, NULL, run_once, stopper.loop), 0);
+		while (!atomic_load(&stopper.loop->running))
+			sched_yield();
+		loop_post(stopper.loop, &stopper.task);
+		for (unsigned n = i % 8; n; n--)
+			sched_yield();
+		loop_call(stopper.loop, &caller.task);
+		pthread_join(thread, NULL);
+		loop_free(stopper.loop);
+	}
+	assert_int_equal(caller.seen, 500);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -568,6 +606,7 @@ int main(void)
 		cmocka_unit_test(timers_end_in_order),
 		cmocka_unit_test(tells_that_it_died),
 		cmocka_unit_test(opens_no_files),
+		cmocka_unit_test(answers_calls_at_its_end),
 	};
 
 	return cmocka_run_group_tests_name("loop", tests, NULL, NULL);
