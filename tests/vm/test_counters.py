@@ -77,7 +77,8 @@ def test_perf_stat(kernel):
     assert 0 < thread["events"][0]["count"] <= thread["events"][0]["enabled"] * 1.01, thread
     assert not SOAK or near(thread["events"][0]["count"], thread["thread_ns"], 0.2), thread
     assert 0 < cpu["events"][0]["count"] <= cpu["events"][0]["enabled"] * 1.01, cpu
-    assert naps["events"][0]["count"] < naps["events"][0]["enabled"], naps
+    # Not while it sleeps. What the guest takes for enabled begins and ends a call later, two hundred times.
+    assert 0 < naps["events"][0]["count"] < naps["ns"], naps
     assert float(said(output, "perf").split(",")[0]) > 0, output[-2000:]
     assert float(said(output, "all").split(",")[0]) > 0, output[-2000:]
 
