@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
@@ -40,6 +41,7 @@ static void take_signal(struct vigil *vigil)
 		return;
 	}
 	vigil->number = (int)info.ssi_signo;
+	vigil->told = clock_ns();
 	set_deadline(vigil, vigil->terms.grace);
 }
 
@@ -76,13 +78,17 @@ static bool wait_for_deadline(struct vigil *vigil)
 static void end_process(const struct vigil *vigil)
 {
 	const int number = vigil->number ? vigil->number : SIGTERM;
+	char after[32] = "";
 
 	signals_default_ending();
 	signals_default(number);
 	leftover_remove_all();
-	log_warning("ended %s%s; if the host's storage or kernel does not let go, the process goes "
-		    "when it does",
-		vigil->number ? "by a signal " : "", vigil->terms.meanwhile);
+	if (vigil->number)
+		snprintf(after, sizeof(after), ", %u ms after it",
+			(unsigned)((clock_ns() - vigil->told) / MS_NS));
+	log_warning("ended %s%s%s; if the host's storage or kernel does not let go, the process "
+		    "goes when it does",
+		vigil->number ? "by a signal " : "", vigil->terms.meanwhile, after);
 	if (vigil->terms.status < 0)
 		raise(number);
 	_exit(vigil->terms.status < 0 ? 128 + number : vigil->terms.status);

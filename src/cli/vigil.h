@@ -33,6 +33,7 @@ struct vigil {
 	bool kept;
 	int spared;        /* the signal that was spared; 0: none */
 	int number;        /* the one that ends the process */
+	uint64_t told;     /* clock_ns(), of that one */
 	uint64_t deadline; /* clock_ns(); 0: none yet */
 };
 
