@@ -78,10 +78,14 @@ static const char *spell(const struct place *place, const char *from, char *to, 
 	return from + length + 1;
 }
 
-static void spell_all(const struct place *place, const char *from, char to[WORDS])
+__attribute__((format(printf, 2, 0))) static void spell_all(
+	const struct place *place, const char *format, va_list args, char to[WORDS])
 {
+	char words[WORDS];
+	const char *from = words;
 	size_t used = 0;
 
+	vsnprintf(words, sizeof(words), format, args);
 	*to = 0;
 	while (*from && used < WORDS - 1) {
 		size_t plain = strcspn(from, "{");
@@ -111,13 +115,12 @@ int config_refuse(const struct machine_config *config, const struct device_confi
 {
 	const struct device_type_info *type = &device_types[device->type];
 	const struct place place = {device, device->line != 0};
-	char words[WORDS], spelled[WORDS];
+	char spelled[WORDS];
 	va_list args;
 
 	va_start(args, format);
-	vsnprintf(words, sizeof(words), format, args);
+	spell_all(&place, format, args, spelled);
 	va_end(args);
-	spell_all(&place, words, spelled);
 	if (device->line)
 		return error_set(err, EINVAL, "%.200s:%u: %s: %s",
 			config->file ? config->file : "configuration", line_of(device, field),
@@ -132,13 +135,12 @@ int config_refuse_own(const struct machine_config *config, const char *name, str
 	const struct field *field = field_find(&machine_fields, name, strlen(name));
 	const unsigned line = config->lines[field - machine_fields.fields];
 	const struct place place = {NULL, line && line != MACHINE_LINE_OPTION};
-	char words[WORDS], spelled[WORDS];
+	char spelled[WORDS];
 	va_list args;
 
 	va_start(args, format);
-	vsnprintf(words, sizeof(words), format, args);
+	spell_all(&place, format, args, spelled);
 	va_end(args);
-	spell_all(&place, words, spelled);
 	if (place.in_file)
 		return error_set(err, EINVAL, "%.200s:%u: %s: %s",
 			config->file ? config->file : "configuration", line, name, spelled);

@@ -69,7 +69,6 @@ static void breaks_a_rule(const char *text, const char *says)
 
 	machine_config_init(&config);
 	ret = machine_config_read(&config, text, strlen(text), "vm.json", &err);
-
 	if (ret == 0)
 		ret = machine_config_complete(&config, &err);
 	if (ret != -EINVAL || !strstr(err.text, says))

@@ -36,8 +36,8 @@ def send(duet: subprocess.Popen):
 def ended_within(said: str) -> int | None:
     """Milliseconds from its being told to end at once; null: it was not. In the middle of a reset it is as when its
     storage hangs."""
-    told = re.search(r"has ended, (?=\d+ ms after it was told to end at once)(\d+)|"
-                     r"while its storage did not answer, (?=\d+ ms after it;)(\d+)", said)
+    told = re.search(r"has ended, (\d+) ms after it was told to end at once|"
+                     r"while its storage did not answer, (\d+) ms after it;", said)
     return int(told.group(1) or told.group(2)) if told else None
 
 
