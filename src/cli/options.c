@@ -302,6 +302,7 @@ static int check(struct run_options *options, uint64_t seen, struct error *err)
 static int check_comes_along(const struct run_options *options, struct error *err)
 {
 	static const char *const places[] = {"kernel", "initrd", "cache", "passt", "stats"};
+	int ret = 0;
 
 	for (unsigned i = 0; i < machine_fields.count; i++) {
 		const char *name = machine_fields.fields[i].name;
@@ -313,16 +314,9 @@ static int check_comes_along(const struct run_options *options, struct error *er
 			return error_set(err, EINVAL,
 				"--%s: comes with the machine (--incoming); leave it out", name);
 	}
-	for (unsigned i = 0; i < options->config.device_count; i++) {
-		enum device_type type = options->config.devices[i].type;
-
-		if (type != DEVICE_DISK && type != DEVICE_NET && type != DEVICE_VSOCK)
-			return error_set(err, EINVAL,
-				"%s: comes with the machine (--incoming); leave it out",
-				device_types[type].option ? device_types[type].option
-							  : device_types[type].name);
-	}
-	return 0;
+	for (unsigned i = 0; ret == 0 && i < options->config.device_count; i++)
+		ret = machine_config_check_place(&options->config.devices[i], err);
+	return ret;
 }
 
 static int check_incoming(const struct run_options *options, struct error *err)

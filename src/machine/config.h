@@ -263,6 +263,8 @@ int machine_config_read_file(struct machine_config *config, const char *path, st
  * of the same id, or else of the same place among their type. */
 int machine_config_take_places(
 	struct machine_config *config, const struct machine_config *own, struct error *err);
+/* -EINVAL: a device that is nowhere on a host, of which @own may say nothing. */
+int machine_config_check_place(const struct device_config *device, struct error *err);
 
 /* The complete kernel command line: what this machine needs, then the user's words, which win.
  * @tsc_khz: the guest's, 0 when unknown. -E2BIG when @buffer is too small. */

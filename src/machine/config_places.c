@@ -31,6 +31,17 @@ static int take_net(struct net_config *to, const struct net_config *from, struct
 	return ret < 0 ? ret : take_text(&to->forward, from->forward, err);
 }
 
+int machine_config_check_place(const struct device_config *device, struct error *err)
+{
+	const struct device_type_info *type = &device_types[device->type];
+
+	if (device->type == DEVICE_DISK || device->type == DEVICE_NET ||
+		device->type == DEVICE_VSOCK)
+		return 0;
+	return error_set(err, EINVAL, "%s: comes with the machine (--incoming); leave it out",
+		type->option ? type->option : type->name);
+}
+
 static int take_device(
 	struct device_config *to, const struct device_config *from, struct error *err)
 {
@@ -42,11 +53,7 @@ static int take_device(
 	case DEVICE_VSOCK:
 		return take_given(&to->vsock.path, from->vsock.path, err);
 	default:
-		return error_set(err, EINVAL,
-			"%s: comes with the machine; only where a --disk, --net or --vsock is can "
-			"be said here",
-			device_types[from->type].option ? device_types[from->type].option
-							: device_types[from->type].name);
+		return machine_config_check_place(from, err);
 	}
 }
 
