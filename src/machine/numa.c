@@ -86,9 +86,9 @@ static int check_host(const struct machine_config *config, struct error *err)
 	if (!config->numa_host || read_nodes(config->numa_host, nodes) == config->numa)
 		return 0;
 	return config_refuse_own(config, "numa-host", err,
-		"name a node of the host, 0 to %d, for each of the guest's %u ({numa}), with + "
-		"between them",
-		HOST_NODES_MAX - 1, config->numa);
+		"\"%.40s\" does not name a node of the host, 0 to %d, for each of the guest's %u "
+		"({numa}), with + between them",
+		config->numa_host, HOST_NODES_MAX - 1, config->numa);
 }
 
 int numa_check(const struct machine_config *config, struct error *err)

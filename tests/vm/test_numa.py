@@ -97,7 +97,7 @@ def test_host_nodes():
 @pytest.mark.parametrize("options,says", [
     (("--numa", "2"), "--cpus 2 can"),
     (("--numa", "2", "--cpus", "2", "--memory", "513M"), "--memory 512M can"),
-    (("--cpus", "2", "--numa", "2", "--numa-host", "0"), "--numa-host 0"),
+    (("--cpus", "2", "--numa", "2", "--numa-host", "0"), '--numa-host: "0" does not'),
 ])
 def test_wrong_options(options, says):
     result = vm.run(str(vm.DUET), "run", "--kernel", "/nonexistent", *options, check=False)
