@@ -147,7 +147,7 @@ int machine_log_start(struct machine *machine, struct error *err);
 void machine_log_stop(struct machine *machine);
 int machine_log_take(struct machine *machine, unsigned region, uint64_t *bitmap, struct error *err);
 /* Keeps vCPUs out of the guest for @percent of each 10 ms; 0: no longer. */
-#define MACHINE_THROTTLE_MAX 95
+#define MACHINE_THROTTLE_MAX 99
 void machine_throttle(struct machine *machine, unsigned percent);
 
 /*

@@ -5,7 +5,7 @@
 
 /* A round of less says nothing of the link: buffers take it. */
 #define ROUND_LEAST (4ULL << 20)
-/* Rounds in a row that did not leave a tenth less behind than the one before. */
+/* Rounds in a row that did not leave a quarter less behind than the one before. */
 #define STUCK_MAX 2
 #define STEP      15
 /* However steadily it gets less: the last rounds would go on for ever. */
@@ -33,19 +33,31 @@ static uint64_t expect(const struct plan *plan, uint64_t left)
 	return expected < 1e18 ? (uint64_t)expected : (uint64_t)1e18;
 }
 
-static enum plan_step push(struct plan *plan)
+/* By the last round: the share of its time with which the guest would write to half of what is
+ * sent. It is an upper bound: of a page that is written to twice the log knows once. */
+static unsigned enough(const struct plan *plan, uint64_t sent, uint64_t left)
 {
+	double share = (100 - plan->throttle) * (double)sent / (2 * (double)left);
+
+	return share < 100 ? 100 - (unsigned)share : 0;
+}
+
+static enum plan_step push(struct plan *plan, uint64_t sent, uint64_t left)
+{
+	unsigned wanted = enough(plan, sent, left);
+
 	plan->stuck = 0;
-	if (plan->throttle < PLAN_THROTTLE_MAX) {
-		plan->throttle += STEP;
-		return PLAN_AGAIN;
-	}
-	return plan->force ? PLAN_STOP : PLAN_FAIL;
+	if (plan->throttle == PLAN_THROTTLE_MAX)
+		return plan->force ? PLAN_STOP : PLAN_FAIL;
+	if (wanted < plan->throttle + STEP)
+		wanted = plan->throttle + STEP;
+	plan->throttle = wanted < PLAN_THROTTLE_MAX ? wanted : PLAN_THROTTLE_MAX;
+	return PLAN_AGAIN;
 }
 
 enum plan_step plan_next(struct plan *plan, uint64_t sent, uint64_t took, uint64_t left)
 {
-	bool less = left < plan->before - plan->before / 10;
+	bool less = left < plan->before - plan->before / 4;
 
 	measure(plan, sent, took);
 	plan->expected = expect(plan, left);
@@ -56,5 +68,5 @@ enum plan_step plan_next(struct plan *plan, uint64_t sent, uint64_t took, uint64
 	plan->before = left;
 	if (++plan->round >= ROUNDS_MAX)
 		return plan->force ? PLAN_STOP : PLAN_FAIL;
-	return plan->stuck >= STUCK_MAX ? push(plan) : PLAN_AGAIN;
+	return plan->stuck >= STUCK_MAX ? push(plan, sent, left) : PLAN_AGAIN;
 }

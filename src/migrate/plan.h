@@ -26,7 +26,7 @@ struct plan {
 	uint64_t expected; /* nanoseconds that the rest takes */
 };
 
-#define PLAN_THROTTLE_MAX 90
+#define PLAN_THROTTLE_MAX 99
 
 /* @sent bytes took @took nanoseconds; @left bytes were written to meanwhile. */
 enum plan_step plan_next(struct plan *plan, uint64_t sent, uint64_t took, uint64_t left);

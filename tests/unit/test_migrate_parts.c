@@ -305,6 +305,27 @@ static void test_a_round_that_helps_slows_nobody_down(void **state)
 	assert_true(left / 2 <= 10 * MIB);
 }
 
+/* Of 64 MiB it writes to eight times as much as the link sends. */
+static void test_a_fast_writer_is_slowed_down_soon(void **state)
+{
+	struct plan plan = {.limit = 300 * MS};
+	const double link = 8 * MIB, writes = 8 * link;
+	uint64_t sent = 64 * MIB, left = sent;
+	enum plan_step step;
+
+	do {
+		uint64_t took = (uint64_t)((double)sent / link * SECOND_NS);
+		double written = writes * (100 - plan.throttle) / 100 * (double)took / SECOND_NS;
+
+		left = written < 64 * MIB ? (uint64_t)written : 64 * MIB;
+		step = plan_next(&plan, sent, took, left);
+		sent = left;
+	} while (step == PLAN_AGAIN);
+	assert_int_equal(step, PLAN_STOP);
+	assert_in_range(plan.round, 5, 15);
+	assert_true(plan.expected <= 300 * MS);
+}
+
 /* Endless small gains end too. */
 static void test_rounds_are_bounded(void **state)
 {
@@ -385,6 +406,7 @@ int main(void)
 		cmocka_unit_test(test_buffers_do_not_count),
 		cmocka_unit_test(test_a_guest_that_goes_on_writing_is_slowed_down_step_by_step),
 		cmocka_unit_test(test_a_round_that_helps_slows_nobody_down),
+		cmocka_unit_test(test_a_fast_writer_is_slowed_down_soon),
 		cmocka_unit_test(test_rounds_are_bounded),
 		cmocka_unit_test(test_addresses),
 		cmocka_unit_test(test_what_leaves_the_host_is_sealed_or_said_to_be_plain),
