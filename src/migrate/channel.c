@@ -170,7 +170,7 @@ int channel_say(struct channel *channel, enum wire_kind kind, struct error *err)
 	return channel_send(channel, kind, "", 0, "", 0, err);
 }
 
-static int make_room(struct message *message, size_t size, struct error *err)
+int message_reserve(struct message *message, size_t size, struct error *err)
 {
 	uint8_t *body;
 
@@ -190,12 +190,12 @@ static int make_room(struct message *message, size_t size, struct error *err)
 static int take_body(struct channel *channel, struct message *message, struct error *err)
 {
 	size_t length = message->header.length, got = 0;
-	int ret = make_room(message, 1, err);
+	int ret = message_reserve(message, 1, err);
 
 	while (ret == 0 && got < length) {
 		size_t piece = min_u64(length - got, PIECE);
 
-		ret = make_room(message, got + piece + 1, err);
+		ret = message_reserve(message, got + piece + 1, err);
 		if (ret == 0)
 			ret = take(channel, message->body + got, piece, err);
 		got += piece;

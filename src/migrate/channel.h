@@ -54,6 +54,8 @@ int channel_expect(
 	struct channel *channel, struct message *message, enum wire_kind kind, struct error *err);
 /* What is wrong with @message where one of @kind was to come; negative. */
 int channel_refuse(struct message *message, enum wire_kind kind, struct error *err);
+/* Room for a body of @size bytes less one: receiving such a message needs no memory then. */
+int message_reserve(struct message *message, size_t size, struct error *err);
 void message_free(struct message *message);
 /* Something has come that was not received yet; does not wait. */
 bool channel_has_word(const struct channel *channel);

@@ -13,6 +13,8 @@
 #define BUILD_S 120
 /* Who has said that it is ready has little left to do. */
 #define ANSWER_S 60
+/* Why it was given back, in words: an error's text is shorter. */
+#define ANSWER_ROOM 4096
 
 static void set_phase(const struct source *source, enum source_phase phase)
 {
@@ -58,16 +60,14 @@ static int greet_all(struct source *source, struct error *err)
 static int expect(struct source *source, enum wire_kind kind, unsigned patience, struct error *err)
 {
 	struct channel *channel = &source->channels[0];
-	struct message message = {0};
 	int ret;
 
 	/* For all of it: a byte now and then does not count. */
 	channel->patience = patience;
 	channel->until = clock_ns() + patience * SECOND_NS;
-	ret = channel_expect(channel, &message, kind, err);
+	ret = channel_expect(channel, &source->answer, kind, err);
 	channel->until = 0;
 	channel->patience = CHANNEL_PATIENCE_S;
-	message_free(&message);
 	return ret;
 }
 
@@ -222,8 +222,11 @@ enum source_end source_run(struct source *source, struct error *err)
 	enum source_end end = SOURCE_STAYS;
 	struct sweep sweep = {.source = source};
 	uint64_t stopped = 0;
-	int ret = copy(source, &sweep, &stopped, err);
+	/* Had now: what the other side says once it has been given the machine must be heard. */
+	int ret = message_reserve(&source->answer, ANSWER_ROOM, err);
 
+	if (ret == 0)
+		ret = copy(source, &sweep, &stopped, err);
 	sweep_free(&sweep);
 	if (ret == 0)
 		end = commit(source, err);
@@ -231,6 +234,7 @@ enum source_end source_run(struct source *source, struct error *err)
 		atomic_store(&source->progress->stood, clock_ns() - stopped);
 	if (end == SOURCE_STAYS)
 		channel_fail(&source->channels[0], err->text);
+	message_free(&source->answer);
 	set_phase(source, SOURCE_ENDED);
 	return end;
 }

@@ -68,6 +68,7 @@ struct source {
 	struct source_progress *progress;
 	/* Connects the next stream, after the first. */
 	int (*connect)(void *opaque, struct channel *channel, struct error *err);
+	struct message answer; /* private */
 };
 
 enum source_end {

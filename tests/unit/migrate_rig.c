@@ -44,8 +44,8 @@ ssize_t __wrap_send(int fd, const void *bytes, size_t length, int flags)
 
 	if (!line)
 		return __real_send(fd, bytes, length, flags);
-	if (line->fault == RIG_WHOLE || line->of_target != is_target || line->at < *said ||
-		line->at >= *said + length)
+	if ((line->fault != RIG_CUT && line->fault != RIG_ALTER) || line->of_target != is_target ||
+		line->at < *said || line->at >= *said + length)
 		return send_part(fd, bytes, length, flags, said);
 	if (line->at > *said)
 		return send_part(fd, bytes, line->at - *said, flags, said);
@@ -56,6 +56,36 @@ ssize_t __wrap_send(int fd, const void *bytes, size_t length, int flags)
 	}
 	changed = *(const uint8_t *)bytes ^ 0x10;
 	return send_part(fd, &changed, 1, flags, said);
+}
+
+/* ---- memory for the two themselves ---- */
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__real_realloc(void *old, size_t size);
+void *__wrap_realloc(void *old, size_t size);
+
+static bool is_refused(void)
+{
+	return line && line->allocated[is_target]++ == line->at && line->fault == RIG_NO_MEMORY &&
+	       line->of_target == is_target;
+}
+
+void *__wrap_malloc(size_t size)
+{
+	return is_refused() ? NULL : __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+	return is_refused() ? NULL : __real_calloc(count, size);
+}
+
+void *__wrap_realloc(void *old, size_t size)
+{
+	return is_refused() ? NULL : __real_realloc(old, size);
 }
 
 /* ---- the machine that leaves ---- */
@@ -71,6 +101,8 @@ static int fails(struct rig *rig, enum rig_step step, struct error *err)
 static int config(void *opaque, char **text, struct error *err)
 {
 	*text = strdup("{\"duet\": 1}");
+	if (!*text)
+		return error_set(err, ENOMEM, "no memory for the configuration");
 	return fails(opaque, RIG_CONFIG, err);
 }
 
@@ -103,7 +135,8 @@ static int begin_log(void *opaque, struct error *err)
 	struct rig *rig = opaque;
 	int ret = fails(rig, RIG_LOG, err);
 
-	assert_int_equal(memory_dirty_start(&rig->here), 0);
+	if (ret == 0 && memory_dirty_start(&rig->here) < 0)
+		ret = error_set(err, ENOMEM, "no memory for the log");
 	if (rig->writes_meanwhile && ret == 0) {
 		rig->writing = true;
 		assert_int_equal(thread_start(&rig->writer, 65536, write_on, rig), 0);
@@ -155,7 +188,8 @@ static int stop(void *opaque, struct state_writer *writer, struct error *err)
 	state_section_begin(writer, "rig", 1);
 	state_put_u64(writer, 0x1122334455667788);
 	state_section_close(writer);
-	assert_int_equal(state_writer_finish(writer), 0);
+	if (ret == 0 && state_writer_finish(writer) < 0)
+		ret = error_set(err, ENOMEM, "no memory for the state");
 	return ret;
 }
 

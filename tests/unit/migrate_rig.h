@@ -28,8 +28,9 @@ enum rig_step {
 
 enum rig_fault {
 	RIG_WHOLE,
-	RIG_CUT,   /* the line is down from byte @at on */
-	RIG_ALTER, /* byte @at comes with a bit changed */
+	RIG_CUT,       /* the line is down from byte @at on */
+	RIG_ALTER,     /* byte @at comes with a bit changed */
+	RIG_NO_MEMORY, /* allocation @at gets none */
 };
 
 struct rig {
@@ -37,7 +38,7 @@ struct rig {
 	uint64_t low, high; /* bytes of memory below and above a hole; @high may be 0 */
 	unsigned streams;
 	_Atomic int fails;    /* enum rig_step: this function fails the first time */
-	enum rig_fault fault; /* of what the source says, or the target */
+	enum rig_fault fault; /* of the source, or the target */
 	bool of_target;
 	uint64_t at;
 	unsigned writes;       /* pages written between two rounds, until it is slow enough */
@@ -54,7 +55,8 @@ struct rig {
 	struct error source_err, target_err;
 	_Atomic bool runs_here, runs_there, disks_here, disks_there;
 	unsigned throttle, takes;
-	uint64_t said[2]; /* bytes, by the source and by the target */
+	uint64_t said[2];      /* bytes, by the source and by the target */
+	uint64_t allocated[2]; /* times, likewise */
 
 	/* Private. */
 	struct source source;

@@ -244,6 +244,21 @@ static void test_each_byte_is_altered(void **state)
 		assert_int_not_equal(try_fault(RIG_ALTER, true, at), SOURCE_MOVED);
 }
 
+static void test_each_allocation_fails(void **state)
+{
+	for (int of_target = 0; of_target < 2; of_target++) {
+		enum source_end end;
+		uint64_t at = 0;
+
+		/* Until there is none of that number, and all goes well. */
+		while ((end = try_fault(RIG_NO_MEMORY, of_target, at)) != SOURCE_MOVED) {
+			assert_int_equal(end, SOURCE_STAYS);
+			at++;
+		}
+		assert_true(at > 0);
+	}
+}
+
 /* ---- who comes ---- */
 
 static void connect_to(struct rig *rig, struct channel *channel)
@@ -444,6 +459,7 @@ int main(void)
 		cmocka_unit_test(test_each_step_fails),
 		cmocka_unit_test(test_the_line_is_cut_at_each_byte),
 		cmocka_unit_test(test_each_byte_is_altered),
+		cmocka_unit_test(test_each_allocation_fails),
 		cmocka_unit_test(test_who_is_of_no_use_is_turned_away),
 		cmocka_unit_test(test_each_side_wants_a_certificate_of_its_authority),
 		cmocka_unit_test(test_it_is_cancelled_while_it_copies),
