@@ -8,6 +8,8 @@
 /* Rounds in a row that did not leave a quarter less behind than the one before. */
 #define STUCK_MAX 2
 #define STEP      15
+/* Of what it may stand still: with less than that no further round is worth its messages. */
+#define LITTLE 32
 /* However steadily it gets less: the last rounds would go on for ever. */
 #define ROUNDS_MAX 60
 
@@ -55,13 +57,22 @@ static enum plan_step push(struct plan *plan, uint64_t sent, uint64_t left)
 	return PLAN_AGAIN;
 }
 
+/* The rest would be sent soon enough. A round of it takes no longer than the machine may stand
+ * still, and as long as each leaves half of what it sent at most, it stands still for less. */
+static bool is_enough(const struct plan *plan, uint64_t sent, uint64_t left)
+{
+	return plan->expected <= plan->limit &&
+	       (plan->expected <= plan->limit / LITTLE || left > sent / 2);
+}
+
 enum plan_step plan_next(struct plan *plan, uint64_t sent, uint64_t took, uint64_t left)
 {
 	bool less = left < plan->before - plan->before / 4;
 
 	measure(plan, sent, took);
 	plan->expected = expect(plan, left);
-	if (plan->expected <= plan->limit)
+	if (is_enough(plan, sent, left) ||
+		(plan->round + 1 >= ROUNDS_MAX && plan->expected <= plan->limit))
 		return PLAN_STOP;
 	/* The first round sends what nobody has written to lately, too. */
 	plan->stuck = plan->round && !less ? plan->stuck + 1 : 0;

@@ -43,10 +43,11 @@ class BenchLab(Place):
             f"ip tuntap add {TAP} mode tap; ip link set {TAP} up"
         )
 
-    def boot_of(self, kernel: str, image: str, words: str, script: str | None = None) -> Boot:
-        """The kernel and an initrd with `mark` in it, copied next to the monitors."""
+    def boot_of(self, kernel: str, image: str, words: str, script: str | None = None,
+                files: dict[str, bytes] | None = None) -> Boot:  # fmt: skip
+        """The kernel and an initrd with `mark` and FILES in it, copied next to the monitors."""
         initrd = images.initrd(
-            kernel, image, script, {"bin/mark": plugin.mark_program().read_bytes()}
+            kernel, image, script, {"bin/mark": plugin.mark_program().read_bytes()} | (files or {})
         )
         for path, name in ((images.kernel(kernel), kernel), (initrd, initrd.name)):
             if (str(path), name) not in self._staged:

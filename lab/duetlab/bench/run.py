@@ -10,11 +10,11 @@ from ..experiment.lab import ExperimentLab
 from ..guest.images import GuestError
 from ..guest.vm import GuestFailure
 from ..host.life import say
-from . import api, balloon, boot, coop, duetd, fio, idle, io, policy, restore, sandbox
+from . import api, balloon, boot, coop, duetd, fio, idle, io, migrate, policy, restore, sandbox
 from .lab import BenchLab
 from .report import Report
 
-SECTIONS = ("boot", "where", "memory", "idle", "balloon", "api", "restore", "fio", "coop", "io", "policy", "sandbox", "duetd")
+SECTIONS = ("boot", "where", "memory", "idle", "balloon", "api", "restore", "migrate", "fio", "coop", "io", "policy", "sandbox", "duetd")
 # Need the other place alone, and a lab host takes its time.
 WITHOUT_PEERS = {"io", "policy"}
 
@@ -57,6 +57,8 @@ def _run_parts(args: argparse.Namespace, lab: BenchLab, report: Report) -> None:
         api.measure(lab, report, args.runs)
     if "restore" in args.parts:
         restore.measure(lab, report, args.runs)
+    if "migrate" in args.parts:
+        migrate.measure(lab, report)
     if "fio" in args.parts:
         fio.measure(lab, report)
     if "coop" in args.parts:

@@ -41,6 +41,7 @@ static const struct {
 	{"hogs", hogs, 1},
 	{"respond", respond, 3},
 	{"retired", retired, 2},
+	{"travel", travel, 6},
 };
 
 uint64_t now_ns(void)

@@ -50,6 +50,9 @@ int moving(char **args);  /* FILE PERIOD-MS: a working set that moves as it is t
 int hogs(char **args);    /* COUNT: programs that never rest, left behind; says their ids */
 int respond(char **args); /* COUNT PERIOD-US LOOPS: requests that come at fixed times */
 int retired(char **args); /* PID SECONDS: instructions of that thread in user space and kernel */
+/* FILE MIB RATE DEVICE ADDRESS PORT: until FILE is there, writes to RATE pages of MIB a second, and
+ * where DEVICE is not "-" to a disk and a connection, all checked at the end. */
+int travel(char **args);
 uint64_t now_ns(void);
 /* A socket of @type to ADDRESS PORT, which is not waited for without limit. */
 int connected(char **args, int type);
