@@ -76,7 +76,7 @@ def save(lab: ExperimentLab, name: str, folder: str) -> float:
     """A guest of GUESTS that watches its clocks, as a snapshot; its error where it began."""
     options, words = GUESTS[name]
     sock = f"{HOME}/{name}.sock"
-    with Subject(lab, "--net", "tap,ifname=duetclock", "--api-sock", sock, *options, words=words, memory="128M",
+    with Subject(lab, "--net", "tap,ifname=duetclock", "--api-sock", sock, "--allow", folder, *options, words=words, memory="128M",
                  pin=False) as subject:
         subject.command(f"ip addr add {GUEST}/24 dev eth0 && ip link set eth0 up")
         subject.command("rm -f /tmp/stop; (workload watch-clocks /tmp/stop >/tmp/watched &) ; "

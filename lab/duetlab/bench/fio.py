@@ -89,7 +89,8 @@ def _rows(report: Report, name: str, depth: int, used: dict, found: dict[str, in
         report.row(f"{name}: other exits to user space", exits, "", 0.02,
                    detail=f"{detail or 'none'}; console {console}")  # fmt: skip
     else:
-        report.row(f"{name}: kicks and exits a request", kicks + exits, "", 0.3)
+        report.row(f"{name}: kicks and exits a request", kicks + exits, "", 0.3,
+                   detail=f"kicks {kicks:.3f}; {detail or 'no exits'}; console {console}")  # fmt: skip
         report.row(f"{name}: interrupts a request", used["interrupts"] / REQUESTS, "")
 
 

@@ -40,8 +40,8 @@ def measure(lab: BenchLab, report: Report, runs: int) -> None:
     report.heading("A machine that goes on from a snapshot of itself (1 vCPU, 256 MiB, a disk, a NIC)")
     boot = lab.boot_of(KERNEL, "base", "", SCRIPT)
     lab.shell(f"rm -rf {HOME}/api.sock {SNAPSHOT}")
-    idle.guest(lab, [*DUET.command(boot), "--api-sock", f"{HOME}/api.sock"],
-               f"{HOME}/duet ctl {HOME}/api.sock snapshot {SNAPSHOT} >/dev/null")  # fmt: skip
+    idle.guest(lab, [*DUET.command(boot), "--api-sock", f"{HOME}/api.sock", "--allow", HOME],
+               f"{HOME}/duet ctl {HOME}/api.sock snapshot {SNAPSHOT} >/dev/null || {{ kill -9 $pid; exit 1; }}")  # fmt: skip
     if lab.counts:
         _start(lab, report, boot, runs)
     smaps = idle.guest(lab, _restored(boot), "cat /proc/$pid/smaps")
