@@ -43,9 +43,9 @@ def address(kind: str = "unix") -> str:
         "@PORT@", str(20000 + token % 20000))
 
 
-def target(where: str, *options: str) -> vm.Guest:
-    """A duet that waits for a machine."""
-    guest = vm.Guest(peer=lambda kernel, initrd: [
+def target(where: str, *options: str, wrapper: tuple[str, ...] = ()) -> vm.Guest:
+    """A duet that waits for a machine, started by WRAPPER."""
+    guest = vm.Guest(wrapper=wrapper, peer=lambda kernel, initrd: [
         str(vm.DUET), "run", "--incoming", where, "--log", "info", *options])
     guest.wait_for("waiting for a machine at")
     return guest
@@ -216,6 +216,7 @@ def test_a_target_that_cannot_have_it(local_disk):
             there.kill_monitor()
 
 
+needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl here to make certificates with")
 CERTIFICATES = """cd $0
 key="-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
 for name in ca other; do
@@ -226,6 +227,64 @@ openssl x509 -req -in host.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 36
 """
 
 
+@contextlib.contextmanager
+def two_networks():
+    """Two network namespaces with a cable between them, at NET.1 and NET.2."""
+    token = uuid.uuid4().hex[:8]
+    one, other = f"a{token}", f"b{token}"
+    vm.run("sh", "-ec", f"ip netns add {one}; ip netns add {other}; ip link add {one} type veth peer name {other}")
+    for nth, name in enumerate((one, other), 1):
+        vm.run("sh", "-ec", f"ip link set {name} netns {name}; ip -n {name} addr add {NET}.{nth}/24 dev {name}; "
+               f"ip -n {name} link set {name} up")
+    try:
+        yield one, other
+    finally:
+        vm.run("sh", "-c", f"ip netns del {one}; ip netns del {other}", check=False)
+
+
+def certificates(workspace) -> dict[str, str]:
+    """A host's and a stranger's, in files; the host's, by the options' names."""
+    subprocess.run(["sh", "-ec", CERTIFICATES, workspace], check=True, capture_output=True)
+    return {"cert": f"{workspace}/host.pem", "key": f"{workspace}/host.key", "ca": f"{workspace}/ca.pem"}
+
+
+def options_of(files: dict[str, str]) -> list[str]:
+    return [word for name, file in files.items() for word in (f"--{name}", file)]
+
+
+def cut(api: Api, here: str, source: vm.Guest, waiting: vm.Guest, where: str, files: dict[str, str]):
+    """The cable, while memory is copied: both sides find out, and the machine goes on."""
+    begin(api, where, **files)
+    vm.run("ip", "-n", here, "link", "set", here, "down")
+    goes_on(source)
+    end = wait_until(api, lambda now: now["state"] != "running")
+    assert end["state"] == "failed" and end["error"], end
+    assert waiting.finish() == 1 and "no machine came" in waiting.output, waiting.tail()
+    goes_on(source)
+    vm.run("ip", "-n", here, "link", "set", here, "up")
+
+
+@needs_openssl
+@pytest.mark.parametrize("is_cut", some([False, True]))
+def test_between_two_networks(is_cut, workspace):
+    """As between two hosts."""
+    sock, where, files = socket(), f"tcp:{NET}.2:4000", certificates(workspace)
+    options = options_of(files)
+    with two_networks() as (here, there), vm.Guest(
+            "--api-sock", sock, "--allow", f"tcp,{workspace}", memory="128M", script=WRITER,
+            wrapper=("ip", "netns", "exec", here)) as source:
+        source.wait_for(r"tick 3\.", LIMIT)
+        if is_cut:
+            with target(where, *options, wrapper=("ip", "netns", "exec", there)) as waiting:
+                cut(Api(sock), here, source, waiting, where, files)
+        with target(where, *options, wrapper=("ip", "netns", "exec", there)) as waiting:
+            moved = migrate(sock, where, "--downtime", "60000", "--streams", "2", *options)
+            assert moved.returncode == 0, moved.stderr
+            assert source.finish() == 0
+            waiting.wait_for(r"tick \d+\.", LIMIT)
+            waiting.kill_monitor()
+
+
 def test_a_target_short_of_threads(workspace):
     """Up to the last one, which is made when the source has let go: the program judges each."""
     for attempt in lives_of("short_of_threads.py", kernel(workspace, COUNTS)):
@@ -233,11 +292,10 @@ def test_a_target_short_of_threads(workspace):
     assert attempt["moved"]
 
 
-@pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl here to make certificates with")
+@needs_openssl
 def test_tls(workspace):
     """Both sides show a certificate of the authority, or nothing is sent."""
-    subprocess.run(["sh", "-ec", CERTIFICATES, workspace], check=True, capture_output=True)
-    good = ["--cert", f"{workspace}/host.pem", "--key", f"{workspace}/host.key", "--ca", f"{workspace}/ca.pem"]
+    good = options_of(certificates(workspace))
     stranger = ["--cert", f"{workspace}/other.pem", "--key", f"{workspace}/other.key", "--ca", f"{workspace}/ca.pem"]
     sock, where = socket(), address("tcp")
     with vm.Guest("--api-sock", sock, "--allow", f"tcp,{workspace}", memory="128M", script=WRITER) as source:
