@@ -108,7 +108,8 @@ static void io_died(void *opaque, int error)
 {
 	struct machine *machine = opaque;
 
-	/* First: a machine at rest ends as soon as it is told to, and must not wait for this thread. */
+	/* First: a machine at rest ends as soon as it is told to, and must not wait for this
+	 * thread. */
 	lifecycle_io_died(&machine->life);
 	machine_end(machine, MACHINE_FAILED, "the I/O thread: io_uring: %s", strerror(-error));
 }
