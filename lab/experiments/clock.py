@@ -4,7 +4,6 @@
 Three lab hosts, apart in the frequency of their TSC; a guest is saved in one and goes on in the others."""
 
 import contextlib
-import json
 import os
 
 from duetlab.experiment.lab import HOME, KERNEL, ExperimentLab, initrd_of_guest
@@ -57,8 +56,7 @@ def teller(lab: ExperimentLab):
 
 
 def ask(subject: Subject) -> dict:
-    return json.loads(next(line for line in subject.command(f"workload ask-time {ADDRESS} {PORT}").splitlines()
-                           if line.startswith("{")))
+    return subject.told(f"workload ask-time {ADDRESS} {PORT}")
 
 
 def ppm(first: dict, second: dict) -> float:
@@ -103,9 +101,9 @@ def go_on(lab: ExperimentLab, folder: str) -> dict:
     with Restored(lab, folder) as subject:
         subject.command("true")
         error = rate(subject)
-        watched = subject.command("touch /tmp/stop; until grep -q back_ns /tmp/watched; do sleep 0.1; done; tail -n 1 /tmp/watched")
+        watched = subject.told("touch /tmp/stop; until grep -q back_ns /tmp/watched; do sleep 0.1; done; tail -n 1 /tmp/watched")
         source = subject.command("cat /sys/devices/system/clocksource/clocksource0/current_clocksource").strip().splitlines()[-1]
-    return {"ppm": error, "source": source} | json.loads(next(line for line in watched.splitlines() if line.startswith("{")))
+    return {"ppm": error, "source": source} | watched
 
 
 def refusal(lab: ExperimentLab, folder: str) -> str:

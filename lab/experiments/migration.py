@@ -77,8 +77,7 @@ def move(lab: ExperimentLab, streams: int) -> dict:
 
 
 def travelled(subject: Subject) -> dict:
-    told = subject.command("touch /tmp/stop; until grep -q gap_ns /tmp/travel; do sleep 0.1; done; tail -n 1 /tmp/travel")
-    return json.loads(next(line for line in told.splitlines() if line.startswith("{")))
+    return subject.told("touch /tmp/stop; until grep -q gap_ns /tmp/travel; do sleep 0.1; done; tail -n 1 /tmp/travel")
 
 
 def one(lab: ExperimentLab, percent: int, streams: int) -> dict:

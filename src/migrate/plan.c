@@ -57,12 +57,12 @@ static enum plan_step push(struct plan *plan, uint64_t sent, uint64_t left)
 	return PLAN_AGAIN;
 }
 
-/* The rest would be sent soon enough. A round of it takes no longer than the machine may stand
+/* When the rest would be sent soon enough: a round of it takes no longer than the machine may stand
  * still, and as long as each leaves half of what it sent at most, it stands still for less. */
-static bool is_enough(const struct plan *plan, uint64_t sent, uint64_t left)
+static bool pays(const struct plan *plan, uint64_t sent, uint64_t left)
 {
-	return plan->expected <= plan->limit &&
-	       (plan->expected <= plan->limit / LITTLE || left > sent / 2);
+	return plan->round + 1 < ROUNDS_MAX && plan->expected > plan->limit / LITTLE &&
+	       left <= sent / 2;
 }
 
 enum plan_step plan_next(struct plan *plan, uint64_t sent, uint64_t took, uint64_t left)
@@ -71,8 +71,7 @@ enum plan_step plan_next(struct plan *plan, uint64_t sent, uint64_t took, uint64
 
 	measure(plan, sent, took);
 	plan->expected = expect(plan, left);
-	if (is_enough(plan, sent, left) ||
-		(plan->round + 1 >= ROUNDS_MAX && plan->expected <= plan->limit))
+	if (plan->expected <= plan->limit && !pays(plan, sent, left))
 		return PLAN_STOP;
 	/* The first round sends what nobody has written to lately, too. */
 	plan->stuck = plan->round && !less ? plan->stuck + 1 : 0;

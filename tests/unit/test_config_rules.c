@@ -99,8 +99,7 @@ static const struct {
 	{"\"cpus\": 2,\n\"numa\": 2,\n\"memory\": \"257M\"", "\"memory\": \"256M\" can"},
 	{"\"cpus\": 2,\n\"numa\": 2,\n\"numa-host\": \"0\"",
 		"vm.json:4: numa-host: \"0\" does not name a node of the host, 0 to 63, for each "
-		"of "
-		"the guest's 2 (\"numa\")"},
+		"of the guest's 2 (\"numa\")"},
 	{"\"pmu\":\n\"pv\"", "vm.json:2: pmu: pv needs the cooperation device; add --coop"},
 	{"\"pv\": \"none\",\n\"profile\": \"migratable\"",
 		"vm.json:3: profile: the guest needs KVM's clock; add clock to \"pv\""},
