@@ -35,8 +35,7 @@ static uint64_t next_place(struct requests *requests)
 {
 	if (requests->in_order)
 		return requests->random++ % requests->places;
-	requests->random = requests->random * 6364136223846793005U + 1442695040888963407U;
-	return (requests->random >> 33) % requests->places;
+	return draw(&requests->random, requests->places);
 }
 
 static void submit(struct requests *requests, size_t slot)

@@ -52,6 +52,12 @@ uint64_t now_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
 }
 
+uint64_t draw(uint64_t *random, uint64_t below)
+{
+	*random = *random * 6364136223846793005U + 1442695040888963407U;
+	return (*random >> 33) % below;
+}
+
 unsigned long number(const char *text)
 {
 	char *end;

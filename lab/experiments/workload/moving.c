@@ -64,10 +64,8 @@ static void move(struct window *window, size_t goal, size_t step)
 static void touch_some(struct window *window)
 {
 	for (size_t n = window->pages / TOUCHED; n; n--) {
-		size_t page;
+		size_t page = draw(&window->random, window->pages);
 
-		window->random = window->random * 6364136223846793005U + 1442695040888963407U;
-		page = (size_t)(window->random >> 33) % window->pages;
 		window->wrong += *word(window, page) != page * MULTIPLIER;
 		window->touches++;
 	}

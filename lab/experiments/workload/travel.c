@@ -45,12 +45,6 @@ static uint64_t mixed(uint64_t a, uint64_t b)
 	return value ^ value >> 29;
 }
 
-static uint64_t any(struct travel *travel, uint64_t below)
-{
-	travel->random = travel->random * 6364136223846793005U + 1442695040888963407U;
-	return (travel->random >> 33) % below;
-}
-
 /* ---- memory ---- */
 
 /* The Nth write to a page goes to its word N, and after the last one to the first again. */
@@ -70,7 +64,7 @@ static void fill(struct travel *travel)
 
 static void write_page(struct travel *travel)
 {
-	uint64_t page = any(travel, travel->pages), nth = ++travel->writes[page];
+	uint64_t page = draw(&travel->random, travel->pages), nth = ++travel->writes[page];
 
 	travel->memory[page * WORDS + nth % WORDS] = mixed(page, nth + WORDS);
 	travel->total++;
@@ -107,7 +101,7 @@ static bool is_right(struct travel *travel, uint64_t block)
 /* One is written, and another that was written before is read. */
 static void use_disk(struct travel *travel)
 {
-	uint64_t block = any(travel, BLOCKS), other = any(travel, BLOCKS);
+	uint64_t block = draw(&travel->random, BLOCKS), other = draw(&travel->random, BLOCKS);
 
 	if (travel->disk < 0)
 		return;

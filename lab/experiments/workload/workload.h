@@ -54,6 +54,8 @@ int retired(char **args); /* PID SECONDS: instructions of that thread in user sp
  * where DEVICE is not "-" to a disk and a connection, all checked at the end. */
 int travel(char **args);
 uint64_t now_ns(void);
+/* The next of the numbers below @below that @random leads to, the same in each run. */
+uint64_t draw(uint64_t *random, uint64_t below);
 /* A socket of @type to ADDRESS PORT, which is not waited for without limit. */
 int connected(char **args, int type);
 /* ... and at ADDRESS PORT. */
