@@ -6,6 +6,7 @@
 #include "state/state.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -19,7 +20,8 @@
 
 #include <cmocka.h>
 
-#define HIGH_AT (4ULL << 30)
+#define HIGH_AT     (4ULL << 30)
+#define FAREWELL_MS 100
 
 /* Whose thread this is, and what is wrong with its line. */
 static _Thread_local struct rig *line;
@@ -37,6 +39,16 @@ static ssize_t send_part(int fd, const uint8_t *bytes, size_t length, int flags,
 	return sent;
 }
 
+/* Counts a call of the system by one of the two. */
+static bool is_failed(int code)
+{
+	if (!line || line->called[is_target]++ != line->at || line->fault != RIG_NO_CALL ||
+		line->of_target != is_target)
+		return false;
+	errno = code;
+	return true;
+}
+
 ssize_t __wrap_send(int fd, const void *bytes, size_t length, int flags)
 {
 	uint64_t *said = line ? &line->said[is_target] : NULL;
@@ -44,6 +56,8 @@ ssize_t __wrap_send(int fd, const void *bytes, size_t length, int flags)
 
 	if (!line)
 		return __real_send(fd, bytes, length, flags);
+	if (is_failed(ENOBUFS))
+		return -1;
 	if ((line->fault != RIG_CUT && line->fault != RIG_ALTER) || line->of_target != is_target ||
 		line->at < *said || line->at >= *said + length)
 		return send_part(fd, bytes, length, flags, said);
@@ -56,6 +70,57 @@ ssize_t __wrap_send(int fd, const void *bytes, size_t length, int flags)
 	}
 	changed = *(const uint8_t *)bytes ^ 0x10;
 	return send_part(fd, &changed, 1, flags, said);
+}
+
+/* ---- the other calls that a migration makes ---- */
+
+ssize_t __real_recv(int fd, void *bytes, size_t length, int flags);
+ssize_t __wrap_recv(int fd, void *bytes, size_t length, int flags);
+int __real_poll(struct pollfd *fds, nfds_t count, int milliseconds);
+int __wrap_poll(struct pollfd *fds, nfds_t count, int milliseconds);
+int __real_socket(int domain, int type, int protocol);
+int __wrap_socket(int domain, int type, int protocol);
+int __real_connect(int fd, const struct sockaddr *to, socklen_t length);
+int __wrap_connect(int fd, const struct sockaddr *to, socklen_t length);
+int __real_accept4(int fd, struct sockaddr *from, socklen_t *length, int flags);
+int __wrap_accept4(int fd, struct sockaddr *from, socklen_t *length, int flags);
+int __real_pthread_create(
+	pthread_t *thread, const pthread_attr_t *how, void *(*run)(void *), void *opaque);
+int __wrap_pthread_create(
+	pthread_t *thread, const pthread_attr_t *how, void *(*run)(void *), void *opaque);
+
+ssize_t __wrap_recv(int fd, void *bytes, size_t length, int flags)
+{
+	return is_failed(EIO) ? -1 : __real_recv(fd, bytes, length, flags);
+}
+
+int __wrap_poll(struct pollfd *fds, nfds_t count, int milliseconds)
+{
+	/* Who leaves in the middle waits for the other to have heard it: not for long here. */
+	if (line && count == 1 && milliseconds > FAREWELL_MS)
+		milliseconds = FAREWELL_MS;
+	return is_failed(ENOMEM) ? -1 : __real_poll(fds, count, milliseconds);
+}
+
+int __wrap_socket(int domain, int type, int protocol)
+{
+	return is_failed(EMFILE) ? -1 : __real_socket(domain, type, protocol);
+}
+
+int __wrap_connect(int fd, const struct sockaddr *to, socklen_t length)
+{
+	return is_failed(ENETDOWN) ? -1 : __real_connect(fd, to, length);
+}
+
+int __wrap_accept4(int fd, struct sockaddr *from, socklen_t *length, int flags)
+{
+	return is_failed(ENFILE) ? -1 : __real_accept4(fd, from, length, flags);
+}
+
+int __wrap_pthread_create(
+	pthread_t *thread, const pthread_attr_t *how, void *(*run)(void *), void *opaque)
+{
+	return is_failed(EAGAIN) ? EAGAIN : __real_pthread_create(thread, how, run, opaque);
 }
 
 /* ---- memory for the two themselves ---- */
@@ -278,6 +343,8 @@ static void *run_target(void *opaque)
 	line = rig;
 	is_target = true;
 	rig->result = target_run(&ops, rig->listening, rig->stop, rig->tls_there, &rig->target_err);
+	/* As its process would, so that who is about to come does not wait for an answer. */
+	address_close(&rig->address, rig->listening);
 	return NULL;
 }
 
@@ -362,7 +429,6 @@ bool rig_same_memory(const struct rig *rig)
 
 void rig_close(struct rig *rig)
 {
-	address_close(&rig->address, rig->listening);
 	close(rig->stop);
 	memory_free(&rig->here);
 	memory_free(&rig->there);

@@ -31,6 +31,7 @@ enum rig_fault {
 	RIG_CUT,       /* the line is down from byte @at on */
 	RIG_ALTER,     /* byte @at comes with a bit changed */
 	RIG_NO_MEMORY, /* allocation @at gets none */
+	RIG_NO_CALL,   /* system call @at comes back with an error */
 };
 
 struct rig {
@@ -57,6 +58,7 @@ struct rig {
 	unsigned throttle, takes;
 	uint64_t said[2];      /* bytes, by the source and by the target */
 	uint64_t allocated[2]; /* times, likewise */
+	uint64_t called[2];    /* the system, likewise: of their own threads, not the streams' */
 
 	/* Private. */
 	struct source source;

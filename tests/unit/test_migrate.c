@@ -259,6 +259,39 @@ static void test_each_allocation_fails(void **state)
 	}
 }
 
+/* One of a side's calls fails, each in turn, until there are no more. */
+static void fail_calls(bool of_target, unsigned ends[3])
+{
+	bool reached = true;
+
+	for (uint64_t at = 0; reached; at++) {
+		struct rig rig = {.low = 64 * MEMORY_PAGE,
+			.streams = 2,
+			.fault = RIG_NO_CALL,
+			.of_target = of_target,
+			.at = at};
+
+		open_rig(&rig, 64);
+		rig_migrate(&rig);
+		assert_one_at_most(&rig);
+		reached = rig.called[of_target] > at;
+		ends[rig.end]++;
+		rig_close(&rig);
+	}
+}
+
+static void test_each_call_of_the_system_fails(void **state)
+{
+	unsigned of_source[3] = {0}, of_target[3] = {0};
+
+	fail_calls(false, of_source);
+	fail_calls(true, of_target);
+	/* Not whether, but how many: when the last word is lost, and when nothing failed at all. */
+	assert_true(of_source[SOURCE_STAYS] > 20 && of_target[SOURCE_STAYS] > 20);
+	assert_true(of_source[SOURCE_MOVED] && of_target[SOURCE_MOVED]);
+	assert_true(of_source[SOURCE_UNKNOWN] <= 4 && of_target[SOURCE_UNKNOWN] <= 4);
+}
+
 /* ---- who comes ---- */
 
 static void connect_to(struct rig *rig, struct channel *channel)
@@ -460,6 +493,7 @@ int main(void)
 		cmocka_unit_test(test_the_line_is_cut_at_each_byte),
 		cmocka_unit_test(test_each_byte_is_altered),
 		cmocka_unit_test(test_each_allocation_fails),
+		cmocka_unit_test(test_each_call_of_the_system_fails),
 		cmocka_unit_test(test_who_is_of_no_use_is_turned_away),
 		cmocka_unit_test(test_each_side_wants_a_certificate_of_its_authority),
 		cmocka_unit_test(test_it_is_cancelled_while_it_copies),
