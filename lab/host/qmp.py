@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Moves a machine of QEMU's: qmp.py SOCKET URI DOWNTIME-MS SECONDS
+"""Moves a machine of QEMU's, or lets it log the pages that change:
 
-Prints what QEMU says of the migration when it is over, or when so many seconds are."""
+    qmp.py SOCKET move URI DOWNTIME-MS SECONDS
+    qmp.py SOCKET log SECONDS
+
+The first prints what QEMU says of the migration when it is over, or when so many seconds are."""
 
 import json
 import socket
@@ -29,8 +32,11 @@ class Monitor:
                 return told["return"]
 
 
-def main(path: str, uri: str, downtime: str, seconds: str) -> None:
-    monitor = Monitor(path)
+def log(monitor: Monitor, seconds: str) -> None:
+    monitor.do("calc-dirty-rate", mode="dirty-bitmap", **{"calc-time": int(seconds)})
+
+
+def move(monitor: Monitor, uri: str, downtime: str, seconds: str) -> None:
     monitor.do("migrate-set-parameters", **{"downtime-limit": int(downtime), "max-bandwidth": 0})
     monitor.do("migrate-set-capabilities", capabilities=[{"capability": "auto-converge", "state": True}])
     monitor.do("migrate", uri=uri)
@@ -42,4 +48,5 @@ def main(path: str, uri: str, downtime: str, seconds: str) -> None:
     print(json.dumps(told))
 
 
-main(*sys.argv[1:])
+path, do, *arguments = sys.argv[1:]
+{"move": move, "log": log}[do](Monitor(path), *arguments)

@@ -44,22 +44,28 @@ kill -9 $pid $there 2>/dev/null; wait; exit $status
 """
 
 
-def _duet(boot: Boot) -> tuple[list[str], list[str], str]:
-    """Source, target, and how one is made the other."""
-    source = [f"{HOME}/duet", "run", "--cache", f"{HOME}/cache", "--kernel", boot.kernel, "--initrd", boot.initrd,
-              "--memory", f"{MEMORY_MIB}M", "--disk", f"path={HOME}/disk", "--api-sock", SOCK, "--cmdline", boot.words]  # fmt: skip
-    move = (f"timeout {SECONDS} {HOME}/duet ctl {SOCK} migrate unix:{WAY} --downtime {DOWNTIME_MS} >/dev/null; "
-            f"{HOME}/duet ctl {SOCK} get /duet/migration")  # fmt: skip
-    return source, [f"{HOME}/duet", "run", "--incoming", f"unix:{WAY}"], move
-
-
-def _qemu(lab: BenchLab, boot: Boot) -> tuple[list[str], list[str], str]:
-    source = ["qemu-system-x86_64", "-M", "pc", "-enable-kvm", "-cpu", "host", "-m", str(MEMORY_MIB), "-smp", "1",
+def machines(boot: Boot) -> tuple[list[str], list[str]]:
+    """The same machine by duet and by QEMU, either with its control at SOCK."""
+    ours = [f"{HOME}/duet", "run", "--cache", f"{HOME}/cache", "--kernel", boot.kernel, "--initrd", boot.initrd,
+            "--memory", f"{MEMORY_MIB}M", "--disk", f"path={HOME}/disk", "--api-sock", SOCK, "--cmdline", boot.words]  # fmt: skip
+    theirs = ["qemu-system-x86_64", "-M", "pc", "-enable-kvm", "-cpu", "host", "-m", str(MEMORY_MIB), "-smp", "1",
               "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio", "-kernel", boot.kernel,
               "-initrd", boot.initrd, "-append", f"console=ttyS0 {boot.words}",
               "-drive", f"if=none,id=disk,format=raw,file={HOME}/disk", "-device", "virtio-blk-pci,drive=disk"]  # fmt: skip
-    move = f"python3 {lab.path(LAB / 'host' / 'qmp.py')} {SOCK} unix:{WAY} {DOWNTIME_MS} {SECONDS}"
-    return [*source, "-qmp", f"unix:{SOCK},server=on,wait=off"], [*source, "-incoming", f"unix:{WAY}"], move
+    return ours, [*theirs, "-qmp", f"unix:{SOCK},server=on,wait=off"]
+
+
+def _duet(boot: Boot) -> tuple[list[str], list[str], str]:
+    """Source, target, and how one is made the other."""
+    move = (f"timeout {SECONDS} {HOME}/duet ctl {SOCK} migrate unix:{WAY} --downtime {DOWNTIME_MS} >/dev/null; "
+            f"{HOME}/duet ctl {SOCK} get /duet/migration")  # fmt: skip
+    return machines(boot)[0], [f"{HOME}/duet", "run", "--incoming", f"unix:{WAY}"], move
+
+
+def _qemu(lab: BenchLab, boot: Boot) -> tuple[list[str], list[str], str]:
+    source = machines(boot)[1]
+    move = f"python3 {lab.path(LAB / 'host' / 'qmp.py')} {SOCK} move unix:{WAY} {DOWNTIME_MS} {SECONDS}"
+    return source, [*source[:-2], "-incoming", f"unix:{WAY}"], move
 
 
 def _moved(lab: BenchLab, commands: tuple[list[str], list[str], str]) -> dict:

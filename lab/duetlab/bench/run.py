@@ -10,11 +10,11 @@ from ..experiment.lab import ExperimentLab
 from ..guest.images import GuestError
 from ..guest.vm import GuestFailure
 from ..host.life import say
-from . import api, balloon, boot, coop, duetd, fio, idle, io, migrate, policy, restore, sandbox
+from . import api, balloon, boot, coop, dirty, duetd, fio, idle, io, migrate, policy, restore, sandbox
 from .lab import BenchLab
 from .report import Report
 
-SECTIONS = ("boot", "where", "memory", "idle", "balloon", "api", "restore", "migrate", "fio", "coop", "io", "policy", "sandbox", "duetd")
+SECTIONS = ("boot", "where", "memory", "idle", "balloon", "api", "restore", "migrate", "dirty", "fio", "coop", "io", "policy", "sandbox", "duetd")
 # Need the other place alone, and a lab host takes its time.
 WITHOUT_PEERS = {"io", "policy"}
 
@@ -44,7 +44,7 @@ def _arguments(text: str) -> argparse.Namespace:
 def _run_parts(args: argparse.Namespace, lab: BenchLab, report: Report) -> None:
     counted = lab.counts
     if not counted:
-        report.note("Instructions are counted in the nested lab only: boot, where and sandbox are skipped.")
+        report.note("Instructions are counted in the nested lab only: boot, where, dirty and sandbox are skipped.")
     if "boot" in args.parts and counted:
         boot.boot(lab, report, args.runs)
     if "where" in args.parts and counted:
@@ -59,6 +59,8 @@ def _run_parts(args: argparse.Namespace, lab: BenchLab, report: Report) -> None:
         restore.measure(lab, report, args.runs)
     if "migrate" in args.parts:
         migrate.measure(lab, report)
+    if "dirty" in args.parts and counted:
+        dirty.measure(lab, report)
     if "fio" in args.parts:
         fio.measure(lab, report)
     if "coop" in args.parts:

@@ -42,6 +42,7 @@ static const struct {
 	{"respond", respond, 3},
 	{"retired", retired, 2},
 	{"travel", travel, 6},
+	{"answered", answered, 3},
 };
 
 uint64_t now_ns(void)

@@ -53,6 +53,7 @@ int retired(char **args); /* PID SECONDS: instructions of that thread in user sp
 /* FILE MIB RATE DEVICE ADDRESS PORT: until FILE is there, writes to RATE pages of MIB a second, and
  * where DEVICE is not "-" to a disk and a connection, all checked at the end. */
 int travel(char **args);
+int answered(char **args); /* ADDRESS PORT SECONDS: asks over UDP until somebody answers */
 uint64_t now_ns(void);
 /* The next of the numbers below @below that @random leads to, the same in each run. */
 uint64_t draw(uint64_t *random, uint64_t below);

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a guest's writes cost the host while changed pages are logged, by duet and by QEMU."""
+
+import shlex
+import shutil
+
+from ..base.errors import LabError
+from ..base.paths import LAB
+from ..host import counter
+from .lab import BenchLab
+from .migrate import machines
+from .monitors import HOME
+from .report import Report
+
+KERNEL = "6.1-cloud"
+WRITTEN_MIB = 128
+PAGES = WRITTEN_MIB * 256
+SECONDS = 60  # that QEMU logs for: longer than it takes
+SOCK = f"{HOME}/control"
+MARK = 30  # round N is from MARK + 2 N to MARK + 2 N + 1
+
+# Each line that comes is a round: every page of a file in memory is written once.
+_GUEST = f"""
+mkdir -p /mnt; mount -t tmpfs -o size=100% fill /mnt
+write() {{ dd if=/dev/zero of=/mnt/file bs=1M count={WRITTEN_MIB} conv=notrunc 2>/dev/null; }}
+write; write
+echo "bench: idle"
+mark={MARK}
+while read line; do
+	mark $mark; write; mark $((mark + 1))
+	mark=$((mark + 2))
+	echo "bench: written $mark"
+done
+"""
+
+_RUN = """
+cd {home}; rm -rf output lines snapshot {sock}; mkfifo lines; exec 3<>lines
+{command} >output 2>&1 <lines & pid=$!
+await() {{
+	n=0
+	until grep -q "bench: $1" output; do
+		n=$((n + 1)); sleep 0.5
+		[ $n -lt 600 ] && kill -0 $pid || {{ tail -5 output >&2; kill -9 $pid; exit 1; }}
+	done
+}}
+await idle; sleep 3; echo >&3; await "written {first}"
+{log} >/dev/null || {{ kill -9 $pid; exit 1; }}
+sleep 3; echo >&3; await "written {second}"
+kill -9 $pid; wait $pid 2>/dev/null; true
+"""
+
+
+def _a_page(lab: BenchLab, command: list[str], log: str) -> list[float]:
+    """The host's instructions for each page that is written, without the log and with it."""
+    counter.marks(lab.host)
+    lab.shell(_RUN.format(home=HOME, sock=SOCK, command=shlex.join(command), log=log,
+                          first=MARK + 2, second=MARK + 4), limit=900)  # fmt: skip
+    marks = {mark["id"]: mark["sum"] for mark in counter.marks(lab.host)["marks"] if mark["in_guest"]}
+    return [sum(marks[at + 1][name] - marks[at][name] for name in ("host_user", "host_kernel")) / PAGES
+            for at in (MARK, MARK + 2)]  # fmt: skip
+
+
+def _qemu(lab: BenchLab, command: list[str]) -> list[float] | None:
+    """QEMU logs for the length of a measurement of its own."""
+    log = f"python3 {lab.path(LAB / 'host' / 'qmp.py')} {SOCK} log {SECONDS}"
+    return _a_page(lab, command, log) if shutil.which("qemu-system-x86_64") else None
+
+
+def measure(lab: BenchLab, report: Report) -> None:
+    report.heading(f"A guest writes once to each page of {WRITTEN_MIB} MiB: instructions of the host, a page")
+    ours, theirs = machines(lab.boot_of(KERNEL, "base", "", _GUEST))
+    plain, logged = _a_page(lab, [*ours, "--allow", HOME, "--track-dirty", "on"],
+                            f"{HOME}/duet ctl {SOCK} snapshot {HOME}/snapshot")  # fmt: skip
+    report.row("duet, no log", plain, "")
+    found = None
+    try:
+        found = _qemu(lab, theirs)
+    except LabError as error:  # a peer that hangs is a result
+        report.note(f"  QEMU: {error}")
+    if found:
+        report.row("QEMU, no log", found[0], "")
+        report.row("QEMU, changed pages are logged", found[1], "")
+    report.row("duet, changed pages are logged", logged, "", found[1] * 1.02 if found else None, words="(QEMU's and 2 %)")
