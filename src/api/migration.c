@@ -10,7 +10,7 @@
 struct fields {
 	const char *to, *cert, *key, *ca;
 	struct given_number downtime, streams;
-	struct given_switch force, plain;
+	struct given_switch force, plain, compress;
 };
 
 #define TEXT(text, needs, member)                                                                  \
@@ -37,6 +37,7 @@ static const struct member members[] = {
 	NUMBER("streams", streams),
 	SWITCH("force", force),
 	SWITCH("plain", plain),
+	SWITCH("compress", compress),
 };
 static const struct body body = {
 	"Migration", members, ARRAY_SIZE(members), .size = sizeof(struct fields)};
@@ -96,6 +97,7 @@ static int put(struct call *call)
 		.streams = (unsigned)fields->streams.value,
 		.force = fields->force.value,
 		.plain = fields->plain.value,
+		.compress = fields->compress.value,
 		.tls = {fields->cert, fields->key, fields->ca}};
 	struct migration *migration = NULL;
 	int ret;

@@ -173,6 +173,7 @@ static int take_options(
 	if (ret == 0 && (tls->cert || tls->key || tls->ca))
 		ret = mtls_new(&migration->tls, tls, err);
 	migration->source.streams = streams;
+	migration->source.compress = options->compress;
 	migration->source.plan = (struct plan){.limit = downtime * MS_NS, .force = options->force};
 	return ret;
 }

@@ -29,6 +29,7 @@ struct migration_options {
 	unsigned streams;      /* connections; 0: one */
 	bool force;            /* stands still for as long as it takes, rather than give up */
 	bool plain;            /* to another host without TLS */
+	bool compress;         /* pages, with zstd */
 	struct mtls_files tls; /* all null: none */
 };
 

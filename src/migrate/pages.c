@@ -6,7 +6,8 @@
 #include <errno.h>
 #include <string.h>
 
-#define WITH_BYTES 1U
+#define WITH_BYTES 1U /* of a run */
+#define COMPRESSED 1U /* of the body */
 
 static uint8_t *run_at(struct pages_batch *batch, unsigned index)
 {
@@ -59,10 +60,18 @@ bool pages_add(struct pages_batch *batch, gpa_t gpa, const void *page, struct pa
 	return true;
 }
 
-size_t pages_finish(struct pages_batch *batch)
+size_t pages_finish(struct pages_batch *batch, struct compressor *compressor, const uint8_t **data,
+	size_t *length)
 {
+	size_t plain = batch->filled * MEMORY_PAGE;
+	size_t packed =
+		compressor && plain ? compressor_pack(compressor, batch->data, plain, data) : 0;
+
+	if (!packed)
+		*data = batch->data;
+	*length = packed ? packed : plain;
 	store_le32(batch->head, batch->runs);
-	store_le32(batch->head + 4, 0);
+	store_le32(batch->head + 4, packed ? COMPRESSED : 0);
 	return PAGES_HEAD + (size_t)batch->runs * PAGES_RUN;
 }
 
@@ -105,18 +114,43 @@ static int apply_run(struct memory *memory, const struct run *run, const uint8_t
 	return ret < 0 ? error_errno(err, -ret, "pages") : 0;
 }
 
-int pages_apply(struct memory *memory, const uint8_t *body, size_t length, struct pages_seen *seen,
-	struct error *err)
+/* Bytes of all runs that have some; more than there may be: a number that is too large. */
+static size_t bytes_of(const uint8_t *runs, uint32_t count)
+{
+	uint64_t pages = 0;
+
+	for (uint32_t i = 0; i < count; i++)
+		if (load_le32(runs + (size_t)i * PAGES_RUN + 12) == WITH_BYTES)
+			pages += load_le32(runs + (size_t)i * PAGES_RUN + 8);
+	return (size_t)(pages * MEMORY_PAGE);
+}
+
+/* The bytes of pages in the place of their frame. */
+static int unpack(struct decompressor **decompressor, size_t wanted, const uint8_t **data,
+	size_t *length, struct error *err)
+{
+	int ret = *decompressor ? 0 : decompressor_new(decompressor, err);
+
+	if (ret == 0)
+		ret = decompressor_unpack(*decompressor, *data, *length, wanted, data, err);
+	*length = wanted;
+	return ret;
+}
+
+int pages_apply(struct memory *memory, const uint8_t *body, size_t length,
+	struct decompressor **decompressor, struct pages_seen *seen, struct error *err)
 {
 	uint32_t runs = length >= PAGES_HEAD ? load_le32(body) : PAGES_RUNS + 1;
 	size_t head = PAGES_HEAD + (size_t)runs * PAGES_RUN, left;
 	const uint8_t *data;
 	int ret = 0;
 
-	if (runs > PAGES_RUNS || head > length || load_le32(body + 4) != 0)
+	if (runs > PAGES_RUNS || head > length || load_le32(body + 4) > COMPRESSED)
 		return error_set(err, EPROTO, "a message of pages with a broken head");
 	data = body + head;
 	left = length - head;
+	if (load_le32(body + 4) == COMPRESSED)
+		ret = unpack(decompressor, bytes_of(body + PAGES_HEAD, runs), &data, &left, err);
 	for (uint32_t i = 0; ret == 0 && i < runs; i++) {
 		struct run run;
 

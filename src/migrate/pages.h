@@ -3,7 +3,8 @@
  * Pages of guest memory as the body of a message: runs of pages, then the bytes of those that are
  * not all zeroes.
  *
- *   u32 runs   u32 0   then for each run: u64 address   u32 pages   u32 1: with bytes, 0: zeroes
+ *   u32 runs   u32 0, or 1: the bytes are one frame of zstd's (compress.h)
+ *   then for each run: u64 address   u32 pages   u32 1: with bytes, 0: zeroes
  *
  * One thread at a time for each batch. Guest memory may change while it is read: what is sent is a
  * copy, and who writes to the original says so in the log of writes.
@@ -12,6 +13,7 @@
 #define DUET_MIGRATE_PAGES_H
 
 #include "memory/memory.h"
+#include "migrate/compress.h"
 
 #define PAGES_BATCH    128 /* pages with bytes */
 #define PAGES_RUNS     256
@@ -38,11 +40,14 @@ static inline void pages_clear(struct pages_batch *batch)
 }
 /* False: there is no room; send it and begin anew. */
 bool pages_add(struct pages_batch *batch, gpa_t gpa, const void *page, struct pages_seen *seen);
-/* Completes the head; its length. The @filled pages of data follow it. */
-size_t pages_finish(struct pages_batch *batch);
+/* Completes the head; its length. The @filled pages of data follow it, *@data of *@length bytes:
+ * compressed, if there is a @compressor and it makes them less. */
+size_t pages_finish(struct pages_batch *batch, struct compressor *compressor, const uint8_t **data,
+	size_t *length);
 
-/* A body from the other side into @memory, or a part of it before the error: -EPROTO, -EFAULT. */
-int pages_apply(struct memory *memory, const uint8_t *body, size_t length, struct pages_seen *seen,
-	struct error *err);
+/* A body from the other side into @memory, or a part of it before the error: -EPROTO, -EFAULT,
+ * -ENOMEM. *@decompressor is made when one is needed first, and the caller's to free. */
+int pages_apply(struct memory *memory, const uint8_t *body, size_t length,
+	struct decompressor **decompressor, struct pages_seen *seen, struct error *err);
 
 #endif

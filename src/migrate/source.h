@@ -52,7 +52,7 @@ struct source_progress {
 	_Atomic uint64_t left;   /* pages to be sent, after the last round */
 	_Atomic uint64_t bytes;  /* all that went over the streams */
 	_Atomic uint64_t rounds;
-	_Atomic uint64_t rate;     /* bytes a second */
+	_Atomic uint64_t rate;     /* bytes of memory a second, as they are before compression */
 	_Atomic uint64_t expected; /* nanoseconds it would stand still now */
 	_Atomic uint64_t throttle; /* per cent */
 	_Atomic uint64_t stood;    /* nanoseconds from stop to the other side's word */
@@ -63,6 +63,7 @@ struct source {
 	void *opaque;
 	struct channel *channels;
 	unsigned streams;
+	bool compress;
 	uint8_t id[WIRE_ID];
 	struct plan plan; /* limit and force are the caller's */
 	struct source_progress *progress;

@@ -21,7 +21,9 @@ struct lane {
 	pthread_t thread;
 	bool started;
 	struct pages_batch batch;
-	struct pages_seen seen; /* in this round */
+	struct compressor *compressor; /* null: pages go as they are */
+	uint64_t spared;               /* bytes, by it */
+	struct pages_seen seen;        /* in this round */
 	struct wire_last last;
 	uint64_t sent; /* channel->sent as it was told last */
 	int result;
@@ -64,14 +66,18 @@ int sweep_init(struct sweep *sweep, struct source *source, struct error *err)
 		lane->batch.data = malloc(PAGES_BATCH * MEMORY_PAGE);
 		if (!lane->batch.data)
 			return error_errno(err, ENOMEM, "migration");
+		if (source->compress && compressor_new(&lane->compressor, err) < 0)
+			return -ENOMEM;
 	}
 	return sweep->lanes ? want_all(sweep, err) : error_errno(err, ENOMEM, "migration");
 }
 
 void sweep_free(struct sweep *sweep)
 {
-	for (unsigned i = 0; sweep->lanes && i < sweep->source->streams; i++)
+	for (unsigned i = 0; sweep->lanes && i < sweep->source->streams; i++) {
 		free(sweep->lanes[i].batch.data);
+		compressor_free(sweep->lanes[i].compressor);
+	}
 	for (unsigned i = 0; i < MEMORY_MAX_REGIONS; i++)
 		free(sweep->wanted[i]);
 	free(sweep->taken);
@@ -140,17 +146,19 @@ static int listen_for_failure(struct lane *lane, struct error *err)
 static int flush(struct lane *lane, struct error *err)
 {
 	struct pages_batch *batch = &lane->batch;
-	size_t head = pages_finish(batch), data = batch->filled * MEMORY_PAGE;
+	const uint8_t *data;
+	size_t length, head;
 	int ret;
 
 	if (!batch->runs)
 		return 0;
+	head = pages_finish(batch, lane->compressor, &data, &length);
 	ret = listen_for_failure(lane, err);
 	if (ret == 0)
-		ret = channel_send(
-			lane->channel, WIRE_PAGES, batch->head, head, batch->data, data, err);
+		ret = channel_send(lane->channel, WIRE_PAGES, batch->head, head, data, length, err);
 	if (ret < 0)
 		return ret;
+	lane->spared += batch->filled * MEMORY_PAGE - length;
 	lane->last.crc = crc32c(lane->last.crc, lane->channel->crc, sizeof(lane->channel->crc));
 	lane->last.messages++;
 	lane->last.pages += batch->pages;
@@ -234,7 +242,7 @@ static uint64_t sum_sent(const struct sweep *sweep)
 	uint64_t sum = 0;
 
 	for (unsigned i = 0; i < sweep->source->streams; i++)
-		sum += sweep->lanes[i].channel->sent;
+		sum += sweep->lanes[i].channel->sent + sweep->lanes[i].spared;
 	return sum;
 }
 

@@ -28,7 +28,8 @@ void sweep_free(struct sweep *sweep);
 /* Adds what was written to since the last time. */
 int sweep_take_log(struct sweep *sweep, struct error *err);
 uint64_t sweep_wanted(const struct sweep *sweep); /* pages */
-/* Sends all that is wanted. @bytes: that went over the streams. */
+/* Sends all that is wanted. @bytes: that went over the streams, or would have without compression.
+ */
 int sweep_send(struct sweep *sweep, uint64_t *bytes, struct error *err);
 /* Ends each stream's pages. */
 int sweep_finish(struct sweep *sweep, struct error *err);

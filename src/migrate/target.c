@@ -25,6 +25,7 @@ struct lane {
 	struct channel channel;
 	struct message message;
 	struct wire_last seen;
+	struct decompressor *decompressor; /* null: no pages came compressed so far */
 	pthread_t thread;
 	bool started;
 	int result;
@@ -134,8 +135,8 @@ static int take_pages(struct lane *lane, struct error *err)
 	const struct message *message = &lane->message;
 	struct pages_seen seen = {0};
 	uint8_t crc[4];
-	int ret = pages_apply(
-		lane->target->memory, message->body, message->header.length, &seen, err);
+	int ret = pages_apply(lane->target->memory, message->body, message->header.length,
+		&lane->decompressor, &seen, err);
 
 	store_le32(crc, message->header.crc);
 	lane->seen.crc = crc32c(lane->seen.crc, crc, sizeof(crc));
@@ -292,6 +293,7 @@ int target_run(const struct target_ops *ops, int listening, int stop, const stru
 	for (unsigned i = 0; i < target->streams; i++) {
 		channel_close(&target->lanes[i].channel);
 		message_free(&target->lanes[i].message);
+		decompressor_free(target->lanes[i].decompressor);
 	}
 	free(target);
 	return ret;

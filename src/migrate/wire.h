@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WIRE_VERSION     1
+#define WIRE_VERSION     2
 #define WIRE_HEADER      20
 #define WIRE_CRC_AT      12 /* the body's */
 #define WIRE_ID          16 /* bytes that tell one migration from another */

@@ -397,6 +397,7 @@ void rig_migrate(struct rig *rig)
 		.opaque = rig,
 		.channels = rig->channels,
 		.streams = rig->streams,
+		.compress = rig->compress,
 		.id = "0123456789abcde",
 		.plan = {.limit = rig->limit ? rig->limit : SECOND_NS, .force = rig->force},
 		.progress = &rig->progress,

@@ -45,7 +45,7 @@ struct rig {
 	unsigned writes;       /* pages written between two rounds, until it is slow enough */
 	bool writes_meanwhile; /* a thread writes without a pause until it is stopped */
 	uint64_t limit;        /* nanoseconds of downtime; 0: a second */
-	bool force;
+	bool force, compress;
 	const struct mtls *tls_here, *tls_there; /* null: plain */
 
 	/* What came of it. */

@@ -110,13 +110,30 @@ static void test_many_streams_under_a_writer(void **state)
 		struct rig rig = {.streams = streams[i],
 			.high = 6 * MIB,
 			.writes = 50,
-			.writes_meanwhile = RACES_ARE_FINE};
+			.writes_meanwhile = RACES_ARE_FINE,
+			.compress = i % 2};
 
 		open_rig(&rig, 2);
 		rig_migrate(&rig);
 		assert_moved(&rig);
 		rig_close(&rig);
 	}
+}
+
+static void test_compression_is_worth_it(void **state)
+{
+	uint64_t bytes[2];
+
+	for (unsigned compress = 0; compress < 2; compress++) {
+		struct rig rig = {.compress = compress, .writes = 20};
+
+		open_rig(&rig, 2);
+		rig_migrate(&rig);
+		assert_moved(&rig);
+		bytes[compress] = rig.said[0];
+		rig_close(&rig);
+	}
+	assert_true(bytes[1] < bytes[0] / 4);
 }
 
 static void test_a_fast_writer_is_throttled(void **state)
@@ -191,8 +208,11 @@ static void measure(uint64_t said[2])
 
 static enum source_end try_fault(enum rig_fault fault, bool of_target, uint64_t at)
 {
-	struct rig rig = {
-		.low = 64 * MEMORY_PAGE, .fault = fault, .of_target = of_target, .at = at};
+	struct rig rig = {.low = 64 * MEMORY_PAGE,
+		.fault = fault,
+		.of_target = of_target,
+		.at = at,
+		.compress = fault == RIG_NO_MEMORY};
 
 	open_rig(&rig, 64);
 	rig_migrate(&rig);
@@ -334,7 +354,7 @@ static void test_who_is_of_no_use_is_turned_away(void **state)
 	rig_open(&rig);
 	rig_begin_target(&rig);
 	assert_int_equal(hello(&rig, &channel, &old, &err), -EREMOTEIO);
-	assert_non_null(strstr(err.text, "speaks version 2"));
+	assert_non_null(strstr(err.text, "speaks version 3"));
 	channel_close(&channel);
 	/* Its first stream has not come. */
 	assert_int_equal(hello(&rig, &channel, &late, &err), -EREMOTEIO);
@@ -487,6 +507,7 @@ int main(void)
 		cmocka_unit_test(test_pages_written_meanwhile_are_sent_again),
 		cmocka_unit_test(test_a_page_that_is_zero_again_arrives_as_zero),
 		cmocka_unit_test(test_many_streams_under_a_writer),
+		cmocka_unit_test(test_compression_is_worth_it),
 		cmocka_unit_test(test_a_fast_writer_is_throttled),
 		cmocka_unit_test(test_force_stops_it_all_the_same),
 		cmocka_unit_test(test_each_step_fails),

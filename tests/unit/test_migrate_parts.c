@@ -91,6 +91,8 @@ struct rig {
 	uint8_t *host;
 	struct pages_batch batch;
 	struct pages_seen seen;
+	struct compressor *compressor; /* null: bodies are made without */
+	struct decompressor *decompressor;
 	uint8_t body[PAGES_BODY_MAX];
 };
 
@@ -110,6 +112,8 @@ static struct rig *open_rig(void)
 static void close_rig(struct rig *rig)
 {
 	memory_free(&rig->memory);
+	compressor_free(rig->compressor);
+	decompressor_free(rig->decompressor);
 	free(rig->batch.data);
 	free(rig);
 }
@@ -122,11 +126,19 @@ static bool add(struct rig *rig, unsigned page)
 
 static size_t make_body(struct rig *rig)
 {
-	size_t head = pages_finish(&rig->batch), data = rig->batch.filled * MEMORY_PAGE;
+	const uint8_t *data;
+	size_t length, head = pages_finish(&rig->batch, rig->compressor, &data, &length);
 
 	memcpy(rig->body, rig->batch.head, head);
-	memcpy(rig->body + head, rig->batch.data, data);
-	return head + data;
+	memcpy(rig->body + head, data, length);
+	return head + length;
+}
+
+static int apply(struct rig *rig, const uint8_t *body, size_t length, struct pages_seen *seen)
+{
+	struct error err;
+
+	return pages_apply(&rig->memory, body, length, &rig->decompressor, seen, &err);
 }
 
 static void test_zero_is_seen_at_each_byte(void **state)
@@ -156,7 +168,7 @@ static void test_neighbours_are_one_run(void **state)
 	assert_int_equal(rig->seen.zero, 20);
 	length = make_body(rig);
 	memset(rig->host, 0x55, 40 * MEMORY_PAGE);
-	assert_int_equal(pages_apply(&rig->memory, rig->body, length, &seen, NULL), 0);
+	assert_int_equal(apply(rig, rig->body, length, &seen), 0);
 	assert_memory_equal(&seen, &rig->seen, sizeof(seen));
 	for (unsigned page = 0; page < 30; page++)
 		assert_int_equal(rig->host[page * MEMORY_PAGE + page], page >= 10 && page < 20);
@@ -182,46 +194,97 @@ static void test_a_full_batch_says_so(void **state)
 	close_rig(rig);
 }
 
-/* Cut anywhere, and with any bit of its head changed: refused, or within memory. */
+static void test_compressed_pages(void **state)
+{
+	struct rig *rig = open_rig();
+	struct pages_seen seen = {0};
+	size_t length;
+
+	assert_int_equal(compressor_new(&rig->compressor, NULL), 0);
+	for (unsigned page = 0; page < PAGES_BATCH; page++) {
+		memset(rig->host + page * MEMORY_PAGE, (int)page + 1, MEMORY_PAGE);
+		assert_true(add(rig, page));
+	}
+	length = make_body(rig);
+	assert_true(length < PAGES_BATCH * MEMORY_PAGE / 50);
+	memset(rig->host, 0, PAGES * MEMORY_PAGE);
+	assert_int_equal(apply(rig, rig->body, length, &seen), 0);
+	assert_memory_equal(&seen, &rig->seen, sizeof(seen));
+	for (unsigned at = 0; at < PAGES_BATCH * MEMORY_PAGE; at++)
+		if (rig->host[at] != at / MEMORY_PAGE + 1)
+			fail_msg("byte 0x%x is %02x", at, rig->host[at]);
+	/* A frame of fewer pages than its runs want, and of more. */
+	store_le32(rig->body + PAGES_HEAD + 8, PAGES_BATCH + 1);
+	assert_int_equal(apply(rig, rig->body, length, &seen), -EPROTO);
+	store_le32(rig->body + PAGES_HEAD + 8, PAGES_BATCH - 1);
+	assert_int_equal(apply(rig, rig->body, length, &seen), -EPROTO);
+	store_le32(rig->body + PAGES_HEAD + 8, UINT32_MAX);
+	assert_int_equal(apply(rig, rig->body, length, &seen), -EPROTO);
+	close_rig(rig);
+}
+
+/* Noise gets no shorter, and goes as it is. */
+static void test_noise_is_not_compressed(void **state)
+{
+	struct rig *rig = open_rig();
+	uint32_t noise = 1;
+
+	assert_int_equal(compressor_new(&rig->compressor, NULL), 0);
+	for (unsigned at = 0; at < MEMORY_PAGE; at++) {
+		noise = noise * 1664525 + 1013904223;
+		rig->host[at] = (uint8_t)(noise >> 24);
+	}
+	assert_true(add(rig, 0));
+	assert_int_equal(make_body(rig), PAGES_HEAD + PAGES_RUN + MEMORY_PAGE);
+	assert_int_equal(
+		apply(rig, rig->body, PAGES_HEAD + PAGES_RUN + MEMORY_PAGE, &rig->seen), 0);
+	close_rig(rig);
+}
+
+/* Cut anywhere, and with any of its first @bits changed: refused, or within memory. */
+static void break_body(struct rig *rig, size_t length, size_t bits)
+{
+	for (size_t cut = 0; cut < length; cut++) {
+		uint8_t *copy = malloc(cut + 1); /* the sanitizer sees a byte too much */
+
+		memcpy(copy, rig->body, cut);
+		assert_true(apply(rig, copy, cut, &rig->seen) < 0);
+		free(copy);
+	}
+	for (size_t bit = 0; bit < bits; bit++) {
+		rig->body[bit / 8] ^= (uint8_t)(1U << bit % 8);
+		apply(rig, rig->body, length, &rig->seen);
+		rig->body[bit / 8] ^= (uint8_t)(1U << bit % 8);
+	}
+	assert_int_equal(apply(rig, rig->body, length, &rig->seen), 0);
+}
+
 static void test_broken_bodies(void **state)
 {
 	struct rig *rig = open_rig();
-	size_t length, head;
-	struct error err;
+	size_t length;
 
 	rig->host[3 * MEMORY_PAGE] = 1;
 	for (unsigned page = 0; page < 6; page++)
 		add(rig, page);
 	length = make_body(rig);
-	head = length - MEMORY_PAGE;
-	for (size_t cut = 0; cut < length; cut++) {
-		uint8_t *copy = malloc(cut + 1); /* the sanitizer sees a byte too much */
-
-		memcpy(copy, rig->body, cut);
-		assert_true(pages_apply(&rig->memory, copy, cut, &rig->seen, &err) < 0);
-		free(copy);
-	}
-	for (size_t bit = 0; bit < 8 * head; bit++) {
-		rig->body[bit / 8] ^= (uint8_t)(1U << bit % 8);
-		pages_apply(&rig->memory, rig->body, length, &rig->seen, &err);
-		rig->body[bit / 8] ^= (uint8_t)(1U << bit % 8);
-	}
-	assert_int_equal(pages_apply(&rig->memory, rig->body, length, &rig->seen, &err), 0);
+	break_body(rig, length, 8 * (length - MEMORY_PAGE));
+	assert_int_equal(compressor_new(&rig->compressor, NULL), 0);
+	length = make_body(rig);
+	assert_true(length < MEMORY_PAGE);
+	break_body(rig, length, 8 * length);
 	close_rig(rig);
 }
 
 static void refuse_run(struct rig *rig, uint64_t gpa, uint32_t pages, uint32_t kind, int code)
 {
-	struct error err;
-
 	store_le32(rig->body, 1);
 	store_le32(rig->body + 4, 0);
 	store_le64(rig->body + 8, gpa);
 	store_le32(rig->body + 16, pages);
 	store_le32(rig->body + 20, kind);
-	assert_int_equal(pages_apply(&rig->memory, rig->body, PAGES_HEAD + PAGES_RUN + MEMORY_PAGE,
-				 &rig->seen, &err),
-		code);
+	assert_int_equal(
+		apply(rig, rig->body, PAGES_HEAD + PAGES_RUN + MEMORY_PAGE, &rig->seen), code);
 }
 
 static void test_runs_outside_of_memory(void **state)
@@ -401,6 +464,8 @@ int main(void)
 		cmocka_unit_test(test_zero_is_seen_at_each_byte),
 		cmocka_unit_test(test_neighbours_are_one_run),
 		cmocka_unit_test(test_a_full_batch_says_so),
+		cmocka_unit_test(test_compressed_pages),
+		cmocka_unit_test(test_noise_is_not_compressed),
 		cmocka_unit_test(test_broken_bodies),
 		cmocka_unit_test(test_runs_outside_of_memory),
 		cmocka_unit_test(test_it_stops_when_the_rest_is_little),
