@@ -11,7 +11,6 @@ from duetlab.experiment.lab import HOME, KERNEL, PORT, ExperimentLab, workload
 from duetlab.experiment.record import attempt, usual_confounders
 from duetlab.experiment.subject import MARK_END, MARK_START, Subject
 from duetlab.guest import images
-from duetlab.host import counter
 
 ORDER = 7
 MECHANISMS = {"M7": "Live migration"}
@@ -93,14 +92,12 @@ def restored(_lab: ExperimentLab) -> list[str]:
 
 def started(lab: ExperimentLab, command: list[str]) -> dict:
     """One start: instructions until a guest is entered and until it answers; None on hardware."""
-    if lab.counts:
-        counter.marks(lab.host)
+    lab.marks()
     told = lab.shell(_RUN.format(home=HOME, address=address(TAP), guest=GUEST, port=PORT, limit=PATIENCE,
                                  command=shlex.join(command)), limit=2 * PATIENCE)  # fmt: skip
     found = {"ns": json.loads(told)["ns"], "first": None, "answer": None}
-    if lab.counts:
-        marks = counter.marks(lab.host)["marks"]
-        at = {mark["id"]: mark["sum"] for mark in reversed(marks) if mark["id"] in (MARK_START, MARK_END, MARK_VMRUN)}
+    at = {mark["id"]: mark["sum"] for mark in reversed(lab.marks()) if mark["id"] in (MARK_START, MARK_END, MARK_VMRUN)}
+    if at:
         found["first"] = at[MARK_VMRUN]["host_user"] + at[MARK_VMRUN]["host_kernel"] - (
             at[MARK_START]["host_user"] + at[MARK_START]["host_kernel"])
         found["answer"] = at[MARK_END]["instructions"] - at[MARK_START]["instructions"]

@@ -123,6 +123,10 @@ for task in "$@"; do
 	taskset -cp $cpu ${{task##*/}} >/dev/null && echo "$name on CPU $cpu"
 done""").strip()
 
+    def marks(self) -> list[dict]:
+        """Those since the last call, oldest first, with counts as they were then; none on hardware."""
+        return counter.marks(self.host)["marks"] if self.counts else []
+
     def touches(self) -> dict:
         """What the plugin has counted of marked blocks' accesses: see counter.touches."""
         return counter.touches(self.host)
