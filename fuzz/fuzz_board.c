@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reads and writes of every register of the board's small devices, in any order and width, mixed
- * with lines, keys (half of the inputs have a keyboard), power buttons, resets and restores of
- * arbitrary state. */
+ * with lines, keys (half of the inputs have a keyboard), power buttons, slots to empty, resets and
+ * restores of arbitrary state. */
 #include "../tests/unit/board_fixture.h"
 #include "base/bytes.h"
 #include "base/log.h"
@@ -9,12 +9,13 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#define DEVICES 5
+#define DEVICES 6
 
 struct board {
 	struct board_fixture fixture;
 	struct device *devices[DEVICES];
 	int output;
+	uint32_t asked; /* slots, ever */
 };
 
 enum {
@@ -22,7 +23,8 @@ enum {
 	PM,
 	KEYBOARD,
 	RTC,
-	IOAPIC
+	IOAPIC,
+	EJECT
 };
 
 static int send_msi(void *opaque, uint64_t address, uint32_t data)
@@ -37,6 +39,15 @@ static int set_route(void *opaque, unsigned pin, uint64_t address, uint32_t data
 	return 0;
 }
 
+/* Never what was not asked for. */
+static void ejected(void *opaque, uint32_t slots)
+{
+	const struct board *board = opaque;
+
+	if (!slots || slots & ~board->asked)
+		abort();
+}
+
 static void open_board(struct board *board, bool keys)
 {
 	const struct ioapic_host host = {
@@ -49,6 +60,7 @@ static void open_board(struct board *board, bool keys)
 	keyboard_new(&board->devices[KEYBOARD], keys, &fixture_events, &board->fixture, NULL);
 	rtc_new(&board->devices[RTC], NULL);
 	ioapic_new(&board->devices[IOAPIC], &host, NULL);
+	eject_new(&board->devices[EJECT], ejected, board, NULL);
 	for (unsigned i = 0; i < DEVICES; i++)
 		if (board->devices[i]->ops->realize(
 			    board->devices[i], &board->fixture.place, NULL) < 0)
@@ -66,7 +78,7 @@ static void close_board(struct board *board)
 static uint64_t port_of(uint8_t selector, uint8_t offset)
 {
 	static const uint16_t bases[] = {LAYOUT_SERIAL_PORT, LAYOUT_PM_PORT, LAYOUT_GPE0,
-		LAYOUT_RTC_PORT, LAYOUT_KEYBOARD_DATA, LAYOUT_RESET_PORT};
+		LAYOUT_RTC_PORT, LAYOUT_KEYBOARD_DATA, LAYOUT_RESET_PORT, LAYOUT_EJECT};
 
 	return (uint64_t)bases[selector % ARRAY_SIZE(bases)] + offset % 16;
 }
@@ -126,6 +138,10 @@ static void step(struct board *board, const uint8_t *op, size_t left)
 		break;
 	case 9:
 		keyboard_ctrl_alt_del(board->devices[KEYBOARD]);
+		break;
+	case 10:
+		board->asked |= 1U << op[1] % 32;
+		eject_ask(board->devices[EJECT], op[1] % 32);
 		break;
 	default:
 		access_bus(board, op, board->fixture.place.ports, port_of(op[1], op[2]));

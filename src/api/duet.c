@@ -273,6 +273,13 @@ static int patch_device(struct call *call)
 	return device && *call->id ? change(call, device) : no_device(call);
 }
 
+static int delete_device(struct call *call)
+{
+	if (!*call->id)
+		return no_device(call);
+	return machine_unplug(call->api->machine, call->id, &call->err);
+}
+
 /* ---- metrics ---- */
 
 char *api_metrics(struct api *api)
@@ -300,5 +307,7 @@ static const struct route routes[] = {
 	{"GET", "duet/devices", .exact = true, .function = get_devices},
 	{"GET", "duet/devices/{}", .exact = true, .function = get_device},
 	{"PATCH", "duet/devices/{}", .exact = true, .function = patch_device},
+	{"DELETE", "duet/devices/{}", WHEN_AFTER, .exact = true, .bare = true,
+		.function = delete_device},
 };
 const struct route_set duet_routes = {routes, ARRAY_SIZE(routes)};

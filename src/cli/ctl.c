@@ -7,6 +7,7 @@
 #include "cli/ctl_hints.h"
 #include "cli/ctl_migrate.h"
 #include "cli/ctl_policy.h"
+#include "cli/ctl_unplug.h"
 #include "http/client.h"
 
 #include <ctype.h>
@@ -49,12 +50,15 @@ static const char help[] =
 	"  policy DEVICE NAME=VALUE...  what a network's guest may send and receive:\n"
 	"                          mac-check=on, ip=ADDRESS+..., rules=FILE (man duet),\n"
 	"                          rules-default=deny; ip= and rules= take them away\n"
-	"  migrate ADDRESS [--downtime MS] [--streams N] [--force] [--plain]\n"
-	"          [--cert FILE --key FILE --ca FILE]\n"
+	"  unplug DEVICE           the guest lets go of a function that is passed through\n"
+	"  migrate ADDRESS [--downtime MS] [--streams N] [--compress] [--force]\n"
+	"          [--unplug] [--plain] [--cert FILE --key FILE --ca FILE]\n"
 	"                          moves it to the duet run --incoming ADDRESS that waits\n"
 	"                          there: tcp:HOST:PORT (in numbers) or unix:PATH; tells\n"
 	"                          how far it is. --downtime: ms that it may stand still\n"
-	"                          (300); --streams: connections (1); --force: in any case.\n"
+	"                          (300); --streams: connections (1); --compress: pages go\n"
+	"                          through zstd, for a slow line; --force: in any case;\n"
+	"                          --unplug: what is passed through is unplugged first.\n"
 	"                          To another host the machine needs --allow tcp\n"
 	"  get PATH                any request of the API (docs/openapi.json)\n"
 	"  put PATH JSON, patch PATH JSON, post PATH [JSON], delete PATH\n"
@@ -252,6 +256,7 @@ static const struct command commands[] = {
 	{"cancel", 1, 1, "DELETE", "/duet/jobs", NULL, make_job, NULL},
 	{"limit", 2, 32, "PATCH", "/duet/devices", NULL, make_limit, NULL},
 	{"policy", 2, 5, "PATCH", "/duet/devices", NULL, make_policy, NULL},
+	{.name = "unplug", .least = 1, .most = 1, .run = ctl_unplug},
 	{.name = "migrate", .least = 1, .most = 16, .run = ctl_migrate},
 	{"get", 1, 1, "GET", NULL, NULL, take_path, NULL},
 	{"put", 2, 2, "PUT", NULL, NULL, take_path, NULL},

@@ -4,7 +4,8 @@
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/log.h"
-#include "http/client.h"
+#include "cli/ctl_ask.h"
+#include "cli/ctl_unplug.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -14,9 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define ANSWER_MAX  (1U << 20)
-#define PATIENCE_MS 30000
-#define LOOK_MS     200
+#define LOOK_MS 200
 
 /* ---- the command line ---- */
 
@@ -34,6 +33,8 @@ static const struct option options[] = {
 	{"--streams", "streams", TAKES_NUMBER},
 	{"--force", "force", TAKES_NOTHING},
 	{"--plain", "plain", TAKES_NOTHING},
+	{"--compress", "compress", TAKES_NOTHING},
+	{"--unplug", NULL, TAKES_NOTHING}, /* done here, before it is asked */
 	{"--cert", "cert", TAKES_FILE},
 	{"--key", "key", TAKES_FILE},
 	{"--ca", "ca", TAKES_FILE},
@@ -87,6 +88,14 @@ static json_t *address_of(const char *text)
 	return directory ? json_sprintf("unix:%s/%s", directory, text + 5) : NULL;
 }
 
+static int set_member(json_t *body, const struct option *option, json_t *value)
+{
+	if (option->member)
+		return json_object_set_new(body, option->member, value);
+	json_decref(value);
+	return 0;
+}
+
 /* Null: it has said why. */
 static json_t *read_options(unsigned count, const char *const *args)
 {
@@ -104,7 +113,7 @@ static json_t *read_options(unsigned count, const char *const *args)
 		else
 			value = value_of(option, valued ? args[i + 1] : "");
 		i += valued;
-		if (!value || json_object_set_new(body, option->member, value) < 0) {
+		if (!value || set_member(body, option, value) < 0) {
 			json_decref(body);
 			return NULL;
 		}
@@ -112,39 +121,23 @@ static json_t *read_options(unsigned count, const char *const *args)
 	return body;
 }
 
-/* ---- asking ---- */
-
-/* The answer, which is what it is now; null: @err says why. */
-static json_t *read_answer(const struct http_answer *answer, struct error *err)
+static bool unplugs(unsigned count, const char *const *args)
 {
-	json_t *json = json_loads(answer->body, 0, NULL);
-	const char *why = json_string_value(json_object_get(json, "fault_message"));
-
-	if (answer->status == 200 && json)
-		return json;
-	error_set(err, EPROTO, "refused (%u): %.400s", answer->status, why ? why : "");
-	json_decref(json);
-	return NULL;
+	for (unsigned i = 1; i < count; i++)
+		if (strcmp(args[i], "--unplug") == 0)
+			return true;
+	return false;
 }
 
+/* ---- asking ---- */
+
+/* What it is now; null: @err says why. */
 static json_t *ask(const char *socket, const char *method, const char *body, struct error *err)
 {
-	const struct http_ask question = {.socket = socket,
-		.method = method,
-		.path = "/duet/migration",
-		.body = body,
-		.answer_max = ANSWER_MAX};
-	struct http_question *asked = NULL;
-	struct http_answer answer;
-	json_t *json = NULL;
-	int ret = http_question_open(&asked, &question, err);
+	json_t *now = NULL;
 
-	while (ret == 0 && (ret = http_question_wait(asked, PATIENCE_MS, &answer, err)) > 0)
-		ret = 0;
-	if (asked && ret == 0)
-		json = read_answer(&answer, err);
-	http_question_close(asked);
-	return json;
+	ctl_ask(socket, method, "/duet/migration", body, &now, err);
+	return now;
 }
 
 /* ---- telling ---- */
@@ -213,11 +206,15 @@ static int follow(const char *socket, json_t *now)
 int ctl_migrate(const char *socket, unsigned count, const char *const *args)
 {
 	_cleanup_free_ char *text = NULL;
-	json_t *body = read_options(count, args), *now;
+	json_t *body = read_options(count, args), *now = NULL;
 	struct error err = {0};
 
 	if (!body)
 		return 2;
+	if (unplugs(count, args) && ctl_unplug_all(socket) != 0) {
+		json_decref(body);
+		return 1;
+	}
 	text = json_dumps(body, JSON_COMPACT);
 	json_decref(body);
 	now = text ? ask(socket, "PUT", text, &err) : NULL;

@@ -45,6 +45,14 @@ bool keyboard_ctrl_alt_del(struct device *device);
  * timer is the main loop's. */
 int rtc_new(struct device **device, struct error *err);
 
+/* Pulls functions off the PCI bus, by x86/eject.asl. @ejected: the guest has let go of those slots
+ * (bits), which it was asked for; called on a vCPU's thread. Where it is, something is passed
+ * through, so it is never saved. */
+int eject_new(struct device **device, void (*ejected)(void *opaque, uint32_t slots), void *opaque,
+	struct error *err);
+/* Main thread: asks for @slot. A guest that resets has forgotten it. */
+void eject_ask(struct device *device, unsigned slot);
+
 /* IOAPIC for the split irqchip: 24 pins, MSIs to the LAPICs through host->msi_add/irq routes. */
 struct ioapic_host {
 	int (*send_msi)(void *opaque, uint64_t address, uint32_t data);

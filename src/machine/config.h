@@ -75,8 +75,9 @@ struct net_config {
 	unsigned mtu; /* 0: the driver's default */
 	unsigned queues;
 	bool offloads;
-	bool vhost; /* virtio on tap: the host kernel moves the frames */
-	bool poll;  /* virtio: the ring is polled instead of waiting for kicks */
+	bool standby; /* virtio: of a passed-through function with the same MAC */
+	bool vhost;   /* virtio on tap: the host kernel moves the frames */
+	bool poll;    /* virtio: the ring is polled instead of waiting for kicks */
 	/* The policy, which may change while the guest runs (machine_change_device()). */
 	struct bucket_limit rx_rate, tx_rate; /* bytes to and from the guest; 0: no limit */
 	struct bucket_limit rx_pps, tx_pps;   /* packets */

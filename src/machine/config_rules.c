@@ -256,11 +256,13 @@ static int check_e1000(
 	const char *field = net->queues > 1 ? "queues"
 			    : net->mtu      ? "mtu"
 			    : net->poll     ? "poll"
+			    : net->standby  ? "standby"
 					    : "offloads";
 
-	if (net->queues <= 1 && !net->mtu && !net->poll && net->offloads)
+	if (net->queues <= 1 && !net->mtu && !net->poll && !net->standby && net->offloads)
 		return 0;
-	return REFUSE(field, "{queues}, {mtu}, {poll} and {offloads=off} are for {model=virtio}");
+	return REFUSE(field,
+		"{queues}, {mtu}, {poll}, {standby} and {offloads=off} are for {model=virtio}");
 }
 
 static int check_net(

@@ -220,6 +220,7 @@ static int create_virtio_net(struct machine *machine, const struct device_config
 		.queue_pairs = net->queues ? net->queues : 1,
 		.packed = packed(machine),
 		.offloads = net->offloads,
+		.standby = net->standby,
 		.poll = net->poll,
 		.vhost = net->vhost};
 	int ret = open_net(&options.net, machine, config, err);
@@ -334,6 +335,7 @@ static int (*const board[])(struct machine *machine, struct device **device, str
 static int create_board(struct machine *machine, struct error *err)
 {
 	bool split = machine->config.irqchip == KVM_VM_IRQCHIP_SPLIT;
+	bool ejects = machine_config_device(&machine->config, DEVICE_VFIO, 0);
 	struct device *device = NULL;
 	int ret = split ? create_ioapic(machine, &device, err) : 0;
 
@@ -344,7 +346,9 @@ static int create_board(struct machine *machine, struct error *err)
 		if (ret == 0)
 			ret = install(machine, device, err);
 	}
-	return ret;
+	if (ret == 0 && ejects)
+		ret = machine_create_eject(machine, &device, err);
+	return ret == 0 && ejects ? install(machine, device, err) : ret;
 }
 
 /* Of those that need more than a name: machine/fields.c has the others'. */
@@ -439,7 +443,7 @@ void machine_free_devices(struct machine *machine)
 		device = next;
 	}
 	memset(machine->backends, 0, sizeof(machine->backends));
-	machine->balloon = machine->keyboard = machine->coop = NULL;
+	machine->balloon = machine->keyboard = machine->coop = machine->eject = NULL;
 	machine->devices = NULL;
 	machine->last_device = &machine->devices;
 }

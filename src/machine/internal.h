@@ -62,7 +62,7 @@ struct machine {
 	struct kernel_entry entry;
 
 	struct device *devices, **last_device; /* in order of creation */
-	struct device *serial, *pm, *keyboard, *console, *balloon, *coop;
+	struct device *serial, *pm, *keyboard, *console, *balloon, *coop, *eject;
 	struct virtio_coop_host coop_host;
 	struct sharing sharing;
 	struct machine_backend backends[MACHINE_DEVICES_MAX]; /* as config.devices */
@@ -78,6 +78,12 @@ struct machine {
 		struct loop_timer timer;
 		unsigned percent;
 	} throttle;
+	struct {
+		struct loop_task task;
+		struct loop_timer timer; /* until the next try */
+		struct machine_pause pause;
+		_Atomic uint32_t slots; /* that the guest has let go of */
+	} unplug;
 	bool given_away; /* what it has not written yet, another process writes */
 	bool unclaimed;  /* disks are opened before their turn: machine_leave_disks() */
 	struct announcement *announcements; /* null: none were made */
@@ -132,6 +138,11 @@ void machine_coop_goes_on(struct machine *machine);
 /* throttle.c: of its timer; and on a vCPU's thread, before it enters the guest. */
 void machine_throttle_tick(struct loop_timer *timer);
 void machine_stay_out(struct machine_vcpu *vcpu);
+
+/* unplug.c: the device by which the guest is asked, in a machine with functions passed through. And
+ * what is under way ends, before the devices do. */
+int machine_create_eject(struct machine *machine, struct device **device, struct error *err);
+void machine_end_unplug(struct machine *machine);
 
 /* announce.c: after the I/O loop. */
 void machine_free_announcements(struct machine *machine);

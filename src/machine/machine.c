@@ -169,6 +169,7 @@ static int write_tables(struct machine *machine, uint64_t *rsdp, struct error *e
 		.mmio64_size = windows->memory64_size,
 		.pic = pic,
 		.keyboard = config->keyboard,
+		.eject = machine_config_device(config, DEVICE_VFIO, 0) != NULL,
 		.nodes = config->numa,
 		.distance = config->numa_distance,
 		.ranges = ranges,
@@ -456,6 +457,7 @@ void machine_free(struct machine *machine)
 		return;
 	placement_end(&machine->placement);
 	loop_timer_stop(&machine->throttle.timer);
+	machine_end_unplug(machine);
 	machine_join_vcpus(machine);
 	sharing_end(&machine->sharing);
 	/* The I/O thread first: no callback runs while devices go. */

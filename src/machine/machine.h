@@ -184,6 +184,13 @@ int machine_change_device(
  */
 int machine_refresh_disk(
 	struct machine *machine, const char *id, const char *path, struct error *err);
+/*
+ * Asks the guest to let go of function @id, which is passed through. When it has, some time later
+ * or never, the machine is paused for a moment and the function taken off; its record is gone from
+ * the configuration then. -ENOENT: no such device; -ENOTSUP: one of another kind; -EINVAL: the
+ * machine does not run. Messages begin with the id.
+ */
+int machine_unplug(struct machine *machine, const char *id, struct error *err);
 /* As it is configured now, with what was decided at its first start (addresses, slots, features).
  */
 const struct machine_config *machine_config(const struct machine *machine);

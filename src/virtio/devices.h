@@ -27,8 +27,9 @@ struct virtio_net_options {
 	unsigned queue_pairs;
 	bool packed;
 	bool offloads;
-	bool poll;  /* look at the rings instead of waiting for kicks */
-	bool vhost; /* the host kernel's vhost-net serves the rings (tap, split rings) */
+	bool standby; /* of another function with the same MAC, by the guest's net_failover */
+	bool poll;    /* look at the rings instead of waiting for kicks */
+	bool vhost;   /* the host kernel's vhost-net serves the rings (tap, split rings) */
 };
 int virtio_net_new(struct device **device, const char *name,
 	const struct virtio_net_options *options, struct error *err);

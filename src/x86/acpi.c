@@ -3,6 +3,7 @@
 
 #include "base/bytes.h"
 #include "dsdt.h"
+#include "eject.h"
 #include "generation.h"
 #include "keyboard.h"
 #include "x86/acpi_table.h"
@@ -218,6 +219,8 @@ int acpi_build(
 		acpi_build_numa(&builder, config);
 	if (config->keyboard)
 		list_compiled(&builder, keyboard_aml, sizeof(keyboard_aml));
+	if (config->eject)
+		list_compiled(&builder, eject_aml, sizeof(eject_aml));
 	build_rsdp(&builder);
 	if (builder.full)
 		return error_set(err, ENOSPC, "the ACPI tables do not fit (%u CPUs)", config->cpus);

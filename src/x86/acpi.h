@@ -2,7 +2,7 @@
 /* ACPI 6.5 tables for the machine, written at LAYOUT_ACPI: RSDP, XSDT, FADT (not hardware-reduced:
  * PM1 event and control for power-off and the power button, reset register), FACS, MADT, MCFG,
  * DSDT (dsdt.asl), SSDTs with the windows of this machine, with the VM generation ID
- * (generation.asl) and with the keyboard. With more
+ * (generation.asl), with the keyboard and with slots that can be emptied (eject.asl). With more
  * than one node also SRAT (5.2.16) and SLIT (5.2.17). */
 #ifndef DUET_X86_ACPI_H
 #define DUET_X86_ACPI_H
@@ -27,6 +27,7 @@ struct acpi_config {
 	uint64_t mmio32, mmio32_size, mmio64, mmio64_size; /* windows of the host bridge (_CRS) */
 	bool pic;          /* there are 8259s (in-kernel irqchip); else Linux need not look */
 	bool keyboard;     /* there is one behind an 8042 */
+	bool eject;        /* functions may be pulled: emulated/eject.c is there */
 	unsigned nodes;    /* below 2: one, of which nothing is told */
 	unsigned distance; /* 11 to 254: between two nodes, where 10 is within one */
 	const struct acpi_range *ranges;

@@ -84,5 +84,10 @@ uint64_t acpi_close_table(struct acpi_builder *builder)
 
 void acpi_list_table(struct acpi_builder *builder)
 {
-	builder->tables[builder->count++] = acpi_close_table(builder);
+	const uint64_t at = acpi_close_table(builder);
+
+	if (builder->count == ACPI_TABLES_MAX)
+		builder->full = true;
+	else
+		builder->tables[builder->count++] = at;
 }

@@ -10,11 +10,11 @@
 #include <stdint.h>
 
 #define ACPI_HEADER_SIZE 36
-#define ACPI_TABLES_MAX  8
+#define ACPI_TABLES_MAX  9
 
 /* A copy of [LAYOUT_ACPI, LAYOUT_ACPI_END), as much of it as is used. */
 struct acpi_builder {
-	uint8_t bytes[8192];
+	uint8_t bytes[12288];
 	size_t used;
 	size_t table;                     /* where the open table starts */
 	uint64_t tables[ACPI_TABLES_MAX]; /* GPAs for the XSDT */

@@ -17,6 +17,7 @@ DefinitionBlock ("", "SSDT", 2, "DUET", "DUETGEN", 1)
 		Device (GED)
 		{
 			Name (_HID, "ACPI0013")
+			Name (_UID, 0)
 			Name (_CRS, ResourceTemplate ()
 			{
 				Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive) { 5 }

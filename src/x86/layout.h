@@ -49,6 +49,8 @@
 #define LAYOUT_PM_EVENT       0x600
 #define LAYOUT_PM_CONTROL     0x604
 #define LAYOUT_PM_TIMER       0x608
+#define LAYOUT_EJECT          0x610 /* 4 bytes: eject.asl */
+#define LAYOUT_EJECT_GSI      10    /* an edge: slots are to be emptied */
 #define LAYOUT_GPE0           0x620 /* 4 bytes */
 #define LAYOUT_RESET_PORT     0xcf9
 #define LAYOUT_SLEEP_TYPE_S5  5      /* SLP_TYP of \_S5 in the DSDT */

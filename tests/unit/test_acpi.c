@@ -110,6 +110,30 @@ static void test_keyboard(void **state)
 	assert_int_equal(found, 1);
 }
 
+/* Slots that can be emptied are told of where there is something to pull, and there alone. */
+static void test_eject(void **state)
+{
+	static const uint8_t slot[] = "S1F_", method[] = "_EJ0";
+	struct memory *memory = *state;
+	struct acpi_config config = config_for(1);
+	unsigned slots[2] = {0}, methods[2] = {0};
+	uint64_t rsdp;
+
+	for (unsigned eject = 0; eject < 2; eject++) {
+		memset(memory_begin(memory, GPA(LAYOUT_ACPI), 16384), 0, 16384);
+		config.eject = eject;
+		assert_int_equal(acpi_build(memory, &config, &rsdp, NULL), 0);
+		for (uint64_t at = LAYOUT_ACPI; at < LAYOUT_ACPI + 16384 - 4; at++) {
+			slots[eject] += !memcmp(memory_begin(memory, GPA(at), 4), slot, 4);
+			methods[eject] += !memcmp(memory_begin(memory, GPA(at), 4), method, 4);
+		}
+	}
+	assert_int_equal(slots[0] + methods[0], 0);
+	/* Its device, and who notifies it. */
+	assert_int_equal(slots[1], 2);
+	assert_int_equal(methods[1], 31);
+}
+
 /* The page that machine/generation.c writes to, behind AML's name, package and prefix of a double
  * word. */
 static void test_generation(void **state)
@@ -267,7 +291,7 @@ static void test_numa_most(void **state)
 	struct acpi_config config = config_for(64);
 	uint64_t rsdp;
 
-	config.keyboard = true;
+	config.keyboard = config.eject = true;
 	config.nodes = ACPI_NODES_MAX;
 	config.distance = 20;
 	config.ranges = ranges;
@@ -298,6 +322,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_fadt, table_set_up, table_tear_down),
 		cmocka_unit_test_setup_teardown(test_keyboard, table_set_up, table_tear_down),
+		cmocka_unit_test_setup_teardown(test_eject, table_set_up, table_tear_down),
 		cmocka_unit_test_setup_teardown(test_generation, table_set_up, table_tear_down),
 		cmocka_unit_test_setup_teardown(test_madt, table_set_up, table_tear_down),
 		cmocka_unit_test_setup_teardown(test_mcfg, table_set_up, table_tear_down),

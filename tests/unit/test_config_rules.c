@@ -42,7 +42,8 @@ static const struct {
 		"vm.json:3: net0: \"ifname\" is no name of an interface"},
 	{"{\"type\": \"net\", \"kind\": \"user\", \"vhost\": true}", "\"vhost\": true is for"},
 	{"{\"type\": \"net\", \"kind\": \"user\", \"model\": \"e1000\",\n\"offloads\": false}",
-		"vm.json:3: net0: \"queues\", \"mtu\", \"poll\" and \"offloads\": false are for "
+		"vm.json:3: net0: \"queues\", \"mtu\", \"poll\", \"standby\" and \"offloads\": "
+		"false are for "
 		"\"model\": \"virtio\""},
 	{"{\"type\": \"net\", \"kind\": \"user\", \"mac\": \"52:54:00:12:34:56\"},\n"
 	 "{\"type\": \"net\", \"kind\": \"user\",\n\"mac\": \"52:54:00:12:34:56\"}",

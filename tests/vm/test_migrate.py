@@ -19,7 +19,7 @@ from test_life import LIMIT, LOAD, lost_ticks
 from duetlab.guest import images, rootfs, vm
 
 NET = "192.168.80"  # no other test's: they run beside this one
-MOVES = {"unix": ("unix:@PATH@", ()), "tcp": ("tcp:127.0.0.1:@PORT@", ("--streams", "3"))}
+MOVES = {"unix": ("unix:@PATH@", ()), "tcp": ("tcp:127.0.0.1:@PORT@", ("--streams", "3", "--compress"))}
 
 
 @contextlib.contextmanager

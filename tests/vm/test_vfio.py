@@ -15,6 +15,7 @@ from matrix import some
 ROOT = ("--cmdline", "duet.root=/dev/vda duet.rootflags=ro")
 # The cloud kernels have no igbvf.
 NIC_KERNEL = "6.1-amd64"
+VF_MAC = "52:54:00:ab:cd:01"  # lab/vf gives it
 WAIT_FOR_NVME = "while [ ! -b /dev/nvme0n1 ]; do usleep 100000 2>/dev/null || sleep 0.1; done\n"
 
 
@@ -124,6 +125,48 @@ echo b >/proc/sysrq-trigger; sleep 60
     with vm.Guest("--device", f"vfio,host={nvme}", script=script) as machine:
         first = machine.wait_for("^read")
         machine.wait_for("^read", after=first.end())
+
+
+UNPLUGGED = """
+stty -echo
+while read -r line; do
+  case $line in
+  there) ls /sys/class/nvme; echo "there $(ls /sys/class/nvme | wc -l)" ;;
+  slow) (dd if=/dev/nvme0n1 of=/dev/null bs=1M count=64 iflag=direct; echo "dd $?") 2>/dev/null & echo "reading" ;;
+  end) break ;;
+  esac
+done
+"""
+
+
+def ctl(sock, *words):
+    return vm.run(str(vm.DUET), "ctl", sock, *words, check=False, limit=vm.BOOT_LIMIT)
+
+
+def test_unplugged_and_moved(nvme):
+    """A guest that drives a function is refused, lets go of it while it works with it, and moves."""
+    sock, where = socket(), f"/tmp/vf-move-{time.monotonic_ns()}"
+    with vm.Guest("--device", f"vfio,host={nvme}", "--api-sock", sock, kernel=NIC_KERNEL,
+                  script=WAIT_FOR_NVME + "echo ready\n" + UNPLUGGED) as machine:
+        machine.wait_for("^ready")
+        assert "cannot be saved" in ctl(sock, "migrate", f"unix:{where}").stderr
+        assert "there is no such device" in ctl(sock, "unplug", "vfio7").stderr
+        machine.type("slow\n")
+        machine.wait_for("^reading")
+        with vm.Guest(peer=lambda *_: [str(vm.DUET), "run", "--incoming", f"unix:{where}", "--log", "info"]) as there:
+            there.wait_for("waiting for a machine at")
+            moved = ctl(sock, "migrate", f"unix:{where}", "--unplug", "--downtime", "5000")
+            print(moved.stdout, moved.stderr)
+            assert moved.returncode == 0, moved.stderr
+            assert "vfio0: unplugged" in moved.stdout and "moved: it stood still" in moved.stdout
+            assert machine.finish() == 0
+            there.type("there\n")
+            there.wait_for(r"^there 0$", limit=vm.BOOT_LIMIT)
+            there.type("end\n")
+            assert there.finish() == 0
+    # It is the host's again, and another machine may have it.
+    with vm.Guest("--device", f"vfio,host={nvme}", script=WAIT_FOR_NVME + "echo found\n") as machine:
+        machine.wait_for("^found")
 
 
 def test_bar_over_memory(nvme):
@@ -246,3 +289,40 @@ iperf3 -c 10.0.2.2 -p PORT -n 5M -R && echo "received"
     for word in ("dhcp ok", "sent", "received"):
         assert f"{word}\n" in console
     assert stats["interrupt_kind"] == "msix" and stats["vectors"] == 3
+
+
+STANDBY = """
+stty -echo
+for link in /sys/class/net/*; do ls $link | grep -q ^lower_ && master=$(basename $link); done
+echo "members $(ls /sys/class/net/$master | grep -c ^lower_)"
+ip addr add 192.168.79.2/24 dev $master; ip link set $master up
+echo ready
+while read -r line; do
+  case $line in
+  ping) ip neigh flush dev $master; ping -c 1 -W 5 192.168.79.1 >/dev/null 2>&1; echo "ping $?" ;;
+  members) echo "members $(ls /sys/class/net/$master | grep -c ^lower_)" ;;
+  end) break ;;
+  esac
+done
+"""
+
+
+def test_standby_takes_over():
+    """A virtio network of the same address stands by; it is what is left when the function is unplugged."""
+    sock = socket()
+    with passed("net") as function, vm.tap("192.168.79.1/24", vnet_hdr=True) as tap, vm.Guest(
+            "--device", f"vfio,host={function}", "--net", f"tap,ifname={tap},mac={VF_MAC},standby=on", "--api-sock", sock,
+            kernel=NIC_KERNEL, script=STANDBY) as machine:
+        machine.wait_for("^members 2")
+        machine.wait_for("^ready")
+        # The function leads somewhere else, where this host is heard, but does not answer.
+        machine.type("ping\n")
+        machine.wait_for("^ping 1")
+        unplugged = ctl(sock, "unplug", "vfio0")
+        assert unplugged.returncode == 0, unplugged.stderr
+        after = len(machine.output)
+        machine.type("members\nping\n")
+        machine.wait_for("^members 1", after=after)
+        machine.wait_for("^ping 0", after=after)
+        machine.type("end\n")
+        machine.succeed()

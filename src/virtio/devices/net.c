@@ -44,6 +44,8 @@ static uint64_t features(struct virtio_device *device)
 		bits |= VIRTIO_FEATURE(VIRTIO_NET_F_MTU);
 	if (nic->pairs_max > 1)
 		bits |= VIRTIO_FEATURE(VIRTIO_NET_F_MQ);
+	if (nic->standby)
+		bits |= VIRTIO_FEATURE(VIRTIO_NET_F_STANDBY);
 	if (nic->offloads && (net_offloads(nic->net) & TUN_F_CSUM))
 		bits |= HOST_OFFLOADS | GUEST_OFFLOADS |
 			VIRTIO_FEATURE(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS);
@@ -346,6 +348,7 @@ static int allocate(struct nic *nic)
 static void settle(struct nic *nic, const struct virtio_net_options *options)
 {
 	nic->offloads = options->offloads;
+	nic->standby = options->standby;
 	nic->mtu = options->mtu;
 	atomic_store(&nic->link_up, true);
 	memcpy(nic->config + CONFIG_MAC, options->mac, 6);

@@ -26,6 +26,7 @@
 #define VIRTIO_NET_F_CTRL_RX             18
 #define VIRTIO_NET_F_GUEST_ANNOUNCE      21
 #define VIRTIO_NET_F_MQ                  22
+#define VIRTIO_NET_F_STANDBY             62
 
 #define NIC_QUEUE_SIZE  256
 #define NIC_CONFIG_SIZE 20
@@ -63,7 +64,7 @@ struct nic_pair {
 struct nic {
 	struct virtio_device virtio;
 	struct net *net;
-	bool offloads;
+	bool offloads, standby;
 	uint16_t mtu;
 	uint8_t config[NIC_CONFIG_SIZE]; /* all but the status */
 	_Atomic bool link_up;

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One request of a running machine's API and its answer, for the verbs of duet ctl that ask more
+ * than once. */
+#ifndef DUET_CLI_CTL_ASK_H
+#define DUET_CLI_CTL_ASK_H
+
+#include "base/error.h"
+
+#include <jansson.h>
+
+/* @body may be null. *@answer, which may be null when none is wanted, is the caller's; null when it
+ * had no body. -EPROTO: refused, in the machine's words; others: nobody answers. */
+int ctl_ask(const char *socket, const char *method, const char *path, const char *body,
+	json_t **answer, struct error *err);
+
+#endif
