@@ -11,6 +11,9 @@
 #include <sys/stat.h>
 
 #define READ_MAX (4U << 20) /* numa_maps of a large process */
+/* What the kernel makes of so few bytes comes in one piece: no second read asks whether that was
+ * all. */
+#define PIECE 1024U
 
 __attribute__((format(printf, 3, 0))) static int open_path(
 	const struct levers *levers, int flags, const char *format, va_list args)
@@ -45,6 +48,8 @@ ssize_t lever_read(const struct levers *levers, char *text, size_t room, const c
 	while (got > 0 && count < room - 1) {
 		got = read(fd, text + count, room - 1 - count);
 		count += got > 0 ? (size_t)got : 0;
+		if (room <= PIECE)
+			break;
 	}
 	text[count] = 0;
 	return got < 0 ? -errno : (ssize_t)count;

@@ -68,6 +68,8 @@ struct levers {
 	unsigned nodes;
 	cpu_set_t node_cpus[VIEW_NODES_MAX];
 	uint64_t own_slice; /* ns: of a thread whose slice nobody set */
+	uint64_t paged;     /* pages that the host has read in again, of all who have memory */
+	bool calm;          /* none since the view before; false where that is not known */
 };
 
 /* levers_file.c */
@@ -92,8 +94,9 @@ char *lever_cpus_text(const cpu_set_t *cpus);
 /* levers_process.c */
 /* 0: there is no such process or thread. @pid 0: @tid by itself. */
 uint64_t lever_start_time(const struct levers *levers, pid_t pid, pid_t tid);
-/* The CPU that it ran on last. */
-uint64_t lever_last_cpu(const struct levers *levers, pid_t pid, pid_t tid);
+/* The CPU that it ran on last; false: the thread that began at @start is not there any more. */
+bool lever_last_cpu(
+	const struct levers *levers, pid_t pid, pid_t tid, uint64_t start, uint64_t *cpu);
 pid_t lever_parent(const struct levers *levers, pid_t pid);
 /* "PID:STARTTIME", for the journal. */
 #define LEVER_ID_SIZE 40

@@ -36,32 +36,39 @@ static uint64_t stat_field(const char *stat, unsigned field)
 	return at ? strtoull(at, NULL, 10) : 0;
 }
 
-static uint64_t read_stat(const struct levers *levers, pid_t pid, pid_t tid, unsigned field)
+static bool read_stat(const struct levers *levers, pid_t pid, pid_t tid, char *stat, size_t room)
 {
-	char stat[1024];
-	ssize_t got;
-
 	if (pid)
-		got = lever_read(
-			levers, stat, sizeof(stat), "/proc/%d/task/%d/stat", (int)pid, (int)tid);
-	else
-		got = lever_read(levers, stat, sizeof(stat), "/proc/%d/stat", (int)tid);
-	return got > 0 ? stat_field(stat, field) : 0;
+		return lever_read(levers, stat, room, "/proc/%d/task/%d/stat", (int)pid, (int)tid) >
+		       0;
+	return lever_read(levers, stat, room, "/proc/%d/stat", (int)tid) > 0;
 }
 
 uint64_t lever_start_time(const struct levers *levers, pid_t pid, pid_t tid)
 {
-	return read_stat(levers, pid, tid, FIELD_START);
+	char stat[1024];
+
+	return read_stat(levers, pid, tid, stat, sizeof(stat)) ? stat_field(stat, FIELD_START) : 0;
 }
 
-uint64_t lever_last_cpu(const struct levers *levers, pid_t pid, pid_t tid)
+bool lever_last_cpu(
+	const struct levers *levers, pid_t pid, pid_t tid, uint64_t start, uint64_t *cpu)
 {
-	return read_stat(levers, pid, tid, FIELD_CPU);
+	char stat[1024];
+
+	if (!read_stat(levers, pid, tid, stat, sizeof(stat)) ||
+		stat_field(stat, FIELD_START) != start)
+		return false;
+	*cpu = stat_field(stat, FIELD_CPU);
+	return true;
 }
 
 pid_t lever_parent(const struct levers *levers, pid_t pid)
 {
-	return (pid_t)read_stat(levers, 0, pid, FIELD_PARENT);
+	char stat[1024];
+
+	return read_stat(levers, 0, pid, stat, sizeof(stat)) ? (pid_t)stat_field(stat, FIELD_PARENT)
+							     : 0;
 }
 
 const char *lever_id(pid_t tid, uint64_t start, char id[LEVER_ID_SIZE])

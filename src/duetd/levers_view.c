@@ -20,18 +20,43 @@ static uint64_t field_kib(const char *text, const char *name)
 }
 
 /* Hundredths of a percent, of the line that begins with @kind: "some avg10=1.25 ...". */
-static uint32_t pressure(const struct levers *levers, const char *resource, const char *kind)
+static uint32_t pressure_line(const char *text, const char *kind)
 {
-	char text[512];
-	const char *line;
+	const char *line = strstr(text, kind);
 	unsigned whole, hundredths;
 
-	if (lever_read(levers, text, sizeof(text), "/proc/pressure/%s", resource) < 0)
-		return 0;
-	line = strstr(text, kind);
 	if (!line || sscanf(line + strlen(kind), " avg10=%3u.%2u", &whole, &hundredths) != 2)
 		return 0;
 	return (uint32_t)min_u64(whole * 100 + hundredths, PRESSURE_MAX);
+}
+
+static void view_pressure(const struct levers *levers, struct host_view *host)
+{
+	char text[512];
+
+	if (lever_read(levers, text, sizeof(text), "/proc/pressure/memory") > 0) {
+		host->memory_some = pressure_line(text, "some");
+		host->memory_full = pressure_line(text, "full");
+	}
+	if (lever_read(levers, text, sizeof(text), "/proc/pressure/cpu") > 0)
+		host->cpu_some = pressure_line(text, "some");
+}
+
+static uint64_t refaults_of(const char *text)
+{
+	return lever_field(text, "workingset_refault_anon") +
+	       lever_field(text, "workingset_refault_file");
+}
+
+/* A cgroup's statistics cost the kernel much; where nobody reads pages in, they need not be looked
+ * at. */
+static void view_paging(struct levers *levers)
+{
+	_cleanup_free_ char *text = levers->vms ? lever_read_all(levers, "/proc/vmstat") : NULL;
+	const uint64_t paged = text ? refaults_of(text) + lever_field(text, "pswpin") : 0;
+
+	levers->calm = text && paged == levers->paged;
+	levers->paged = paged;
 }
 
 static unsigned online_cpus(const struct levers *levers)
@@ -70,9 +95,8 @@ int levers_view(struct levers *levers, struct host_view *host, struct error *err
 	host->free = field_kib(text, "MemFree");
 	host->swap_total = field_kib(text, "SwapTotal");
 	host->swap_free = field_kib(text, "SwapFree");
-	host->memory_some = pressure(levers, "memory", "some");
-	host->memory_full = pressure(levers, "memory", "full");
-	host->cpu_some = pressure(levers, "cpu", "some");
+	view_pressure(levers, host);
+	view_paging(levers);
 	host->cpus = online_cpus(levers);
 	view_nodes(levers, host);
 	host->slices = levers->states[LEVER_SLICE].works;
@@ -102,10 +126,10 @@ static void view_thread(const struct levers *levers, const struct lever_vm *vm,
 	struct lever_thread *thread, struct vcpu_view *vcpu, uint64_t span)
 {
 	char text[128];
-	uint64_t ran, waited;
+	uint64_t ran, waited, cpu;
 	char *end;
 
-	if (!thread->tid || lever_start_time(levers, vm->pid, thread->tid) != thread->start ||
+	if (!thread->tid || !lever_last_cpu(levers, vm->pid, thread->tid, thread->start, &cpu) ||
 		lever_read(levers, text, sizeof(text), "/proc/%d/task/%d/schedstat", (int)vm->pid,
 			(int)thread->tid) <= 0)
 		return;
@@ -119,7 +143,7 @@ static void view_thread(const struct levers *levers, const struct lever_vm *vm,
 	thread->ran = ran;
 	thread->waited = waited;
 	if (levers->nodes > 1)
-		vcpu->node = node_of_cpu(levers, lever_last_cpu(levers, vm->pid, thread->tid));
+		vcpu->node = node_of_cpu(levers, cpu);
 }
 
 /* "... N0=12 N1=3 kernelpagesize_kB=4": a line for each mapping. */
@@ -177,18 +201,18 @@ static double rate(uint64_t now, uint64_t before, uint64_t span)
 static void view_cgroup(
 	const struct levers *levers, struct lever_vm *vm, struct vm_view *view, uint64_t span)
 {
-	char text[8192];
+	char text[8192], number[64];
 	uint64_t refaults, swapped;
 
 	if (!vm->cgroup)
 		return;
 	if (!vm->moved &&
-		lever_read(levers, text, sizeof(text), "%s/memory.current", vm->cgroup) > 0)
-		vm->resident = strtoull(text, NULL, 10);
-	if (lever_read(levers, text, sizeof(text), "%s/memory.stat", vm->cgroup) <= 0)
+		lever_read(levers, number, sizeof(number), "%s/memory.current", vm->cgroup) > 0)
+		vm->resident = strtoull(number, NULL, 10);
+	if ((vm->viewed && levers->calm) ||
+		lever_read(levers, text, sizeof(text), "%s/memory.stat", vm->cgroup) <= 0)
 		return;
-	refaults = lever_field(text, "workingset_refault_anon") +
-		   lever_field(text, "workingset_refault_file");
+	refaults = refaults_of(text);
 	swapped = lever_field(text, "pswpin");
 	if (vm->viewed) {
 		view->host_refaults = rate(refaults, vm->refaults, span);

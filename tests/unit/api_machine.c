@@ -153,6 +153,15 @@ int __wrap_machine_refresh_disk(
 	return 0;
 }
 
+int __wrap_machine_unplug(struct machine *machine, const char *id, struct error *err);
+int __wrap_machine_unplug(struct machine *machine, const char *id, struct error *err)
+{
+	if (strcmp(id, "vfio0") != 0)
+		return error_set(err, ENOENT, "%s: there is no such device", id);
+	fake.unplugs++;
+	return 0;
+}
+
 struct device *__wrap_machine_coop(const struct machine *machine);
 struct device *__wrap_machine_coop(const struct machine *machine)
 {

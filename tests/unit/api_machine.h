@@ -18,7 +18,7 @@ extern struct api_machine {
 	const struct machine_config *config;
 	enum machine_state state;
 	bool paused;
-	unsigned refreshes, changes, resumes;
+	unsigned refreshes, changes, unplugs, resumes;
 	struct device *cooperation;
 	bool takes_wishes; /* as if the guest had its driver */
 	bool no_balloon;

@@ -484,6 +484,7 @@ static void changes_a_balloon_by_an_object(void **state)
 		"only size and stats can be changed while the machine runs");
 	rig_refused(rig, "PATCH", "/duet/devices/balloon0", "[]",
 		"only size and stats can be changed while the machine runs");
+	rig_refused(rig, "DELETE", "/duet/devices/vfio1", "", "vfio1: there is no such device");
 }
 
 /* One that comes from elsewhere is built before it is given over: nobody here lets it run. */

@@ -135,6 +135,7 @@ static const struct asked running[] = {
 	{"GET", "/duet/devices/serial", ""},
 	{"PATCH", "/duet/devices/eth0", "{\"rules\": null, \"rules-default\": \"deny\"}"},
 	{"PATCH", "/duet/devices/balloon0", "{\"size\": \"4M\", \"stats\": 9}"},
+	{"DELETE", "/duet/devices/vfio0", ""},
 	{"GET", "/duet/jobs", ""},
 };
 

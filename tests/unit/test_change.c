@@ -4,6 +4,7 @@
 #include "backend/net_private.h"
 #include "base/checked.h"
 #include "machine/internal.h"
+#include "x86/layout.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -213,6 +214,113 @@ static void says_what_cannot_be(void **state)
 	rig_free(&rig);
 }
 
+/* ---- a function that leaves ---- */
+
+static unsigned freed;
+
+static void free_device(struct device *device)
+{
+	freed++;
+	free(device);
+}
+
+static const struct device_ops function_ops = {.type = "vfio", .free = free_device};
+
+static void set_line(struct bus_host *host, unsigned gsi, bool level)
+{
+}
+
+static const struct bus_host_ops host_ops = {.set_line = set_line};
+
+static void add_device(struct machine *machine, struct device *device)
+{
+	*machine->last_device = device;
+	machine->last_device = &device->next;
+}
+
+static void add_function(struct machine *machine, const char *id, unsigned slot)
+{
+	struct device_config *config = machine_config_add(&machine->config, DEVICE_VFIO);
+	struct device *device = calloc(1, sizeof(*device));
+
+	strcpy(config->id, id);
+	config->slot = slot;
+	config->vfio.host = strdup("0000:01:10.0");
+	device->ops = &function_ops;
+	strcpy(device->name, id);
+	add_device(machine, device);
+}
+
+static bool has(const struct machine *machine, const char *name)
+{
+	for (const struct device *device = machine->devices; device; device = device->next)
+		if (strcmp(device->name, name) == 0)
+			return true;
+	return false;
+}
+
+/* What the guest and the main loop do then, on a machine that somebody has paused. */
+static void let_go(struct rig *rig, unsigned slot)
+{
+	bus_write(rig->machine->ports, LAYOUT_EJECT, 4, 1ULL << slot);
+	rig->machine->life.state = MACHINE_PAUSED;
+	rig->machine->life.paused = true;
+	rig->machine->unplug.task.run(&rig->machine->unplug.task);
+	rig->machine->life.paused = false;
+	rig->machine->life.state = MACHINE_RUNNING;
+}
+
+static void open_bus(struct rig *rig, struct bus_host *host)
+{
+	struct device *eject;
+
+	freed = 0;
+	host->ops = &host_ops;
+	rig->machine->last_device = &rig->machine->devices;
+	/* One that nobody runs: what is posted to it is done by let_go(). */
+	assert_int_equal(loop_new(&rig->machine->owner.loop, 8, NULL), 0);
+	assert_int_equal(bus_new(&rig->machine->ports, "port"), 0);
+	rig->machine->place.ports = rig->machine->ports;
+	rig->machine->place.host = host;
+	assert_int_equal(machine_create_eject(rig->machine, &eject, NULL), 0);
+	assert_int_equal(eject->ops->realize(eject, &rig->machine->place, NULL), 0);
+	add_device(rig->machine, eject);
+}
+
+static void functions_leave(void **state)
+{
+	struct bus_host host;
+	struct error err = {0};
+	struct rig rig;
+
+	rig_init(&rig);
+	open_bus(&rig, &host);
+	add_function(rig.machine, "vfio0", 5);
+	add_function(rig.machine, "vfio1", 6);
+	assert_int_equal(machine_unplug(rig.machine, "disk0", &err), -ENOTSUP);
+	assert_int_equal(machine_unplug(rig.machine, "vfio2", &err), -ENOENT);
+	/* Nobody has asked for it. */
+	let_go(&rig, 5);
+	assert_true(config_of(&rig, "vfio0") && freed == 0);
+	assert_int_equal(machine_unplug(rig.machine, "vfio0", &err), 0);
+	let_go(&rig, 5);
+	assert_null(config_of(&rig, "vfio0"));
+	assert_true(!has(rig.machine, "vfio0") && has(rig.machine, "vfio1") && freed == 1);
+	/* What stands behind it in the configuration is what it was. */
+	assert_int_equal(machine_unplug(rig.machine, "vfio1", &err), 0);
+	let_go(&rig, 6);
+	assert_true(freed == 2 && !rig.machine->devices && !rig.machine->eject);
+	assert_ptr_equal(rig.machine->last_device, &rig.machine->devices);
+	assert_int_equal(rig.machine->config.device_count, 3);
+	assert_ptr_equal(rig.machine->backends[1].net, rig.net);
+	assert_int_equal(machine_unplug(rig.machine, "vfio1", &err), -ENOENT);
+	rig.machine->life.state = MACHINE_PAUSED;
+	machine_end_unplug(rig.machine);
+	loop_free(rig.machine->owner.loop);
+	bus_free(rig.machine->ports);
+	rig_free(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -221,6 +329,7 @@ int main(void)
 		cmocka_unit_test(changes_before_the_start),
 		cmocka_unit_test(refreshes_a_disk),
 		cmocka_unit_test(says_what_cannot_be),
+		cmocka_unit_test(functions_leave),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -279,6 +279,19 @@ static void sees_a_vm(void **state)
 		    vm.host_swap_in * 2 < vm.host_refaults * 1.01);
 	assert_true(vm.vcpu[0].busy > 0 && vm.vcpu[0].busy <= 0.5);
 	assert_true(vm.vcpu[0].waits == 1);
+	/* Only a host that reads pages in makes it worth while to ask whose they are. */
+	for (unsigned i = 0; i < 4; i++) {
+		struct host_view host;
+
+		put(i < 3 ? "pswpin 5\nworkingset_refault_file 1\n"
+			  : "pswpin 5\nworkingset_refault_file 2\n",
+			"/proc/vmstat");
+		assert_int_equal(levers_view(levers, &host, NULL), 0);
+		put(i % 2 ? "pswpin 157\n" : "pswpin 57\n", CGROUPS "/duet/vm1/memory.stat");
+		vm.host_swap_in = 0;
+		assert_int_equal(levers_view_vm(levers, &vm, NULL), 0);
+		assert_true((vm.host_swap_in > 0) == (i == 3));
+	}
 	strcpy(vm.name, "other");
 	assert_int_equal(levers_view_vm(levers, &vm, NULL), -ENOENT);
 	levers_close(levers);
