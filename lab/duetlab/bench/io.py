@@ -8,7 +8,7 @@ import statistics
 from ..experiment.catalogue import load
 from ..experiment.lab import PORT, ExperimentLab
 from ..experiment.record import Skipped
-from ..experiment.subject import Subject, each, summed
+from ..experiment.subject import Subject, quartile, summed
 from ..guest import vf
 from .report import Report
 
@@ -19,7 +19,7 @@ FRAME = 1448  # bytes of a TCP stream in a frame without segmentation offload
 DISK_MIB = 128
 DISK_WARMUP = 32
 # Way, depth, requests, bytes of each.
-READS = (("read", 1, 1600, 4096), ("read", 32, 6400, 4096), ("sequential", 1, 1600, 131072))
+READS = (("read", 1, 6400, 4096), ("read", 32, 25600, 4096), ("sequential", 1, 6400, 131072))
 RUNS = 3  # of duet and of each peer
 SPREAD_MAX = 0.05  # between the least and the most of them, of the median
 IDLE_SECONDS = 10
@@ -99,10 +99,10 @@ def _qemu(disk: str, iothread: bool):
 
 
 def _reads(subject: Subject) -> list[dict[str, float]]:
-    """Instructions for each request, in the order of READS, by its undisturbed steps."""
+    """Instructions for each request, in the order of READS."""
     costs = []
     for way, depth, count, size in READS:
-        one = each(subject.counted(f"workload disk /dev/vda {way} {depth} {count} {size}"))
+        one = quartile(subject.counted(f"workload disk /dev/vda {way} {depth} {count} {size}"))
         costs.append({side: one[side] for side in ("host", "host_user")})
     return costs
 
@@ -115,12 +115,13 @@ def _disk(lab: ExperimentLab, report: Report) -> None:
     if not shutil.which("qemu-system-x86_64"):
         report.note("  QEMU is not on PATH: no peer to compare with")
         peers = {}
-    with Subject(lab, "--disk", f"path={path},cache=direct") as subject:
-        ours = [_reads(subject) for _ in range(RUNS)]
     theirs = {}
-    for name, iothread in peers.items():
-        with Subject(lab, peer=_qemu(path, iothread)) as subject:
-            theirs[name] = [_reads(subject) for _ in range(RUNS)]
+    with lab.steady():
+        with Subject(lab, "--disk", f"path={path},cache=direct") as subject:
+            ours = [_reads(subject) for _ in range(RUNS)]
+        for name, iothread in peers.items():
+            with Subject(lab, peer=_qemu(path, iothread)) as subject:
+                theirs[name] = [_reads(subject) for _ in range(RUNS)]
     for number, (way, depth, _, size) in enumerate(READS):
         what = f"{size >> 10} KiB {'random' if way == 'read' else 'in order'}, depth {depth}"
         own = [run[number] for run in ours]

@@ -5,7 +5,7 @@ import statistics
 from dataclasses import replace
 
 from ..experiment.lab import PORT, ExperimentLab
-from ..experiment.subject import Subject, each
+from ..experiment.subject import Subject, quartile
 from .io import DISK_MIB, HOST, READS, TRIPS, WARMUP, nic
 from .lab import DUET, MARK_INIT, BenchLab
 from .monitors import Boot
@@ -45,7 +45,8 @@ def measure(lab: ExperimentLab, report: Report) -> None:
     if not lab.counts:
         report.note("  skipped: instructions are counted in the nested lab only")
         return
-    ways = {option[1]: {**_disk(lab, option), **_net(lab, option)} for option in (OFF, TRY)}
+    with lab.steady():
+        ways = {option[1]: {**_disk(lab, option), **_net(lab, option)} for option in (OFF, TRY)}
     for name, without in ways["off"].items():
         confined = ways["try"][name]
         report.row(f"{name}, times those without", confined / without, "", PATH_MAX,
@@ -56,7 +57,7 @@ def _disk(lab: ExperimentLab, option: tuple[str, str]) -> dict[str, float]:
     path = lab.disk("bench", DISK_MIB)
     with Subject(lab, *option, "--disk", f"path={path},cache=direct") as subject:
         return {f"read of {size >> 10} KiB, {way}, depth {depth}":
-                each(subject.counted(f"workload disk /dev/vda {way} {depth} {count} {size}"))["host"]
+                quartile(subject.counted(f"workload disk /dev/vda {way} {depth} {count} {size}"))["host"]
                 for way, depth, count, size in READS}  # fmt: skip
 
 
@@ -66,6 +67,6 @@ def _net(lab: ExperimentLab, option: tuple[str, str]) -> dict[str, float]:
     found = {}
     for model in ("virtio", "e1000"):
         with nic(lab, f"model={model}", *option) as subject:
-            counted = subject.counted(f"workload request {HOST} {PORT} {TRIPS} {WARMUP}")
-            found[f"round trip over tap, {model}"] = each(counted)["host"]
+            counted = subject.counted(f"workload request {HOST} {PORT} {4 * TRIPS} {WARMUP}")
+            found[f"round trip over tap, {model}"] = quartile(counted)["host"]
     return found

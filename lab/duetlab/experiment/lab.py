@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where experiments run: duet and the workload copied in, tap interfaces, peers and disks."""
 
+import contextlib
 import os
 import platform
 import subprocess
@@ -122,6 +123,17 @@ for task in "$@"; do
 	case $name in vcpu* | CPU*) cpu={vcpu} ;; *) cpu={io} ;; esac
 	taskset -cp $cpu ${{task##*/}} >/dev/null && echo "$name on CPU $cpu"
 done""").strip()
+
+    @contextlib.contextmanager
+    def steady(self):
+        """Without KVM's halt polling, by which the host spins for a vCPU by the clock: in the lab that is some number of
+        instructions, another one each time."""
+        file = "/sys/module/kvm/parameters/halt_poll_ns"
+        before = self.shell(f"cat {file}; echo 0 >{file}").strip()
+        try:
+            yield
+        finally:
+            self.shell(f"echo {before} >{file}")
 
     def marks(self) -> list[dict]:
         """Those since the last call, oldest first, with counts as they were then; none on hardware."""

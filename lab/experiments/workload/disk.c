@@ -15,9 +15,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define DEPTH_MAX  64
-#define WARMUP     32
-#define STEP_LEAST 8
+#define DEPTH_MAX 64
+#define WARMUP    32
 
 struct requests {
 	aio_context_t context;
@@ -56,7 +55,7 @@ static void submit(struct requests *requests, size_t slot)
 static void run(struct requests *requests, size_t count)
 {
 	struct io_event events[DEPTH_MAX];
-	const size_t step = requests->depth < STEP_LEAST ? STEP_LEAST : requests->depth;
+	const size_t step = requests->depth;
 	size_t begun = 0, done = 0;
 
 	while (begun < requests->depth && begun < count)
@@ -110,7 +109,7 @@ int disk(char **args)
 	run(&requests, count);
 	LAB_MARK(MARK_END);
 	printf("{\"count\": %zu, \"step\": %zu, \"bytes\": %zu, \"warmup\": %d, \"ns\": %llu}\n",
-		count, requests.depth < STEP_LEAST ? (size_t)STEP_LEAST : requests.depth,
-		count * requests.bytes, WARMUP, (unsigned long long)(now_ns() - start));
+		count, requests.depth, count * requests.bytes, WARMUP,
+		(unsigned long long)(now_ns() - start));
 	return 0;
 }
