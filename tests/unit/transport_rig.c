@@ -84,12 +84,17 @@ void transport_await_status(struct transport_rig *rig, uint8_t bits)
 	fail_msg("status never showed 0x%x", bits);
 }
 
+/* Where a queue's answers go: no other's, which may be on its way. */
+static uint64_t answers_at(unsigned queue)
+{
+	return TRANSPORT_DATA + 0x1000 * (1 + queue);
+}
+
 void transport_request(struct transport_rig *rig, unsigned queue)
 {
-	struct ring_buffer buffers[] = {
-		{TRANSPORT_DATA, 16, false}, {TRANSPORT_DATA + 0x1000, 32, true}};
+	struct ring_buffer buffers[] = {{TRANSPORT_DATA, 16, false}, {answers_at(queue), 32, true}};
 
-	memset(rig->machine.ram + TRANSPORT_DATA + 0x1000, 0, 64);
+	memset(rig->machine.ram + answers_at(queue), 0, 64);
 	assert_true(ring_driver_offer(&rig->rings[queue], buffers, 2, false, 77));
 	if (ring_driver_kick(&rig->rings[queue]))
 		driver_kick(&rig->driver, queue);
@@ -104,5 +109,5 @@ void transport_expect_answer(struct transport_rig *rig, unsigned queue)
 	assert_int_equal(token, 77);
 	assert_int_equal(written, 32);
 	for (unsigned i = 0; i < 64; i++)
-		assert_int_equal(rig->machine.ram[TRANSPORT_DATA + 0x1000 + i], i < 32 ? 0x5a : 0);
+		assert_int_equal(rig->machine.ram[answers_at(queue) + i], i < 32 ? 0x5a : 0);
 }
