@@ -19,7 +19,7 @@ TITLE = "Migration: a guest moves while it works"
 WHAT = ("A program in the guest writes to its memory at a given rate, to a disk, and to a TCP connection. Meanwhile the guest "
         "goes to another duet: its memory is copied while it runs, what it writes to is copied again, and it stands still for "
         "the rest only. At the end all that the program wrote is compared, to the byte. Then a guest with a virtual function "
-        "of a disk is to go.")
+        "of a disk is to go, as it is and after it has let go of it.")
 
 MEMORY_MIB, WORKING_MIB, DISK_MIB = 256, 64, 2
 GUEST_PAGES = MEMORY_MIB << 8
@@ -49,14 +49,14 @@ def bridge(lab: ExperimentLab):
 
 
 class Arrived(Subject):
-    """A duet that waits for a machine, and then the machine."""
+    """A duet that waits for a machine, and then the machine; OPTIONS say where its networks are here."""
 
-    def __init__(self, lab: ExperimentLab):
+    def __init__(self, lab: ExperimentLab, *options: str):
         self.lab, self.pinned, self._pin = lab, "", False
         lab.shell(f"rm -f {WAY}")
         self.guest = vm.Guest(kernel=KERNEL, initrd=initrd_of_guest(), direct=not lab.counts,
                               peer=lambda _kernel, _initrd: [f"{HOME}/duet", "run", "--incoming", f"unix:{WAY}", "--log", "info",
-                                                             "--net", f"tap,ifname={AFTER}"])
+                                                             *options])
 
     def _start(self) -> None:
         self.guest.wait_for("waiting for a machine at", limit=PATIENCE)
@@ -86,18 +86,23 @@ def one(lab: ExperimentLab, percent: int, streams: int) -> dict:
             Subject(lab, "--net", f"tap,ifname={BEFORE}", "--disk", f"path={disk},cache=direct", "--api-sock", SOCK,
                     memory=f"{MEMORY_MIB}M", pin=False) as source:  # fmt: skip
         begin(source, GUEST_PAGES * percent // 100)
-        with Arrived(lab) as there:
+        with Arrived(lab, "--net", f"tap,ifname={AFTER}") as there:
             found = move(lab, streams)
             return {"percent": percent, "streams": streams, "moved": found, "work": travelled(there)}
 
 
-def refusal(lab: ExperimentLab) -> str:
-    """What the source says of a guest that drives a virtual function, which goes on here."""
-    with functions.taken("nvme", 1) as (ours,), Subject(lab, "--device", f"vfio,host={ours}", "--api-sock", SOCK, pin=False) as source:
-        with Arrived(lab):
-            told = lab.shell(f"{HOME}/duet ctl {SOCK} migrate unix:{WAY} 2>&1 || true").strip().splitlines()[-1]
-        source.command("true")
-    return re.sub(r"^(duet: )?(error: )?(refused \(\d+\): )?", "", told)
+def refusal(lab: ExperimentLab) -> dict:
+    """What the source says of a guest that drives a virtual function, which goes on here; and of the same after it was asked
+    to let go of it, which goes on there."""
+    ask = f"{HOME}/duet ctl {SOCK} migrate unix:{WAY} --downtime {DOWNTIME_MS}"
+    with functions.taken("nvme", 1) as (ours,), Subject(lab, "--device", f"vfio,host={ours}", "--api-sock", SOCK, pin=False) as source, \
+            Arrived(lab) as there:
+        told = lab.shell(f"{ask} 2>&1 || true").strip().splitlines()[-1]
+        source.command("modprobe -q nvme; until [ -b /dev/nvme0n1 ]; do sleep 0.1; done; "
+                       "(while dd if=/dev/nvme0n1 of=/dev/null bs=1M count=16; do :; done) >/dev/null 2>&1 &")
+        lab.shell(f"{ask} --unplug", limit=MOVE_LIMIT)
+        there.command("[ -z \"$(ls /sys/class/nvme)\" ]")
+    return {"refused": re.sub(r"^(duet: )?(error: )?(refused \(\d+\): )?", "", told)}
 
 
 def run(lab: ExperimentLab, record) -> None:
@@ -134,9 +139,9 @@ def row(found: dict) -> list:
             "as they were written" if sound(found) else f"WRONG: {work['wrong_pages']} pages, {work['wrong_blocks']} blocks"]
 
 
-def tell(lab: ExperimentLab, record, moves: list[dict], refused: str | None) -> None:
+def tell(lab: ExperimentLab, record, moves: list[dict], function: dict | None) -> None:
     record.figure("moves", moves)
-    record.figure("refused", refused)
+    record.figure("function", function)
     record.table(f"A guest of {MEMORY_MIB} MiB, by how much of it is written to in a second",
                  ["memory asked to be written a second", "streams", "rounds", "pages that are not zero", "pages sent again",
                   "sent for each of them", "stood still, ms", "longest pause of the program, ms", "written in fact a second",
@@ -159,24 +164,26 @@ def tell(lab: ExperimentLab, record, moves: list[dict], refused: str | None) -> 
     record.confounder("The network between", "not in it", "source and target share a host; a Unix socket is between them")
     record.confounder("Throttling", "not controlled", "duet slows down a guest that writes faster than it can be copied; what was "
                       "written in fact is beside what was asked")
-    if refused is not None:
-        record.table("A guest with a virtual function", ["what the source says"], [[refused]])
-    claim(record, moves, refused)
+    if function is not None:
+        record.table("A guest with a virtual function", ["what is asked", "what comes of it"],
+                     [["migrate", function["refused"]], ["migrate --unplug", "it lets go of it, and goes on there"]])
+    claim(record, moves, function)
 
 
 CLAIM = "A guest on virtio devices moves to another host without a break; one with a hardware function does not."
 MODEL = "pages sent: those that are not zero, and d/r of each round's once more"
 
 
-def claim(record, moves: list[dict], refused: str | None) -> None:
+def claim(record, moves: list[dict], function: dict | None) -> None:
     right = [found for found in moves if sound(found)]
     measured = (f"{len(right)} of {len(moves)} moves without a wrong byte or a lost connection; stood still "
                 f"{max(found['moved']['downtime_ns'] for found in moves) / 1e6:.0f} ms at most; "
                 f"{min(again(found) for found in moves):.3f} to {max(again(found) for found in moves):.3f} pages sent for each "
-                f"that is not zero; virtual function: {refused or 'not tried'}")
+                f"that is not zero; virtual function: "
+                + (f"{function['refused']}; after --unplug it moves" if function else "not tried"))
     if len(right) < len(moves):
         record.claim("M7", CLAIM, MODEL, measured, "no", "Something was lost on the way.")
-    elif refused is None:
+    elif function is None:
         record.claim("M7", CLAIM, MODEL, measured, "partly", "There was no virtual function to try.")
     else:
         record.claim("M7", CLAIM, MODEL, measured, "yes", "All of a virtio device's state is the monitor's to copy.")
@@ -190,8 +197,9 @@ def selftest(lab: ExperimentLab, record) -> None:
         work = {"pages": 16384, "writes": 600 * percent, "wrong_pages": wrong, "wrong_blocks": 0, "arrived": True, "ns": 1e9, "gap_ns": 50e6}
         return {"percent": percent, "streams": 1, "moved": moved, "work": work}
 
-    tell(lab, record, [point(0), point(5), point(20)], "vfio0 cannot move")
+    refused = {"refused": "vfio0 cannot move"}
+    tell(lab, record, [point(0), point(5), point(20)], refused)
     assert record.data["claims"][0]["agrees"] == "yes"
     assert "1.000 to 1.200 pages" in record.data["claims"][0]["measured"], record.data["claims"]
-    claim(record, [point(0), point(5, wrong=1)], "vfio0 cannot move")
+    claim(record, [point(0), point(5, wrong=1)], refused)
     assert record.data["claims"][1]["agrees"] == "no"
