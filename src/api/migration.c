@@ -10,7 +10,7 @@
 struct fields {
 	const char *to, *cert, *key, *ca;
 	struct given_number downtime, streams;
-	struct given_switch force, plain, compress;
+	struct given_switch force, plain, compress, check;
 };
 
 #define TEXT(text, needs, member)                                                                  \
@@ -38,6 +38,7 @@ static const struct member members[] = {
 	SWITCH("force", force),
 	SWITCH("plain", plain),
 	SWITCH("compress", compress),
+	SWITCH("check", check),
 };
 static const struct body body = {
 	"Migration", members, ARRAY_SIZE(members), .size = sizeof(struct fields)};
@@ -111,6 +112,8 @@ static int put(struct call *call)
 		return error_set(&call->err, EBUSY,
 			"The machine is being moved already, or has been; GET /duet/migration "
 			"tells.");
+	if (fields->check.value)
+		return migration_check(&options, &call->err);
 	ret = migration_begin(&migration, api->machine, api->options.loop, &options, &call->err);
 	if (ret < 0)
 		return ret;

@@ -17,6 +17,8 @@ static int read_answer(const struct http_answer *answer, json_t **json, struct e
 	if (answer->status < 200 || answer->status >= 300)
 		ret = error_set(
 			err, EPROTO, "refused (%u): %.400s", answer->status, why ? why : "");
+	if (ret == 0 && json && !body)
+		ret = error_set(err, EPROTO, "an answer that is no JSON");
 	if (ret == 0 && json)
 		*json = body;
 	else

@@ -8,8 +8,8 @@
 
 #include <jansson.h>
 
-/* @body may be null. *@answer, which may be null when none is wanted, is the caller's; null when it
- * had no body. -EPROTO: refused, in the machine's words; others: nobody answers. */
+/* @body may be null. @answer may be null where none is wanted; else *@answer is JSON and the
+ * caller's. -EPROTO: refused, in the machine's words; others: nobody answers. */
 int ctl_ask(const char *socket, const char *method, const char *path, const char *body,
 	json_t **answer, struct error *err);
 

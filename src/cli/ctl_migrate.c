@@ -203,6 +203,24 @@ static int follow(const char *socket, json_t *now)
 	return 1;
 }
 
+/* Not for a request that is refused then. */
+static int unplug_first(const char *socket, json_t *body)
+{
+	struct error err = {0};
+	char *text;
+	int ret;
+
+	json_object_set_new(body, "check", json_true());
+	text = json_dumps(body, JSON_COMPACT);
+	json_object_del(body, "check");
+	ret = text ? ctl_ask(socket, "PUT", "/duet/migration", text, NULL, &err) : -ENOMEM;
+	free(text);
+	if (ret == 0)
+		return ctl_unplug_all(socket);
+	log_error("%s", err.text);
+	return 1;
+}
+
 int ctl_migrate(const char *socket, unsigned count, const char *const *args)
 {
 	_cleanup_free_ char *text = NULL;
@@ -211,7 +229,7 @@ int ctl_migrate(const char *socket, unsigned count, const char *const *args)
 
 	if (!body)
 		return 2;
-	if (unplugs(count, args) && ctl_unplug_all(socket) != 0) {
+	if (unplugs(count, args) && unplug_first(socket, body) != 0) {
 		json_decref(body);
 		return 1;
 	}

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "machine/config_rules.h"
 
+#include "base/checked.h"
 #include "machine/fields.h"
 #include "machine/numa.h"
 #include "x86/cpu.h"
@@ -363,6 +364,18 @@ static unsigned rank(const struct machine_config *config, const struct device_co
 	return count;
 }
 
+/* By their names they are in statistics, and in saved state. */
+static bool is_of_board(const char *id)
+{
+	static const char *const names[] = {
+		"serial0", "rtc0", "acpi0", "ioapic0", "keyboard0", "eject0"};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+		if (strcmp(id, names[i]) == 0)
+			return true;
+	return false;
+}
+
 static int check_device(
 	const struct machine_config *config, const struct device_config *device, struct error *err)
 {
@@ -377,6 +390,8 @@ static int check_device(
 			MACHINE_IDE_MAX);
 	if (machine_config_find(config, device->id) != device)
 		return REFUSE("id", "the id is another device's; give each its own");
+	if (is_of_board(device->id))
+		return REFUSE("id", "the id is that of a device of the board; take another");
 	if (device->features && !device_is_virtio(device))
 		return REFUSE("features", "{features} is for virtio devices");
 	return checks[device->type] ? checks[device->type](config, device, err) : 0;

@@ -143,6 +143,8 @@ void machine_stay_out(struct machine_vcpu *vcpu);
  * what is under way ends, before the devices do. */
 int machine_create_eject(struct machine *machine, struct device **device, struct error *err);
 void machine_end_unplug(struct machine *machine);
+/* Frees what the guest has let go of. At rest. */
+void machine_take_ejected(struct machine *machine);
 
 /* announce.c: after the I/O loop. */
 void machine_free_announcements(struct machine *machine);

@@ -48,6 +48,8 @@ int machine_reset(struct machine *machine, struct error *err)
 		return error_set(err, ENOENT,
 			"the guest resets, and its kernel is not on this host: start it anew with "
 			"--kernel");
+	/* The tables that follow tell of what is left. */
+	machine_take_ejected(machine);
 	reset_devices(machine);
 	ret = reset_vcpus(machine, err);
 	if (ret < 0)

@@ -15,20 +15,28 @@
 #define REST_WITHIN (10 * SECOND_NS)
 /* Somebody else's pause is on its way. */
 #define AGAIN_NS (SECOND_NS / 10)
+/* Something does not come to rest: the guest shall run meanwhile. */
+#define STUCK_AGAIN_NS (60 * SECOND_NS)
 
-static void take_off(struct machine *machine, const char *id)
+static void take_off(struct machine *machine, struct device *device)
 {
-	struct device **at = &machine->devices, *device;
+	struct device **at = &machine->devices;
 
-	while (*at && strcmp((*at)->name, id) != 0)
+	while (*at != device)
 		at = &(*at)->next;
-	if (!*at)
-		return;
-	device = *at;
 	*at = device->next;
 	if (machine->last_device == &device->next)
 		machine->last_device = at;
 	device->ops->free(device);
+}
+
+static struct device *passed(const struct machine *machine, const char *id)
+{
+	struct device *device = machine->devices;
+
+	while (strcmp(device->name, id) != 0 || strcmp(device->ops->type, "vfio") != 0)
+		device = device->next;
+	return device;
 }
 
 static struct device_config *at_slot(const struct machine *machine, unsigned slot)
@@ -54,8 +62,7 @@ static void forget(struct machine *machine, struct device_config *device)
 	machine_config_remove(&machine->config, device);
 }
 
-/* At rest. */
-static void take_all_off(struct machine *machine)
+void machine_take_ejected(struct machine *machine)
 {
 	uint32_t slots = atomic_exchange(&machine->unplug.slots, 0);
 
@@ -65,11 +72,11 @@ static void take_all_off(struct machine *machine)
 		if (!device)
 			continue;
 		log_info("%s: the guest has let go of %s", device->id, device->vfio.host);
-		take_off(machine, device->id);
+		take_off(machine, passed(machine, device->id));
 		forget(machine, device);
 	}
 	if (!machine_config_device(&machine->config, DEVICE_VFIO, 0) && machine->eject) {
-		take_off(machine, machine->eject->name);
+		take_off(machine, machine->eject);
 		machine->eject = NULL;
 	}
 }
@@ -78,13 +85,18 @@ static void paused(struct machine_pause *pause, int result, const char *why)
 {
 	struct machine *machine = container_of(pause, struct machine, unplug.pause);
 
-	(void)why;
 	if (result == 0) {
-		take_all_off(machine);
+		machine_take_ejected(machine);
 		machine_resume(machine);
-	} else if (machine->life.state != MACHINE_ENDED) {
-		loop_timer_after(machine->owner.loop, &machine->unplug.timer, AGAIN_NS);
+		return;
 	}
+	if (machine->life.state == MACHINE_ENDED)
+		return;
+	if (result == -ETIMEDOUT)
+		log_warning(
+			"a function that the guest has let go of cannot be taken off now: %s", why);
+	loop_timer_after(machine->owner.loop, &machine->unplug.timer,
+		result == -ETIMEDOUT ? STUCK_AGAIN_NS : AGAIN_NS);
 }
 
 static void approach(struct machine *machine)
@@ -92,7 +104,7 @@ static void approach(struct machine *machine)
 	if (machine->life.state == MACHINE_ENDED || !atomic_load(&machine->unplug.slots))
 		return;
 	if (machine_is_paused(machine))
-		take_all_off(machine);
+		machine_take_ejected(machine);
 	else if (machine_pause(machine, &machine->unplug.pause, REST_WITHIN) < 0)
 		loop_timer_after(machine->owner.loop, &machine->unplug.timer, AGAIN_NS);
 }
@@ -112,8 +124,9 @@ static void ejected(void *opaque, uint32_t slots)
 {
 	struct machine *machine = opaque;
 
-	atomic_fetch_or(&machine->unplug.slots, slots);
-	loop_post(machine->owner.loop, &machine->unplug.task);
+	/* Once: whoever waits for them takes all that are there by then. */
+	if (atomic_fetch_or(&machine->unplug.slots, slots) == 0)
+		loop_post(machine->owner.loop, &machine->unplug.task);
 }
 
 int machine_create_eject(struct machine *machine, struct device **device, struct error *err)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "migrate/compress.h"
 
+#include "base/bytes.h"
 #include "migrate/pages.h"
 
 #include <errno.h>
@@ -75,6 +76,10 @@ int decompressor_unpack(struct decompressor *decompressor, const uint8_t *bytes,
 
 	if (wanted > ROOM)
 		return error_set(err, EPROTO, "compressed pages that are too many");
+	/* The library would also take several frames, and those of formats from before RFC 8878. */
+	if (length < 4 || load_le32(bytes) != ZSTD_MAGICNUMBER ||
+		ZSTD_findFrameCompressedSize(bytes, length) != length)
+		return error_set(err, EPROTO, "compressed pages that are no frame of zstd's");
 	size = ZSTD_decompressDCtx(
 		decompressor->context, decompressor->room, wanted, bytes, length);
 	if (ZSTD_isError(size))

@@ -239,6 +239,16 @@ int migration_begin(struct migration **out, struct machine *machine, struct loop
 	return ret;
 }
 
+int migration_check(const struct migration_options *options, struct error *err)
+{
+	struct migration migration = {0};
+	int ret = take_options(&migration, options, err);
+
+	mtls_free(migration.tls);
+	free(migration.to);
+	return ret;
+}
+
 static void tell_to_stop(struct migration *migration)
 {
 	/* The counter of an eventfd does not get full by ones. */

@@ -55,6 +55,8 @@ struct migration_status {
  */
 int migration_begin(struct migration **migration, struct machine *machine, struct loop *loop,
 	const struct migration_options *options, struct error *err);
+/* Whether migration_begin() would take the options: what it says of them, and nothing begins. */
+int migration_check(const struct migration_options *options, struct error *err);
 /* -EALREADY: it has ended, or the machine is given away. */
 int migration_cancel(struct migration *migration);
 struct migration_status migration_status(const struct migration *migration);

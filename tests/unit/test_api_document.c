@@ -174,6 +174,11 @@ static void moves(struct api_rig *rig)
 	static const struct asked both[] = {
 		{"GET", "/duet/migration", ""}, {"DELETE", "/duet/migration", ""}};
 
+	rig_done(rig, "PUT", "/duet/migration", "{\"to\": \"unix:/x\", \"check\": true}");
+	rig_ask(rig, "PUT", "/duet/migration", "{\"to\": \"unix\", \"check\": true}");
+	assert_status(rig, rig->answers, 400);
+	rig_ask(rig, "GET", "/duet/migration", "");
+	assert_status(rig, rig->answers, 400);
 	rig_ask(rig, "PUT", "/duet/migration",
 		"{\"to\": \"unix:/x\", \"downtime_ms\": 100, \"streams\": 2, \"force\": true, "
 		"\"plain\": null}");

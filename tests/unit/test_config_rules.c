@@ -23,6 +23,8 @@ static const struct {
 	{"{\"type\": \"disk\", \"id\": \"a\", \"path\": \"x\"},\n"
 	 "{\"type\": \"disk\", \"id\": \"a\", \"path\": \"y\"}",
 		"vm.json:3: a: the id is another device's"},
+	{"{\"type\": \"vfio\", \"id\": \"serial0\", \"host\": \"0000:01:00.0\"}",
+		"vm.json:2: serial0: the id is that of a device of the board; take another"},
 	{"{\"type\": \"disk\", \"slot\": 4, \"path\": \"x\"},\n"
 	 "{\"type\": \"net\", \"slot\": 4, \"kind\": \"user\"}",
 		"vm.json:3: net0: \"slot\": 4 is another device's"},

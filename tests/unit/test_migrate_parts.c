@@ -213,6 +213,14 @@ static void test_compressed_pages(void **state)
 	for (unsigned at = 0; at < PAGES_BATCH * MEMORY_PAGE; at++)
 		if (rig->host[at] != at / MEMORY_PAGE + 1)
 			fail_msg("byte 0x%x is %02x", at, rig->host[at]);
+	/* Two frames, and one of a format from before there was a standard. */
+	memcpy(rig->body + length, rig->body + PAGES_HEAD + PAGES_RUN,
+		length - PAGES_HEAD - PAGES_RUN);
+	assert_int_equal(
+		apply(rig, rig->body, 2 * length - PAGES_HEAD - PAGES_RUN, &seen), -EPROTO);
+	rig->body[PAGES_HEAD + PAGES_RUN] = 0x27;
+	assert_int_equal(apply(rig, rig->body, length, &seen), -EPROTO);
+	rig->body[PAGES_HEAD + PAGES_RUN] = 0x28;
 	/* A frame of fewer pages than its runs want, and of more. */
 	store_le32(rig->body + PAGES_HEAD + 8, PAGES_BATCH + 1);
 	assert_int_equal(apply(rig, rig->body, length, &seen), -EPROTO);

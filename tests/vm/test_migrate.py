@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import time
 import uuid
+from pathlib import Path
 
 import pytest
 from api import Api, socket
@@ -19,6 +20,7 @@ from test_life import LIMIT, LOAD, lost_ticks
 from duetlab.guest import images, rootfs, vm
 
 NET = "192.168.80"  # no other test's: they run beside this one
+SLOW_LINE = Path(__file__).with_name("slow_line.py")
 MOVES = {"unix": ("unix:@PATH@", ()), "tcp": ("tcp:127.0.0.1:@PORT@", ("--streams", "3", "--compress"))}
 
 
@@ -136,10 +138,19 @@ def wait_until(api: Api, condition) -> dict:
         assert time.monotonic() < until, now
 
 
-def begin(api: Api, where: str, **more) -> dict:
-    """A migration that cannot come to an end by itself soon, copying in its second round."""
-    api.do("PUT", "/duet/migration", {"to": where, "downtime_ms": 1, **more})
-    return wait_until(api, lambda now: now["state"] != "running" or now["rounds"] >= 2)
+@contextlib.contextmanager
+def slow_line(where: str):
+    """Another address of the same: memory takes minutes over it."""
+    here = f"/tmp/line-{uuid.uuid4().hex[:8]}"
+    with vm.running("a line", *vm.lab_command("python3", str(SLOW_LINE), here, where.removeprefix("unix:"), "1000000")):
+        yield f"unix:{here}"
+    vm.run("rm", "-f", here)
+
+
+def begin(api: Api, where: str) -> dict:
+    """A migration that is in the middle of memory."""
+    api.do("PUT", "/duet/migration", {"to": where})
+    return wait_until(api, lambda now: now["state"] != "running" or now["pages_sent"])
 
 
 def test_what_is_left_when_it_fails():
@@ -154,9 +165,9 @@ def test_what_is_left_when_it_fails():
         assert "no address" in migrate(sock, "somewhere").stderr
         assert migrate(sock, where, "--streams", "0").returncode == 2
         # Cancelled while it copies.
-        with target(where) as there:
-            assert begin(api, where)["phase"] == "copying"
-            assert "already" in api.refused("PUT", "/duet/migration", {"to": where})
+        with target(where) as there, slow_line(where) as line:
+            assert begin(api, line)["phase"] == "copying"
+            assert "already" in api.refused("PUT", "/duet/migration", {"to": line})
             api.do("DELETE", "/duet/migration")
             assert wait_until(api, lambda now: now["state"] != "running")["state"] == "cancelled"
             # "cancelled", unless that came in the middle of a message.
@@ -164,16 +175,16 @@ def test_what_is_left_when_it_fails():
         goes_on(source)
         assert "too late" in api.refused("DELETE", "/duet/migration")
         # The target is killed.
-        with target(where) as there:
-            begin(api, where)
+        with target(where) as there, slow_line(where) as line:
+            begin(api, line)
             there.kill_monitor()
             end = wait_until(api, lambda now: now["state"] != "running")
             assert end["state"] == "failed" and "gone" in end["error"], end
         goes_on(source)
         # It is paused by somebody else: it stays paused, and here.
         vm.run("rm", "-f", where.removeprefix("unix:"))
-        with target(where) as there:
-            begin(api, where)
+        with target(where) as there, slow_line(where) as line:
+            begin(api, line)
             api.do("PATCH", "/vm", {"state": "Paused"})
             assert there.finish() == 1
         assert "paused" in wait_until(api, lambda now: now["state"] != "running")["error"]
@@ -181,8 +192,8 @@ def test_what_is_left_when_it_fails():
         api.do("PATCH", "/vm", {"state": "Resumed"})
         goes_on(source)
         # The source is killed: there is no machine, rather than half of one.
-        with target(where, "--api-sock", socket()) as there:
-            begin(api, where)
+        with target(where, "--api-sock", socket()) as there, slow_line(where) as line:
+            begin(api, line)
             source.kill_monitor()
             assert there.finish() == 1
             assert "no machine came" in there.output, there.tail()
