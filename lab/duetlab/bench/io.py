@@ -8,7 +8,7 @@ import statistics
 from ..experiment.catalogue import load
 from ..experiment.lab import PORT, ExperimentLab
 from ..experiment.record import Skipped
-from ..experiment.subject import Subject, quartile, summed
+from ..experiment.subject import Subject, usual, summed
 from ..guest import vf
 from .report import Report
 
@@ -102,7 +102,7 @@ def _reads(subject: Subject) -> list[dict[str, float]]:
     """Instructions for each request, in the order of READS."""
     costs = []
     for way, depth, count, size in READS:
-        one = quartile(subject.counted(f"workload disk /dev/vda {way} {depth} {count} {size}"))
+        one = usual(subject.counted(f"workload disk /dev/vda {way} {depth} {count} {size}"))
         costs.append({side: one[side] for side in ("host", "host_user")})
     return costs
 

@@ -5,7 +5,7 @@ import statistics
 from dataclasses import replace
 
 from ..experiment.lab import PORT, ExperimentLab
-from ..experiment.subject import Subject, quartile
+from ..experiment.subject import Subject, usual
 from .io import DISK_MIB, HOST, READS, TRIPS, WARMUP, nic
 from .lab import DUET, MARK_INIT, BenchLab
 from .monitors import Boot
@@ -57,7 +57,7 @@ def _disk(lab: ExperimentLab, option: tuple[str, str]) -> dict[str, float]:
     path = lab.disk("bench", DISK_MIB)
     with Subject(lab, *option, "--disk", f"path={path},cache=direct") as subject:
         return {f"read of {size >> 10} KiB, {way}, depth {depth}":
-                quartile(subject.counted(f"workload disk /dev/vda {way} {depth} {count} {size}"))["host"]
+                usual(subject.counted(f"workload disk /dev/vda {way} {depth} {count} {size}"))["host"]
                 for way, depth, count, size in READS}  # fmt: skip
 
 
@@ -68,5 +68,5 @@ def _net(lab: ExperimentLab, option: tuple[str, str]) -> dict[str, float]:
     for model in ("virtio", "e1000"):
         with nic(lab, f"model={model}", *option) as subject:
             counted = subject.counted(f"workload request {HOST} {PORT} {4 * TRIPS} {WARMUP}")
-            found[f"round trip over tap, {model}"] = quartile(counted)["host"]
+            found[f"round trip over tap, {model}"] = usual(counted)["host"]
     return found

@@ -145,12 +145,14 @@ def each(found: dict) -> dict | None:
     return {name: count / size for name, count in undisturbed(steps).items()}
 
 
-def quartile(found: dict) -> dict:
-    """Counts of one request as the first quartile of all steps has them: what most take that no tick falls into.
-
-    Some are cheaper still, whose end was counted in the next, so a mean of the cheapest is no request's."""
+def usual(found: dict) -> dict:
+    """Counts of one request. Of steps of one each: the first quartile of all, what most take that no tick falls into; some are
+    cheaper still, whose end was counted in the next, so a mean of the cheapest is no request's. Of steps of many, which come in
+    batches of any size: the mean."""
     steps, size = found["counts"]["steps"], found["answer"].get("step", 1)
-    return {name: sorted(step[name] for step in steps)[len(steps) // 4] / size for name in steps[0]}
+    if size > 1:
+        return {name: sum(step[name] for step in steps) / len(steps) / size for name in steps[0]}
+    return {name: sorted(step[name] for step in steps)[len(steps) // 4] for name in steps[0]}
 
 
 def refused(output: str) -> str | None:
