@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "cli/commands.h"
+#include "cli/ctl_ask.h"
 #include "cli/ctl_hints.h"
 #include "cli/ctl_migrate.h"
 #include "cli/ctl_policy.h"
@@ -268,13 +269,8 @@ static const struct command commands[] = {
 static int print_refusal(const struct http_answer *answer)
 {
 	json_t *json = json_loads(answer->body, 0, NULL);
-	const char *why = json_string_value(json_object_get(json, "fault_message"));
+	const char *why = ctl_why(json, answer);
 
-	if (!why)
-		why = json_string_value(json_object_get(json, "error"));
-	if (!why)
-		why = *answer->body && !strchr(answer->body, '<') ? answer->body
-								  : "the request is not understood";
 	log_error("refused (%u): %.*s", answer->status, (int)strcspn(why, "\r\n"), why);
 	json_decref(json);
 	return 1;
@@ -303,11 +299,8 @@ static int print_answer(const struct http_answer *answer, void (*print)(const js
 static int wait_for_answer(struct http_question *question, unsigned patience,
 	struct http_answer *answer, struct error *err)
 {
-	int ret;
+	int ret = http_question_finish(question, patience * 1000, answer, err);
 
-	do
-		ret = http_question_wait(question, patience * 1000, answer, err);
-	while (ret > 0);
 	if (ret == -ETIMEDOUT)
 		error_set(err, ETIMEDOUT,
 			"it has not answered for %u s; it may be stopped, or its storage "

@@ -5,8 +5,13 @@
 #define DUET_CLI_CTL_ASK_H
 
 #include "base/error.h"
+#include "http/client.h"
 
 #include <jansson.h>
+
+/* Why it was refused: of @body, the answer's JSON or null, else of its text, which may have several
+ * lines. As long as both. */
+const char *ctl_why(const json_t *body, const struct http_answer *answer);
 
 /* @body may be null. @answer may be null where none is wanted; else *@answer is JSON and the
  * caller's. -EPROTO: refused, in the machine's words; others: nobody answers. */

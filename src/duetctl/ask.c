@@ -12,11 +12,8 @@
 /* 0: @answer is there. */
 static int wait_for(struct http_question *question, struct http_answer *answer, struct error *err)
 {
-	int ret;
+	int ret = http_question_finish(question, PATIENCE_MS, answer, err);
 
-	do
-		ret = http_question_wait(question, PATIENCE_MS, answer, err);
-	while (ret > 0);
 	if (ret == -ETIMEDOUT)
 		error_set(err, ETIMEDOUT, "duetd has not answered for %u s; is it stopped?",
 			PATIENCE_MS / 1000);

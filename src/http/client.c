@@ -227,6 +227,17 @@ int http_question_wait(struct http_question *question, unsigned patience_ms,
 	return http_question_go_on(question, answer, err);
 }
 
+int http_question_finish(struct http_question *question, unsigned patience_ms,
+	struct http_answer *answer, struct error *err)
+{
+	int ret;
+
+	do
+		ret = http_question_wait(question, patience_ms, answer, err);
+	while (ret > 0);
+	return ret;
+}
+
 void http_question_close(struct http_question *question)
 {
 	if (!question)

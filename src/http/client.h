@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One question to an HTTP/1.1 server on a unix socket, and its answer. Nothing here waits, but for
- * http_question_wait(): whoever asks watches the descriptor (poll(2), a loop's watch) and sets the
- * limit on time. What the server sends is checked: an answer that is too large, cut off, or none at
- * all is an error. A question belongs to the thread that asks.
+ * http_question_wait() and http_question_finish(): whoever asks watches the descriptor (poll(2), a
+ * loop's watch) and sets the limit on time. What the server sends is checked: an answer that is too
+ * large, cut off, or none at all is an error. A question belongs to the thread that asks.
  */
 #ifndef DUET_HTTP_CLIENT_H
 #define DUET_HTTP_CLIENT_H
@@ -42,6 +42,9 @@ int http_question_go_on(
 /* For who has nothing else to do: waits until it is ready, at most @patience_ms, and goes on. As
  * above, and -ETIMEDOUT when nothing came in that time. */
 int http_question_wait(struct http_question *question, unsigned patience_ms,
+	struct http_answer *answer, struct error *err);
+/* The same until the answer is there: 0 or negative. */
+int http_question_finish(struct http_question *question, unsigned patience_ms,
 	struct http_answer *answer, struct error *err);
 /* Null is allowed. */
 void http_question_close(struct http_question *question);

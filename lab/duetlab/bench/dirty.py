@@ -8,7 +8,7 @@ from ..base.errors import LabError
 from ..base.paths import LAB
 from ..host import counter
 from .lab import BenchLab
-from .migrate import machines
+from .migrate import CONTROL, SOCK, duet, qemu
 from .monitors import HOME
 from .report import Report
 
@@ -16,7 +16,6 @@ KERNEL = "6.1-cloud"
 WRITTEN_MIB = 128
 PAGES = WRITTEN_MIB * 256
 SECONDS = 60  # that QEMU logs for: longer than it takes
-SOCK = f"{HOME}/control"
 MARK = 30  # round N is from MARK + 2 N to MARK + 2 N + 1
 
 # Each line that comes is a round: every page of a file in memory is written once.
@@ -73,13 +72,13 @@ def _row(report: Report, name: str, each: dict[str, float], target: float | None
 
 def measure(lab: BenchLab, report: Report) -> None:
     report.heading(f"A guest writes once to each page of {WRITTEN_MIB} MiB: instructions of the host, a page")
-    ours, theirs = machines(lab.boot_of(KERNEL, "base", "", _GUEST))
-    plain, logged = _a_page(lab, [*ours, "--allow", HOME, "--track-dirty", "on"],
+    boot = lab.boot_of(KERNEL, "base", "", _GUEST)
+    plain, logged = _a_page(lab, [*duet(boot), "--allow", HOME, "--track-dirty", "on"],
                             f"{HOME}/duet ctl {SOCK} snapshot {HOME}/snapshot")  # fmt: skip
     _row(report, "duet, no log", plain)
     found = None
     try:
-        found = _qemu(lab, theirs)
+        found = _qemu(lab, [*qemu(boot), *CONTROL])
     except LabError as error:  # a peer that hangs is a result
         report.note(f"  QEMU: {error}")
     if found:

@@ -8,7 +8,7 @@ import statistics
 from ..experiment.catalogue import load
 from ..experiment.lab import PORT, ExperimentLab
 from ..experiment.record import Skipped
-from ..experiment.subject import Subject, usual, summed
+from ..experiment.subject import Subject, summed, usual
 from ..guest import vf
 from .report import Report
 

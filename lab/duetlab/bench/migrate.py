@@ -44,28 +44,33 @@ kill -9 $pid $there 2>/dev/null; wait; exit $status
 """
 
 
-def machines(boot: Boot) -> tuple[list[str], list[str]]:
-    """The same machine by duet and by QEMU, either with its control at SOCK."""
-    ours = [f"{HOME}/duet", "run", "--cache", f"{HOME}/cache", "--kernel", boot.kernel, "--initrd", boot.initrd,
+def duet(boot: Boot) -> list[str]:
+    """A machine with its control at SOCK."""
+    return [f"{HOME}/duet", "run", "--cache", f"{HOME}/cache", "--kernel", boot.kernel, "--initrd", boot.initrd,
             "--memory", f"{MEMORY_MIB}M", "--disk", f"path={HOME}/disk", "--api-sock", SOCK, "--cmdline", boot.words]  # fmt: skip
-    theirs = ["qemu-system-x86_64", "-M", "pc", "-enable-kvm", "-cpu", "host", "-m", str(MEMORY_MIB), "-smp", "1",
-              "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio", "-kernel", boot.kernel,
-              "-initrd", boot.initrd, "-append", f"console=ttyS0 {boot.words}",
-              "-drive", f"if=none,id=disk,format=raw,file={HOME}/disk", "-device", "virtio-blk-pci,drive=disk"]  # fmt: skip
-    return ours, [*theirs, "-qmp", f"unix:{SOCK},server=on,wait=off"]
+
+
+def qemu(boot: Boot) -> list[str]:
+    """The same by QEMU, without CONTROL."""
+    return ["qemu-system-x86_64", "-M", "pc", "-enable-kvm", "-cpu", "host", "-m", str(MEMORY_MIB), "-smp", "1",
+            "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio", "-kernel", boot.kernel,
+            "-initrd", boot.initrd, "-append", f"console=ttyS0 {boot.words}",
+            "-drive", f"if=none,id=disk,format=raw,file={HOME}/disk", "-device", "virtio-blk-pci,drive=disk"]  # fmt: skip
+
+
+CONTROL = ["-qmp", f"unix:{SOCK},server=on,wait=off"]
 
 
 def _duet(boot: Boot) -> tuple[list[str], list[str], str]:
     """Source, target, and how one is made the other."""
     move = (f"timeout {SECONDS} {HOME}/duet ctl {SOCK} migrate unix:{WAY} --downtime {DOWNTIME_MS} >/dev/null; "
             f"{HOME}/duet ctl {SOCK} get /duet/migration")  # fmt: skip
-    return machines(boot)[0], [f"{HOME}/duet", "run", "--incoming", f"unix:{WAY}"], move
+    return duet(boot), [f"{HOME}/duet", "run", "--incoming", f"unix:{WAY}"], move
 
 
 def _qemu(lab: BenchLab, boot: Boot) -> tuple[list[str], list[str], str]:
-    source = machines(boot)[1]
     move = f"python3 {lab.path(LAB / 'host' / 'qmp.py')} {SOCK} move unix:{WAY} {DOWNTIME_MS} {SECONDS}"
-    return source, [*source[:-2], "-incoming", f"unix:{WAY}"], move
+    return [*qemu(boot), *CONTROL], [*qemu(boot), "-incoming", f"unix:{WAY}"], move
 
 
 def _moved(lab: BenchLab, commands: tuple[list[str], list[str], str]) -> dict:
@@ -85,25 +90,22 @@ def _figures_of_qemu(told: dict) -> dict:
             "downtime": told.get("downtime"), "rounds": told["ram"]["dirty-sync-count"]}  # fmt: skip
 
 
-def _warm(lab: BenchLab, boot: Boot) -> None:
-    """A move of each that does not count: the lab translates code when it first runs, here while the guest stands still."""
-    _moved(lab, _duet(boot))
-    if shutil.which("qemu-system-x86_64"):
-        try:
-            _moved(lab, _qemu(lab, boot))
-        except LabError:
-            pass  # the next one says why
+def _moves(lab: BenchLab, boot: Boot) -> tuple[dict, dict | str]:
+    """By duet, and by QEMU or why there is none."""
+    ours = _figures_of_duet(_moved(lab, _duet(boot)))
+    if not shutil.which("qemu-system-x86_64"):
+        return ours, "QEMU is left out: no qemu-system-x86_64 on PATH"
+    try:
+        return ours, _figures_of_qemu(_moved(lab, _qemu(lab, boot)))
+    except LabError as error:  # a peer that hangs is a result
+        return ours, f"QEMU: {error}"
 
 
 def _found(lab: BenchLab, report: Report, boot: Boot) -> tuple[dict, dict | None]:
-    ours, theirs = _figures_of_duet(_moved(lab, _duet(boot))), None
-    if not shutil.which("qemu-system-x86_64"):
-        report.note("  QEMU is left out: no qemu-system-x86_64 on PATH")
+    ours, theirs = _moves(lab, boot)
+    if isinstance(theirs, str):
+        report.note(f"  {theirs}")
         return ours, None
-    try:
-        theirs = _figures_of_qemu(_moved(lab, _qemu(lab, boot)))
-    except LabError as error:  # a peer that hangs is a result
-        report.note(f"  QEMU: {error}")
     return ours, theirs
 
 
@@ -126,7 +128,7 @@ def measure(lab: BenchLab, report: Report) -> None:
     program = {"bin/workload": workload().read_bytes()}
     report.heading(f"A guest of {MEMORY_MIB} MiB at rest goes to another process; it may stand still for {DOWNTIME_MS} ms")
     boot = lab.boot_of(KERNEL, "base", "", IDLE)
-    _warm(lab, boot)
+    _moves(lab, boot)  # does not count: the lab translates code when it first runs, here while the guest stands still
     ours, theirs = _found(lab, report, boot)
     report.row("duet: pages sent for each that is not zero", ours["sent"] / (ours["sent"] - ours["again"]), "", SENT_MAX)
     _rows(report, ours, theirs)
