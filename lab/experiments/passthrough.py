@@ -218,8 +218,8 @@ def trade_offs(record, disks: dict, nets: dict) -> None:
     record.table("The trade-off, as it was seen here", ["property", "virtio", "virtual function"], [
         ["Performance: a disk read", cell(disks, "virtio-blk"), cell(disks, "NVMe VF")],
         ["Performance: a network round trip", cell(nets, "virtio-net"), cell(nets, "igb VF")],
-        ["Migration (by design; not measured before M7)", "its whole state is duet's: saved and restored field by field",
-         "its state is in the device: duet marks it as one that cannot be saved"],
+        ["Migration (by design; measured in the migration experiment)", "its whole state is duet's: saved and restored field by field",
+         "its state is in the device: the guest lets go of it first (migrate --unplug)"],
         ["Shaping (measured in the disk experiment)", "the hypervisor sees every request: iops=N holds it to N",
          "requests pass the hypervisor by; only the device could shape them"],
         ["Isolation beside a noisy neighbour", left("virtio-blk"), left("NVMe VF")]])

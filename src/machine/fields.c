@@ -382,7 +382,7 @@ static const struct field net_table[] = {
 		.kind = FIELD_SWITCH,
 		.offset = IN_DEVICE(net.standby),
 		.fallback = "off",
-		.help = "takes over from a passed-through function of the same mac"},
+		.help = "takes over from a passed-through function of the same mac; give mac= too"},
 	{.name = "forward",
 		.kind = FIELD_TEXT,
 		.offset = IN_DEVICE(net.forward),
