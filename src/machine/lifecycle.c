@@ -161,7 +161,8 @@ static bool take_step(struct lifecycle *life)
 	}
 	loop_timer_stop(&life->patience);
 	if (ending(life)) {
-		finish(life, false);
+		/* It may have died since the look above; it says so before it asks for the end. */
+		finish(life, atomic_load(&life->io_dead));
 		return false;
 	}
 	if (atomic_load(&life->reset_asked)) {

@@ -38,6 +38,7 @@ struct world {
 	struct device *first;
 	bool inside; /* vCPUs are in the guest */
 	bool slow_cpus;
+	bool dies; /* the I/O thread, while a step is taken */
 	unsigned resets, gos, ends, asked, pauses, cancels, timeouts;
 	bool fail_reset;
 	enum machine_state states[256];
@@ -95,10 +96,25 @@ static struct world *world_of(struct lifecycle *life)
 	return container_of(life, struct world, life);
 }
 
+__attribute__((format(printf, 3, 4))) static void end(
+	struct world *world, enum machine_end how, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	lifecycle_end(&world->life, how, format, args);
+	va_end(args);
+}
+
 static void halt(struct lifecycle *life)
 {
 	struct world *world = world_of(life);
 
+	if (world->dies) {
+		world->dies = false;
+		lifecycle_io_died(life);
+		end(world, MACHINE_FAILED, "dead");
+	}
 	if (!world->inside || world->slow_cpus)
 		return;
 	world->inside = false;
@@ -222,16 +238,6 @@ static void wait_ms(struct world *world, unsigned ms)
 {
 	loop_timer_after(world->loop, &world->timer, ms * MS);
 	assert_int_equal(loop_run(world->loop), 0);
-}
-
-__attribute__((format(printf, 3, 4))) static void end(
-	struct world *world, enum machine_end how, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	lifecycle_end(&world->life, how, format, args);
-	va_end(args);
 }
 
 static void run(struct world *world)
@@ -504,6 +510,24 @@ static void ends_when_the_io_thread_died(void **state)
 	world_free(&world);
 }
 
+/* A machine at rest would end as if nothing were left in the kernel's hands. */
+static void sees_the_io_thread_die_between_two_looks(void **state)
+{
+	struct world world;
+
+	(void)state;
+	run(&world);
+	lifecycle_pause(&world.life, &world.pause, 0);
+	settle(&world);
+	assert_true(lifecycle_is_paused(&world.life));
+	world.dies = true;
+	lifecycle_poke(&world.life);
+	settle(&world);
+	assert_int_equal(world.ends, 1);
+	assert_true(world.life.stuck);
+	world_free(&world);
+}
+
 static void a_start_that_fails_is_an_end(void **state)
 {
 	struct world world;
@@ -696,6 +720,7 @@ int main(void)
 		cmocka_unit_test(ends_once),
 		cmocka_unit_test(is_killed_in_time),
 		cmocka_unit_test(ends_when_the_io_thread_died),
+		cmocka_unit_test(sees_the_io_thread_die_between_two_looks),
 		cmocka_unit_test(a_start_that_fails_is_an_end),
 		cmocka_unit_test(takes_wishes_in_any_order),
 		cmocka_unit_test(the_gate_lets_nobody_in),
