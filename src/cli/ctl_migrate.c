@@ -99,8 +99,13 @@ static int set_member(json_t *body, const struct option *option, json_t *value)
 /* Null: it has said why. */
 static json_t *read_options(unsigned count, const char *const *args)
 {
-	json_t *body = json_pack("{s:o}", "to", address_of(args[0]));
+	json_t *body;
 
+	if (args[0][0] == '-') {
+		log_error("migrate %s: the address comes first; see duet ctl --help", args[0]);
+		return NULL;
+	}
+	body = json_pack("{s:o}", "to", address_of(args[0]));
 	for (unsigned i = 1; body && i < count; i++) {
 		const struct option *option = find_option(args[i]);
 		bool valued = option && option->takes != TAKES_NOTHING;

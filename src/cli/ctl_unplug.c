@@ -68,8 +68,9 @@ static int unplug(const char *socket, const char *id)
 	if (ret < 0)
 		log_error("unplug %s: %s", id, err.text);
 	else
-		log_error("unplug %s: the guest has not let go of it for %d s; its log may say "
-			  "why (it needs a driver for ACPI hotplug, and time to boot)",
+		log_error(
+			"unplug %s: the guest has not let go of it within %d s; it still may: look "
+			"into its log (it needs ACPI hotplug, and to have booted), and ask again",
 			id, GUEST_S);
 	return 1;
 }

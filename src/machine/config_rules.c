@@ -281,6 +281,9 @@ static int check_net(
 	if (net->vhost && (!tap || e1000 || net->poll))
 		return REFUSE("vhost", "{vhost=on} is for {kind=tap} with {model=virtio}, without "
 				       "{poll=on}");
+	if (net->standby && !net->mac.given)
+		return REFUSE("standby",
+			"{standby} needs {mac}, the one that the function it stands in for has");
 	if (other)
 		return REFUSE("mac", "{mac} is also %s's; give each its own", other->id);
 	return 0;

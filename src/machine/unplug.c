@@ -152,7 +152,8 @@ int machine_unplug(struct machine *machine, const char *id, struct error *err)
 	const struct device_config *device = machine_config_find(&machine->config, id);
 
 	if (!device)
-		return error_set(err, ENOENT, "%s: there is no such device", id);
+		return error_set(err, ENOENT,
+			"%s: there is no such device; duet ctl SOCK devices lists them", id);
 	if (device->type != DEVICE_VFIO)
 		return error_set(err, ENOTSUP,
 			"%s: only functions that are passed through (--device vfio) can be "
@@ -160,7 +161,9 @@ int machine_unplug(struct machine *machine, const char *id, struct error *err)
 			id);
 	if (machine->life.state != MACHINE_RUNNING)
 		return error_set(err, EINVAL,
-			"%s: the machine does not run, and its guest is to let go of it", id);
+			"%s: its guest is to let go of it, and the machine does not run; resume it "
+			"first",
+			id);
 	eject_ask(machine->eject, device->slot);
 	return 0;
 }

@@ -136,7 +136,21 @@ static int failed(const struct address *address, int fd, int code, struct error 
 		return error_set(err, code,
 			"%s: is taken already; if no other duet waits there%s, or name another",
 			address->text, address->is_unix ? " remove the file" : " wait a minute");
+	if (code == ENOENT)
+		return error_set(
+			err, code, "%s: its directory is not there; make it first", address->text);
 	return error_errno(err, code, "%s", address->text);
+}
+
+static int not_connected(const struct address *address, int fd, int code, struct error *err)
+{
+	if (code != ECONNREFUSED && code != ENOENT)
+		return failed(address, fd, code, err);
+	if (fd >= 0)
+		close(fd);
+	return error_set(err, code,
+		"%s: nobody waits there; start duet run --incoming %s there first", address->text,
+		address->text);
 }
 
 /* Small messages go at once; a host that is gone is noticed though nothing is to be sent. */
@@ -163,7 +177,7 @@ static int finish_connect(const struct address *address, int fd, int stop, struc
 			       : ret;
 	}
 	getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &size);
-	return code ? failed(address, fd, code, err) : fd;
+	return code ? not_connected(address, fd, code, err) : fd;
 }
 
 int address_connect(const struct address *address, int stop, struct error *err)
@@ -181,7 +195,7 @@ int address_connect(const struct address *address, int stop, struct error *err)
 	if (connect(fd, &to.at.any, to.size) == 0)
 		return fd;
 	if (errno != EINPROGRESS)
-		return failed(address, fd, errno, err);
+		return not_connected(address, fd, errno, err);
 	return finish_connect(address, fd, stop, err);
 }
 

@@ -135,7 +135,9 @@ int migration_check_address(const struct address *address, const struct mtls_fil
 
 	if (sealed && plain)
 		return error_set(err, EINVAL, "%s: plain and TLS's files exclude each other", what);
-	if (sealed || plain || address_is_local(address))
+	if (sealed)
+		return mtls_check(tls, what, err);
+	if (plain || address_is_local(address))
 		return 0;
 	return error_set(err, EINVAL,
 		"%s %s: what goes to another host needs TLS: give --cert, --key and --ca, or say "

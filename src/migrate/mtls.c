@@ -81,14 +81,21 @@ static void restrict_to(SSL_CTX *context)
 		context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 }
 
+int mtls_check(const struct mtls_files *files, const char *what, struct error *err)
+{
+	if (files->cert && files->key && files->ca)
+		return 0;
+	return error_set(err, EINVAL,
+		"%s: TLS needs all three of --cert, --key and --ca, files in PEM", what);
+}
+
 int mtls_new(struct mtls **out, const struct mtls_files *files, struct error *err)
 {
 	struct mtls *tls;
-	int ret;
+	int ret = mtls_check(files, "migration", err);
 
-	if (!files->cert || !files->key || !files->ca)
-		return error_set(
-			err, EINVAL, "TLS needs all three of --cert, --key and --ca, files in PEM");
+	if (ret < 0)
+		return ret;
 	tls = calloc(1, sizeof(*tls));
 	if (!tls)
 		return error_errno(err, ENOMEM, "TLS");

@@ -21,6 +21,9 @@ struct mtls_files {
 	const char *cert, *key, *ca;
 };
 
+/* All three are named, or -EINVAL; nothing is opened. @what: who needs them, for the message. */
+int mtls_check(const struct mtls_files *files, const char *what, struct error *err);
+
 /* All three, or -EINVAL; messages name the option. */
 int mtls_new(struct mtls **tls, const struct mtls_files *files, struct error *err);
 void mtls_free(struct mtls *tls); /* null is allowed */

@@ -88,7 +88,7 @@ static int not_converging(const struct source *source, struct error *err)
 {
 	return error_set(err, ETIMEDOUT,
 		"the guest writes to memory faster than it can be sent: it would stand still for "
-		"%llu ms; allow more by downtime, or force it",
+		"%llu ms; allow more (--downtime), more streams, or say --force",
 		(unsigned long long)(source->plan.expected / 1000000));
 }
 

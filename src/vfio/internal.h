@@ -72,7 +72,7 @@ struct vfio_function {
 	struct vfio_container *container; /* null in tests */
 	unsigned group;
 	char host[PCI_ADDRESS_SIZE];
-	char reason[96]; /* why it cannot be moved */
+	char reason[192]; /* why it cannot be moved */
 	struct device_place place;
 	struct vfio_config config;
 	struct vfio_bar bars[PCI_BARS];

@@ -179,7 +179,8 @@ int vfio_new_on(struct device **device, const char *name, struct vfio_hardware *
 	snprintf(vfio->host, sizeof(vfio->host), "%s", host);
 	snprintf(vfio->function.device.name, sizeof(vfio->function.device.name), "%s", name);
 	snprintf(vfio->reason, sizeof(vfio->reason),
-		"--device vfio,host=%s: what it holds is in the hardware and cannot be saved",
+		"--device vfio,host=%s: what it holds is in the hardware and cannot be saved; "
+		"have it unplugged first (duet ctl SOCK unplug, or migrate --unplug)",
 		vfio->host);
 	*device = &vfio->function.device;
 	return 0;

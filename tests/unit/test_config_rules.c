@@ -47,6 +47,8 @@ static const struct {
 		"vm.json:3: net0: \"queues\", \"mtu\", \"poll\", \"standby\" and \"offloads\": "
 		"false are for "
 		"\"model\": \"virtio\""},
+	{"{\"type\": \"net\", \"kind\": \"user\",\n\"standby\": true}",
+		"vm.json:3: net0: \"standby\" needs \"mac\", the one"},
 	{"{\"type\": \"net\", \"kind\": \"user\", \"mac\": \"52:54:00:12:34:56\"},\n"
 	 "{\"type\": \"net\", \"kind\": \"user\",\n\"mac\": \"52:54:00:12:34:56\"}",
 		"vm.json:4: net1: \"mac\" is also net0's"},

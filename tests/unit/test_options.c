@@ -511,7 +511,8 @@ static void waits_for_a_machine(void **state)
 		{"--incoming", "unix:/x", "--cpus", "2"}, {"--plain", "on", "--kernel", "k"},
 		{"--cert", "c", "--kernel", "k"}, {"--incoming", "unix:/x", "--balloon", "id=a"}};
 	const char *const args[] = {"--incoming", "unix:/x", "--disk", "path=/here", "--net",
-		"tap,ifname=t9", "--kernel", "k", "--stats", "s", "--cert", "c"};
+		"tap,ifname=t9", "--kernel", "k", "--stats", "s", "--cert", "c", "--key", "y",
+		"--ca", "a"};
 	struct run_options options;
 	struct error err = {0};
 
@@ -536,6 +537,7 @@ static void knows_wrong_words(void **state)
 		{"--incoming", "tcp:h", "--plain", "on", "no address", "--incoming tcp:h"},
 		{"--incoming", "tcp:10.0.0.1:1", "--log", "info", "needs TLS",
 			"--incoming tcp:10.0.0.1:1"},
+		{"--incoming", "unix:/x", "--cert", "c", "all three", "--incoming"},
 		{"--user", "me", "--kernel", "k", "--user me", "in numbers"},
 		{"--allow", "/nowhere", "--kernel", "k", "--allow /nowhere",
 			"neither a directory"}};

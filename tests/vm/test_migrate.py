@@ -159,7 +159,7 @@ def test_what_is_left_when_it_fails():
         api = Api(sock)
         source.wait_for(r"tick 3\.", LIMIT)
         # Nobody there; another host in the clear; no address.
-        assert "No such file" in migrate(sock, where).stderr
+        assert "nobody waits there; start duet run --incoming" in migrate(sock, where).stderr
         goes_on(source)
         assert "--plain" in migrate(sock, "tcp:192.0.2.1:4000").stderr
         assert "no address" in migrate(sock, "somewhere").stderr
