@@ -197,6 +197,7 @@ int api_session_open(struct api_session *self, struct session *session,
 		.name = API_NAME,
 		.path = options->path,
 		.body_max = options->body_max,
+		.later = options->later,
 		.request = handle,
 		.opaque = self};
 	int ret;
@@ -210,9 +211,16 @@ int api_session_open(struct api_session *self, struct session *session,
 	ret = api_new(&self->api, &api, err);
 	if (ret == 0 && options->path)
 		ret = http_server_open(&self->server, session->loop, &http, err);
-	if (ret == 0 && options->running)
+	if (ret == 0 && options->running && !options->later)
 		api_set_machine(self->api, session->machine);
 	return ret;
+}
+
+void api_session_go(struct api_session *self)
+{
+	api_set_machine(self->api, self->session->machine);
+	if (self->server)
+		http_server_accept(self->server);
 }
 
 /* The files of log and console stay until the process ends: a machine that is stuck may still write

@@ -26,12 +26,15 @@ struct api_session_options {
 	const char *id;                /* what GET / answers */
 	size_t body_max;               /* bytes of a request's body */
 	struct machine_config *config; /* the caller's; filled in until the start */
-	bool running;                  /* the session has its machine already */
+	bool running; /* the session has its machine already: no request starts one */
+	bool later;   /* with @running: it comes; who asks before api_session_go() waits */
 };
 
 /* @session is open. To be closed in any case. */
 int api_session_open(struct api_session *api_session, struct session *session,
 	const struct api_session_options *options, struct error *err);
+/* Once, with @later: the machine that came is the session's, and runs. */
+void api_session_go(struct api_session *api_session);
 /* Before session_close(). */
 void api_session_close(struct api_session *api_session);
 

@@ -56,37 +56,18 @@ static int read_config(struct incoming *incoming, struct error *err)
 	return ret == 0 ? machine_config_complete(config, err) : ret;
 }
 
-/* The session has no machine until it runs: till then a signal ends the wait. */
-static int build(struct incoming *incoming, struct error *err)
-{
-	struct session *session = incoming->session;
-	int ret = read_config(incoming, err);
-
-	if (ret == 0)
-		ret = session_machine(session, &incoming->config, err);
-	if (ret < 0)
-		return ret;
-	incoming->machine = session->machine;
-	session->machine = NULL;
-	machine_leave_disks(incoming->machine);
-	return machine_build_bare(incoming->machine, err);
-}
-
 static int open_api(struct incoming *incoming, struct error *err)
 {
 	const struct api_session_options of_api = {.path = incoming->options->api_sock,
 		.id = "duet",
 		.body_max = HTTP_BODY_MAX,
 		.config = &incoming->config,
-		.running = true};
-	int ret;
+		.running = true,
+		.later = true};
 
-	if (!incoming->options->api_sock)
-		return 0;
-	incoming->session->machine = incoming->machine;
-	ret = api_session_open(incoming->api, incoming->session, &of_api, err);
-	incoming->session->machine = NULL;
-	return ret;
+	return incoming->options->api_sock
+		       ? api_session_open(incoming->api, incoming->session, &of_api, err)
+		       : 0;
 }
 
 static void stop_listening(struct incoming *incoming)
@@ -95,7 +76,6 @@ static void stop_listening(struct incoming *incoming)
 	incoming->listening = -1;
 }
 
-/* While the machine is still the source's: what fails here does no harm to it. */
 static int enter_sandbox(struct incoming *incoming, struct error *err)
 {
 	struct confine *confine = &incoming->session->confine;
@@ -108,13 +88,29 @@ static int enter_sandbox(struct incoming *incoming, struct error *err)
 	return confine_process(confine, machine_config(incoming->machine), err);
 }
 
-static int restore(struct incoming *incoming, struct error *err)
+/* While the source's machine runs, all that takes long and needs nothing of it. The session has no
+ * machine until it runs: till then a signal ends the wait. */
+static int build(struct incoming *incoming, struct error *err)
 {
-	int ret = machine_restore(incoming->machine, incoming->state, err);
+	struct session *session = incoming->session;
+	int ret = read_config(incoming, err);
 
+	if (ret == 0)
+		ret = session_machine(session, &incoming->config, err);
+	if (ret < 0)
+		return ret;
+	incoming->machine = session->machine;
+	session->machine = NULL;
+	machine_leave_disks(incoming->machine);
+	ret = machine_build_bare(incoming->machine, err);
 	if (ret == 0)
 		ret = open_api(incoming, err);
 	return ret == 0 ? enter_sandbox(incoming, err) : ret;
+}
+
+static int restore(struct incoming *incoming, struct error *err)
+{
+	return machine_restore(incoming->machine, incoming->state, err);
 }
 
 /* It has not run yet: the source goes on with it, and with its disks. */
@@ -139,13 +135,15 @@ static int start(struct incoming *incoming, struct error *err)
 		return ret;
 	session->machine = incoming->machine;
 	incoming->machine = NULL;
-	ret = session_start(session, err);
+	ret = session_go(session, err);
 	if (ret < 0) {
 		give_back(incoming);
 		return ret;
 	}
 	/* From here on it is ours: what goes wrong ends it here. */
 	incoming->runs = true;
+	if (incoming->options->api_sock)
+		api_session_go(incoming->api);
 	machine_announce(session->machine);
 	return 0;
 }
@@ -153,8 +151,9 @@ static int start(struct incoming *incoming, struct error *err)
 static void obey(struct loop_task *task)
 {
 	struct incoming *incoming = container_of(task, struct incoming, task);
+	const bool starts = incoming->wish == start;
 	struct error err = {0};
-	int ret = session_busy(incoming->session, incoming->wish == start, &err);
+	int ret = session_busy(incoming->session, starts, &err);
 
 	if (ret == 0)
 		ret = incoming->wish(incoming, &err);
@@ -165,6 +164,9 @@ static void obey(struct loop_task *task)
 	incoming->has_answer = true;
 	pthread_cond_signal(&incoming->answered);
 	pthread_mutex_unlock(&incoming->lock);
+	/* The source waits no longer: for it the machine stands still until it is told. */
+	if (starts && ret == 0)
+		session_settle(incoming->session);
 }
 
 static void over(struct loop_task *task)

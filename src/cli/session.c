@@ -213,7 +213,7 @@ int session_machine(struct session *session, const struct machine_config *config
 	return machine_new(&session->machine, config, &owner, err);
 }
 
-int session_start(struct session *session, struct error *err)
+int session_go(struct session *session, struct error *err)
 {
 	int ret = 0, spared;
 
@@ -231,12 +231,25 @@ int session_start(struct session *session, struct error *err)
 	log_set_patience(0);
 	session->typing = true;
 	terminal_start(&session->terminal, session->loop, STDIN_FILENO, &terminal_events, session);
-	confine_main_thread(&session->confine);
-	/* Last: what is called behind it brings pages back, and 64 KiB around each. */
-	footprint_trim();
 	if (spared)
 		ask_to_end(session, spared);
 	return 0;
+}
+
+void session_settle(struct session *session)
+{
+	confine_main_thread(&session->confine);
+	/* Last: what is called behind it brings pages back, and 64 KiB around each. */
+	footprint_trim();
+}
+
+int session_start(struct session *session, struct error *err)
+{
+	int ret = session_go(session, err);
+
+	if (ret == 0)
+		session_settle(session);
+	return ret;
 }
 
 void session_forget(struct session *session)

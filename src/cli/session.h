@@ -48,6 +48,10 @@ void session_waits(struct session *session, bool begins);
 /* The machine is built: confines the process, as session->confine says, and starts it, on this
  * terminal. From the loop, or by session_run(). */
 int session_start(struct session *session, struct error *err);
+/* Its two halves, for who has something to say in between: session_settle(), this thread's own
+ * confinement and memory, follows in the same callback. */
+int session_go(struct session *session, struct error *err);
+void session_settle(struct session *session);
 /* After a failure, before the machine was started: as if there had been none. */
 void session_forget(struct session *session);
 /* Starts the machine, when there is one that session_start() has not, and runs the loop until it
