@@ -117,8 +117,20 @@ static void add_device(json_t *groups, const json_t *device)
 	}
 }
 
+/* A group of this module's own: "exit_io_in/rtc". A range may go with its device, and the sum of
+ * all would be less than it was. */
+#define RANGES "ranges"
+
+static void add_range(json_t *groups, const char *count, const char *range, const json_t *value)
+{
+	char name[128];
+
+	snprintf(name, sizeof(name), "%s/%s", count, range);
+	add(groups, RANGES, name, json_integer_value(value));
+}
+
 /* Accesses to what devices have at ports and addresses, each of which is an exit. */
-static void add_vcpus(json_t *groups, const json_t *stats)
+static void add_ranges(json_t *groups, const json_t *stats)
 {
 	json_t *ranges = json_object_get(json_object_get(stats, "exits"), "by_device"), *range;
 	const char *name;
@@ -128,11 +140,27 @@ static void add_vcpus(json_t *groups, const json_t *stats)
 		const char *bus = json_string_value(json_object_get(range, "bus"));
 		const bool port = bus && strcmp(bus, "port") == 0;
 
-		add(groups, "vcpu", port ? "exit_io_in" : "exit_mmio_read",
-			json_integer_value(json_object_get(range, "reads")));
-		add(groups, "vcpu", port ? "exit_io_out" : "exit_mmio_write",
-			json_integer_value(json_object_get(range, "writes")));
+		add_range(groups, port ? "exit_io_in" : "exit_mmio_read", name,
+			json_object_get(range, "reads"));
+		add_range(groups, port ? "exit_io_out" : "exit_mmio_write", name,
+			json_object_get(range, "writes"));
 	}
+}
+
+/* What came to all of them. */
+static void sum_ranges(json_t *result)
+{
+	json_t *counts = json_object_get(result, RANGES), *value;
+	const char *name;
+
+	json_object_foreach(counts, name, value)
+	{
+		char count[32];
+
+		snprintf(count, sizeof(count), "%.*s", (int)strcspn(name, "/"), name);
+		add(result, "vcpu", count, json_integer_value(value));
+	}
+	json_object_del(result, RANGES);
 }
 
 /* A number that is smaller than it was is another machine's. */
@@ -164,8 +192,9 @@ json_t *metrics_of(const json_t *stats, json_t **told)
 
 	json_array_foreach(json_object_get(stats, "devices"), index, device)
 		add_device(groups, device);
-	add_vcpus(groups, stats);
+	add_ranges(groups, stats);
 	result = since(groups, *told);
+	sum_ranges(result);
 	json_decref(*told);
 	*told = groups;
 	return result;

@@ -98,6 +98,23 @@ static void counts_exits(void **state)
 	json_decref(told);
 }
 
+/* A device that was unplugged takes what was counted along. */
+static void knows_ranges_that_went(void **state)
+{
+	json_t *told = NULL;
+
+	(void)state;
+	assert_gives(&told,
+		"{\"exits\": {\"by_device\": {\"rtc\": {\"bus\": \"port\", \"reads\": 10, "
+		"\"writes\": 20}, \"vfio0\": {\"bus\": \"port\", \"reads\": 5, \"writes\": 5}}}}",
+		"{\"vcpu\": {\"exit_io_in\": 15, \"exit_io_out\": 25}}");
+	assert_gives(&told,
+		"{\"exits\": {\"by_device\": {\"rtc\": {\"bus\": \"port\", \"reads\": 12, "
+		"\"writes\": 20}}}}",
+		"{\"vcpu\": {\"exit_io_in\": 2, \"exit_io_out\": 0}}");
+	json_decref(told);
+}
+
 /* Nothing is made up for what is not counted. */
 static void leaves_out_what_is_not_there(void **state)
 {
@@ -118,6 +135,7 @@ int main(void)
 		cmocka_unit_test(counts_from_line_to_line),
 		cmocka_unit_test(knows_directions),
 		cmocka_unit_test(counts_exits),
+		cmocka_unit_test(knows_ranges_that_went),
 		cmocka_unit_test(leaves_out_what_is_not_there),
 	};
 
