@@ -193,6 +193,8 @@ json_t *metrics_of(const json_t *stats, json_t **told)
 	json_array_foreach(json_object_get(stats, "devices"), index, device)
 		add_device(groups, device);
 	add_ranges(groups, stats);
+	/* One that is away may come back, with what it had counted. */
+	json_object_update_missing(json_object_get(groups, RANGES), json_object_get(*told, RANGES));
 	result = since(groups, *told);
 	sum_ranges(result);
 	json_decref(*told);

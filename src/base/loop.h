@@ -156,6 +156,8 @@ struct loop_thread_options {
  * what is prepared on it needs no second thread. */
 int loop_thread_new(
 	struct loop_thread **thread, const struct loop_thread_options *options, struct error *err);
+/* Optional: the thread is there and confined, so that loop_thread_go() need not make it. */
+int loop_thread_ready(struct loop_thread *thread, struct error *err);
 /* Returns when the loop runs. */
 int loop_thread_go(struct loop_thread *thread, struct error *err);
 /* Both. */

@@ -10,10 +10,11 @@
 
 struct loop_thread {
 	struct loop_task started; /* first, so that the task is the thread */
-	sem_t running;
+	sem_t may_run, running;
 	struct loop *loop;
 	pthread_t thread;
-	bool runs; /* or has ended by itself, and is to be joined */
+	bool there; /* or has ended by itself, and is to be joined */
+	bool goes;  /* it may run its loop, and not just end */
 	void (*died)(void *opaque, int error);
 	void *opaque;
 	char name[16];
@@ -29,7 +30,9 @@ static void *run(void *opaque)
 
 	pthread_setname_np(pthread_self(), thread->name);
 	thread_confine(THREAD_IO);
-	ret = loop_run(thread->loop);
+	while (sem_wait(&thread->may_run) < 0)
+		continue;
+	ret = thread->goes ? loop_run(thread->loop) : 0;
 	if (ret < 0 && thread->died)
 		thread->died(thread->opaque, ret);
 	else if (ret < 0)
@@ -67,23 +70,32 @@ int loop_thread_new(
 		free(thread);
 		return ret;
 	}
+	sem_init(&thread->may_run, 0, 0);
 	sem_init(&thread->running, 0, 0);
 	*out = thread;
 	return 0;
 }
 
+int loop_thread_ready(struct loop_thread *thread, struct error *err)
+{
+	int ret = thread->there ? 0 : thread_start(&thread->thread, STACK_SIZE, run, thread);
+
+	if (ret)
+		return error_errno(err, ret, "thread %s", thread->name);
+	thread->there = true;
+	return 0;
+}
+
 int loop_thread_go(struct loop_thread *thread, struct error *err)
 {
-	int ret;
+	int ret = loop_thread_ready(thread, err);
 
+	if (ret < 0)
+		return ret;
 	thread->started.run = tell_started;
 	loop_post(thread->loop, &thread->started);
-	ret = thread_start(&thread->thread, STACK_SIZE, run, thread);
-	if (ret) {
-		loop_unpost(thread->loop, &thread->started);
-		return error_errno(err, ret, "thread %s", thread->name);
-	}
-	thread->runs = true;
+	thread->goes = true;
+	sem_post(&thread->may_run);
 	await_start(thread);
 	return 0;
 }
@@ -112,11 +124,14 @@ struct loop *loop_thread_loop(struct loop_thread *thread)
 
 void loop_thread_quit(struct loop_thread *thread)
 {
-	if (!thread->runs)
+	if (!thread->there)
 		return;
-	loop_stop(thread->loop);
+	if (thread->goes)
+		loop_stop(thread->loop);
+	else
+		sem_post(&thread->may_run);
 	pthread_join(thread->thread, NULL);
-	thread->runs = false;
+	thread->there = thread->goes = false;
 }
 
 void loop_thread_stop(struct loop_thread *thread)

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 /* #syscalls main: newfstatat fstat */
@@ -173,7 +174,11 @@ static void handle(void *opaque, const struct request *request, struct exchange 
 {
 	const struct api_session *self = opaque;
 
-	api_handle(self->api, request, exchange);
+	if (self->comes)
+		exchange->answer(exchange, 400, EXCHANGE_JSON,
+			strdup("{\"fault_message\": \"The machine is still on its way here.\"}"));
+	else
+		api_handle(self->api, request, exchange);
 }
 
 int api_session_open(struct api_session *self, struct session *session,
@@ -197,13 +202,13 @@ int api_session_open(struct api_session *self, struct session *session,
 		.name = API_NAME,
 		.path = options->path,
 		.body_max = options->body_max,
-		.later = options->later,
 		.request = handle,
 		.opaque = self};
 	int ret;
 
 	*self = (struct api_session){.session = session,
 		.config = options->config,
+		.comes = options->comes,
 		.minute.expired = minute_over,
 		.log = -1,
 		.serial = -1};
@@ -211,16 +216,15 @@ int api_session_open(struct api_session *self, struct session *session,
 	ret = api_new(&self->api, &api, err);
 	if (ret == 0 && options->path)
 		ret = http_server_open(&self->server, session->loop, &http, err);
-	if (ret == 0 && options->running && !options->later)
+	if (ret == 0 && options->running && !options->comes)
 		api_set_machine(self->api, session->machine);
 	return ret;
 }
 
 void api_session_go(struct api_session *self)
 {
+	self->comes = false;
 	api_set_machine(self->api, self->session->machine);
-	if (self->server)
-		http_server_accept(self->server);
 }
 
 /* The files of log and console stay until the process ends: a machine that is stuck may still write

@@ -16,6 +16,7 @@ struct api_session {
 	struct machine_config *config;
 	struct api *api;
 	struct http_server *server;
+	bool comes;               /* the machine, and is not here yet */
 	struct loop_timer minute; /* until the next line of metrics */
 	struct slow_file metrics;
 	int log, serial; /* files; -1: none */
@@ -27,13 +28,13 @@ struct api_session_options {
 	size_t body_max;               /* bytes of a request's body */
 	struct machine_config *config; /* the caller's; filled in until the start */
 	bool running; /* the session has its machine already: no request starts one */
-	bool later;   /* with @running: it comes; who asks before api_session_go() waits */
+	bool comes;   /* with @running: from elsewhere; all is refused before api_session_go() */
 };
 
 /* @session is open. To be closed in any case. */
 int api_session_open(struct api_session *api_session, struct session *session,
 	const struct api_session_options *options, struct error *err);
-/* Once, with @later: the machine that came is the session's, and runs. */
+/* Once, with @comes: the machine that came is the session's, and runs. */
 void api_session_go(struct api_session *api_session);
 /* Before session_close(). */
 void api_session_close(struct api_session *api_session);

@@ -56,20 +56,6 @@ static int read_config(struct incoming *incoming, struct error *err)
 	return ret == 0 ? machine_config_complete(config, err) : ret;
 }
 
-static int open_api(struct incoming *incoming, struct error *err)
-{
-	const struct api_session_options of_api = {.path = incoming->options->api_sock,
-		.id = "duet",
-		.body_max = HTTP_BODY_MAX,
-		.config = &incoming->config,
-		.running = true,
-		.later = true};
-
-	return incoming->options->api_sock
-		       ? api_session_open(incoming->api, incoming->session, &of_api, err)
-		       : 0;
-}
-
 static void stop_listening(struct incoming *incoming)
 {
 	address_close(&incoming->address, incoming->listening);
@@ -104,8 +90,8 @@ static int build(struct incoming *incoming, struct error *err)
 	machine_leave_disks(incoming->machine);
 	ret = machine_build_bare(incoming->machine, err);
 	if (ret == 0)
-		ret = open_api(incoming, err);
-	return ret == 0 ? enter_sandbox(incoming, err) : ret;
+		ret = enter_sandbox(incoming, err);
+	return ret == 0 ? machine_ready(incoming->machine, err) : ret;
 }
 
 static int restore(struct incoming *incoming, struct error *err)
@@ -153,8 +139,11 @@ static void obey(struct loop_task *task)
 	struct incoming *incoming = container_of(task, struct incoming, task);
 	const bool starts = incoming->wish == start;
 	struct error err = {0};
-	int ret = session_busy(incoming->session, starts, &err);
+	int ret = 0;
 
+	/* What is restored is here already: nothing of the host's is waited for. */
+	if (incoming->wish != restore)
+		ret = session_busy(incoming->session, starts, &err);
 	if (ret == 0)
 		ret = incoming->wish(incoming, &err);
 	session_listens(incoming->session);
@@ -244,6 +233,21 @@ static void *run(void *opaque)
 
 /* ---- its life ---- */
 
+/* From the start: where there is something already nobody need come. */
+static int open_api(struct incoming *incoming, struct error *err)
+{
+	const struct api_session_options of_api = {.path = incoming->options->api_sock,
+		.id = "duet",
+		.body_max = HTTP_BODY_MAX,
+		.config = &incoming->config,
+		.running = true,
+		.comes = true};
+
+	return incoming->options->api_sock
+		       ? api_session_open(incoming->api, incoming->session, &of_api, err)
+		       : 0;
+}
+
 static int listen_there(struct incoming *incoming, struct error *err)
 {
 	const struct run_options *options = incoming->options;
@@ -293,6 +297,8 @@ int incoming_open(struct incoming **out, struct session *session, struct api_ses
 	pthread_mutex_init(&incoming->lock, NULL);
 	pthread_cond_init(&incoming->answered, NULL);
 	ret = options->config.stats ? stats_file_check(options->config.stats, err) : 0;
+	if (ret == 0)
+		ret = open_api(incoming, err);
 	if (ret == 0)
 		ret = listen_there(incoming, err);
 	return ret == 0 ? start_thread(incoming, err) : ret;

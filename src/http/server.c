@@ -214,7 +214,7 @@ static int start_daemon(struct http_server *server, struct error *err)
 		server->options.option, where(&server->options));
 }
 
-void http_server_accept(struct http_server *server)
+static void watch_both(struct http_server *server)
 {
 	const union MHD_DaemonInfo *info =
 		MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD);
@@ -247,8 +247,7 @@ int http_server_open(struct http_server **out, struct loop *loop,
 		free(server);
 		return ret;
 	}
-	if (!options->later)
-		http_server_accept(server);
+	watch_both(server);
 	*out = server;
 	return 0;
 }
@@ -279,10 +278,9 @@ void http_server_close(struct http_server *server)
 	if (!server)
 		return;
 	/* Neither may free it yet. */
-	if (server->watches++) {
-		loop_unwatch(&server->listening, listening_removed);
-		loop_unwatch(&server->epoll, epoll_removed);
-	}
+	server->watches++;
+	loop_unwatch(&server->listening, listening_removed);
+	loop_unwatch(&server->epoll, epoll_removed);
 	loop_timer_stop(&server->retry);
 	for (unsigned i = 0; i < HTTP_CONNECTIONS; i++)
 		if (server->clients[i].connection)

@@ -32,7 +32,6 @@ struct http_options {
 	const char *const *headers;
 	size_t body_max;
 	unsigned patience_ms; /* 0: HTTP_PATIENCE_S, which a test need not wait for */
-	bool later;           /* who comes before http_server_accept() waits */
 	/* May answer at once; must not close the server. */
 	void (*request)(void *opaque, const struct request *request, struct exchange *exchange);
 	void *opaque;
@@ -41,8 +40,6 @@ struct http_options {
 /* Messages name the option, the path and the remedy. */
 int http_server_open(struct http_server **server, struct loop *loop,
 	const struct http_options *options, struct error *err);
-/* Once, of one that was opened for later. */
-void http_server_accept(struct http_server *server);
 /* Of the listening socket: the address that it got. */
 int http_server_fd(const struct http_server *server);
 /* Ends all connections and removes the socket. What is not answered yet may still be, and goes

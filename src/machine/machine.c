@@ -370,6 +370,14 @@ int machine_new(struct machine **out, const struct machine_config *config,
 	return 0;
 }
 
+int machine_ready(struct machine *machine, struct error *err)
+{
+	int ret = loop_thread_ready(machine->io, err);
+
+	/* Threads open their vCPU's counters as they begin, and those come with the guest. */
+	return ret < 0 || machine->counters ? ret : machine_begin_vcpus(machine, err);
+}
+
 /* All threads first: where one cannot be had, nothing of the guest has moved yet. */
 int machine_start(struct machine *machine, struct error *err)
 {

@@ -78,6 +78,9 @@ int machine_build_bare(struct machine *machine, struct error *err);
  * is written to. The file is as long as memory at least, and must not shrink; @fd stays the
  * caller's, who may close it afterwards. */
 int machine_build_over(struct machine *machine, int fd, struct error *err);
+/* Optional, of one that is built or bare: its threads are made and confined, so that
+ * machine_start() need not. Nothing of it moves. */
+int machine_ready(struct machine *machine, struct error *err);
 int machine_start(struct machine *machine, struct error *err);
 /* Ended, or never started: no thread of it runs. One that is stuck is left to the end of the
  * process. Null is allowed. */

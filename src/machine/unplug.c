@@ -161,8 +161,9 @@ int machine_unplug(struct machine *machine, const char *id, struct error *err)
 			id);
 	if (machine->life.state != MACHINE_RUNNING)
 		return error_set(err, EINVAL,
-			"%s: its guest is to let go of it, and the machine does not run; resume it "
-			"first",
+			"%s: its guest is to let go of it, and does not run; a paused machine is "
+			"to "
+			"be resumed first",
 			id);
 	eject_ask(machine->eject, device->slot);
 	return 0;

@@ -243,7 +243,7 @@ static int start_vcpu(struct machine_vcpu *vcpu)
 int machine_begin_vcpus(struct machine *machine, struct error *err)
 {
 	for (unsigned i = 0; i < machine->config.cpus; i++) {
-		int ret = start_vcpu(&machine->vcpus[i]);
+		int ret = machine->vcpus[i].started ? 0 : start_vcpu(&machine->vcpus[i]);
 
 		if (ret)
 			return error_errno(err, ret, "--cpus: thread of vCPU %u", i);

@@ -204,13 +204,15 @@ static int send_region(
 {
 	const unsigned streams = lane->sweep->source->streams;
 	const uint64_t words = words_of(region);
+	unsigned looked = 0;
 	int ret = 0;
 
 	for (uint64_t word = 0; ret == 0 && word < words; word++) {
-		if (word / PIECE_WORDS % streams != lane->index)
+		if (word / PIECE_WORDS % streams != lane->index ||
+			!lane->sweep->wanted[index][word])
 			continue;
 		/* A region of zeroes is one message, and nothing of it waits. */
-		if (word % PIECE_WORDS == 0 && channel_is_stopped(lane->channel))
+		if (looked++ % PIECE_WORDS == 0 && channel_is_stopped(lane->channel))
 			return error_set(err, ECANCELED, "cancelled");
 		if (atomic_load_explicit(&lane->sweep->broken, memory_order_relaxed))
 			return error_set(err, ECANCELED, "another stream has failed");

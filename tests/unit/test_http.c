@@ -35,7 +35,7 @@ struct rig {
 	char body[BODY_MAX + 1];
 	size_t length;
 	unsigned requests;
-	bool later, opens_later;
+	bool later;
 	struct exchange *waiting[16];
 	unsigned waiting_count;
 };
@@ -60,7 +60,6 @@ static void take(void *opaque, const struct request *request, struct exchange *e
 		exchange->answer(exchange, 200, EXCHANGE_JSON, strdup("{\"good\": true}"));
 }
 
-/* rig->opens_later: it takes nobody yet. */
 static int open_server(struct rig *rig, unsigned patience_ms, struct error *err)
 {
 	const struct http_options options = {.option = "--api-sock",
@@ -68,30 +67,23 @@ static int open_server(struct rig *rig, unsigned patience_ms, struct error *err)
 		.path = rig->path,
 		.body_max = BODY_MAX,
 		.patience_ms = patience_ms,
-		.later = rig->opens_later,
 		.request = take,
 		.opaque = rig};
 
 	return http_server_open(&rig->server, rig->loop, &options, err);
 }
 
-static struct rig *rig_open(unsigned patience_ms, bool later)
+static struct rig *rig_new(unsigned patience_ms)
 {
 	struct rig *rig = calloc(1, sizeof(*rig));
 
 	assert_non_null(rig);
-	rig->opens_later = later;
 	strcpy(rig->directory, "/tmp/duet-http-XXXXXX");
 	assert_non_null(mkdtemp(rig->directory));
 	snprintf(rig->path, sizeof(rig->path), "%s/api.sock", rig->directory);
 	assert_int_equal(loop_new(&rig->loop, 64, NULL), 0);
 	assert_int_equal(open_server(rig, patience_ms, NULL), 0);
 	return rig;
-}
-
-static struct rig *rig_new(unsigned patience_ms)
-{
-	return rig_open(patience_ms, false);
 }
 
 static void rig_free(struct rig *rig)
@@ -258,30 +250,6 @@ static void answers_later(void **state)
 }
 
 /* It goes while it waits; its answer comes afterwards, or after the server. */
-static void lets_early_clients_wait(void **state)
-{
-	struct rig *rig = rig_open(0, true);
-	int fd = connect_to(rig);
-	char got[16];
-
-	say(fd, "GET /x" LINE "\r\n");
-	loop_run_for(rig->loop, 5);
-	assert_int_equal(recv(fd, got, sizeof(got), 0), -1);
-	http_server_accept(rig->server);
-	assert_hears(rig, fd, "HTTP/1.1 200 ", "good");
-	close(fd);
-	rig_free(rig);
-}
-
-static void closes_before_it_opens(void **state)
-{
-	struct rig *rig = rig_open(0, true);
-	int fd = connect_to(rig);
-
-	rig_free(rig);
-	close(fd);
-}
-
 static void survives_clients_that_go(void **state)
 {
 	struct rig *rig = rig_new(0);
@@ -696,8 +664,6 @@ int main(void)
 		cmocka_unit_test(answers_without_a_body),
 		cmocka_unit_test(hands_over_odd_methods),
 		cmocka_unit_test(answers_later),
-		cmocka_unit_test(lets_early_clients_wait),
-		cmocka_unit_test(closes_before_it_opens),
 		cmocka_unit_test(survives_clients_that_go),
 		cmocka_unit_test(survives_clients_that_go_in_the_middle),
 		cmocka_unit_test(refuses_one_connection_too_many),

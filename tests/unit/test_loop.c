@@ -116,6 +116,29 @@ static void runs_posted_tasks_in_its_thread(void **state)
 	loop_thread_stop(thread);
 }
 
+static void waits_until_it_may_go(void **state)
+{
+	const struct loop_thread_options options = {.name = "test", .entries = 8};
+	struct loop_thread *thread = NULL;
+	struct counter last = {.task.run = run_task};
+
+	(void)state;
+	assert_int_equal(loop_thread_new(&thread, &options, NULL), 0);
+	assert_int_equal(loop_thread_ready(thread, NULL), 0);
+	assert_int_equal(loop_thread_ready(thread, NULL), 0);
+	/* Nobody ever let it go. */
+	loop_thread_stop(thread);
+	assert_int_equal(loop_thread_new(&thread, &options, NULL), 0);
+	assert_int_equal(loop_thread_ready(thread, NULL), 0);
+	loop_post(loop_thread_loop(thread), &last.task);
+	assert_int_equal(last.seen, 0);
+	assert_int_equal(loop_thread_go(thread, NULL), 0);
+	assert_int_equal(last.seen, 1);
+	loop_call(loop_thread_loop(thread), &last.task);
+	assert_int_equal(last.seen, 2);
+	loop_thread_stop(thread);
+}
+
 struct chain {
 	struct loop_task task;
 	struct loop *loop;
@@ -596,6 +619,7 @@ int main(void)
 		cmocka_unit_test(watches_an_eventfd_without_reading),
 		cmocka_unit_test(forgets_a_removed_watch),
 		cmocka_unit_test(runs_posted_tasks_in_its_thread),
+		cmocka_unit_test(waits_until_it_may_go),
 		cmocka_unit_test(takes_tasks_back),
 		cmocka_unit_test(submits_beyond_its_queue),
 		cmocka_unit_test(runs_in_another_thread),

@@ -112,6 +112,11 @@ static void knows_ranges_that_went(void **state)
 		"{\"exits\": {\"by_device\": {\"rtc\": {\"bus\": \"port\", \"reads\": 12, "
 		"\"writes\": 20}}}}",
 		"{\"vcpu\": {\"exit_io_in\": 2, \"exit_io_out\": 0}}");
+	/* Or was only switched off for a while. */
+	assert_gives(&told,
+		"{\"exits\": {\"by_device\": {\"rtc\": {\"bus\": \"port\", \"reads\": 12, "
+		"\"writes\": 20}, \"vfio0\": {\"bus\": \"port\", \"reads\": 5, \"writes\": 6}}}}",
+		"{\"vcpu\": {\"exit_io_in\": 0, \"exit_io_out\": 1}}");
 	json_decref(told);
 }
 

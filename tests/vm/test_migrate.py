@@ -192,8 +192,9 @@ def test_what_is_left_when_it_fails():
         api.do("PATCH", "/vm", {"state": "Resumed"})
         goes_on(source)
         # The source is killed: there is no machine, rather than half of one.
-        with target(where, "--api-sock", socket()) as there, slow_line(where) as line:
+        with target(where, "--api-sock", early := socket()) as there, slow_line(where) as line:
             begin(api, line)
+            assert "on its way here" in vm.run(str(vm.DUET), "ctl", early, "status", check=False, limit=LIMIT).stderr
             source.kill_monitor()
             assert there.finish() == 1
             assert "no machine came" in there.output, there.tail()

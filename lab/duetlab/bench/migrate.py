@@ -20,6 +20,8 @@ DOWNTIME_MS = 300  # allowed to both
 SECONDS = 200  # for one to come to an end
 SENT_MAX = 1.05  # pages for each that is not zero
 DOWNTIME_SHARE = 0.25  # of QEMU's
+BUSY_MOVES = 3
+MOVES = 5  # at rest: the lab stands still itself now and then, for longer than a move
 SOCK, WAY = f"{HOME}/control", f"{HOME}/way"
 
 IDLE = 'echo "bench: idle"\nexec sleep 100000\n'
@@ -90,28 +92,37 @@ def _figures_of_qemu(told: dict) -> dict:
             "downtime": told.get("downtime"), "rounds": told["ram"]["dirty-sync-count"]}  # fmt: skip
 
 
-def _moves(lab: BenchLab, boot: Boot) -> tuple[dict, dict | str]:
-    """By duet, and by QEMU or why there is none."""
-    ours = _figures_of_duet(_moved(lab, _duet(boot)))
-    if not shutil.which("qemu-system-x86_64"):
-        return ours, "QEMU is left out: no qemu-system-x86_64 on PATH"
-    try:
-        return ours, _figures_of_qemu(_moved(lab, _qemu(lab, boot)))
-    except LabError as error:  # a peer that hangs is a result
-        return ours, f"QEMU: {error}"
+def _middle(moves: list[dict]) -> dict:
+    """One of them, and of their downtimes the median; those that came to no end are the last."""
+    order = sorted(moves, key=lambda one: (not one["done"], one["downtime"] or 0))
+    return {**order[len(order) // 2], "downtimes": [one["downtime"] for one in moves]}
 
 
-def _found(lab: BenchLab, report: Report, boot: Boot) -> tuple[dict, dict | None]:
-    ours, theirs = _moves(lab, boot)
-    if isinstance(theirs, str):
-        report.note(f"  {theirs}")
-        return ours, None
-    return ours, theirs
+def _moves(lab: BenchLab, boot: Boot, count: int) -> tuple[list[dict], list[dict], str]:
+    """By duet, by QEMU, in turn, and why there are none of QEMU's."""
+    ours, theirs = [], []
+    words = "" if shutil.which("qemu-system-x86_64") else "QEMU is left out: no qemu-system-x86_64 on PATH"
+    for _ in range(count):
+        ours.append(_figures_of_duet(_moved(lab, _duet(boot))))
+        try:
+            if not words:
+                theirs.append(_figures_of_qemu(_moved(lab, _qemu(lab, boot))))
+        except LabError as error:  # a peer that hangs is a result
+            words = f"QEMU: {error}"
+    return ours, theirs, words
+
+
+def _found(lab: BenchLab, report: Report, boot: Boot, count: int) -> tuple[dict, dict | None]:
+    ours, theirs, words = _moves(lab, boot, count)
+    if words:
+        report.note(f"  {words}")
+    return _middle(ours), _middle(theirs) if theirs and not words else None
 
 
 def _told(found: dict) -> str:
     again = "" if found["again"] is None else f", {found['again']} of them again"
-    return f"{found['sent']} pages sent{again}, in {found['rounds']} rounds"
+    each = ", ".join(f"{time:.0f}" for time in found["downtimes"] if time is not None)
+    return f"{found['sent']} pages sent{again}, in {found['rounds']} rounds; each time: {each} ms"
 
 
 def _rows(report: Report, ours: dict, theirs: dict | None) -> None:
@@ -128,11 +139,11 @@ def measure(lab: BenchLab, report: Report) -> None:
     program = {"bin/workload": workload().read_bytes()}
     report.heading(f"A guest of {MEMORY_MIB} MiB at rest goes to another process; it may stand still for {DOWNTIME_MS} ms")
     boot = lab.boot_of(KERNEL, "base", "", IDLE)
-    _moves(lab, boot)  # does not count: the lab translates code when it first runs, here while the guest stands still
-    ours, theirs = _found(lab, report, boot)
+    _moves(lab, boot, 1)  # does not count: the lab translates code when it first runs, here while the guest stands still
+    ours, theirs = _found(lab, report, boot, MOVES)
     report.row("duet: pages sent for each that is not zero", ours["sent"] / (ours["sent"] - ours["again"]), "", SENT_MAX)
     _rows(report, ours, theirs)
     report.heading(f"... and one that writes to {BUSY_PERCENT} % of its memory in a second")
-    ours, theirs = _found(lab, report, lab.boot_of(KERNEL, "base", "", BUSY, program))
+    ours, theirs = _found(lab, report, lab.boot_of(KERNEL, "base", "", BUSY, program), BUSY_MOVES)
     report.row("duet: moves that came to no end, of one", int(not ours["done"]), "", 0)
     _rows(report, ours, theirs)
