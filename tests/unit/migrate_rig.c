@@ -269,7 +269,10 @@ static int release(void *opaque, struct error *err)
 
 static bool commit(void *opaque)
 {
-	return fails(opaque, RIG_COMMIT, NULL) == 0;
+	struct rig *rig = opaque;
+
+	rig->committed = fails(rig, RIG_COMMIT, NULL) == 0;
+	return rig->committed;
 }
 
 static int take_back(void *opaque, struct error *err)

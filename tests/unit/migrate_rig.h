@@ -54,7 +54,7 @@ struct rig {
 	enum source_end end;
 	int result; /* of the target */
 	struct error source_err, target_err;
-	_Atomic bool runs_here, runs_there, disks_here, disks_there;
+	_Atomic bool runs_here, runs_there, disks_here, disks_there, committed;
 	unsigned throttle, takes;
 	uint64_t said[2];      /* bytes, by the source and by the target */
 	uint64_t allocated[2]; /* times, likewise */

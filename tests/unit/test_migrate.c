@@ -175,6 +175,7 @@ static void assert_one_at_most(const struct rig *rig)
 		assert_false(rig->runs_there || rig->disks_there);
 		break;
 	case SOURCE_UNKNOWN:
+		assert_true(rig->committed);
 		assert_false(rig->runs_here || rig->disks_here);
 		break;
 	}
@@ -306,10 +307,9 @@ static void test_each_call_of_the_system_fails(void **state)
 
 	fail_calls(false, of_source);
 	fail_calls(true, of_target);
-	/* Not whether, but how many: when the last word is lost, and when nothing failed at all. */
+	/* How many calls follow the commit is a matter of time: a wait, a part of a word. */
 	assert_true(of_source[SOURCE_STAYS] > 20 && of_target[SOURCE_STAYS] > 20);
 	assert_true(of_source[SOURCE_MOVED] && of_target[SOURCE_MOVED]);
-	assert_true(of_source[SOURCE_UNKNOWN] <= 4 && of_target[SOURCE_UNKNOWN] <= 4);
 }
 
 /* ---- who comes ---- */
