@@ -112,6 +112,7 @@ def crowd(lab: ExperimentLab, kind: Kind) -> dict:
     with Fleet(lab, kind, TENANCY, pin=False) as fleet:
         fleet.start(1)  # fills caches, which are no guest's
     with Fleet(lab, kind, TENANCY, pin=False) as fleet:
+        fleet.wire(count)
         begun, before = time.monotonic(), lab.executed()
         fleet.start(count)
         seconds, executed = time.monotonic() - begun, lab.executed()

@@ -53,6 +53,7 @@ class Fleet:
         self.host = Managed(lab)
         self.guests: list[Subject] = []
         self.addresses: list[str] = []  # of those that answer
+        self._wired = 0
         self._pin = pin and int(lab.shell("nproc")) > VCPU_CPU
         self._disk = lab.empty_disks({"fleet": FILES_MIB})["fleet"]
         self._stack = contextlib.ExitStack()
@@ -67,8 +68,15 @@ class Fleet:
         self.host.kill()  # one by one they would take their time
         self._stack.__exit__(*exc)
 
+    def wire(self, count: int) -> None:
+        """Networks for so many more, which start() makes otherwise."""
+        for number in range(self._wired, len(self.guests) + count):
+            self.lab.tap(_tap(number), address_of(number, 1))
+            self._wired = number + 1
+
     def start(self, count: int) -> None:
         """So many more, together, until the last one's user space is there."""
+        self.wire(count)
         first = len(self.guests)
         self.guests += [self._guest(first + nth) for nth in range(count)]
         for guest in self.guests[first:]:
@@ -86,9 +94,8 @@ class Fleet:
             self._manage()
 
     def _guest(self, number: int) -> Subject:
-        name, tap = f"vm{number}", f"exp{number}"
-        self.lab.tap(tap, address_of(number, 1))
-        slot = Slot(tap, f"02:77:20:00:00:{number:02x}", self._disk, self.tenancy.memory)
+        name = f"vm{number}"
+        slot = Slot(_tap(number), f"02:77:20:00:00:{number:02x}", self._disk, self.tenancy.memory)
         wrapper = self.host.wrapper(name) + (("taskset", "-c", str(VCPU_CPU)) if self._pin else ())
         if self.kind.rival:
             return Subject(self.lab, peer=RIVALS[self.kind.rival].peer(slot), pin=False, wrapper=wrapper)
@@ -101,6 +108,10 @@ class Fleet:
         budget = ("--budget", f"{self.budget}M") if self.budget else ()
         self.host.start("--memory", "working-set", "--cpu", "off", "--numa", "off", "--sharing", "off", *budget)
         self.lab.shell(f"taskset -acp {IO_CPU} $(cat {PID}) >/dev/null")
+
+
+def _tap(guest: int) -> str:
+    return f"exp{guest}"
 
 
 def address_of(guest: int, end: int) -> str:
