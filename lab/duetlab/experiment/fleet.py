@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..guest import kit
 from .lab import IO_CPU, KERNEL, PORT, VCPU_CPU, ExperimentLab
 from .managed import PID, Managed
-from .rivals import RIVALS, Slot, duet
+from .rivals import RIVALS, Slot, duet, stage
 from .subject import Subject
 
 FILES_MIB = 8192  # a disk of zeroes; what tenants read comes before what was read at first
@@ -60,6 +60,8 @@ class Fleet:
 
     def __enter__(self):
         self._stack.enter_context(self.host)
+        if self.kind.rival:
+            stage(self.lab)
         if self.budget:
             self.host.confine(f"{self.budget}M")
         return self

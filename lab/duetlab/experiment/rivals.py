@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..guest import images
-from .lab import HOME, KERNEL
+from .lab import HOME, KERNEL, ExperimentLab, initrd_of_guest
 
 WORDS = "console=ttyS0 quiet cryptomgr.notests=1"  # the last is duet's own word: 875 M instructions of a start
 
@@ -38,10 +38,10 @@ def _qemu(slot: Slot, kernel: str, initrd: str) -> list[str]:
             "-device", "virtio-balloon-pci,free-page-reporting=on,deflate-on-oom=on"]  # fmt: skip
 
 
-def _firecracker(slot: Slot, _kernel: str, initrd: str) -> list[str]:
-    """It takes no compressed kernel, and its configuration from a file."""
+def _firecracker(slot: Slot, kernel: str, initrd: str) -> list[str]:
+    """Its configuration is a file."""
     config = {
-        "boot-source": {"kernel_image_path": str(images.vmlinux(KERNEL)), "initrd_path": initrd, "boot_args": f"{WORDS} reboot=k panic=1"},
+        "boot-source": {"kernel_image_path": kernel, "initrd_path": initrd, "boot_args": f"{WORDS} reboot=k panic=1"},
         "drives": [{"drive_id": "disk", "path_on_host": slot.disk, "is_root_device": False, "is_read_only": True}],
         "machine-config": {"vcpu_count": 1, "mem_size_mib": slot.memory},
         "network-interfaces": [{"iface_id": "net", "host_dev_name": slot.tap, "guest_mac": slot.mac}],
@@ -51,8 +51,8 @@ def _firecracker(slot: Slot, _kernel: str, initrd: str) -> list[str]:
     return ["sh", "-c", f'echo "$0" >{file}; exec firecracker --no-api --enable-pci --config-file {file}', json.dumps(config)]
 
 
-def _cloud_hypervisor(slot: Slot, _kernel: str, initrd: str) -> list[str]:
-    return ["cloud-hypervisor", "--kernel", str(images.vmlinux(KERNEL)), "--initramfs", initrd, "--cmdline", WORDS, "--cpus", "boot=1",
+def _cloud_hypervisor(slot: Slot, kernel: str, initrd: str) -> list[str]:
+    return ["cloud-hypervisor", "--kernel", kernel, "--initramfs", initrd, "--cmdline", WORDS, "--cpus", "boot=1",
             "--memory", f"size={slot.memory}M", "--disk", f"path={slot.disk},readonly=on,direct=on",
             "--net", f"tap={slot.tap},mac={slot.mac}", "--serial", "tty", "--console", "off",
             "--balloon", "size=0,deflate_on_oom=on,free_page_reporting=on"]  # fmt: skip
@@ -67,8 +67,14 @@ class Rival:
         return shutil.which(self.program) is not None
 
     def peer(self, slot: Slot):
-        """As vm.Guest wants it."""
-        return lambda kernel, initrd: self.command(slot, kernel, initrd)
+        """As vm.Guest wants it, of what stage() has brought."""
+        return lambda _kernel, _initrd: self.command(slot, f"{HOME}/vmlinux", f"{HOME}/initrd")
+
+
+def stage(lab: ExperimentLab) -> None:
+    """The guest's kernel, unpacked, as duet has it after its first start; unpacking is most of a start otherwise. In the host's
+    memory, where no monitor pays for it."""
+    lab.shell(f"cp {lab.path(images.vmlinux(KERNEL))} {HOME}/vmlinux; cp {lab.path(initrd_of_guest())} {HOME}/initrd")
 
 
 RIVALS = {
