@@ -4,9 +4,12 @@
 VMs are added until the slowest hundredth of the requests takes three times what it takes one VM alone; starts; idle guests."""
 
 import contextlib
+import json
 import os
+import sys
 import time
 
+from duetlab.base.paths import REPOSITORY
 from duetlab.experiment.arrivals import LOST, percentile, window
 from duetlab.experiment.fleet import Fleet, Kind, Tenancy
 from duetlab.experiment.knobs import turned
@@ -25,14 +28,15 @@ WHAT = ("Each guest is a service with a working set: a request touches pages of 
         "were given, and what is beyond it is swapped. Guests are added until answers are late.")
 
 MIB = 1 << 20
-BUDGET, SWAP = 1024, 4096  # MiB, of all guests of a kind
-TENANCY = Tenancy(memory=256, working_set=64, cached=128, touched=256, read=131072)
-EACH, PERIOD_US = 60, 100_000  # requests of a window to each guest
+BUDGET, SWAP = 768, 4096  # MiB, of all guests of a kind
+TENANCY = Tenancy(memory=192, working_set=32, cached=96, touched=512, read=65536)
+EACH, PERIOD_US = 20, 400_000  # requests of a window to each guest
 TIMES = 3  # what one VM alone takes
 ALONE, TRIES = 3, 5  # windows: for one VM alone, and at most for each VM more
 MOST = 16
-IDLE, IDLE_IN_LAB, REST_SECONDS = 50, 8, 5
+IDLE, IDLE_IN_LAB, REST_SECONDS = 50, 4, 5
 RATIO = 1.5
+PARTS = REPOSITORY / "build" / "experiments" / "density.parts"
 
 KINDS = {"hints": Kind(managed=True, hints=True), "blind": Kind(managed=True), "alone": Kind(), "lies": Kind(managed=True, hints=True, lies=True),
          "qemu": Kind("QEMU"), "firecracker": Kind("Firecracker"), "cloud-hypervisor": Kind("Cloud Hypervisor")}
@@ -89,12 +93,18 @@ def among(fleet: Fleet, bound: float) -> dict:
     return found
 
 
+def say(found: dict) -> None:
+    """How far it is: a climb takes minutes."""
+    print(f"  {found['vms']} VMs: p99 {found['p99']}, {found['in']:.1f} pages swapped in a request, {found['taken']} MiB", file=sys.stderr, flush=True)
+
+
 def climb(lab: ExperimentLab, kind: Kind) -> dict:
     """A point for each number of VMs, to the first that is not in time, and why that was the last."""
     with Fleet(lab, kind, TENANCY, BUDGET) as fleet:
         fleet.add()
         points = [alone(fleet)]
         bound = TIMES * (points[0]["p99"] or 0)
+        say(points[0])
         while within(points[-1], bound) and len(points) < MOST:
             try:
                 fleet.add()
@@ -103,6 +113,7 @@ def climb(lab: ExperimentLab, kind: Kind) -> dict:
             except vm.GuestFailure as failure:
                 return {"points": points, "ended": f"VM {len(points) + 1} did not come up: {str(failure).splitlines()[0]}"}
             points.append(among(fleet, bound))
+            say(points[-1])
     return {"points": points, "ended": "" if not within(points[-1], bound) else f"no more than {MOST} were tried"}
 
 
@@ -146,21 +157,37 @@ def chosen(environment) -> list[str]:
     return [name for name in KINDS if name in words] or usual
 
 
-def climbs(lab: ExperimentLab, record, names: list[str]) -> dict:
+def kept(environment) -> dict:
+    """What was found of each kind before, for DUET_PARTS."""
+    return json.loads(PARTS.read_text()) if PARTS.exists() and "DUET_PARTS" in environment else {"crowds": {}, "climbs": {}}
+
+
+def keep(found: dict, what: str, name: str, figures: dict | None) -> None:
+    found[what].pop(name, None)
+    if figures:
+        found[what][name] = figures
+    PARTS.parent.mkdir(parents=True, exist_ok=True)
+    PARTS.write_text(json.dumps(found))
+
+
+def climbs(lab: ExperimentLab, record, names: list[str], found: dict) -> None:
     with HostSwap(lab, SWAP, compressed=True):
-        return {name: attempt(record, WORDS[name], tried, lab, KINDS[name], climb) for name in names}
+        for name in names:
+            keep(found, "climbs", name, attempt(record, WORDS[name], tried, lab, KINDS[name], climb))
 
 
-def measure(lab: ExperimentLab, record, names: list[str]) -> dict:
-    crowds = {name: attempt(record, f"idle guests, {WORDS[name]}", tried, lab, KINDS[name], crowd) for name in PROGRAMS if name in names}
-    climbed = attempt(record, "density", climbs, lab, record, names) or {}
-    return {what: {name: figures for name, figures in found.items() if figures}
-            for what, found in {"crowds": crowds, "climbs": climbed}.items()}
+def measure(lab: ExperimentLab, record, names: list[str], found: dict) -> dict:
+    """What was found, kept in a file for DUET_PARTS as it comes."""
+    attempt(record, "density", climbs, lab, record, names, found)
+    for name in PROGRAMS:
+        if name in names:
+            keep(found, "crowds", name, attempt(record, f"idle guests, {WORDS[name]}", tried, lab, KINDS[name], crowd))
+    return found
 
 
 def run(lab: ExperimentLab, record) -> None:
     with lab.steady() if lab.counts else contextlib.nullcontext(), turned(lab, SAME):
-        tell(lab, record, measure(lab, record, chosen(os.environ)))
+        tell(lab, record, measure(lab, record, chosen(os.environ), kept(os.environ)))
 
 
 # What it comes to
@@ -253,6 +280,7 @@ def confounders(lab: ExperimentLab, record) -> None:
     record.confounder("Free page reporting", "controlled", "on for all that have it; caches fill what is free, so it brings little here")
     record.confounder("After a newcomer", "controlled", f"at most {TRIES} windows of {EACH * PERIOD_US / 1e6:.0f} s until answers are in time, for all alike; duetd takes 5 % of a "
                       "guest's memory a second")
+    record.confounder("Load of the guests' CPU", "controlled", f"a request each {PERIOD_US / 1000:.0f} ms to each guest, evenly spread: they seldom meet")
     record.confounder("One run", "not controlled", f"of each kind; a window has {EACH} requests to each guest")
 
 

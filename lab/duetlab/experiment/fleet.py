@@ -5,7 +5,7 @@ import contextlib
 from dataclasses import dataclass
 
 from ..guest import kit
-from .lab import IO_CPU, KERNEL, PORT, VCPU_CPU, ExperimentLab
+from .lab import HOME, IO_CPU, KERNEL, PORT, VCPU_CPU, ExperimentLab
 from .managed import PID, Managed
 from .rivals import RIVALS, Slot, duet, stage
 from .subject import Subject
@@ -60,8 +60,7 @@ class Fleet:
 
     def __enter__(self):
         self._stack.enter_context(self.host)
-        if self.kind.rival:
-            stage(self.lab)
+        self._stage()
         if self.budget:
             self.host.confine(f"{self.budget}M")
         return self
@@ -69,6 +68,14 @@ class Fleet:
     def __exit__(self, *exc):
         self.host.kill()  # one by one they would take their time
         self._stack.__exit__(*exc)
+
+    def _stage(self) -> None:
+        """The unpacked kernel where no guest pays for its memory. duet makes its own at its first start."""
+        if self.kind.rival:
+            stage(self.lab)
+        elif not self.lab.shell(f"ls {HOME}/kernels 2>/dev/null || true"):
+            with Subject(self.lab, pin=False):
+                pass
 
     def wire(self, count: int) -> None:
         """Networks for so many more, which start() makes otherwise."""
