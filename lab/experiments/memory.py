@@ -10,8 +10,9 @@ import os
 from duetlab.base.paths import REPOSITORY
 from duetlab.experiment.lab import HOME, ExperimentLab
 from duetlab.experiment.managed import Managed
-from duetlab.experiment.record import Skipped, attempt, usual_confounders
+from duetlab.experiment.record import attempt, usual_confounders
 from duetlab.experiment.subject import Subject
+from duetlab.experiment.swap import HostSwap
 
 ORDER = 9
 MECHANISMS = {"M8": "Balloon"}
@@ -30,34 +31,10 @@ PERIOD_MS = 1500  # between rounds, later where a round takes longer: a phase of
 FILES_MIB, CACHED_MIB = 512, 96  # a disk of which nothing is read twice; so much of it before the first round
 SWAP_MIB, HOST_SWAP_MIB = 256, 1024
 PARTS = REPOSITORY / "build" / "experiments" / "memory.parts"
-CLUSTER = "/proc/sys/vm/page-cluster"
 LIMIT = 900  # seconds that a phase may take on a busy machine
 POLICIES = ("working-set", "static", "pressure")
 ALL = ("working-set", "static", "idle-tax", "ovirt", "pressure", "off")  # those that make the host swap last
 HALF = 0.5  # of the static split's paging: the aim
-
-
-class HostSwap:
-    """In the lab a file; elsewhere what the host has. Use as a context manager."""
-
-    def __init__(self, lab: ExperimentLab):
-        self.lab, self.file = lab, f"{lab.local}/duet-swap" if lab.counts else ""
-
-    def __enter__(self):
-        if not self.file and self.lab.shell("tail -n +2 /proc/swaps").strip() == "":
-            raise Skipped("this host has no swap")
-        if self.file:
-            self.lab.shell(f"set -e; fallocate -l {HOST_SWAP_MIB}M {self.file}; chmod 600 {self.file}; mkswap {self.file} >/dev/null; "
-                           f"cat {CLUSTER} >{HOME}/page-cluster; echo 0 >{CLUSTER}; swapon {self.file}")
-        return self
-
-    def empty(self) -> None:
-        if self.file:
-            self.lab.shell(f"swapoff {self.file} && swapon {self.file}", LIMIT)
-
-    def __exit__(self, *_exc):
-        if self.file:
-            self.lab.shell(f"swapoff {self.file}; rm -f {self.file}; cat {HOME}/page-cluster >{CLUSTER}", LIMIT)
 
 
 def start_guests(lab: ExperimentLab, host: Managed) -> list[Subject]:
@@ -169,7 +146,7 @@ def chosen(environment) -> tuple[str, ...]:
 def measure(lab: ExperimentLab, record, policies) -> dict:
     """What was found of each policy, kept in a file for DUET_PARTS as it comes."""
     found = json.loads(PARTS.read_text()) if PARTS.exists() and "DUET_PARTS" in os.environ else {}
-    with HostSwap(lab) as swap, Managed(lab) as host, contextlib.ExitStack() as stack:
+    with HostSwap(lab, HOST_SWAP_MIB) as swap, Managed(lab) as host, contextlib.ExitStack() as stack:
         subjects = start_guests(lab, host)
         for subject in subjects:
             stack.enter_context(subject)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The experiments' workload on this machine: nothing here runs a guest."""
 
+import contextlib
 import json
 import os
 import signal
@@ -103,3 +104,45 @@ def test_nobody_there_is_no_reason_to_end():
     done = subprocess.run([workload(), "paced", "127.0.0.1", str(port), "20", "1000"], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"packets": 20}
+
+
+@contextlib.contextmanager
+def tenant(address: str, port: int, file: Path):
+    process = subprocess.Popen([workload(), "tenant", address, str(port), str(file), "1", "16", "4096"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert json.loads(process.stdout.readline()) == {"serving": True}
+        yield
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def arrivals(addresses: str, port: int, each: int, period_us: int) -> dict:
+    done = subprocess.run([workload(), "arrivals", addresses, str(port), str(each), str(period_us)], capture_output=True, text=True,
+                          check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_tenants_are_asked_in_turn_and_each_answer_is_a_mark(tmp_path):
+    file, port = tmp_path / "file", free_port()
+    file.write_bytes(bytes(3 * 4096))  # read from its beginning again and again
+    with tenant("127.0.0.1", port, file), tenant("127.0.0.2", port, file):
+        begun = time.monotonic()
+        told = arrivals("127.0.0.1,127.0.0.2", port, 8, 20000)
+    assert time.monotonic() - begun >= 8 * 0.02
+    assert [request[0] for request in told["requests"]] == [0, 1] * 8
+    assert told["wrong"] == 0 and told["marks"] == 32
+    assert sorted(mark for request in told["requests"] for mark in request[1:3]) == list(range(32))
+    assert all(sent < answered and took > 0 for _, sent, answered, took in told["requests"])
+
+
+def test_what_is_never_answered_is_said_to_be_so():
+    told = arrivals("127.0.0.1", free_port(), 2, 1000)
+    assert told["marks"] == 2 and [request[2:] for request in told["requests"]] == [[-1, -1]] * 2

@@ -10,13 +10,13 @@ from ..experiment.lab import ExperimentLab
 from ..guest.images import GuestError
 from ..guest.vm import GuestFailure
 from ..host.life import say
-from . import api, balloon, boot, coop, dirty, duetd, fio, idle, io, migrate, policy, restore, sandbox
+from . import api, balloon, boot, coop, density, dirty, duetd, fio, idle, io, migrate, policy, restore, sandbox
 from .lab import BenchLab
 from .report import Report
 
-SECTIONS = ("boot", "where", "memory", "idle", "balloon", "api", "restore", "migrate", "dirty", "fio", "coop", "io", "policy", "sandbox", "duetd")
+SECTIONS = ("boot", "where", "memory", "idle", "balloon", "api", "restore", "migrate", "dirty", "fio", "coop", "io", "policy", "sandbox", "duetd", "density")
 # Need the other place alone, and a lab host takes its time.
-WITHOUT_PEERS = {"io", "policy"}
+WITHOUT_PEERS = {"io", "policy", "density"}
 
 
 def _arguments(text: str) -> argparse.Namespace:
@@ -89,6 +89,9 @@ def main(text: str) -> int:
         if "duetd" in args.parts:
             with ExperimentLab(args.duet, args.keep, pmu=True) as lab:
                 duetd.measure(lab, report)
+        if "density" in args.parts:
+            with ExperimentLab(args.duet, args.keep) as lab:
+                density.measure(lab, report)
     except (LabError, GuestError, GuestFailure) as error:
         say(str(error))
         return 125

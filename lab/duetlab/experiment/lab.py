@@ -139,6 +139,10 @@ done""").strip()
         """Those since the last call, oldest first, with counts as they were then; none on hardware."""
         return counter.marks(self.host)["marks"] if self.counts else []
 
+    def executed(self) -> int | None:
+        """Instructions of the lab host and its guests since it started; None on hardware."""
+        return counter.count(self.host)["sum"]["instructions"] if self.counts else None
+
     def touches(self) -> dict:
         """What the plugin has counted of marked blocks' accesses: see counter.touches."""
         return counter.touches(self.host)

@@ -23,7 +23,16 @@ _PAGING = ("for file in {group}/memory.stat /proc/vmstat; do "
            "awk '/^pswpin / {{ i = $2 }} /^pswpout / {{ o = $2 }} END {{ if (i == \"\") exit 1; print i, o }}' $file && break; done 2>/dev/null")
 
 
+# What else a cgroup counts, and when that was: a name and a number each.
+_COUNTS = ("awk '$1 ~ /^pg(fault|scan|steal)$/' {group}/memory.stat; "
+           "sed -n 's/^some .*total=/stalled_us /p' {group}/memory.pressure 2>/dev/null; "
+           "awk '{{ print \"us\", int($1 * 1000000) }}' /proc/uptime")
+
 _LIST = f"curl -sS --unix-socket {SOCKET} http://localhost/vms"
+
+
+def _pages(paging: str) -> dict[str, int]:
+    return dict(zip(("in", "out"), map(int, paging.split()), strict=True))
 
 
 def _well(answer: str) -> dict[str, dict]:
@@ -92,6 +101,20 @@ class Managed:
         """Bytes of the host's memory that all machines take."""
         return int(self.lab.shell(f"cat {GROUP}/memory.current"))
 
+    def confine(self, size: str) -> None:
+        """They have no more of the host's memory than SIZE at any time: who wants a page more swaps one out first."""
+        self.lab.shell(f"echo {size} >{GROUP}/memory.max", LIMIT)
+
+    def kill(self) -> None:
+        """All that runs in the machines' cgroups, at once."""
+        self.lab.shell(f"echo 1 >{GROUP}/cgroup.kill")
+
+    def counts(self) -> dict[str, int]:
+        """Of all machines, since they are there: faults, pages looked at and taken to be swapped, microseconds in which some of
+        them waited for memory, where the kernel says so; `in` and `out`, pages that were swapped; and `us`, a clock."""
+        paging, _, told = self.lab.shell(f"{_PAGING}; {_COUNTS}".format(group=GROUP)).partition("\n")
+        return _pages(paging) | {name: int(number) for name, number in map(str.split, told.splitlines())}
+
     def let_go(self, names) -> None:
         """Waits until the machines have let go of their balloons, which they do when nobody renews what duetd has set."""
         ask = f"curl -sS --unix-socket {DIRECTORY}/$name.sock http://localhost/balloon/statistics"
@@ -100,4 +123,4 @@ class Managed:
     def look(self) -> tuple[dict[str, int], dict[str, dict]]:
         """Pages that the host has swapped in and out, and `machines`."""
         paging, _, answer = self.lab.shell(_PAGING.format(group=GROUP) + f"; {_LIST}").partition("\n")
-        return dict(zip(("in", "out"), map(int, paging.split()), strict=True)), _well(answer)
+        return _pages(paging), _well(answer)

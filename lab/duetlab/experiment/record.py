@@ -67,6 +67,10 @@ def usual_confounders(record: Record, lab: ExperimentLab, pinned: str | None) ->
                           f"another ({pinned.replace(chr(10), ', ')})")
     else:
         record.confounder("CPU pinning", "not controlled", "the host has one CPU only")
+    frequency_confounder(record, lab)
+
+
+def frequency_confounder(record: Record, lab: ExperimentLab) -> None:
     governor = lab.governor()
     if lab.counts:
         record.confounder("Frequency scaling", "not applicable",

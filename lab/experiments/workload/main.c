@@ -43,6 +43,8 @@ static const struct {
 	{"retired", retired, 2},
 	{"travel", travel, 6},
 	{"answered", answered, 3},
+	{"tenant", tenant, 6},
+	{"arrivals", arrivals, 4},
 };
 
 uint64_t now_ns(void)

@@ -6,6 +6,7 @@
  * ends it. Each page's content is checked when it is touched.
  */
 #define _GNU_SOURCE
+#include "pages.h"
 #include "workload.h"
 
 #include <errno.h>
@@ -18,27 +19,18 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MIB        ((size_t)1 << 20)
-#define PAGE       ((size_t)4096)
-#define PAGES(mib) ((mib) * (MIB / PAGE))
 #define MOST       PAGES((size_t)1024)
 #define TOUCHED    32  /* a round touches one page of so many, anywhere in the window */
 #define READ_BYTES MIB /* a round reads so much of the file */
-#define MULTIPLIER 0x9e3779b97f4a7c15U
 
 struct window {
-	unsigned char *memory;
+	uint64_t *memory;
 	size_t pages;
 	uint64_t random, touches, wrong;
 	int file;
 	void *buffer;
 	uint64_t due, period; /* nanoseconds */
 };
-
-static uint64_t *word(const struct window *window, size_t page)
-{
-	return (uint64_t *)(void *)(window->memory + page * PAGE);
-}
 
 static size_t smaller(size_t a, size_t b)
 {
@@ -48,27 +40,23 @@ static size_t smaller(size_t a, size_t b)
 /* What leaves the window is given back to the kernel, what comes is written. */
 static void move(struct window *window, size_t goal, size_t step)
 {
-	while (window->pages < goal && step--) {
-		*word(window, window->pages) = window->pages * MULTIPLIER;
-		window->pages++;
-	}
+	while (window->pages < goal && step--)
+		page_write(window->memory, window->pages++);
 	if (window->pages > goal) {
 		size_t gone = smaller(step, window->pages - goal);
 
 		window->pages -= gone;
-		if (madvise(window->memory + window->pages * PAGE, gone * PAGE, MADV_DONTNEED) < 0)
+		if (madvise(page_at(window->memory, window->pages), gone * PAGE, MADV_DONTNEED) < 0)
 			fail("madvise");
 	}
 }
 
 static void touch_some(struct window *window)
 {
-	for (size_t n = window->pages / TOUCHED; n; n--) {
-		size_t page = draw(&window->random, window->pages);
+	const size_t touches = window->pages / TOUCHED;
 
-		window->wrong += *word(window, page) != page * MULTIPLIER;
-		window->touches++;
-	}
+	window->wrong += pages_touch(window->memory, window->pages, touches, &window->random);
+	window->touches += touches;
 }
 
 static void read_on(struct window *window)
@@ -137,12 +125,9 @@ static void prepare(struct window *window, char **args)
 		fail(args[0]);
 	window->period = number(args[1]) * 1000000U;
 	window->buffer = malloc(READ_BYTES);
-	window->memory = mmap(NULL, MOST * PAGE, PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (!window->buffer || window->memory == MAP_FAILED)
+	if (!window->buffer)
 		fail("memory");
-	/* A page is a page: what is counted must not depend on which kernel found huge ones. */
-	madvise(window->memory, MOST * PAGE, MADV_NOHUGEPAGE);
+	window->memory = pages_new(MOST);
 	window->due = now_ns();
 }
 

@@ -54,6 +54,11 @@ int retired(char **args); /* PID SECONDS: instructions of that thread in user sp
  * where DEVICE is not "-" to a disk and a connection, all checked at the end. */
 int travel(char **args);
 int answered(char **args); /* ADDRESS PORT SECONDS: asks over UDP until somebody answers */
+/* ADDRESS PORT FILE MIB PAGES BYTES: answers UDP; for each request it touches so many pages of its
+ * own MIB and reads so much of FILE. */
+int tenant(char **args);
+/* ADDRESS,ADDRESS... PORT COUNT PERIOD-US: requests to tenants at fixed times, COUNT to each. */
+int arrivals(char **args);
 uint64_t now_ns(void);
 /* The next of the numbers below @below that @random leads to, the same in each run. */
 uint64_t draw(uint64_t *random, uint64_t below);
