@@ -8,6 +8,7 @@ import json
 import math
 import time
 
+from duetlab.experiment.knobs import chosen
 from duetlab.experiment.lab import HOME, ExperimentLab
 from duetlab.experiment.model import si
 from duetlab.experiment.record import Skipped, attempt, usual_confounders
@@ -90,7 +91,7 @@ def ksm(lab: ExperimentLab):
         text = lab.shell(f"cat {KSM}/{name} 2>/dev/null || true").strip()
         if not text:
             raise Skipped(f"the host's KSM has no {name}: Linux 6.8 or later has it")
-        before[name] = text.split("[")[-1].split("]")[0]
+        before[name] = chosen(text)
     set_knobs(lab, {"smart_scan": "1"})
     try:
         yield

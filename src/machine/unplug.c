@@ -162,8 +162,7 @@ int machine_unplug(struct machine *machine, const char *id, struct error *err)
 	if (machine->life.state != MACHINE_RUNNING)
 		return error_set(err, EINVAL,
 			"%s: its guest is to let go of it, and does not run; a paused machine is "
-			"to "
-			"be resumed first",
+			"to be resumed first",
 			id);
 	eject_ask(machine->eject, device->slot);
 	return 0;
