@@ -202,6 +202,8 @@ static int read_body(const struct route *route, const struct request *request, j
 
 static int check_state(const struct route *route, const struct api *api, struct error *err)
 {
+	if (!api->started && !api->options.start)
+		return error_set(err, EBUSY, API_COMES);
 	if (route->when == WHEN_BEFORE && api->started)
 		return error_set(err, EINVAL,
 			"The requested operation is not supported after starting the microVM.");

@@ -27,7 +27,8 @@ struct api_options {
 	bool calls;                    /* it may call other hosts */
 	bool confined; /* files that its command line does not name are out of reach */
 	/* InstanceStart: makes, builds and starts a machine of @config, which stays as it is should
-	 * that fail, and says api_set_machine(). Null: it runs already. */
+	 * that fail, and says api_set_machine(). Null: it runs already, or it comes from elsewhere,
+	 * and all is refused until api_set_machine(). */
 	int (*start)(void *opaque, struct error *err);
 	/* PUT /snapshot/load: makes a machine of @config and what @snapshot has, and says
 	 * api_set_machine(); it waits for go(), which lets it run. Both may be null: 400

@@ -83,8 +83,7 @@ static bool is_loaded(const struct api *api)
 static int go(const struct api *api, struct error *err)
 {
 	if (!api->options.go)
-		return error_set(
-			err, EBUSY, "The machine is on its way here, and runs when it has come.");
+		return error_set(err, EBUSY, API_COMES);
 	return api->options.go(api->options.opaque, err);
 }
 

@@ -103,6 +103,9 @@ struct call {
 /* Answers later, by call->exchange: api_answer(). */
 #define CALL_LATER 1
 
+/* Of one that nobody here starts. */
+#define API_COMES "The machine is on its way here, and runs when it has come."
+
 enum route_when {
 	WHEN_ALWAYS,
 	WHEN_BEFORE, /* before the start alone */

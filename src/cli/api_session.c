@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <string.h>
 #include <unistd.h>
 
 /* #syscalls main: newfstatat fstat */
@@ -174,11 +173,7 @@ static void handle(void *opaque, const struct request *request, struct exchange 
 {
 	const struct api_session *self = opaque;
 
-	if (self->comes)
-		exchange->answer(exchange, 400, EXCHANGE_JSON,
-			strdup("{\"fault_message\": \"The machine is still on its way here.\"}"));
-	else
-		api_handle(self->api, request, exchange);
+	api_handle(self->api, request, exchange);
 }
 
 int api_session_open(struct api_session *self, struct session *session,
@@ -208,7 +203,6 @@ int api_session_open(struct api_session *self, struct session *session,
 
 	*self = (struct api_session){.session = session,
 		.config = options->config,
-		.comes = options->comes,
 		.minute.expired = minute_over,
 		.log = -1,
 		.serial = -1};
@@ -216,14 +210,13 @@ int api_session_open(struct api_session *self, struct session *session,
 	ret = api_new(&self->api, &api, err);
 	if (ret == 0 && options->path)
 		ret = http_server_open(&self->server, session->loop, &http, err);
-	if (ret == 0 && options->running && !options->comes)
+	if (ret == 0 && options->running)
 		api_set_machine(self->api, session->machine);
 	return ret;
 }
 
 void api_session_go(struct api_session *self)
 {
-	self->comes = false;
 	api_set_machine(self->api, self->session->machine);
 }
 

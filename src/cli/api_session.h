@@ -16,7 +16,6 @@ struct api_session {
 	struct machine_config *config;
 	struct api *api;
 	struct http_server *server;
-	bool comes;               /* the machine, and is not here yet */
 	struct loop_timer minute; /* until the next line of metrics */
 	struct slow_file metrics;
 	int log, serial; /* files; -1: none */
@@ -27,14 +26,13 @@ struct api_session_options {
 	const char *id;                /* what GET / answers */
 	size_t body_max;               /* bytes of a request's body */
 	struct machine_config *config; /* the caller's; filled in until the start */
-	bool running; /* the session has its machine already: no request starts one */
-	bool comes;   /* with @running: from elsewhere; all is refused before api_session_go() */
+	bool running;                  /* the session has its machine already, or it comes */
 };
 
 /* @session is open. To be closed in any case. */
 int api_session_open(struct api_session *api_session, struct session *session,
 	const struct api_session_options *options, struct error *err);
-/* Once, with @comes: the machine that came is the session's, and runs. */
+/* With @running, of a session without one so far: the machine that came runs. */
 void api_session_go(struct api_session *api_session);
 /* Before session_close(). */
 void api_session_close(struct api_session *api_session);

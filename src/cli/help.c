@@ -16,9 +16,9 @@ static const char head[] = "Usage: duet run --kernel FILE [OPTION]...\n"
 
 static const char tail[] =
 	"\n"
-	"Exit status: 0 the guest powered off; 1 it could not be run; 2 wrong command\n"
-	"line or configuration; 3 the guest panicked or a vCPU shut down; 4 ended from\n"
-	"outside.\n"
+	"Exit status: 0 the guest powered off or was moved; 1 it could not be run;\n"
+	"2 wrong command line or configuration; 3 the guest panicked or a vCPU shut\n"
+	"down; 4 ended from outside.\n"
 	"SIGTERM asks the guest to power off, a second one ends it.\n"
 	"\n"
 	"Examples\n"

@@ -240,8 +240,7 @@ static int open_api(struct incoming *incoming, struct error *err)
 		.id = "duet",
 		.body_max = HTTP_BODY_MAX,
 		.config = &incoming->config,
-		.running = true,
-		.comes = true};
+		.running = true};
 
 	return incoming->options->api_sock
 		       ? api_session_open(incoming->api, incoming->session, &of_api, err)

@@ -71,8 +71,8 @@ static const struct field run_table[] = {
 		.value = "DIR|tcp,...",
 		.unset = "nothing",
 		.help = "what a client of the API may name, in the sandbox: files below "
-			"these directories (snapshots, a disk's new file); tcp: another "
-			"host, to move there"},
+			"these directories (snapshots, a disk's new file, certificates); tcp: "
+			"another host, to move there"},
 	{.name = "user",
 		.kind = FIELD_TEXT,
 		.offset = offsetof(struct run_options, user),
@@ -351,7 +351,9 @@ static int check_tls(const struct run_options *options, struct error *err)
 {
 	if (options->cert || options->key || options->ca || options->plain)
 		return error_set(err, EINVAL,
-			"--cert, --key, --ca, --plain: are for --incoming; leave them out");
+			"--cert, --key, --ca, --plain: are for --incoming; leave them out (who "
+			"sends "
+			"a machine names them to duet ctl SOCK migrate)");
 	return 0;
 }
 

@@ -492,6 +492,13 @@ static void waits_for_one_that_comes(void **state)
 {
 	struct api_rig *rig = *state;
 
+	rig->api->options.start = NULL;
+	rig_refused(
+		rig, "GET", "/", "", "The machine is on its way here, and runs when it has come.");
+	rig_refused(rig, "PUT", "/actions", "{\"action_type\": \"InstanceStart\"}",
+		"The machine is on its way here, and runs when it has come.");
+	rig_refused(rig, "GET", "/duet/brief", "",
+		"The machine is on its way here, and runs when it has come.");
 	rig_runs(rig);
 	fake.state = MACHINE_BUILT;
 	rig_refused(rig, "PATCH", "/vm", "{\"state\": \"Resumed\"}",
