@@ -150,11 +150,11 @@ def tcp(guest: vm.Guest, peer: str, control: str) -> dict:
 @soak
 def test_tcp_knows_of_theft():
     """TCP's time-outs that a theft explains are undone; without the module's part nothing is."""
-    peer = "192.168.78.1"
+    peer = "192.168.81.1"
     with vm.tap(f"{peer}/24") as tap, \
             vm.running("serving", *vm.lab_command(str(workload()), "serve", peer, "7777")), \
             Asked("--net", f"tap,ifname={tap}", kernel="6.1-amd64") as guest:
-        guest.ask("modprobe virtio_net; ip addr add 192.168.78.2/24 dev eth0; ip link set eth0 up")
+        guest.ask("modprobe virtio_net; ip addr add 192.168.81.2/24 dev eth0; ip link set eth0 up")
         assert "duet" in guest.ask("cat /proc/sys/net/ipv4/tcp_available_congestion_control")
         vm.run("sh", "-c", QUOTA.format(pid=guest.pid))
         found = {control: tcp(guest, peer, control) for control in ("reno", "duet")}

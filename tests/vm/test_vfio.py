@@ -295,11 +295,11 @@ STANDBY = """
 stty -echo
 for link in /sys/class/net/*; do ls $link | grep -q ^lower_ && master=$(basename $link); done
 echo "members $(ls /sys/class/net/$master | grep -c ^lower_)"
-ip addr add 192.168.79.2/24 dev $master; ip link set $master up
+ip addr add 192.168.82.2/24 dev $master; ip link set $master up
 echo ready
 while read -r line; do
   case $line in
-  ping) ip neigh flush dev $master; ping -c 1 -W 5 192.168.79.1 >/dev/null 2>&1; echo "ping $?" ;;
+  ping) ip neigh flush dev $master; ping -c 1 -W 5 192.168.82.1 >/dev/null 2>&1; echo "ping $?" ;;
   members) echo "members $(ls /sys/class/net/$master | grep -c ^lower_)" ;;
   end) break ;;
   esac
@@ -310,7 +310,7 @@ done
 def test_standby_takes_over():
     """A virtio network of the same address stands by; it is what is left when the function is unplugged."""
     sock = socket()
-    with passed("net") as function, vm.tap("192.168.79.1/24", vnet_hdr=True) as tap, vm.Guest(
+    with passed("net") as function, vm.tap("192.168.82.1/24", vnet_hdr=True) as tap, vm.Guest(
             "--device", f"vfio,host={function}", "--net", f"tap,ifname={tap},mac={VF_MAC},standby=on", "--api-sock", sock,
             kernel=NIC_KERNEL, script=STANDBY) as machine:
         machine.wait_for("^members 2")
