@@ -295,8 +295,6 @@ int api_new(struct api **api, const struct api_options *options, struct error *e
 		options->config->memory = 128ULL << 20;
 		options->config->entropy = false;
 		options->config->on_reset = RESET_EXIT;
-	} else {
-		made->started = true;
 	}
 	*api = made;
 	return 0;
