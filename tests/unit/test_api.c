@@ -491,8 +491,11 @@ static void changes_a_balloon_by_an_object(void **state)
 static void waits_for_one_that_comes(void **state)
 {
 	struct api_rig *rig = *state;
+	struct api_options options = rig->api->options;
 
-	rig->api->options.start = NULL;
+	options.start = NULL;
+	api_free(rig->api);
+	assert_int_equal(api_new(&rig->api, &options, NULL), 0);
 	rig_refused(
 		rig, "GET", "/", "", "The machine is on its way here, and runs when it has come.");
 	rig_refused(rig, "PUT", "/actions", "{\"action_type\": \"InstanceStart\"}",
