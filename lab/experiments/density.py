@@ -294,6 +294,7 @@ def verdict(record, reached: dict) -> None:
     if not equal.get("hints") or not equal.get("qemu"):
         record.claim(*CLAIM, measured, "not measured", "There is nothing to compare.")
         return
+    aims(record, equal)
     ratio, own = (reached["hints"][by] / reached["qemu"][by] for by in ("equal", "own"))
     above = equal["hints"] > equal.get("firecracker", 0)
     record.claim(*CLAIM, f"{measured}; {ratio:.2f} times QEMU's, {own:.2f} times when each is held to three times its own p99 alone"
@@ -301,6 +302,16 @@ def verdict(record, reached: dict) -> None:
                  "yes" if min(ratio, own) >= RATIO and above else "partly" if min(ratio, own) > 1 else "no",
                  f"duet with its manager holds {ratio:.2f} times as many guests as QEMU"
                  + ("" if "firecracker" in equal else "; Firecracker is not here") + ".")
+
+
+def aims(record, equal: dict[str, int]) -> None:
+    for name, count in equal.items():
+        record.aim(WORDS[name], count, unit="VMs")
+    record.aim("QEMU's, of those of duet with duetd", equal["qemu"] / equal["hints"], 1 / RATIO)
+    if "firecracker" in equal:
+        record.aim("Firecracker's, of those of duet with duetd", equal["firecracker"] / equal["hints"], 1, below=True)
+    if "blind" in equal:
+        record.aim("without hints, of those with them", equal["blind"] / equal["hints"])
 
 
 def made_up(vms: int, late: int | None) -> dict:

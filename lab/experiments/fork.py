@@ -189,6 +189,13 @@ def verdict(record, points: list[dict], terms: dict, unit: str) -> None:
     all_written, half = (gain(points, size, phi, unit) for phi in (1, 0.5))
     close = all(off_by(points, terms, size, phi, unit) <= WITHIN for phi in (1, 0.5))
     wins, first = all_written > 1, crossover(points, unit)
+    for words, phi, most in ((f"{size} MiB, all written", 1, 1 / 3), (f"{size} MiB, half written", 0.5, 1 / 1.5)):
+        record.aim(f"{words}: by the host's copy, of copy-on-write", 1 / gain(points, size, phi, unit), most)
+        record.aim(f"{words}: how far the model is off", off_by(points, terms, size, phi, unit), WITHIN)
+        for way in WAYS:
+            found = of(points, way, size, phi)
+            record.aim(f"{words}, {way}: fork()", found["fork_ns"] / 1000, unit="us")
+            record.aim(f"{words}, {way}: the parent's worst pause", found["worst_ns"] / 1000, unit="us")
     record.claim("M14", "When much of a heap is written after a fork, one bulk copy by the hypervisor is cheaper than a fault "
                  "for each page.", "S = φ (t0/p + 1/β) / (1/γ + tu/p)",
                  f"{size} MiB: {all_written:.2f} times fewer {unit} when all is written, {half:.2f} when half is; model "

@@ -224,6 +224,10 @@ def verdict(record, found: dict) -> None:
         record.claim("M8", claim, model, measured, "not measured", "There is nothing to compare with: the static split paged nothing.")
         return
     best, least = all(ours < pages for pages in others.values()), ours / others["static"]
+    record.aim("pages paged by working sets, of the static split's", least, HALF)
+    for policy, pages in others.items():
+        if policy != "static":
+            record.aim(f"pages paged by working sets, of those by {policy}", ours / pages, 1, below=True)
     record.claim("M8", claim, model, f"{measured}; {least:.2f} of the static split's",
                  "yes" if best and least <= HALF else "partly" if best or least < 1 else "no",
                  f"By working sets the machines page {least:.2f} times what a static split makes them"

@@ -272,6 +272,8 @@ def claim(record, found: dict) -> None:
     worst = max(off_by(point) for point in found["bursts"])
     alike = worst <= SIGMAS
     kept = hinted["final"] / max(blind["final"], 1)
+    record.aim("pages looked at for each merged with hints, of the blind search's", ratio, RATIO)
+    record.aim("pages merged in the end with hints, of the blind search's", kept)
     record.claim(*CLAIM, f"{COUNTS[-1]} guests: {hinted['per_page']:.1f} pages looked at for each merged, blindly {blind['per_page']:.1f}: "
                  f"{ratio:.2f} of it; {100 * kept:.0f} % of the pages that the blind way merges. Bursts: b at most {worst:.1f} standard "
                  f"deviations off, for {' and '.join(str(count) for count in COUNTS)} guests alike",

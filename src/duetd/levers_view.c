@@ -107,6 +107,11 @@ int levers_view(struct levers *levers, struct host_view *host, struct error *err
 
 /* ---- of a VM ---- */
 
+static bool look_is_due(const struct lever_vm *vm, uint64_t now)
+{
+	return !vm->looked || now - vm->looked >= LOOK_NS;
+}
+
 static double share_of(uint64_t now, uint64_t before, uint64_t span)
 {
 	const double share = now > before && span ? (double)(now - before) / (double)span : 0;
@@ -122,14 +127,31 @@ static uint8_t node_of_cpu(const struct levers *levers, uint64_t cpu)
 	return 0;
 }
 
-static void view_thread(const struct levers *levers, const struct lever_vm *vm,
-	struct lever_thread *thread, struct vcpu_view *vcpu, uint64_t span)
+/* Whether it is the thread that is known, and where it runs. With one node only the former is
+ * asked, now and then: of all that is read of a VM, a thread's state is the dearest. */
+static bool place_thread(const struct levers *levers, const struct lever_vm *vm,
+	const struct lever_thread *thread, struct vcpu_view *vcpu, bool due)
 {
+	uint64_t cpu;
+
+	if (levers->nodes <= 1 && !due)
+		return true;
+	if (!lever_last_cpu(levers, vm->pid, thread->tid, thread->start, &cpu))
+		return false;
+	if (levers->nodes > 1)
+		vcpu->node = node_of_cpu(levers, cpu);
+	return true;
+}
+
+static void view_thread(const struct levers *levers, const struct lever_vm *vm,
+	struct lever_thread *thread, struct vcpu_view *vcpu, uint64_t now)
+{
+	const uint64_t span = now - vm->viewed;
 	char text[128];
-	uint64_t ran, waited, cpu;
+	uint64_t ran, waited;
 	char *end;
 
-	if (!thread->tid || !lever_last_cpu(levers, vm->pid, thread->tid, thread->start, &cpu) ||
+	if (!thread->tid || !place_thread(levers, vm, thread, vcpu, look_is_due(vm, now)) ||
 		lever_read(levers, text, sizeof(text), "/proc/%d/task/%d/schedstat", (int)vm->pid,
 			(int)thread->tid) <= 0)
 		return;
@@ -142,8 +164,6 @@ static void view_thread(const struct levers *levers, const struct lever_vm *vm,
 	}
 	thread->ran = ran;
 	thread->waited = waited;
-	if (levers->nodes > 1)
-		vcpu->node = node_of_cpu(levers, cpu);
 }
 
 /* "... N0=12 N1=3 kernelpagesize_kB=4": a line for each mapping. */
@@ -183,7 +203,7 @@ static void look_at_pages(const struct levers *levers, struct lever_vm *vm)
 
 static void look(const struct levers *levers, struct lever_vm *vm, uint64_t now)
 {
-	if (vm->looked && now - vm->looked < LOOK_NS)
+	if (!look_is_due(vm, now))
 		return;
 	vm->looked = now;
 	vm->merged = lever_ksm_merged(levers, vm->pid);
@@ -231,7 +251,7 @@ int levers_view_vm(struct levers *levers, struct vm_view *view, struct error *er
 		return error_set(err, ENOENT, "%s: no process of it is known", view->name);
 	view_cgroup(levers, vm, view, now - vm->viewed);
 	for (unsigned i = 0; i < vm->count && i < view->vcpus; i++)
-		view_thread(levers, vm, &vm->threads[i], &view->vcpu[i], now - vm->viewed);
+		view_thread(levers, vm, &vm->threads[i], &view->vcpu[i], now);
 	look(levers, vm, now);
 	view->resident = vm->resident;
 	view->merged = vm->merged;

@@ -19,7 +19,8 @@ RECORDS = Path(__file__).parent / "records"
 sys.path.insert(0, str(REPO / "lab"))
 
 from duetlab.base.errors import LabError  # noqa: E402
-from duetlab.bench import profile  # noqa: E402
+from duetlab.bench import aims, profile  # noqa: E402
+from duetlab.bench.report import Report  # noqa: E402
 from duetlab.experiment import catalogue, model, rates, run, subject  # noqa: E402
 from duetlab.experiment.record import Record, Skipped, attempt  # noqa: E402
 from duetlab.report import document  # noqa: E402
@@ -198,6 +199,27 @@ def told(name: str, counts: bool) -> dict:
 def test_an_experiment_makes_of_made_up_figures_what_it_should(name, counts):
     claims = told(name, counts)["claims"]
     assert {claim["mechanism"] for claim in claims} <= set(catalogue.mechanisms())
+
+
+@pytest.mark.parametrize("name", aims.EXPERIMENTS.values())
+def test_an_experiment_that_the_bench_runs_says_what_its_figures_are_to_be(name):
+    said = told(name, True)["aims"]
+    assert [aim for aim in said if aim["target"] is not None]
+    names = [aim["name"] for aim in said]
+    assert len(names) == len(set(names))
+
+
+def test_the_bench_tells_aims_and_what_was_not_measured(capsys):
+    record, report = Record("x", "X", "what"), Report()
+    record.aim("a share", 0.2, 0.25)
+    record.aim("another", 1, 1, below=True)
+    record.aim("a time", 12, unit="us")
+    record.skip("a part", "no such device")
+    aims.tell(record, report)
+    assert [row["met"] for row in report.rows] == [True, False, None] and report.missed == 1
+    assert "skipped a part: no such device" in capsys.readouterr().out
+    aims.tell(Record("y", "Y", "what"), report)
+    assert "Nothing was measured" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("counts", [True, False], ids=["lab", "hardware"])

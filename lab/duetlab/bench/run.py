@@ -10,13 +10,14 @@ from ..experiment.lab import ExperimentLab
 from ..guest.images import GuestError
 from ..guest.vm import GuestFailure
 from ..host.life import say
-from . import api, balloon, boot, coop, density, dirty, duetd, fio, idle, io, migrate, policy, restore, sandbox
+from . import aims, api, balloon, boot, coop, dirty, duetd, fio, idle, io, migrate, policy, restore, sandbox
 from .lab import BenchLab
 from .report import Report
 
-SECTIONS = ("boot", "where", "memory", "idle", "balloon", "api", "restore", "migrate", "dirty", "fio", "coop", "io", "policy", "sandbox", "duetd", "density")
+SECTIONS = ("boot", "where", "memory", "idle", "balloon", "api", "restore", "migrate", "dirty", "fio", "coop", "io", "policy", "sandbox", "duetd",
+            *aims.EXPERIMENTS)
 # Need the other place alone, and a lab host takes its time.
-WITHOUT_PEERS = {"io", "policy", "density"}
+WITHOUT_PEERS = {"io", "policy", *aims.EXPERIMENTS}
 
 
 def _arguments(text: str) -> argparse.Namespace:
@@ -89,9 +90,9 @@ def main(text: str) -> int:
         if "duetd" in args.parts:
             with ExperimentLab(args.duet, args.keep, pmu=True) as lab:
                 duetd.measure(lab, report)
-        if "density" in args.parts:
-            with ExperimentLab(args.duet, args.keep) as lab:
-                density.measure(lab, report)
+        for part in aims.EXPERIMENTS:
+            if part in args.parts:
+                aims.measure(part, args.duet, args.keep, report)
     except (LabError, GuestError, GuestFailure) as error:
         say(str(error))
         return 125

@@ -16,7 +16,7 @@ class Record:
 
     def __init__(self, name: str, title: str, what: str) -> None:
         self.data = {"name": name, "title": title, "what": what, "figures": {}, "symbols": [],
-                     "claims": [], "tables": [], "charts": [], "confounders": [], "skipped": []}
+                     "claims": [], "aims": [], "tables": [], "charts": [], "confounders": [], "skipped": []}
 
     def figure(self, name: str, value) -> None:
         """Raw, for those who compute on."""
@@ -31,6 +31,10 @@ class Record:
             raise ValueError(agrees)
         self.data["claims"].append({"mechanism": mechanism, "claim": claim, "model": model,
                                     "measured": measured, "agrees": agrees, "words": words})
+
+    def aim(self, name: str, value: float, target: float | None = None, unit: str = "", below: bool = False) -> None:
+        """A figure that `make bench` prints: TARGET is the most that it may be, or with BELOW what it has to stay below."""
+        self.data["aims"].append({"name": name, "value": value, "target": target, "unit": unit, "below": below})
 
     def table(self, title: str, columns: list[str], rows: list[list], emulated: bool = False) -> None:
         self.data["tables"].append({"title": title, "columns": columns, "rows": rows, "emulated": emulated})
