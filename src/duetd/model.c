@@ -239,13 +239,18 @@ static void look(struct model *model, unsigned index)
 	look_at_cpus(view, index, model->second);
 }
 
+/* Its swap is as large as its memory, and takes more all the same. */
 static void look_at_host(struct model *model)
 {
-	double rate = 0;
+	double rate = 0, swapped = 0;
 
 	model->view.now += SECOND_NS;
-	for (unsigned i = 0; i < model->trace->count; i++)
+	for (unsigned i = 0; i < model->trace->count; i++) {
 		rate += model->guests[i].host_rate;
+		swapped += model->guests[i].cold + model->guests[i].hot;
+	}
+	model->view.host.swap_total = bytes(model->trace->memory_mib * PAGES_OF_MIB);
+	model->view.host.swap_free = bytes(model->trace->memory_mib * PAGES_OF_MIB - swapped);
 	mean_some(&model->some, rate);
 	model->view.host.memory_some = (uint32_t)model->some;
 	model->view.host.available = model->view.host.free =

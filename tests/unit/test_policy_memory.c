@@ -174,6 +174,65 @@ static void a_liar_gains_nothing(void **state)
 	}
 }
 
+static uint64_t allowed_together(void)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < sample.view.count; i++)
+		sum += sample_allowed(&sample, i);
+	return sum;
+}
+
+/* Ten guests of 1 GiB, each of which needs @need MiB, on a host of 5 GiB. */
+static void make_alike(uint64_t need)
+{
+	sample_make(&sample, 1, 10, 50);
+	for (unsigned i = 0; i < 10; i++) {
+		sample.vms[i].memory = 1024 * MIB_BYTES;
+		sample.vms[i].share = 100;
+		sample.vms[i].working_set = need * MIB_BYTES;
+	}
+	sample.view.host.memory = 5120 * MIB_BYTES;
+	sample_refresh(&sample);
+}
+
+/* Of what is too much for the host it swaps what is cold; guests cannot, or kill programs. */
+static void swap_lends_what_working_sets_lack(void **state)
+{
+	uint64_t without;
+
+	make_alike(550);
+	sample_settle(&sample, policy("working-set"), PATIENCE);
+	without = allowed_together();
+	assert_in_range(without, 4600, 5120);
+	sample.view.host.swap_free = 4096 * MIB_BYTES;
+	sample_settle(&sample, policy("working-set"), PATIENCE);
+	assert_in_range(allowed_together(), without + 400, 10 * (needs(0) + slack(0)));
+	/* Half of a small swap, and a quarter of what there is for guests at most. */
+	sample.view.host.swap_free = 512 * MIB_BYTES;
+	sample_settle(&sample, policy("working-set"), PATIENCE);
+	assert_in_range(allowed_together(), without + 100, without + 256 + 10 * slack(0));
+	make_alike(1000);
+	sample.view.host.swap_free = 1ULL << 50;
+	sample_settle(&sample, policy("working-set"), PATIENCE);
+	assert_in_range(allowed_together(), without + 1000, 5120 * 5 / 4 + 10 * slack(0));
+}
+
+static void swap_lends_nothing_to_one_that_claims_too_much(void **state)
+{
+	uint64_t without;
+
+	make_alike(450);
+	sample.vms[0].working_set = UINT64_MAX;
+	sample_settle(&sample, policy("working-set"), PATIENCE);
+	without = sample_allowed(&sample, 0);
+	make_alike(450);
+	sample.vms[0].working_set = UINT64_MAX;
+	sample.view.host.swap_free = 4096 * MIB_BYTES;
+	sample_settle(&sample, policy("working-set"), PATIENCE);
+	assert_int_equal(sample_allowed(&sample, 0), without);
+}
+
 static void taken_in_steps(void **state)
 {
 	for (unsigned seed = 0; seed < SEEDS; seed++) {
@@ -436,6 +495,8 @@ int main(void)
 		cmocka_unit_test(together_within_the_host),
 		cmocka_unit_test(nobody_starves_beside_an_idler),
 		cmocka_unit_test(a_liar_gains_nothing),
+		cmocka_unit_test(swap_lends_what_working_sets_lack),
+		cmocka_unit_test(swap_lends_nothing_to_one_that_claims_too_much),
 		cmocka_unit_test(taken_in_steps),
 		cmocka_unit_test(given_back_at_once),
 		cmocka_unit_test(small_differences_are_left_alone),

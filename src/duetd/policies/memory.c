@@ -174,11 +174,12 @@ uint64_t memory_reclaim_step(const struct view *view, const struct vm_view *vm, 
 	return min_u64((uint64_t)(step * calm / MIB) << 20, vm->resident);
 }
 
-/* What can be given in this decision: what is there, whoever was promised it and has not used it.
+/* What can be given in this decision: what is there, whoever was promised it and has not used it;
+ * and what the host makes room for by swapping.
  */
 static double to_give(const struct memory_round *round)
 {
-	return most_of(0, round->available - round->reserve / 2);
+	return most_of(0, round->available - round->reserve / 2) + round->lent;
 }
 
 /* How much of what those that are short (or not) are to get can be given; takes it of @give. */

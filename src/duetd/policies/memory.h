@@ -21,6 +21,11 @@
  * it is never given, for what guests touch until the next decision; the other half where working
  * sets want it. */
 #define HOST_RESERVE (1.0 / 16)
+/* Of what there is for guests. So much more of working sets than fits is left to the host to swap:
+ * it knows which pages are cold, and a guest with less than it has in use kills programs. Half of
+ * the swap that is free stays free. */
+#define SWAP_LENDS     (1.0 / 4)
+#define SWAP_LEFT_FREE (1.0 / 2)
 /* Of the host's memory; with so much available and no balloon anywhere there is enough for all. */
 #define HOST_COMFORT (1.0 / 8)
 /* Of the host's time (memory_some, 10,000 being always); above it the host is under pressure. */
@@ -64,6 +69,7 @@ struct memory_round {
 	double room;    /* for all that move together */
 	double reserve; /* the host's */
 	double available;
+	double lent; /* of the host's swap; set by the policy */
 	bool enough; /* nobody has to give anything */
 };
 
