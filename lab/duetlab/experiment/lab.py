@@ -126,14 +126,14 @@ done""").strip()
 
     @contextlib.contextmanager
     def steady(self):
-        """Without KVM's halt polling, by which the host spins for a vCPU by the clock: in the lab that is some number of
-        instructions, another one each time."""
-        file = "/sys/module/kvm/parameters/halt_poll_ns"
-        before = self.shell(f"cat {file}; echo 0 >{file}").strip()
+        """Without what the host does by the clock, in the lab some number of instructions and another one each time: KVM's halt
+        polling, which spins for a vCPU, and NUMA balancing, which takes pages from a guest to see who touches them."""
+        files = ("/sys/module/kvm/parameters/halt_poll_ns", "/proc/sys/kernel/numa_balancing")
+        before = self.shell("; ".join(f"cat {file}; echo 0 >{file}" for file in files)).split()
         try:
             yield
         finally:
-            self.shell(f"echo {before} >{file}")
+            self.shell("; ".join(f"echo {value} >{file}" for file, value in zip(files, before, strict=True)))
 
     def marks(self) -> list[dict]:
         """Those since the last call, oldest first, with counts as they were then; none on hardware."""
