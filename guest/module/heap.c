@@ -38,7 +38,7 @@ module_param(heap_protect, bool, 0600);
 MODULE_PARM_DESC(heap_protect,
 		 "write-protect the parent while its heap is copied; off: copies are torn (for tests)");
 
-/* An open file. Its mappings are in an address space of their own, for wp_shared_mapping_range(). */
+/* An open file. Its mappings are in an address space of their own, for protect(). */
 struct heap_file {
 	struct address_space mapping;
 	struct duet *duet;
@@ -153,64 +153,6 @@ static int allocate_all(struct heap *parent, struct heap *child)
 	return ret;
 }
 
-static int make_writable(pte_t *pte, unsigned long address, void *data)
-{
-	pte_t entry = *pte;
-
-	if (!pte_present(entry) || pte_protnone(entry) || pte_write(entry))
-		return 0;
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
-	set_pte(pte, pte_mkwrite_novma(entry));
-#else
-	set_pte(pte, pte_mkwrite(entry));
-#endif
-	return 0;
-}
-
-/* A fault for each page is spared thus; whom it does not reach takes that fault. */
-static void unprotect(struct heap *heap)
-{
-	struct vm_area_struct *vma;
-
-	VMA_ITERATOR(vmi, heap->mm, 0);
-
-	for_each_vma(vmi, vma)
-		if (heap_of(vma) == heap && (pgprot_val(vma->vm_page_prot) & _PAGE_RW))
-			apply_to_existing_page_range(heap->mm, vma->vm_start,
-						     vma->vm_end - vma->vm_start, make_writable, NULL);
-}
-
-static int copy_heap(struct heap *parent, struct heap *child)
-{
-	struct heap_file *file = parent->file;
-	u64 start = ktime_get_ns(), allocated, protected, copied;
-	u64 before = atomic64_read(&heap_counts.pages_by_host) +
-		     atomic64_read(&heap_counts.pages_by_guest);
-	int ret = allocate_all(parent, child);
-
-	if (ret)
-		return ret;
-	allocated = ktime_get_ns();
-	/* The instant: no CPU can write to a page of the parent's from here on. */
-	if (READ_ONCE(heap_protect))
-		wp_shared_mapping_range(&file->mapping, 0, file->next);
-	protected = ktime_get_ns();
-	ret = heap_copy_pages(file->duet, &parent->pages, &child->pages);
-	copied = ktime_get_ns();
-	unprotect(parent);
-
-	spin_lock(&last.lock);
-	last.pages = atomic64_read(&heap_counts.pages_by_host) +
-		     atomic64_read(&heap_counts.pages_by_guest) - before;
-	last.allocate_ns = allocated - start;
-	last.protect_ns = protected - allocated;
-	last.copy_ns = copied - protected;
-	last.unprotect_ns = ktime_get_ns() - copied;
-	last.map_ns = 0;
-	spin_unlock(&last.lock);
-	return ret;
-}
-
 static int map_leaf(struct vm_area_struct *vma, struct heap_leaf *leaf, unsigned long index)
 {
 	unsigned long address, left;
@@ -248,6 +190,95 @@ static void map_pages(struct heap *heap, struct vm_area_struct *vma)
 #else
 	vma->vm_flags &= ~VM_MIXEDMAP;
 #endif
+}
+
+/*
+ * The instant of a fork. A kernel without the helper (Debian's for clouds has no driver that wants
+ * it) takes the pages out instead: whoever touches one waits for the fork, as a writer does else.
+ */
+#if IS_ENABLED(CONFIG_MAPPING_DIRTY_HELPERS)
+
+static void protect(struct heap_file *file)
+{
+	wp_shared_mapping_range(&file->mapping, 0, file->next);
+}
+
+static int make_writable(pte_t *pte, unsigned long address, void *data)
+{
+	pte_t entry = *pte;
+
+	if (!pte_present(entry) || pte_protnone(entry) || pte_write(entry))
+		return 0;
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
+	set_pte(pte, pte_mkwrite_novma(entry));
+#else
+	set_pte(pte, pte_mkwrite(entry));
+#endif
+	return 0;
+}
+
+static void unprotect_vma(struct heap *heap, struct vm_area_struct *vma)
+{
+	if (pgprot_val(vma->vm_page_prot) & _PAGE_RW)
+		apply_to_existing_page_range(heap->mm, vma->vm_start, vma->vm_end - vma->vm_start,
+					     make_writable, NULL);
+}
+
+#else
+
+static void protect(struct heap_file *file)
+{
+	unmap_mapping_range(&file->mapping, 0, (loff_t)file->next << PAGE_SHIFT, 0);
+}
+
+static void unprotect_vma(struct heap *heap, struct vm_area_struct *vma)
+{
+	map_pages(heap, vma);
+}
+
+#endif
+
+/* A fault for each page is spared thus; whom it does not reach takes that fault. */
+static void unprotect(struct heap *heap)
+{
+	struct vm_area_struct *vma;
+
+	VMA_ITERATOR(vmi, heap->mm, 0);
+
+	for_each_vma(vmi, vma)
+		if (heap_of(vma) == heap)
+			unprotect_vma(heap, vma);
+}
+
+static int copy_heap(struct heap *parent, struct heap *child)
+{
+	struct heap_file *file = parent->file;
+	u64 start = ktime_get_ns(), allocated, protected, copied;
+	u64 before = atomic64_read(&heap_counts.pages_by_host) +
+		     atomic64_read(&heap_counts.pages_by_guest);
+	int ret = allocate_all(parent, child);
+
+	if (ret)
+		return ret;
+	allocated = ktime_get_ns();
+	/* The instant: no CPU can write to a page of the parent's from here on. */
+	if (READ_ONCE(heap_protect))
+		protect(file);
+	protected = ktime_get_ns();
+	ret = heap_copy_pages(file->duet, &parent->pages, &child->pages);
+	copied = ktime_get_ns();
+	unprotect(parent);
+
+	spin_lock(&last.lock);
+	last.pages = atomic64_read(&heap_counts.pages_by_host) +
+		     atomic64_read(&heap_counts.pages_by_guest) - before;
+	last.allocate_ns = allocated - start;
+	last.protect_ns = protected - allocated;
+	last.copy_ns = copied - protected;
+	last.unprotect_ns = ktime_get_ns() - copied;
+	last.map_ns = 0;
+	spin_unlock(&last.lock);
+	return ret;
 }
 
 static struct heap *fork_heap(struct heap *parent, struct mm_struct *mm)

@@ -8,7 +8,7 @@ from matrix import SOAK, soak, some
 
 from duetlab.guest import kit, programs, vm
 
-KERNELS = ("6.12-amd64", "6.1-amd64")
+KERNELS = ("6.12-amd64", "6.1-amd64", "6.1-cloud")
 LIMIT = 1800
 FORKS, CONTROLS, MIB = (1000 if SOAK else 200), 30, 4
 FAULTS = r"lockup|LOCKUP|detected stalls|BUG:|WARNING: CPU|Call Trace|Bad page"
