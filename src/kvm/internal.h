@@ -56,6 +56,25 @@ struct kvm_moment {
 	uint64_t clock, realtime, tsc;
 };
 
+/* KVM's rings are of a power of two of entries, 16 bytes each. These are four pages for each vCPU,
+ * the least on Intel, where the processor's own log needs room. A full one costs an exit, which is
+ * little beside a fault for each of its entries. */
+#define DIRTY_RING_ENTRIES 1024U
+
+/* Of a vCPU: KVM names the pages that it writes to, one by one. By dirty_log.lock. */
+struct dirty_ring {
+	struct kvm_dirty_gfn *entries; /* null: not mapped */
+	uint32_t next;                 /* to be gathered */
+	_Atomic uint64_t count;        /* gathered so far */
+};
+
+struct dirty_log {
+	bool by_ring;                         /* else by KVM's bitmaps, and nothing here is used */
+	pthread_mutex_t lock;                 /* of the rings and of: */
+	bool on, broken;                      /* broken: a ring named a page that is not there */
+	uint64_t *bitmaps[FIRST_DEVICE_SLOT]; /* of each slot of RAM: gathered, and not taken */
+};
+
 struct kvm_vm {
 	struct bus_host bus_host; /* first */
 	struct kvm_host host;
@@ -63,6 +82,8 @@ struct kvm_vm {
 	int fd;
 	pthread_mutex_t slots_lock;
 	struct slot slots[SLOTS_MAX];
+	struct kvm_vcpu *vcpus; /* a list; changes while no vCPU runs and nothing is logged */
+	struct dirty_log dirty;
 	struct routing routing;
 	struct bus_eoi_watch *eoi_watches; /* changes while no vCPU runs */
 	int vfio_fd;                       /* KVM's VFIO device; -1: none yet. By slots_lock */
@@ -82,12 +103,14 @@ struct kvm_vm {
 
 struct kvm_vcpu {
 	struct kvm_vm *vm;
+	struct kvm_vcpu *next; /* of the VM's */
 	int fd;
 	int stats_fd; /* -1: none */
 	unsigned index;
 	struct kvm_run *run;
 	size_t run_size;
 	struct kvm_coalesced_mmio_ring *ring; /* the VM's; null without coalescing */
+	struct dirty_ring dirty;
 	struct bus *ports, *mmio;
 	/* Written by the vCPU thread alone, so that counting is a plain load and store. */
 	_Atomic uint64_t exits[EXIT_CAUSES];
@@ -155,6 +178,16 @@ int kvm_vcpu_restore_fresh(struct kvm_vcpu *vcpu, const uint32_t *msrs, unsigned
 
 /* pmu.c: before any vCPU. */
 int pmu_set_up(struct kvm_vm *vm, struct error *err);
+
+/* dirty.c. set_up: likewise; where there are no rings it is without. end: what was not taken is
+ * forgotten. full: on the thread of a vCPU that cannot go on before its ring is emptied. */
+void dirty_set_up(struct kvm_vm *vm);
+void dirty_end(struct kvm_vm *vm);
+int dirty_full(struct kvm_vcpu *vcpu);
+void dirty_unmap_ring(struct kvm_vcpu *vcpu);
+/* slots.c: KVM logs writes to RAM, or does not. */
+int slots_log(struct kvm_vm *vm, bool enable);
+
 int routing_init(struct kvm_vm *vm);
 extern const struct bus_host_ops kvm_bus_host_ops;
 void doorbell_remove(struct bus_host *host, bool port, uint64_t address, unsigned length,

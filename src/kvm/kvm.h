@@ -75,6 +75,8 @@ struct kvm_vm_options {
 	bool tsc_may_differ; /* the guest does not go by its TSC alone: any host will do */
 	/* A restored guest's clock goes on where it stopped; else as if it had run meanwhile. */
 	bool clock_stopped;
+	/* Writes are logged by a ring for each vCPU, where KVM has them: kvm_vm_dirty_by_ring(). */
+	bool dirty_ring;
 };
 int kvm_vm_new(struct kvm_vm **vm, const struct kvm_host *host,
 	const struct kvm_vm_options *options, struct error *err);
@@ -84,10 +86,13 @@ int kvm_vm_map_memory(struct kvm_vm *vm, const struct memory *memory, struct err
 /* A slot of its own for device memory (a passed-through BAR). Returns the slot or negative. */
 int kvm_vm_map_slot(struct kvm_vm *vm, uint64_t gpa, uint64_t size, void *host, bool readonly);
 void kvm_vm_unmap_slot(struct kvm_vm *vm, int slot);
-/* Logging of the guest's writes to RAM. Any thread. */
+/* Logging of the guest's writes to RAM. Any thread, while no vCPU runs. */
 int kvm_vm_dirty_log(struct kvm_vm *vm, bool enable);
-/* Takes and clears the log of region @region of the memory: one bit per page, 64-bit words. */
+/* Takes and clears the log of region @region of the memory: one bit per page, 64-bit words. What a
+ * vCPU in the guest has just written may be in the next one. Any thread. */
 int kvm_vm_dirty_take(struct kvm_vm *vm, unsigned region, uint64_t *bitmap);
+/* Whether the log tells who wrote: kvm_vcpu_dirtied(). */
+bool kvm_vm_dirty_by_ring(const struct kvm_vm *vm);
 /* Interrupts and doorbells for devices. GSI n below 24 is pin n of the IOAPIC (and of the PICs
  * when they are in the kernel); MSIs have the GSIs above. A route goes to KVM when an irqfd is
  * attached, so adding and changing MSIs costs one call for each attached vector. With a split
@@ -121,6 +126,7 @@ enum kvm_exit_cause {
 	EXIT_SYSTEM,      /* KVM_EXIT_SYSTEM_EVENT */
 	EXIT_MSR,         /* MSR access to user space */
 	EXIT_INTERRUPTED, /* a signal or kick of the monitor's own */
+	EXIT_DIRTY_FULL,  /* the ring of pages that it has written to is full */
 	EXIT_UNCLAIMED,   /* port or MMIO nobody owns */
 	EXIT_INTERNAL,    /* KVM_EXIT_INTERNAL_ERROR, FAIL_ENTRY, unknown */
 	EXIT_CAUSES,
@@ -171,6 +177,9 @@ void kvm_vcpu_kick(struct kvm_vcpu *vcpu);
 void kvm_vcpu_thread_init(struct kvm_vcpu *vcpu);
 const char *kvm_vcpu_error(const struct kvm_vcpu *vcpu);
 uint64_t kvm_vcpu_exits(const struct kvm_vcpu *vcpu, enum kvm_exit_cause cause);
+/* How often it was the first to write to a page since that was taken from the log or protected
+ * again, as far as kvm_vm_dirty_take() has seen. 0 without rings. Any thread. */
+uint64_t kvm_vcpu_dirtied(const struct kvm_vcpu *vcpu);
 /* Copies at most @capacity {name, value} pairs of KVM's own statistics (KVM_GET_STATS_FD). */
 struct kvm_stat {
 	char name[48];

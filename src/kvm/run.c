@@ -20,6 +20,7 @@ const char *const kvm_exit_names[EXIT_CAUSES] = {
 	[EXIT_SYSTEM] = "system",
 	[EXIT_MSR] = "msr",
 	[EXIT_INTERRUPTED] = "interrupted",
+	[EXIT_DIRTY_FULL] = "dirty-ring",
 	[EXIT_UNCLAIMED] = "unclaimed",
 	[EXIT_INTERNAL] = "internal",
 };
@@ -137,6 +138,18 @@ static void describe(struct kvm_vcpu *vcpu, const char *what, uint64_t detail)
 		(unsigned long long)regs.rip);
 }
 
+/* Before the next instruction of the guest: there is room again. */
+static enum kvm_run_result exit_dirty_full(struct kvm_vcpu *vcpu)
+{
+	int ret = dirty_full(vcpu);
+
+	count(vcpu, EXIT_DIRTY_FULL);
+	if (ret == 0)
+		return KVM_RUN_AGAIN;
+	describe(vcpu, "the ring of written pages cannot be emptied", (uint64_t)-ret);
+	return KVM_RUN_ERROR;
+}
+
 static enum kvm_run_result exit_internal(struct kvm_vcpu *vcpu)
 {
 	const struct kvm_run *run = vcpu->run;
@@ -185,6 +198,7 @@ enum kvm_run_result exit_dispatch(struct kvm_vcpu *vcpu)
 		[KVM_EXIT_INTR] = exit_interrupted,
 		[KVM_EXIT_IRQ_WINDOW_OPEN] = exit_interrupted,
 		[KVM_EXIT_SET_TPR] = exit_interrupted,
+		[KVM_EXIT_DIRTY_RING_FULL] = exit_dirty_full,
 		[KVM_EXIT_INTERNAL_ERROR] = exit_internal,
 		[KVM_EXIT_FAIL_ENTRY] = exit_fail_entry,
 	};

@@ -6,10 +6,7 @@
 
 #include <errno.h>
 
-/*
- * #syscalls main vcpu io: ioctl(KVM_SET_USER_MEMORY_REGION)
- * #syscalls main: ioctl(KVM_GET_DIRTY_LOG)
- */
+/* #syscalls main vcpu io: ioctl(KVM_SET_USER_MEMORY_REGION) */
 
 /* Tells KVM about slot @number as the table has it. Lock held. */
 static int commit(struct kvm_vm *vm, unsigned number)
@@ -94,7 +91,7 @@ void kvm_vm_unmap_slot(struct kvm_vm *vm, int number)
 	pthread_mutex_unlock(&vm->slots_lock);
 }
 
-int kvm_vm_dirty_log(struct kvm_vm *vm, bool enable)
+int slots_log(struct kvm_vm *vm, bool enable)
 {
 	int ret = 0;
 
@@ -108,11 +105,4 @@ int kvm_vm_dirty_log(struct kvm_vm *vm, bool enable)
 	}
 	pthread_mutex_unlock(&vm->slots_lock);
 	return ret;
-}
-
-int kvm_vm_dirty_take(struct kvm_vm *vm, unsigned region, uint64_t *bitmap)
-{
-	struct kvm_dirty_log log = {.slot = region, .dirty_bitmap = bitmap};
-
-	return kvm_ioctl(vm->fd, KVM_GET_DIRTY_LOG, &log);
 }

@@ -50,6 +50,8 @@ int kvm_vcpu_new(struct kvm_vcpu **out, struct kvm_vm *vm, unsigned index, struc
 		kvm_vcpu_free(vcpu);
 		return error_errno(err, -ret, "/dev/kvm: vCPU %u cannot be made", index);
 	}
+	vcpu->next = vm->vcpus;
+	vm->vcpus = vcpu;
 	if (vm->host.binary_stats)
 		vcpu->stats_fd = kvm_ioctl_value(vcpu->fd, KVM_GET_STATS_FD, 0);
 	ret = kvm_tsc_start(vcpu, err);
@@ -61,10 +63,22 @@ int kvm_vcpu_new(struct kvm_vcpu **out, struct kvm_vm *vm, unsigned index, struc
 	return 0;
 }
 
+static void leave_vm(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu **at = &vcpu->vm->vcpus;
+
+	while (*at && *at != vcpu)
+		at = &(*at)->next;
+	if (*at)
+		*at = vcpu->next;
+}
+
 void kvm_vcpu_free(struct kvm_vcpu *vcpu)
 {
 	if (!vcpu)
 		return;
+	leave_vm(vcpu);
+	dirty_unmap_ring(vcpu);
 	if (vcpu->run)
 		munmap(vcpu->run, vcpu->run_size);
 	if (vcpu->stats_fd >= 0)

@@ -114,6 +114,8 @@ static int set_up(struct kvm_vm *vm, struct error *err)
 		ret = create_irqchip(vm, err);
 	if (ret == 0)
 		ret = enable_x2apic(vm, err);
+	if (ret == 0)
+		dirty_set_up(vm); /* without rings there are KVM's bitmaps */
 	if (ret == 0 && routing_init(vm) < 0)
 		ret = error_set(err, ENOTSUP, "/dev/kvm: no interrupt routing");
 	return ret;
@@ -135,6 +137,7 @@ int kvm_vm_new(struct kvm_vm **out, const struct kvm_host *host,
 	pthread_mutex_init(&vm->slots_lock, NULL);
 	pthread_mutex_init(&vm->ring_lock, NULL);
 	pthread_mutex_init(&vm->routing.lock, NULL);
+	pthread_mutex_init(&vm->dirty.lock, NULL);
 	ret = set_up(vm, err);
 	if (ret < 0) {
 		kvm_vm_free(vm);
@@ -157,9 +160,11 @@ void kvm_vm_free(struct kvm_vm *vm)
 		close(vm->vfio_fd);
 	if (vm->fd >= 0)
 		close(vm->fd);
+	dirty_end(vm);
 	pthread_mutex_destroy(&vm->slots_lock);
 	pthread_mutex_destroy(&vm->ring_lock);
 	pthread_mutex_destroy(&vm->routing.lock);
+	pthread_mutex_destroy(&vm->dirty.lock);
 	free(vm);
 }
 

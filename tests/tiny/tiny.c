@@ -117,24 +117,63 @@ static void set_registers(struct tiny *tiny)
 	must(kvm_vcpu_set_registers(tiny->vcpu, &regs, &sregs, &err), &err);
 }
 
-void tiny_open(struct tiny *tiny, enum kvm_vm_irqchip irqchip)
+static void open_vm(struct tiny *tiny, const struct kvm_vm_options *options, uint64_t more)
 {
-	const struct kvm_vm_options options = {
-		.irqchip = irqchip, .cpus = 1, .reserved_gpa = 0xfeffc000};
 	struct error err = {0};
 
 	memset(tiny, 0, sizeof(*tiny));
 	tiny->done = -1;
 	alarm(TIME_LIMIT_S); /* a test that hangs ends by the signal */
 	open_host(tiny);
-	must(kvm_vm_new(&tiny->vm, &tiny->host, &options, &err), &err);
+	must(kvm_vm_new(&tiny->vm, &tiny->host, options, &err), &err);
 	memory_init(&tiny->memory);
 	must(memory_add(&tiny->memory, GPA(0), TINY_RAM, MEMORY_ANONYMOUS, "low", &err), &err);
+	if (more)
+		must(memory_add(
+			     &tiny->memory, GPA(TINY_MORE), more, MEMORY_ANONYMOUS, "more", &err),
+			&err);
 	must(kvm_vm_map_memory(tiny->vm, &tiny->memory, &err), &err);
 	map_devices(tiny);
 	must(kvm_vcpu_new(&tiny->vcpu, tiny->vm, 0, tiny->ports, tiny->mmio, &err), &err);
 	must(kvm_vcpu_set_runnable(tiny->vcpu, true, &err), &err);
 	set_registers(tiny);
+}
+
+void tiny_open(struct tiny *tiny, enum kvm_vm_irqchip irqchip)
+{
+	const struct kvm_vm_options options = {
+		.irqchip = irqchip, .cpus = 1, .reserved_gpa = 0xfeffc000};
+
+	open_vm(tiny, &options, 0);
+}
+
+static void flat(struct kvm_segment *segment, uint8_t type)
+{
+	*segment = (struct kvm_segment){.limit = UINT32_MAX,
+		.selector = 8,
+		.type = type,
+		.present = 1,
+		.db = 1,
+		.s = 1,
+		.g = 1};
+}
+
+void tiny_open_flat(struct tiny *tiny, bool ring)
+{
+	const struct kvm_vm_options options = {.irqchip = KVM_VM_IRQCHIP_NONE,
+		.cpus = 1,
+		.reserved_gpa = 0xfeffc000,
+		.dirty_ring = ring};
+	struct kvm_sregs sregs;
+
+	open_vm(tiny, &options, (uint64_t)TINY_MORE_PAGES * MEMORY_PAGE);
+	CHECK(kvm_vcpu_get_sregs(tiny->vcpu, &sregs) == 0);
+	flat(&sregs.cs, 0xb);
+	flat(&sregs.ds, 3);
+	flat(&sregs.es, 3);
+	flat(&sregs.ss, 3);
+	sregs.cr0 |= 1;
+	CHECK(kvm_ioctl(tiny->vcpu->fd, KVM_SET_SREGS, &sregs) == 0);
 }
 
 void tiny_close(struct tiny *tiny)

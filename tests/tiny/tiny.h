@@ -51,6 +51,11 @@ struct tiny {
 };
 
 void tiny_open(struct tiny *tiny, enum kvm_vm_irqchip irqchip);
+/* Without interrupts, with TINY_MORE_PAGES at TINY_MORE too, in 32-bit protected mode; @ring: as
+ * the option. */
+#define TINY_MORE       0x1000000U
+#define TINY_MORE_PAGES 4096U
+void tiny_open_flat(struct tiny *tiny, bool ring);
 void tiny_close(struct tiny *tiny);
 void tiny_load(struct tiny *tiny, uint32_t address, const void *code, size_t length);
 /* Runs until TINY_DONE was written (KVM_RUN_AGAIN) or the vCPU ended otherwise. */
