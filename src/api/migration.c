@@ -64,20 +64,31 @@ static json_int_t number(const _Atomic uint64_t *value)
 	return (json_int_t)atomic_load(value);
 }
 
+/* Of each vCPU. */
+static json_t *shares_json(const struct source_progress *at)
+{
+	json_t *shares = json_array();
+
+	for (unsigned i = 0; i < atomic_load(&at->cpus); i++)
+		json_array_append_new(shares, json_integer(atomic_load(&at->held[i])));
+	return shares;
+}
+
 static json_t *migration_json(const struct migration *migration)
 {
 	struct migration_status status = migration_status(migration);
 	const struct source_progress *at = status.progress;
 
-	return json_pack("{s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+	return json_pack(
+		"{s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I}",
 		"state", states[status.state], "phase", phases[atomic_load(&at->phase)], "error",
 		*status.why ? json_string(status.why) : json_null(), "pages_total",
 		number(&at->total), "pages_sent", number(&at->sent), "pages_zero",
 		number(&at->zero), "pages_resent", number(&at->resent), "pages_left",
 		number(&at->left), "bytes_sent", number(&at->bytes), "rounds", number(&at->rounds),
 		"bytes_per_second", number(&at->rate), "expected_downtime_ns",
-		number(&at->expected), "throttle_percent", number(&at->throttle), "downtime_ns",
-		number(&at->stood));
+		number(&at->expected), "throttle_percent", number(&at->throttle), "throttle_vcpus",
+		shares_json(at), "downtime_ns", number(&at->stood));
 }
 
 /* The machine is under way, or is somewhere else: there is none to move. */

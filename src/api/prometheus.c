@@ -45,7 +45,10 @@ static const struct {
 	{"duet_range_accesses_total", "Exits for a range of ports or addresses"},
 	{"duet_unclaimed_accesses_total", "Exits for ports or addresses of no device"},
 	{"duet_vcpu_exits_total", "Returns from the guest to duet by cause"},
+	{"duet_vcpu_held_percent", "Of its time that a move holds a virtual CPU"},
 	{"duet_vcpu_kvm", "What KVM says of a virtual CPU"},
+	{"duet_vcpu_pages_written_total",
+		"Pages written, as far as the log of writes tells by whom"},
 	{"duet_device_queue_", "Of one queue of a device"},
 	{"duet_device_detail", "Of a part of a device, by the part's name"},
 	{"duet_device_", "Of a device"},
@@ -188,11 +191,15 @@ static void add_vcpus(struct families *families, json_t *vcpus)
 	json_array_foreach(vcpus, index, vcpu)
 	{
 		char number[24];
-		const struct label labels[] = {{"vcpu", number}};
+		const struct label labels[LABELS_MOST] = {{"vcpu", number}};
 
 		snprintf(number, sizeof(number), "%zu", index);
 		add_members(families, "duet_vcpu_exits_total", labels, 1, "cause",
 			json_object_get(vcpu, "exits"));
+		add(families, "duet_vcpu_held_percent", labels,
+			json_object_get(vcpu, "held_percent"));
+		add(families, "duet_vcpu_pages_written_total", labels,
+			json_object_get(vcpu, "pages_written"));
 		add_members(
 			families, "duet_vcpu_kvm", labels, 1, "name", json_object_get(vcpu, "kvm"));
 	}

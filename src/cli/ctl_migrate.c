@@ -159,14 +159,36 @@ static const char *word(const json_t *now, const char *name)
 	return text ? text : "";
 }
 
+static bool are_alike(const json_t *shares)
+{
+	for (size_t i = 1; i < json_array_size(shares); i++)
+		if (!json_equal(json_array_get(shares, i), json_array_get(shares, 0)))
+			return false;
+	return true;
+}
+
+/* One share, or that of each vCPU where they differ. */
+static void tell_shares(const json_t *now)
+{
+	const json_t *shares = json_object_get(now, "throttle_vcpus");
+
+	if (are_alike(shares))
+		printf(" %lld", number(now, "throttle_percent"));
+	else
+		for (size_t i = 0; i < json_array_size(shares); i++)
+			printf(" %lld", (long long)json_integer_value(json_array_get(shares, i)));
+}
+
 static void tell(const json_t *now)
 {
 	printf("%s: round %lld, %lld pages sent, %lld again, %lld zero, %lld left, %.1f MB/s, "
-	       "expected downtime %.0f ms, vCPUs held %lld %%\n",
+	       "expected downtime %.0f ms, vCPUs held",
 		word(now, "phase"), number(now, "rounds"), number(now, "pages_sent"),
 		number(now, "pages_resent"), number(now, "pages_zero"), number(now, "pages_left"),
 		(double)number(now, "bytes_per_second") / 1e6,
-		(double)number(now, "expected_downtime_ns") / 1e6, number(now, "throttle_percent"));
+		(double)number(now, "expected_downtime_ns") / 1e6);
+	tell_shares(now);
+	printf(" %%\n");
 	fflush(stdout);
 }
 

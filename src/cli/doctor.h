@@ -8,7 +8,7 @@
 #include <stdbool.h>
 
 #define DOCTOR_MECHANISMS 16
-#define DOCTOR_FEATURES   4
+#define DOCTOR_FEATURES   5
 
 struct doctor_finding {
 	const char *name; /* "M1", "lab" */

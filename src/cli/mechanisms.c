@@ -253,6 +253,12 @@ static void find_stable_clock(const struct doctor *doctor, struct doctor_finding
 		lacks(finding, "KVM has no master clock here: the host does not use its TSC");
 }
 
+static void find_rings(const struct doctor *doctor, struct doctor_finding *finding)
+{
+	if (!doctor->host.dirty_ring)
+		lacks(finding, "Linux 5.11 has them; moves slow down all vCPUs alike");
+}
+
 static void find_counters(const struct doctor *doctor, struct doctor_finding *finding)
 {
 	(void)doctor;
@@ -278,6 +284,7 @@ void doctor_features(struct doctor *doctor)
 	} features[DOCTOR_FEATURES] = {
 		{"tsc_scaling", "TSC scaling", find_scaling},
 		{"stable_clock", "KVM's master clock", find_stable_clock},
+		{"dirty_ring", "Rings of written pages (--dirty ring)", find_rings},
 		{"counters", "Performance counters", find_counters},
 		{"vpmu", "KVM's PMU for guests, filtered", find_vpmu},
 	};

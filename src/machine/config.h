@@ -173,6 +173,12 @@ enum clock_kind {
 	CLOCK_STOPPED, /* where it was */
 };
 
+/* By what it is known which pages are written to, while somebody wants to know. */
+enum dirty_kind {
+	DIRTY_LOG,  /* KVM's bitmaps */
+	DIRTY_RING, /* a ring for each vCPU, where KVM has them: it tells who writes, too */
+};
+
 struct machine_uuid {
 	uint8_t bytes[16]; /* in the order in which it is written */
 	bool given;        /* else a random one at the first start */
@@ -199,6 +205,7 @@ struct machine_config {
 	enum profile_kind profile;
 	unsigned tsc_khz; /* of its TSC; 0: the host's. Decided at the first start */
 	enum clock_kind clock;
+	enum dirty_kind dirty;
 	bool nested; /* the guest may run guests of its own: it sees SVM or VMX */
 	enum console_kind console;
 	bool entropy;

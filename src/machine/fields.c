@@ -26,6 +26,7 @@ static const char *const unpack_words[] = {"host", "guest", NULL};
 static const char *const irqchip_words[] = {"kernel", "split", NULL};
 static const char *const profile_words[] = {"host", "migratable", NULL};
 static const char *const clock_words[] = {"host", "stopped", NULL};
+static const char *const dirty_words[] = {"log", "ring", NULL};
 static const char *const reset_words[] = {"restart", "exit", NULL};
 static const char *const console_words[] = {"serial", "virtio", NULL};
 static const char *const ring_words[] = {"split", "packed", NULL};
@@ -161,6 +162,14 @@ static const struct field machine_table[] = {
 		.fallback = "host",
 		.help = "of a guest that was saved and goes on: host: time has\n"
 			"passed meanwhile; stopped: none has"},
+	{.name = "dirty",
+		.kind = FIELD_WORD,
+		.offset = IN_MACHINE(dirty),
+		.words = dirty_words,
+		.fallback = "log",
+		.help = "how a move or snapshot learns what is written: log: by\n"
+			"KVM's bitmaps; ring: by a ring for each vCPU, so that a\n"
+			"move slows down those that write, and not the others"},
 	{.name = "on-reset",
 		.kind = FIELD_WORD,
 		.offset = IN_MACHINE(on_reset),

@@ -76,7 +76,7 @@ struct machine {
 	_Atomic bool boost_known;
 	struct {
 		struct loop_timer timer;
-		unsigned percent;
+		uint8_t percent[MACHINE_CPUS_MAX];
 	} throttle;
 	struct {
 		struct loop_task task;
@@ -113,7 +113,8 @@ int machine_begin_vcpus(struct machine *machine, struct error *err);
 void machine_run_vcpus(struct machine *machine);
 /* Shuts the gate and gets everybody out; any thread. */
 void machine_halt_vcpus(struct machine *machine);
-/* Gets everybody out for a moment, whatever the gate says; any thread. */
+/* Gets one, or everybody, out for a moment, whatever the gate says; any thread. */
+void machine_kick_vcpu(struct machine_vcpu *vcpu);
 void machine_kick_vcpus(struct machine *machine);
 /* The threads end. */
 void machine_join_vcpus(struct machine *machine);

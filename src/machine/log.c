@@ -46,3 +46,12 @@ int machine_log_take(struct machine *machine, unsigned region, uint64_t *bitmap,
 		bitmap[i] |= memory_dirty_take(&machine->memory, memory->first_page / 64 + i);
 	return 0;
 }
+
+bool machine_log_tells(const struct machine *machine, uint64_t written[MACHINE_CPUS_MAX])
+{
+	if (!kvm_vm_dirty_by_ring(machine->vm))
+		return false;
+	for (unsigned i = 0; i < machine->config.cpus; i++)
+		written[i] = kvm_vcpu_dirtied(machine->vcpus[i].kvm);
+	return true;
+}

@@ -86,6 +86,7 @@ static int create_vm(struct machine *machine, struct error *err)
 		.tsc_khz = machine->config.tsc_khz,
 		.tsc_may_differ = machine->config.profile == PROFILE_MIGRATABLE,
 		.clock_stopped = machine->config.clock == CLOCK_STOPPED,
+		.dirty_ring = machine->config.dirty == DIRTY_RING,
 		.reserved_gpa = LAYOUT_KVM_RESERVED};
 	int ret = kvm_host_open(&machine->kvm_host, err);
 
@@ -94,6 +95,10 @@ static int create_vm(struct machine *machine, struct error *err)
 	if (ret < 0)
 		return ret;
 	ret = kvm_vm_new(&machine->vm, &machine->kvm_host, &options, err);
+	if (ret == 0 && options.dirty_ring && !kvm_vm_dirty_by_ring(machine->vm))
+		log_warning("--dirty ring: this host's KVM has no rings (Linux 5.11 has them): "
+			    "writes are logged as by --dirty log, and a move slows all vCPUs "
+			    "alike");
 	if (ret == 0)
 		ret = add_memory(machine, err);
 	/* Half of the exits that console output costs: each character's write waits in KVM for the

@@ -149,9 +149,13 @@ struct memory *machine_memory(struct machine *machine);
 int machine_log_start(struct machine *machine, struct error *err);
 void machine_log_stop(struct machine *machine);
 int machine_log_take(struct machine *machine, unsigned region, uint64_t *bitmap, struct error *err);
-/* Keeps vCPUs out of the guest for @percent of each 10 ms; 0: no longer. */
+/* With --dirty ring: how many pages each vCPU has written to, each time as the first since the page
+ * was taken or gathered; of those that machine_log_take() has seen. False: nobody knows who writes.
+ * Any thread. */
+bool machine_log_tells(const struct machine *machine, uint64_t written[MACHINE_CPUS_MAX]);
+/* Keeps vCPU i out of the guest for @percent[i] of each 10 ms; null: none any longer. */
 #define MACHINE_THROTTLE_MAX 99
-void machine_throttle(struct machine *machine, unsigned percent);
+void machine_throttle(struct machine *machine, const uint8_t percent[MACHINE_CPUS_MAX]);
 
 /*
  * A machine that goes on in another process (migrate/migrate.h). hold: it stays at rest, whoever

@@ -113,8 +113,10 @@ static json_t *vcpus_stats(const struct machine *machine, uint64_t sum[EXIT_CAUS
 			sum[cause] += exits[cause];
 		}
 		json_array_append_new(array,
-			json_pack("{s:i, s:o, s:I, s:o}", "index", (int)i, "exits", causes(exits),
-				"loans", (json_int_t)atomic_load(&vcpu->boost.loans), "kvm",
+			json_pack("{s:i, s:o, s:I, s:I, s:i, s:o}", "index", (int)i, "exits",
+				causes(exits), "loans", (json_int_t)atomic_load(&vcpu->boost.loans),
+				"pages_written", (json_int_t)kvm_vcpu_dirtied(vcpu->kvm),
+				"held_percent", (int)machine->throttle.percent[i], "kvm",
 				kernel_stats(vcpu)));
 	}
 	return array;

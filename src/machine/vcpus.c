@@ -261,11 +261,16 @@ int machine_vcpu_thread(const struct machine *machine, unsigned index)
 	return index < machine->config.cpus ? atomic_load(&machine->vcpus[index].tid) : 0;
 }
 
+void machine_kick_vcpu(struct machine_vcpu *vcpu)
+{
+	if (vcpu->started)
+		kvm_vcpu_kick(vcpu->kvm);
+}
+
 void machine_kick_vcpus(struct machine *machine)
 {
 	for (unsigned i = 0; i < machine->config.cpus; i++)
-		if (machine->vcpus[i].started)
-			kvm_vcpu_kick(machine->vcpus[i].kvm);
+		machine_kick_vcpu(&machine->vcpus[i]);
 }
 
 void machine_halt_vcpus(struct machine *machine)

@@ -46,11 +46,20 @@ static int take_log(void *opaque, unsigned region, uint64_t *bitmap, struct erro
 	return machine_log_take(migration->machine, region, bitmap, err);
 }
 
-static int throttle(void *opaque, unsigned percent, struct error *err)
+_Static_assert(SHARES_CPUS_MAX == MACHINE_CPUS_MAX, "a share for each vCPU");
+
+static bool get_writers(void *opaque, uint64_t written[SHARES_CPUS_MAX])
+{
+	const struct migration *migration = opaque;
+
+	return machine_log_tells(migration->machine, written);
+}
+
+static int throttle(void *opaque, const uint8_t percent[SHARES_CPUS_MAX], struct error *err)
 {
 	struct migration *migration = opaque;
 
-	migration->percent = percent;
+	memcpy(migration->percent, percent, sizeof(migration->percent));
 	return migration_ask(migration, WISH_THROTTLE, err);
 }
 
@@ -91,6 +100,7 @@ static const struct source_ops source_ops = {
 	.memory = get_memory,
 	.log = begin_log,
 	.take = take_log,
+	.writers = get_writers,
 	.throttle = throttle,
 	.stop = stop,
 	.release = release,
@@ -205,6 +215,7 @@ static int start(struct migration *migration, struct error *err)
 	migration->source.ops = &source_ops;
 	migration->source.opaque = migration;
 	migration->source.connect = connect_one;
+	migration->source.cpus = machine_config(migration->machine)->cpus;
 	migration->source.progress = &migration->progress;
 	ret = thread_start(&migration->thread, STACK_SIZE, run, migration);
 	if (ret)

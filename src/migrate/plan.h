@@ -20,7 +20,7 @@ struct plan {
 	bool force;     /* stops it however long that takes, instead of failing */
 	/* What came of it so far. */
 	unsigned round, stuck;
-	unsigned throttle; /* per cent of their time that vCPUs are kept out of the guest */
+	unsigned throttle; /* per cent less that the guest is to write than it would (shares.h) */
 	uint64_t before;   /* bytes that were left after the last round */
 	uint64_t sent, took;
 	uint64_t expected; /* nanoseconds that the rest takes */

@@ -39,9 +39,9 @@ struct migration {
 	pthread_cond_t answered;
 	struct loop_task task;
 	enum wish wish;
-	unsigned percent;            /* of WISH_THROTTLE */
-	char *config;                /* of WISH_CONFIG, as it was sent; the loop's */
-	struct state_writer *writer; /* of WISH_STOP */
+	uint8_t percent[MACHINE_CPUS_MAX]; /* of WISH_THROTTLE */
+	char *config;                      /* of WISH_CONFIG, as it was sent; the loop's */
+	struct state_writer *writer;       /* of WISH_STOP */
 	bool has_answer, leaving;
 	int answer;
 	struct error answer_err;

@@ -92,12 +92,35 @@ static int not_converging(const struct source *source, struct error *err)
 		(unsigned long long)(source->plan.expected / 1000000));
 }
 
+/* Null: nobody knows. */
+static const uint64_t *writers(const struct source *source, uint64_t written[SHARES_CPUS_MAX])
+{
+	return source->ops->writers(source->opaque, written) ? written : NULL;
+}
+
+/* As the plan has it now, whose part in it changes from round to round. */
+static int hold(struct source *source, uint64_t left, struct error *err)
+{
+	struct source_progress *progress = source->progress;
+	struct shares *shares = &source->shares;
+	uint8_t before[SHARES_CPUS_MAX];
+	uint64_t written[SHARES_CPUS_MAX];
+
+	memcpy(before, shares->percent, sizeof(before));
+	shares_next(shares, source->plan.throttle, writers(source, written), left, clock_ns());
+	atomic_store(&progress->throttle, shares_most(shares));
+	for (unsigned i = 0; i < shares->cpus; i++)
+		atomic_store(&progress->held[i], shares->percent[i]);
+	if (memcmp(before, shares->percent, sizeof(before)) == 0)
+		return 0;
+	return source->ops->throttle(source->opaque, shares->percent, err);
+}
+
 /* After a round: PLAN_AGAIN, PLAN_STOP, or negative. */
 static int decide(
 	struct source *source, struct sweep *sweep, uint64_t sent, uint64_t took, struct error *err)
 {
 	struct source_progress *progress = source->progress;
-	const unsigned before = source->plan.throttle;
 	enum plan_step step;
 	uint64_t left;
 	int ret = sweep_take_log(sweep, err);
@@ -109,18 +132,21 @@ static int decide(
 	atomic_store(&progress->left, left);
 	atomic_store(&progress->rate, plan_rate(&source->plan));
 	atomic_store(&progress->expected, source->plan.expected);
-	atomic_store(&progress->throttle, source->plan.throttle);
 	if (step == PLAN_FAIL)
 		return not_converging(source, err);
-	if (source->plan.throttle != before)
-		ret = source->ops->throttle(source->opaque, source->plan.throttle, err);
+	/* Before it stands still for the rest nobody is held any more. */
+	if (step == PLAN_AGAIN)
+		ret = hold(source, left, err);
 	return ret < 0 ? ret : (int)step;
 }
 
 static int copy_running(struct source *source, struct sweep *sweep, struct error *err)
 {
+	uint64_t written[SHARES_CPUS_MAX];
 	int ret;
 
+	shares_begin(&source->shares, source->cpus, writers(source, written), clock_ns());
+	atomic_store(&source->progress->cpus, source->shares.cpus);
 	do {
 		uint64_t sent, begin = clock_ns();
 

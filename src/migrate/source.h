@@ -10,6 +10,7 @@
 #include "memory/memory.h"
 #include "migrate/channel.h"
 #include "migrate/plan.h"
+#include "migrate/shares.h"
 
 #include <stdatomic.h>
 
@@ -23,7 +24,9 @@ struct source_ops {
 	/* From now on writes are logged; and as machine_log_take(). */
 	int (*log)(void *opaque, struct error *err);
 	int (*take)(void *opaque, unsigned region, uint64_t *bitmap, struct error *err);
-	int (*throttle)(void *opaque, unsigned percent, struct error *err);
+	/* As machine_log_tells() and machine_throttle(). */
+	bool (*writers)(void *opaque, uint64_t written[SHARES_CPUS_MAX]);
+	int (*throttle)(void *opaque, const uint8_t percent[SHARES_CPUS_MAX], struct error *err);
 	/* It stands still from now on, whatever others wish, and is saved. */
 	int (*stop)(void *opaque, struct state_writer *writer, struct error *err);
 	/* It lets go of its disks. The last thing that may fail. */
@@ -54,22 +57,25 @@ struct source_progress {
 	_Atomic uint64_t rounds;
 	_Atomic uint64_t rate;     /* bytes of memory a second, as they are before compression */
 	_Atomic uint64_t expected; /* nanoseconds it would stand still now */
-	_Atomic uint64_t throttle; /* per cent */
-	_Atomic uint64_t stood;    /* nanoseconds from stop to the other side's word */
+	_Atomic uint64_t throttle; /* per cent; of the vCPU that is held most */
+	_Atomic unsigned cpus;     /* that: */
+	_Atomic uint8_t held[SHARES_CPUS_MAX]; /* per cent, of each */
+	_Atomic uint64_t stood;                /* nanoseconds from stop to the other side's word */
 };
 
 struct source {
 	const struct source_ops *ops;
 	void *opaque;
 	struct channel *channels;
-	unsigned streams;
+	unsigned streams, cpus;
 	bool compress;
 	uint8_t id[WIRE_ID];
 	struct plan plan; /* limit and force are the caller's */
 	struct source_progress *progress;
 	/* Connects the next stream, after the first. */
 	int (*connect)(void *opaque, struct channel *channel, struct error *err);
-	struct message answer; /* private */
+	struct message answer; /* private, as: */
+	struct shares shares;
 };
 
 enum source_end {

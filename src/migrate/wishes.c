@@ -83,7 +83,7 @@ static int save(struct migration *migration, struct error *err)
 {
 	int ret;
 
-	machine_throttle(migration->machine, 0);
+	machine_throttle(migration->machine, NULL);
 	machine_hold(migration->machine, true);
 	migration->held = true;
 	ret = check_unchanged(migration, err);
@@ -171,7 +171,7 @@ static void let_go(struct migration *migration)
 
 	if (migration->state != MIGRATION_RUNNING || machine_state(machine) == MACHINE_ENDED)
 		return;
-	machine_throttle(machine, 0);
+	machine_throttle(machine, NULL);
 	/* Paused by somebody else: it stays so. */
 	if (migration->logging && !migration->held && machine_is_paused(machine)) {
 		machine_log_stop(machine);

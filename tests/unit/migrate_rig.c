@@ -218,20 +218,33 @@ static int take_log(void *opaque, unsigned region, uint64_t *bitmap, struct erro
 	rig->takes += region == 0;
 	/* Between two rounds, and not when it stands still. */
 	if (rig->runs_here && region == 0)
-		for (unsigned i = 0; i < rig->writes * (100 - rig->throttle) / 100; i++)
+		for (unsigned i = 0; i < rig->writes * (100 - rig->throttle) / 100; i++) {
 			write_page(rig, rig->takes * 1000 + i);
+			rig->written++;
+		}
 	for (uint64_t i = 0; i < (at->size / MEMORY_PAGE + 63) / 64; i++)
 		bitmap[i] = memory_dirty_take(&rig->here, at->first_page / 64 + i);
 	return ret;
 }
 
-static int throttle(void *opaque, unsigned percent, struct error *err)
+static bool writers(void *opaque, uint64_t written[SHARES_CPUS_MAX])
+{
+	struct rig *rig = opaque;
+
+	written[0] = 0;
+	written[1] = rig->written;
+	return rig->tells;
+}
+
+static int throttle(void *opaque, const uint8_t percent[SHARES_CPUS_MAX], struct error *err)
 {
 	struct rig *rig = opaque;
 
 	(void)err;
-	assert_true(percent > rig->throttle && percent <= PLAN_THROTTLE_MAX);
-	rig->throttle = percent;
+	assert_true(percent[1] <= PLAN_THROTTLE_MAX && percent[0] <= percent[1]);
+	assert_true(percent[1] != rig->throttle);
+	rig->throttle = percent[1];
+	rig->spared = percent[0];
 	return 0;
 }
 
@@ -290,6 +303,7 @@ static const struct source_ops source_ops = {
 	.memory = memory,
 	.log = begin_log,
 	.take = take_log,
+	.writers = writers,
 	.throttle = throttle,
 	.stop = stop,
 	.release = release,
@@ -400,6 +414,7 @@ void rig_migrate(struct rig *rig)
 		.opaque = rig,
 		.channels = rig->channels,
 		.streams = rig->streams,
+		.cpus = 2,
 		.compress = rig->compress,
 		.id = "0123456789abcde",
 		.plan = {.limit = rig->limit ? rig->limit : SECOND_NS, .force = rig->force},

@@ -42,6 +42,7 @@ struct rig {
 	enum rig_fault fault; /* of the source, or the target */
 	bool of_target;
 	uint64_t at;
+	bool tells;            /* its log knows that vCPU 1 of two writes all of them */
 	unsigned writes;       /* pages written between two rounds, until it is slow enough */
 	bool writes_meanwhile; /* a thread writes without a pause until it is stopped */
 	uint64_t limit;        /* nanoseconds of downtime; 0: a second */
@@ -55,10 +56,11 @@ struct rig {
 	int result; /* of the target */
 	struct error source_err, target_err;
 	_Atomic bool runs_here, runs_there, disks_here, disks_there, committed;
-	unsigned throttle, takes;
-	uint64_t said[2];      /* bytes, by the source and by the target */
-	uint64_t allocated[2]; /* times, likewise */
-	uint64_t called[2];    /* the system, likewise: of their own threads, not the streams' */
+	unsigned throttle, spared, takes; /* spared: the share of vCPU 0 */
+	uint64_t written;                 /* by vCPU 1 */
+	uint64_t said[2];                 /* bytes, by the source and by the target */
+	uint64_t allocated[2];            /* times, likewise */
+	uint64_t called[2]; /* the system, likewise: of their own threads, not the streams' */
 
 	/* Private. */
 	struct source source;

@@ -97,6 +97,7 @@ static void tells_each_field(void **state)
 	config->profile = PROFILE_MIGRATABLE;
 	config->tsc_khz = 2000000;
 	config->clock = CLOCK_STOPPED;
+	config->dirty = DIRTY_RING;
 	config->share = 200;
 	config->nested = true;
 	rig_ask(rig, "GET", "/duet/config", "");

@@ -63,8 +63,8 @@ static void comes_back(void **state)
 	BUILD(&config, "--cmdline", "a \"b\" c", "--cpus", "3", "--memory", "768M", "--pv",
 		"-clock,-eoi", "--irqchip", "kernel", "--ring", "packed", "--console", "virtio",
 		"--serial-number", "SN 1", "--product", "Box", "--entropy", "off", "--nested", "on",
-		"--pmu", "filter", "--on-reset", "exit", "--share", "250", "--disk",
-		"path=/x,,y,model=ide,iops=7,drive=3", "--disk",
+		"--pmu", "filter", "--dirty", "ring", "--on-reset", "exit", "--share", "250",
+		"--disk", "path=/x,,y,model=ide,iops=7,drive=3", "--disk",
 		"path=z,queues=2,id=root,slot=9,bw=50M+4M,iops=10/100ms", "--net",
 		"tap,ifname=t,mtu=1400,vhost=on,features=0x100000020", "--net", "user,forward=22",
 		"--device", "vfio,host=01:10.0");

@@ -145,9 +145,26 @@ static void test_a_fast_writer_is_throttled(void **state)
 	rig_migrate(&rig);
 	assert_int_equal(rig.end, SOURCE_STAYS);
 	assert_int_equal(rig.throttle, PLAN_THROTTLE_MAX);
+	assert_int_equal(rig.spared, rig.throttle);
 	assert_true(rig.runs_here && !rig.runs_there);
 	assert_non_null(strstr(rig.source_err.text, "faster than it can be sent"));
 	assert_non_null(strstr(rig.target_err.text, "faster than it can be sent"));
+	rig_close(&rig);
+}
+
+static void test_who_does_not_write_is_not_held(void **state)
+{
+	struct rig rig = {.writes = 100, .limit = 1, .tells = true};
+
+	open_rig(&rig, 2);
+	rig_migrate(&rig);
+	assert_int_equal(rig.end, SOURCE_STAYS);
+	assert_true(rig.throttle > 50);
+	assert_int_equal(rig.spared, 0);
+	assert_int_equal(atomic_load(&rig.progress.cpus), 2);
+	assert_int_equal(atomic_load(&rig.progress.held[0]), 0);
+	assert_int_equal(atomic_load(&rig.progress.held[1]), rig.throttle);
+	assert_int_equal(atomic_load(&rig.progress.throttle), rig.throttle);
 	rig_close(&rig);
 }
 
@@ -509,6 +526,7 @@ int main(void)
 		cmocka_unit_test(test_many_streams_under_a_writer),
 		cmocka_unit_test(test_compression_is_worth_it),
 		cmocka_unit_test(test_a_fast_writer_is_throttled),
+		cmocka_unit_test(test_who_does_not_write_is_not_held),
 		cmocka_unit_test(test_force_stops_it_all_the_same),
 		cmocka_unit_test(test_each_step_fails),
 		cmocka_unit_test(test_the_line_is_cut_at_each_byte),

@@ -8,6 +8,7 @@
 #include "migrate/mtls.h"
 #include "migrate/pages.h"
 #include "migrate/plan.h"
+#include "migrate/shares.h"
 #include "migrate/wire.h"
 #include "state/crc32c.h"
 
@@ -412,6 +413,167 @@ static void test_rounds_are_bounded(void **state)
 	assert_int_equal(step, PLAN_FAIL);
 }
 
+/* ---- shares ---- */
+
+/* A guest of four vCPUs, which write to @rates pages a second while they are not held. */
+struct writing {
+	struct shares shares;
+	double rates[4];
+	uint64_t written[4], now;
+};
+
+static void begin_writing(struct writing *writing)
+{
+	shares_begin(&writing->shares, 4, writing->written, writing->now);
+}
+
+/* A second of that; returns what was written. */
+static uint64_t write_for_a_second(struct writing *writing, unsigned throttle, uint64_t of_devices)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < 4; i++) {
+		const double free = 100 - writing->shares.percent[i];
+		const uint64_t pages = (uint64_t)(writing->rates[i] * free / 100);
+
+		writing->written[i] += pages;
+		sum += pages;
+	}
+	writing->now += SECOND_NS;
+	shares_next(&writing->shares, throttle, writing->written, sum + of_devices, writing->now);
+	return sum;
+}
+
+static void assert_shares(const struct writing *writing, int a, int b, int c, int d)
+{
+	const int wanted[] = {a, b, c, d};
+
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(writing->shares.percent[i], wanted[i]);
+}
+
+static void test_without_a_throttle_nobody_is_held(void **state)
+{
+	struct writing writing = {.rates = {1000, 0, 5, 1e6}};
+
+	begin_writing(&writing);
+	write_for_a_second(&writing, 0, 0);
+	assert_shares(&writing, 0, 0, 0, 0);
+	assert_int_equal(shares_most(&writing.shares), 0);
+}
+
+static void test_the_one_that_writes_is_held(void **state)
+{
+	struct writing writing = {.rates = {10, 20000, 0, 30}};
+
+	begin_writing(&writing);
+	write_for_a_second(&writing, 60, 0);
+	assert_int_equal(writing.shares.percent[0], 0);
+	assert_in_range(writing.shares.percent[1], 59, 62);
+	assert_int_equal(writing.shares.percent[2], 0);
+	assert_int_equal(writing.shares.percent[3], 0);
+	assert_int_equal(shares_most(&writing.shares), writing.shares.percent[1]);
+	/* So it goes on as long as the plan wants no more, and all write what it wants. */
+	for (unsigned i = 0; i < 5; i++)
+		assert_in_range(write_for_a_second(&writing, 60, 0), 7700, 8100);
+	assert_in_range(writing.shares.percent[1], 59, 62);
+}
+
+/* 10,000 less a half: those that write less than an even part of it leave the rest to the others.
+ */
+static void test_the_sum_comes_to_what_is_wanted(void **state)
+{
+	struct writing writing = {.rates = {6000, 500, 3000, 500}};
+
+	begin_writing(&writing);
+	write_for_a_second(&writing, 50, 0);
+	/* 2,000 for each of the two. */
+	assert_shares(&writing, 67, 0, 34, 0);
+	assert_in_range(write_for_a_second(&writing, 50, 0), 4900, 5000);
+	/* Half of that again. */
+	write_for_a_second(&writing, 75, 0);
+	assert_in_range(write_for_a_second(&writing, 75, 0), 2400, 2500);
+	assert_true(writing.shares.percent[1] < 10 && writing.shares.percent[0] > 80);
+}
+
+/* The guest's scheduler finds a vCPU that is not held. */
+static void test_a_writer_that_moves_is_followed(void **state)
+{
+	struct writing writing = {.rates = {20000, 0, 0, 0}};
+	unsigned rounds = 0;
+
+	begin_writing(&writing);
+	write_for_a_second(&writing, 80, 0);
+	assert_in_range(writing.shares.percent[0], 79, 82);
+	writing.rates[0] = 0;
+	writing.rates[2] = 20000;
+	assert_int_equal(write_for_a_second(&writing, 80, 0), 20000);
+	assert_true(writing.shares.percent[2] > 80);
+	/* What is left behind is let go, by and by. */
+	while (rounds++ < 20)
+		assert_true(write_for_a_second(&writing, 80, 0) <= 4100);
+	assert_int_equal(writing.shares.percent[0], 0);
+	assert_in_range(writing.shares.percent[2], 79, 81);
+}
+
+/* It writes to the same 1,000 pages again and again: a little less time changes nothing. */
+static void test_a_small_set_that_is_written_often(void **state)
+{
+	struct writing writing = {.rates = {0, 0, 0, 0}};
+	uint64_t pages = 1000;
+	unsigned rounds = 0;
+
+	begin_writing(&writing);
+	do {
+		const uint64_t most = 16000 * (100U - writing.shares.percent[3]) / 100;
+
+		pages = most < 1000 ? most : 1000;
+		writing.written[3] += pages;
+		writing.now += SECOND_NS;
+		shares_next(&writing.shares, 50, writing.written, pages, writing.now);
+	} while (pages > 500 && rounds++ < 20);
+	assert_in_range(rounds, 3, 8);
+	assert_int_equal(writing.shares.percent[0], 0);
+}
+
+static void test_all_are_held_alike(void **state)
+{
+	struct writing writing = {.rates = {100, 100, 20000, 0}};
+
+	begin_writing(&writing);
+	/* Where nobody knows who writes. */
+	shares_next(&writing.shares, 40, NULL, 20000, SECOND_NS);
+	assert_shares(&writing, 40, 40, 40, 40);
+	/* And where devices do, which the vCPUs have asked for. */
+	begin_writing(&writing);
+	write_for_a_second(&writing, 40, 30000);
+	assert_shares(&writing, 40, 40, 40, 40);
+	write_for_a_second(&writing, 40, 0);
+	assert_int_equal(writing.shares.percent[0], 0);
+}
+
+/* No time has passed, nothing was written, or all of it at the same rate; more vCPUs than there may
+ * be. */
+static void test_shares_at_their_ends(void **state)
+{
+	struct writing writing = {.rates = {0}};
+	uint64_t written[SHARES_CPUS_MAX] = {0};
+	struct shares many;
+
+	begin_writing(&writing);
+	write_for_a_second(&writing, 99, 0);
+	assert_shares(&writing, 0, 0, 0, 0);
+	writing.written[0] = 5;
+	shares_next(&writing.shares, 99, writing.written, 5, writing.now);
+	assert_in_range(writing.shares.percent[0], 0, PLAN_THROTTLE_MAX);
+	shares_begin(&many, SHARES_CPUS_MAX + 1, written, 0);
+	for (unsigned i = 0; i < SHARES_CPUS_MAX; i++)
+		written[i] = 1000;
+	shares_next(&many, 99, written, 64000, SECOND_NS);
+	for (unsigned i = 0; i < SHARES_CPUS_MAX; i++)
+		assert_int_equal(many.percent[i], 99);
+}
+
 /* ---- addresses ---- */
 
 static void test_addresses(void **state)
@@ -483,6 +645,13 @@ int main(void)
 		cmocka_unit_test(test_a_round_that_helps_slows_nobody_down),
 		cmocka_unit_test(test_a_fast_writer_is_slowed_down_soon),
 		cmocka_unit_test(test_rounds_are_bounded),
+		cmocka_unit_test(test_without_a_throttle_nobody_is_held),
+		cmocka_unit_test(test_the_one_that_writes_is_held),
+		cmocka_unit_test(test_the_sum_comes_to_what_is_wanted),
+		cmocka_unit_test(test_a_writer_that_moves_is_followed),
+		cmocka_unit_test(test_a_small_set_that_is_written_often),
+		cmocka_unit_test(test_all_are_held_alike),
+		cmocka_unit_test(test_shares_at_their_ends),
 		cmocka_unit_test(test_addresses),
 		cmocka_unit_test(test_what_leaves_the_host_is_sealed_or_said_to_be_plain),
 		cmocka_unit_test(test_tls_wants_all_of_its_files),

@@ -52,7 +52,8 @@ int __wrap_machine_log_start(struct machine *ignored, struct error *err);
 void __wrap_machine_log_stop(struct machine *ignored);
 int __wrap_machine_log_take(
 	struct machine *ignored, unsigned region, uint64_t *bitmap, struct error *err);
-void __wrap_machine_throttle(struct machine *ignored, unsigned percent);
+bool __wrap_machine_log_tells(const struct machine *ignored, uint64_t written[MACHINE_CPUS_MAX]);
+void __wrap_machine_throttle(struct machine *ignored, const uint8_t percent[MACHINE_CPUS_MAX]);
 int __wrap_machine_save(struct machine *ignored, struct state_writer *writer, struct error *err);
 void __wrap_machine_hold(struct machine *ignored, bool held);
 int __wrap_machine_pause(struct machine *ignored, struct machine_pause *pause, uint64_t limit);
@@ -76,7 +77,9 @@ int __wrap_machine_check_movable(const struct machine *ignored, struct error *er
 
 const struct machine_config *__wrap_machine_config(const struct machine *ignored)
 {
-	return NULL;
+	static const struct machine_config config = {.cpus = 2};
+
+	return &config;
 }
 
 int __wrap_machine_config_write(
@@ -117,8 +120,15 @@ int __wrap_machine_log_take(
 	return 0;
 }
 
-void __wrap_machine_throttle(struct machine *ignored, unsigned percent)
+bool __wrap_machine_log_tells(const struct machine *ignored, uint64_t written[MACHINE_CPUS_MAX])
 {
+	return false;
+}
+
+void __wrap_machine_throttle(struct machine *ignored, const uint8_t percent[MACHINE_CPUS_MAX])
+{
+	/* By bitmaps nobody knows who it is. */
+	assert_true(!percent || percent[0] == percent[1]);
 }
 
 int __wrap_machine_save(struct machine *ignored, struct state_writer *writer, struct error *err)

@@ -67,6 +67,7 @@ static void tells_of_the_machine(void **state)
 static void tells_of_vcpus_and_ranges(void **state)
 {
 	assert_is("{\"vcpus\": [{\"index\": 0, \"exits\": {\"io\": 3, \"mmio\": 4, \"total\": 7},"
+		  " \"pages_written\": 6, \"held_percent\": 75,"
 		  " \"kvm\": {\"halt_exits\": 5}}, {\"index\": 1, \"exits\": {\"io\": 1}}],"
 		  " \"exits\": {\"by_cause\": {\"io\": 4}, \"by_device\": {\"serial\":"
 		  " {\"bus\": \"port\", \"reads\": 1, \"writes\": 2}},"
@@ -84,6 +85,13 @@ static void tells_of_vcpus_and_ranges(void **state)
 		"duet_vcpu_exits_total{vcpu=\"0\",cause=\"io\"} 3\n"
 		"duet_vcpu_exits_total{vcpu=\"0\",cause=\"mmio\"} 4\n"
 		"duet_vcpu_exits_total{vcpu=\"1\",cause=\"io\"} 1\n"
+		"# HELP duet_vcpu_held_percent Of its time that a move holds a virtual CPU.\n"
+		"# TYPE duet_vcpu_held_percent gauge\n"
+		"duet_vcpu_held_percent{vcpu=\"0\"} 75\n"
+		"# HELP duet_vcpu_pages_written_total Pages written, as far as the log of writes "
+		"tells by whom.\n"
+		"# TYPE duet_vcpu_pages_written_total counter\n"
+		"duet_vcpu_pages_written_total{vcpu=\"0\"} 6\n"
 		"# HELP duet_vcpu_kvm What KVM says of a virtual CPU.\n"
 		"# TYPE duet_vcpu_kvm untyped\n"
 		"duet_vcpu_kvm{vcpu=\"0\",name=\"halt_exits\"} 5\n");

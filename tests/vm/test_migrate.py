@@ -139,10 +139,11 @@ def wait_until(api: Api, condition) -> dict:
 
 
 @contextlib.contextmanager
-def slow_line(where: str):
-    """Another address of the same: memory takes minutes over it."""
+def slow_line(where: str, rate: int = 1000000):
+    """Another address of the same: memory takes minutes over it, or at RATE bytes a second."""
     here = f"/tmp/line-{uuid.uuid4().hex[:8]}"
-    with vm.running("a line", *vm.lab_command("python3", str(SLOW_LINE), here, where.removeprefix("unix:"), "1000000")):
+    with vm.running("a line", *vm.lab_command("python3", str(SLOW_LINE), here, where.removeprefix("unix:"),
+                                                  str(rate))):
         yield f"unix:{here}"
     vm.run("rm", "-f", here)
 

@@ -173,10 +173,10 @@ def test_clones_are_told(folder):
         assert len(numbers) == CLONES
 
 
-def changes_over_base(folder: str, memory: str, *words: str):
+def changes_over_base(folder: str, memory: str, *options: str):
     """Both at one moment: all of memory, and a snapshot with the changes put over one from before."""
     base, changes, whole, merged = (f"{folder}/{name}" for name in ("base", "changes", "whole", "merged"))
-    with machine(folder, "--track-dirty", "on", memory=memory) as (guest, name):
+    with machine(folder, "--track-dirty", "on", *options, memory=memory) as (guest, name):
         take(name, base, "--diff")  # there is none before it: all of memory
         written = go(guest, "write", r"^written (\d+)$")
         ctl(name, "pause")
@@ -196,13 +196,15 @@ def changes_over_base(folder: str, memory: str, *words: str):
         assert int(go(guest)[0]) == int(written[0]) + 1
 
 
-def test_changes_alone(folder):
-    changes_over_base(folder, "256M")
+@pytest.mark.parametrize("dirty", ["log", "ring"])
+def test_changes_alone(dirty, folder):
+    changes_over_base(folder, "256M", "--dirty", dirty, "--cpus", "2")
 
 
 @soak
 def test_changes_above_and_below_the_hole(folder):
     changes_over_base(folder, "4G")
+    changes_over_base(folder, "4G", "--dirty", "ring")
 
 
 def test_full_disk_leaves_the_old_one(folder):
