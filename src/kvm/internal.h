@@ -56,10 +56,11 @@ struct kvm_moment {
 	uint64_t clock, realtime, tsc;
 };
 
-/* KVM's rings are of a power of two of entries, 16 bytes each. These are four pages for each vCPU,
- * the least on Intel, where the processor's own log needs room. A full one costs an exit, which is
- * little beside a fault for each of its entries. */
-#define DIRTY_RING_ENTRIES 1024U
+/* KVM's rings are of a power of two of entries, 16 bytes each; 1024 at least on Intel, where the
+ * processor's own log needs room. A full one costs an exit, which is little beside a fault for each
+ * of its entries; but pages that are written all the time are protected anew with all the others.
+ */
+#define DIRTY_RING_ENTRIES 4096U
 
 /* Of a vCPU: KVM names the pages that it writes to, one by one. By dirty_log.lock. */
 struct dirty_ring {

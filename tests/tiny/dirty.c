@@ -67,17 +67,18 @@ static void test_exactly(bool ring)
 		return;
 	check_written(&tiny, 0, 0);
 	/* Three times what a ring holds. */
-	write_pages(&tiny, 100, 3000, 1);
+	write_pages(&tiny, 100, 3 * DIRTY_RING_ENTRIES, 1);
 	full = kvm_vcpu_exits(tiny.vcpu, EXIT_DIRTY_FULL);
 	CHECK(ring ? full >= 2 : full == 0);
-	check_written(&tiny, 100, 3000);
-	CHECK(ring ? kvm_vcpu_dirtied(tiny.vcpu) >= 3000 : kvm_vcpu_dirtied(tiny.vcpu) == 0);
+	check_written(&tiny, 100, 3 * DIRTY_RING_ENTRIES);
+	CHECK(ring ? kvm_vcpu_dirtied(tiny.vcpu) >= 3 * DIRTY_RING_ENTRIES
+		   : kvm_vcpu_dirtied(tiny.vcpu) == 0);
 	check_written(&tiny, 0, 0);
 	/* Once more, now that they are protected again. */
 	write_pages(&tiny, 200, 10, 1);
 	check_written(&tiny, 200, 10);
-	write_pages(&tiny, 4095, 1, 5);
-	check_written(&tiny, 4095, 1);
+	write_pages(&tiny, TINY_MORE_PAGES - 1, 1, 5);
+	check_written(&tiny, TINY_MORE_PAGES - 1, 1);
 	tiny_close(&tiny);
 	tiny_ok(ring ? "dirty ring" : "dirty log");
 }
@@ -150,12 +151,12 @@ static void test_nothing_is_lost(bool ring)
 	}
 	CHECK(copy.bytes);
 	CHECK(pthread_create(&thread, NULL, copy_on, &copy) == 0);
-	write_pages(&tiny, 0, 2000, 6);
-	write_pages(&tiny, 1990, 50, 200);
+	write_pages(&tiny, 0, 6000, 3);
+	write_pages(&tiny, 5990, 50, 200);
 	atomic_store(&copy.enough, true);
 	pthread_join(thread, NULL);
 	copy_written(&copy);
-	CHECK(copy.pages >= 2040);
+	CHECK(copy.pages >= 6040);
 	CHECK(memcmp(copy.bytes, tiny_ram(&tiny, TINY_MORE), TINY_MORE_PAGES * MEMORY_PAGE) == 0);
 	free(copy.bytes);
 	tiny_close(&tiny);

@@ -54,7 +54,7 @@ void tiny_open(struct tiny *tiny, enum kvm_vm_irqchip irqchip);
 /* Without interrupts, with TINY_MORE_PAGES at TINY_MORE too, in 32-bit protected mode; @ring: as
  * the option. */
 #define TINY_MORE       0x1000000U
-#define TINY_MORE_PAGES 4096U
+#define TINY_MORE_PAGES 16384U
 void tiny_open_flat(struct tiny *tiny, bool ring);
 void tiny_close(struct tiny *tiny);
 void tiny_load(struct tiny *tiny, uint32_t address, const void *code, size_t length);

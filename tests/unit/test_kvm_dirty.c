@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LOW_PAGES  1024
+#define LOW_PAGES  DIRTY_RING_ENTRIES
 #define HIGH_PAGES 100 /* its bitmap ends within a word */
 
 /* KVM's side of a ring. */
@@ -30,6 +30,8 @@ static struct {
 	unsigned resets, interruptions;
 	int reset_error;
 	bool stuck; /* it leaves what was gathered where it is */
+	unsigned enabled;
+	int enable_error;
 	uint32_t flags[2];
 	uint64_t low[LOW_PAGES / 64], high[2];
 } rig;
@@ -72,6 +74,14 @@ int __wrap_ioctl(int fd, unsigned long request, void *argument)
 	case KVM_SET_USER_MEMORY_REGION:
 		rig.flags[region->slot] = region->flags;
 		return 0;
+	case KVM_ENABLE_CAP:
+		assert_int_equal(
+			((const struct kvm_enable_cap *)argument)->cap, KVM_CAP_DIRTY_LOG_RING);
+		assert_int_equal(((const struct kvm_enable_cap *)argument)->args[0],
+			sizeof(rig.rings[0].entries));
+		rig.enabled++;
+		errno = rig.enable_error;
+		return rig.enable_error ? -1 : 0;
 	case KVM_GET_REGS:
 		return 0;
 	case KVM_GET_DIRTY_LOG:
@@ -295,6 +305,28 @@ static void test_a_kernel_that_does_not_empty_it(void **state)
 	assert_int_equal(rig.low[0], 4);
 }
 
+/* Only where they are asked for, and where KVM gives them. */
+static void test_whether_there_are_rings(void **state)
+{
+	static const struct {
+		bool asked, has;
+		int error;
+		bool by_ring;
+		unsigned calls;
+	} cases[] = {{false, true, 0, false, 0}, {true, false, 0, false, 0},
+		{true, true, EINVAL, false, 1}, {true, true, 0, true, 1}};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		rig.enabled = 0;
+		rig.vm.options.dirty_ring = cases[i].asked;
+		rig.vm.host.dirty_ring = cases[i].has;
+		rig.enable_error = cases[i].error;
+		dirty_set_up(&rig.vm);
+		assert_int_equal(kvm_vm_dirty_by_ring(&rig.vm), cases[i].by_ring);
+		assert_int_equal(rig.enabled, cases[i].calls);
+	}
+}
+
 static void test_without_rings(void **state)
 {
 	rig.vm.dirty.by_ring = false;
@@ -319,6 +351,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_what_was_written_before, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(
 			test_a_kernel_that_does_not_empty_it, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_whether_there_are_rings, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_without_rings, set_up, tear_down),
 	};
 

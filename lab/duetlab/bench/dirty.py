@@ -1,21 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a guest's writes cost the host while changed pages are logged, by duet and by QEMU."""
+"""What a guest's writes cost the host while changed pages are logged, by duet and by QEMU, and what a vCPU's ring
+costs a machine that nobody logs."""
 
 import shlex
 import shutil
+import statistics
+from dataclasses import replace
 
 from ..base.errors import LabError
 from ..base.paths import LAB
 from ..host import counter
-from .lab import BenchLab
+from .lab import DUET, MARK_INIT, BenchLab
 from .migrate import CONTROL, SOCK, duet, qemu
-from .monitors import HOME
+from .monitors import HOME, Boot
 from .report import Report
 
 KERNEL = "6.1-cloud"
 WRITTEN_MIB = 128
 PAGES = WRITTEN_MIB * 256
 SECONDS = 60  # that QEMU logs for: longer than it takes
+STARTS = 3
+CPUS = 4
+MILLION = 1e6
 MARK = 30  # round N is from MARK + 2 N to MARK + 2 N + 1
 
 # Each line that comes is a round: every page of a file in memory is written once.
@@ -70,11 +76,37 @@ def _row(report: Report, name: str, each: dict[str, float], target: float | None
                detail=f"monitor {each['host_user']:.0f}, host kernel {each['host_kernel']:.0f}; guest entries {each['vmruns']:.2f}")  # fmt: skip
 
 
+def _tracked(lab: BenchLab, boot: Boot, dirty: str) -> list[dict[str, float]]:
+    return _a_page(lab, [*duet(boot), "--allow", HOME, "--track-dirty", "on", "--dirty", dirty],
+                   f"{HOME}/duet ctl {SOCK} snapshot {HOME}/snapshot")  # fmt: skip
+
+
+def _starting(*options: str):
+    return replace(DUET, command=lambda boot: [*DUET.command(boot), "--cpus", str(CPUS), *options])
+
+
+def starts(lab: BenchLab, report: Report) -> None:
+    """By turns. The rings' memory is the host kernel's, and in no process's statistics."""
+    report.heading(f"A start of {CPUS} vCPUs, with rings and without, M instructions before the first vCPU runs")
+    boot = lab.boot_of(KERNEL, "minimal", f"rdinit=/bin/mark {MARK_INIT} exec /bin/busybox {DUET.end} -f")
+    ways = {dirty: _starting("--dirty", dirty) for dirty in ("log", "ring")}
+    lab.counted(ways["ring"], boot)  # fills the caches
+    found: dict[str, list[dict]] = {dirty: [] for dirty in ways}
+    for _ in range(STARTS):
+        for dirty, monitor in ways.items():
+            if counts := lab.counted(monitor, boot):
+                found[dirty].append(counts["vmrun"])
+    for dirty, counts in found.items():
+        own, kernel = (statistics.median(each[side] for each in counts) / MILLION for side in ("host_user", "host_kernel"))
+        report.row(f"--dirty {dirty}", own + kernel, "M", detail=f"monitor {own:.2f}, host kernel {kernel:.2f}")
+
+
 def measure(lab: BenchLab, report: Report) -> None:
+    starts(lab, report)
     report.heading(f"A guest writes once to each page of {WRITTEN_MIB} MiB: instructions of the host, a page")
     boot = lab.boot_of(KERNEL, "base", "", _GUEST)
-    plain, logged = _a_page(lab, [*duet(boot), "--allow", HOME, "--track-dirty", "on"],
-                            f"{HOME}/duet ctl {SOCK} snapshot {HOME}/snapshot")  # fmt: skip
+    plain, logged = _tracked(lab, boot, "log")
+    ringed = _tracked(lab, boot, "ring")[1]
     _row(report, "duet, no log", plain)
     found = None
     try:
@@ -85,3 +117,4 @@ def measure(lab: BenchLab, report: Report) -> None:
         _row(report, "QEMU, no log", found[0])
         _row(report, "QEMU, changed pages are logged", found[1])
     _row(report, "duet, changed pages are logged", logged, found[1]["host"] * 1.02 if found else None)
+    _row(report, "duet, the same by a ring", ringed)
