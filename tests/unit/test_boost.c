@@ -158,6 +158,9 @@ static void test_all_at_once(void **state)
 }
 
 /* Who renices a thread while it has a loan keeps his way. */
+/* No loan comes to it, however nice these tests are run. */
+#define OWNERS_NICE 19
+
 static void test_owner_wins(void **state)
 {
 	const struct boost_means means = boost_find_means();
@@ -167,13 +170,13 @@ static void test_owner_wins(void **state)
 
 	boost_init(&boost);
 	boost_lend(&boost, tid, &means);
-	assert_int_equal(setpriority(PRIO_PROCESS, (id_t)tid, 7), 0);
+	assert_int_equal(setpriority(PRIO_PROCESS, (id_t)tid, OWNERS_NICE), 0);
 	boost_return(&boost, tid, &means);
-	assert_int_equal(nice_of(tid), 7);
+	assert_int_equal(nice_of(tid), OWNERS_NICE);
 	boost_lend(&boost, tid, &means);
-	assert_int_equal(nice_of(tid), means.nice ? boost_nice(7, 1) : 7);
+	assert_int_equal(nice_of(tid), means.nice ? boost_nice(OWNERS_NICE, 1) : OWNERS_NICE);
 	boost_return(&boost, tid, &means);
-	assert_int_equal(nice_of(tid), 7);
+	assert_int_equal(nice_of(tid), OWNERS_NICE);
 	boost_destroy(&boost);
 	holder_end(&holder);
 }
