@@ -18,19 +18,43 @@
 
 struct rig {
 	struct memory memory;
-	int client;
+	int client, urgent;
+	int listening;
 	size_t sent;
-	bool runs;
+	bool runs, late; /* late: memory may come after it runs */
+	struct arrival *arrival;
 };
 
-static int build(
-	void *opaque, const char *text, size_t length, struct memory **memory, struct error *err)
+static void arrival_ended(void *opaque, int result, const struct error *err)
+{
+	(void)opaque;
+	(void)result;
+	(void)err;
+}
+
+/* Where the host lets us. */
+static int make_arrival(struct rig *rig, struct arrival **arrival, struct error *err)
+{
+	const struct arrival_terms terms = {.memory = &rig->memory,
+		.listening = rig->listening,
+		.ops = {.ended = arrival_ended}};
+
+	if (arrival_new(&rig->arrival, &terms, err) < 0)
+		return 0;
+	*arrival = rig->arrival;
+	return arrival_start(rig->arrival, err);
+}
+
+static int build(void *opaque, const char *text, size_t length, struct memory **memory,
+	struct arrival **arrival, struct error *err)
 {
 	struct rig *rig = opaque;
 
 	if (strnlen(text, length + 1) > length)
 		abort();
 	*memory = &rig->memory;
+	if (rig->late && arrival && make_arrival(rig, arrival, err) < 0)
+		return -EINVAL;
 	return length % 7 ? 0 : error_set(err, EINVAL, "refused");
 }
 
@@ -74,11 +98,19 @@ static void say_message(struct rig *rig, enum wire_kind kind, const void *body, 
 
 static void say_hello(struct rig *rig)
 {
-	const struct wire_hello hello = {.version = WIRE_VERSION, .streams = 1};
-	uint8_t body[WIRE_HELLO_SIZE];
+	struct wire_hello hello = {.version = WIRE_VERSION, .streams = 1, .wait = rig->late};
+	uint8_t header[WIRE_HEADER], body[WIRE_HELLO_SIZE];
 
 	wire_put_hello(body, &hello);
 	say_message(rig, WIRE_HELLO, body, sizeof(body));
+	if (!rig->late)
+		return;
+	hello.index = 1;
+	wire_put_hello(body, &hello);
+	wire_seal(header, WIRE_HELLO, body, sizeof(body), "", 0);
+	if (send(rig->urgent, header, sizeof(header), MSG_NOSIGNAL) < 0 ||
+		send(rig->urgent, body, sizeof(body), MSG_NOSIGNAL) < 0)
+		abort();
 }
 
 static void say_messages(struct rig *rig, struct input *input)
@@ -103,7 +135,7 @@ static int make_listener(struct sockaddr_un *address, socklen_t *size)
 
 	*address = (struct sockaddr_un){.sun_family = AF_UNIX};
 	*size = sizeof(sa_family_t);
-	if (fd < 0 || bind(fd, (struct sockaddr *)address, *size) < 0 || listen(fd, 1) < 0)
+	if (fd < 0 || bind(fd, (struct sockaddr *)address, *size) < 0 || listen(fd, 2) < 0)
 		abort();
 	*size = sizeof(*address);
 	if (getsockname(fd, (struct sockaddr *)address, size) < 0)
@@ -114,7 +146,9 @@ static int make_listener(struct sockaddr_un *address, socklen_t *size)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input input = {data, size};
-	struct rig rig = {.client = socket(AF_UNIX, SOCK_STREAM, 0)};
+	struct rig rig = {.client = socket(AF_UNIX, SOCK_STREAM, 0),
+		.urgent = socket(AF_UNIX, SOCK_STREAM, 0)};
+	unsigned how = input_number(&input, 1);
 	const struct target_ops ops = {
 		.build = build, .restore = restore, .run = run, .opaque = &rig};
 	struct sockaddr_un address;
@@ -124,10 +158,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	log_set_level(LOG_LEVEL_ERROR);
 	memory_init(&rig.memory);
+	rig.listening = listening;
+	rig.late = (how & 3) == 2;
 	if (connect(rig.client, (struct sockaddr *)&address, length) < 0 ||
+		(rig.late && connect(rig.urgent, (struct sockaddr *)&address, length) < 0) ||
 		memory_add(&rig.memory, GPA(0), MEMORY, MEMORY_ANONYMOUS, "fuzz", &err) < 0)
 		abort();
-	if (input_number(&input, 1) & 1)
+	if (how & 1)
 		say(&rig, input.at, input.left);
 	else
 		say_messages(&rig, &input);
@@ -136,7 +173,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	shutdown(listening, SHUT_RD);
 	if ((target_run(&ops, listening, stop, NULL, &err) == 0) != rig.runs)
 		abort();
+	arrival_free(rig.arrival, false);
 	close(rig.client);
+	close(rig.urgent);
 	close(listening);
 	close(stop);
 	memory_free(&rig.memory);

@@ -9,8 +9,8 @@
 
 struct fields {
 	const char *to, *cert, *key, *ca;
-	struct given_number downtime, streams;
-	struct given_switch force, plain, compress, check;
+	struct given_number downtime, streams, wait;
+	struct given_switch force, plain, compress, post_copy, check;
 };
 
 #define TEXT(text, needs, member)                                                                  \
@@ -38,6 +38,8 @@ static const struct member members[] = {
 	SWITCH("force", force),
 	SWITCH("plain", plain),
 	SWITCH("compress", compress),
+	SWITCH("post_copy", post_copy),
+	NUMBER("wait_s", wait),
 	SWITCH("check", check),
 };
 static const struct body body = {
@@ -56,6 +58,8 @@ static const char *const phases[] = {
 	[SOURCE_COPYING] = "copying",
 	[SOURCE_STOPPED] = "stopped",
 	[SOURCE_COMMITTED] = "committed",
+	[SOURCE_ARRIVING] = "arriving",
+	[SOURCE_CUT] = "cut",
 	[SOURCE_ENDED] = "ended",
 };
 
@@ -80,7 +84,8 @@ static json_t *migration_json(const struct migration *migration)
 	const struct source_progress *at = status.progress;
 
 	return json_pack(
-		"{s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I}",
+		"{s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I, s:I, "
+		"s:I}",
 		"state", states[status.state], "phase", phases[atomic_load(&at->phase)], "error",
 		*status.why ? json_string(status.why) : json_null(), "pages_total",
 		number(&at->total), "pages_sent", number(&at->sent), "pages_zero",
@@ -88,7 +93,8 @@ static json_t *migration_json(const struct migration *migration)
 		number(&at->left), "bytes_sent", number(&at->bytes), "rounds", number(&at->rounds),
 		"bytes_per_second", number(&at->rate), "expected_downtime_ns",
 		number(&at->expected), "throttle_percent", number(&at->throttle), "throttle_vcpus",
-		shares_json(at), "downtime_ns", number(&at->stood));
+		shares_json(at), "downtime_ns", number(&at->stood), "pages_urgent",
+		number(&at->urgent), "cuts", number(&at->cuts));
 }
 
 /* The machine is under way, or is somewhere else: there is none to move. */
@@ -110,6 +116,8 @@ static int put(struct call *call)
 		.force = fields->force.value,
 		.plain = fields->plain.value,
 		.compress = fields->compress.value,
+		.post_copy = fields->post_copy.value,
+		.wait_s = (unsigned)fields->wait.value,
 		.tls = {fields->cert, fields->key, fields->ca}};
 	struct migration *migration = NULL;
 	int ret;
@@ -151,10 +159,17 @@ static int delete (struct call *call)
 {
 	if (!call->api->migration)
 		return none(call);
-	if (migration_cancel(call->api->migration) < 0)
+	switch (migration_cancel(call->api->migration)) {
+	case 0:
+		return 0;
+	case -EXDEV:
+		return error_set(&call->err, EALREADY,
+			"It is too late: the machine runs there, and needs the rest of its memory "
+			"from here.");
+	default:
 		return error_set(&call->err, EALREADY,
 			"It is too late: the machine is given away, or all is over.");
-	return 0;
+	}
 }
 
 static const struct route routes[] = {

@@ -12,7 +12,7 @@ static void (*_Atomic confinement)(enum thread_kind kind);
  * #syscalls all: futex brk mmap(2 & PROT_EXEC = 0) mprotect(2 & PROT_EXEC = 0) munmap mremap
  * #syscalls all: madvise rt_sigprocmask rt_sigreturn restart_syscall exit exit_group getpid gettid
  * #syscalls all: clock_gettime gettimeofday sched_yield tgkill(0 = OWN_PID) close
- * #syscalls main io discard: set_robust_list rseq prctl(0 = PR_SET_NAME) clone(0 = THREAD_FLAGS)
+ * #syscalls main io discard arrive: set_robust_list rseq prctl(0 = PR_SET_NAME) clone(0 = THREAD_FLAGS)
  * libc falls back to clone(), whose flags can be looked at.
  * #syscalls all: clone3!ENOSYS
  */

@@ -13,6 +13,7 @@ enum thread_kind {
 	THREAD_VCPU,
 	THREAD_IO,
 	THREAD_DISCARD, /* made by an I/O thread, whose limits it has too */
+	THREAD_ARRIVE,  /* memory that comes while the guest runs, from another host */
 	THREAD_KINDS,
 };
 

@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 
 #define ALLOW_MAX 16 /* words of --allow */
-#define PATHS_MAX (4 + MACHINE_DEVICES_MAX + ALLOW_MAX)
+#define PATHS_MAX (5 + MACHINE_DEVICES_MAX + ALLOW_MAX)
 
 /* What is opened, made or removed later on. */
 struct paths {
@@ -142,6 +142,8 @@ static void collect(
 	/* Sockets go when the machine does. */
 	if (confine->api_sock)
 		add_directory(paths, confine->api_sock, SANDBOX_REMOVE);
+	if (confine->incoming)
+		add_directory(paths, confine->incoming, SANDBOX_REMOVE);
 	for (unsigned i = 0; (device = machine_config_device(config, DEVICE_VSOCK, i)); i++)
 		add_directory(paths, device->vsock.path, SANDBOX_REMOVE);
 }

@@ -17,6 +17,7 @@ struct confine {
 	bool files;           /* no others than the configuration names; a client may name some */
 	const char *allow;    /* directories by commas, and "tcp"; null: nothing */
 	const char *api_sock; /* null: none */
+	const char *incoming; /* a unix socket that the rest of memory may come by; null: none */
 	const char *user;     /* UID[:GID] that the process becomes; null: nobody else */
 	bool done;
 };

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #define LOOK_MS 200
+#define EACH    10 /* looks, where there are no rounds */
 
 /* ---- the command line ---- */
 
@@ -34,6 +35,8 @@ static const struct option options[] = {
 	{"--force", "force", TAKES_NOTHING},
 	{"--plain", "plain", TAKES_NOTHING},
 	{"--compress", "compress", TAKES_NOTHING},
+	{"--post-copy", "post_copy", TAKES_NOTHING},
+	{"--wait", "wait_s", TAKES_NUMBER},
 	{"--unplug", NULL, TAKES_NOTHING}, /* done here, before it is asked */
 	{"--cert", "cert", TAKES_FILE},
 	{"--key", "key", TAKES_FILE},
@@ -179,8 +182,23 @@ static void tell_shares(const json_t *now)
 			printf(" %lld", (long long)json_integer_value(json_array_get(shares, i)));
 }
 
+/* While it runs there already. */
+static bool is_arriving(const json_t *now)
+{
+	return strcmp(word(now, "phase"), "arriving") == 0 ||
+	       strcmp(word(now, "phase"), "cut") == 0;
+}
+
 static void tell(const json_t *now)
 {
+	if (is_arriving(now)) {
+		printf("%s: it runs there, and lacks %lld pages; %lld were asked for, the line was "
+		       "cut %lld times\n",
+			word(now, "phase"), number(now, "pages_left"), number(now, "pages_urgent"),
+			number(now, "cuts"));
+		fflush(stdout);
+		return;
+	}
 	printf("%s: round %lld, %lld pages sent, %lld again, %lld zero, %lld left, %.1f MB/s, "
 	       "expected downtime %.0f ms, vCPUs held",
 		word(now, "phase"), number(now, "rounds"), number(now, "pages_sent"),
@@ -209,11 +227,11 @@ static int tell_end(const json_t *now)
 static int follow(const char *socket, json_t *now)
 {
 	const struct timespec look = {.tv_nsec = LOOK_MS * 1000000L};
-	long long round = -1;
+	long long round = -1, looks = 0;
 	struct error err = {0};
 
 	while (now && strcmp(word(now, "state"), "running") == 0) {
-		if (number(now, "rounds") != round)
+		if (number(now, "rounds") != round || (is_arriving(now) && looks++ % EACH == 0))
 			tell(now);
 		round = number(now, "rounds");
 		json_decref(now);

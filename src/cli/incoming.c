@@ -27,14 +27,17 @@ struct incoming {
 	struct mtls *tls;
 	int listening, stop;
 	pthread_t thread;
-	bool started, runs;
+	struct arrival *arrival; /* memory that comes after it runs; null: all comes before */
+	bool started, runs, late;
 	int result;
 	struct error err;
 
 	/* What the thread wants to be done on the loop. */
 	pthread_mutex_t lock;
 	pthread_cond_t answered;
-	struct loop_task task, over;
+	struct loop_task task, over, arrived;
+	int missed; /* by the arrival: why memory will never be whole; 0: it is */
+	char missed_why[256];
 	int (*wish)(struct incoming *incoming, struct error *err);
 	bool has_answer, leaving;
 	int answer;
@@ -68,10 +71,26 @@ static int enter_sandbox(struct incoming *incoming, struct error *err)
 
 	if (confine->choice == CONFINE_OFF)
 		return 0;
-	/* Its name goes while it may be removed. */
-	stop_listening(incoming);
+	/* Its name goes while it may be removed, unless the source may come again by it. */
+	if (!incoming->arrival)
+		stop_listening(incoming);
+	else if (incoming->address.is_unix)
+		confine->incoming = incoming->address.path;
 	vigil_end(&incoming->session->vigil);
 	return confine_process(confine, machine_config(incoming->machine), err);
+}
+
+static void memory_ended(void *opaque, int result, const struct error *err);
+
+/* Asked for while the host still lets us ask. */
+static int make_arrival(struct incoming *incoming, struct error *err)
+{
+	const struct arrival_terms terms = {.memory = machine_memory(incoming->machine),
+		.listening = incoming->listening,
+		.tls = incoming->tls,
+		.ops = {.ended = memory_ended, .opaque = incoming}};
+
+	return incoming->late ? arrival_new(&incoming->arrival, &terms, err) : 0;
 }
 
 /* While the source's machine runs, all that takes long and needs nothing of it. The session has no
@@ -90,7 +109,11 @@ static int build(struct incoming *incoming, struct error *err)
 	machine_leave_disks(incoming->machine);
 	ret = machine_build_bare(incoming->machine, err);
 	if (ret == 0)
+		ret = make_arrival(incoming, err);
+	if (ret == 0)
 		ret = enter_sandbox(incoming, err);
+	if (ret == 0 && incoming->arrival)
+		ret = arrival_start(incoming->arrival, err);
 	return ret == 0 ? machine_ready(incoming->machine, err) : ret;
 }
 
@@ -141,8 +164,9 @@ static void obey(struct loop_task *task)
 	struct error err = {0};
 	int ret = 0;
 
-	/* What is restored is here already: nothing of the host's is waited for. */
-	if (incoming->wish != restore)
+	/* What is restored is here already: nothing of the host's is waited for. But if pages of
+	 * memory come later. */
+	if (incoming->wish != restore || incoming->arrival)
 		ret = session_busy(incoming->session, starts, &err);
 	if (ret == 0)
 		ret = incoming->wish(incoming, &err);
@@ -158,12 +182,48 @@ static void obey(struct loop_task *task)
 		session_settle(incoming->session);
 }
 
+/* All of memory came before. */
+static void close_arrival(struct incoming *incoming)
+{
+	arrival_free(incoming->arrival, true);
+	incoming->arrival = NULL;
+	stop_listening(incoming);
+}
+
 static void over(struct loop_task *task)
 {
-	const struct incoming *incoming = container_of(task, struct incoming, over);
+	struct incoming *incoming = container_of(task, struct incoming, over);
 
 	if (!incoming->runs)
 		loop_stop(incoming->session->loop);
+	else if (incoming->arrival && !arrival_is_begun(incoming->arrival))
+		close_arrival(incoming);
+}
+
+static void arrived(struct loop_task *task)
+{
+	struct incoming *incoming = container_of(task, struct incoming, arrived);
+
+	if (incoming->missed < 0) {
+		/* Those that wait for a page wait until the process ends. */
+		machine_starve(incoming->session->machine, incoming->missed_why);
+		return;
+	}
+	log_info("--incoming: all of memory is here");
+	/* What it has made stays: another thread may look into it at this moment. */
+	stop_listening(incoming);
+}
+
+/* ---- on the arrival's thread ---- */
+
+static void memory_ended(void *opaque, int result, const struct error *err)
+{
+	struct incoming *incoming = opaque;
+
+	incoming->missed = result;
+	snprintf(incoming->missed_why, sizeof(incoming->missed_why), "--incoming: %.220s",
+		err->text);
+	loop_post(incoming->session->loop, &incoming->arrived);
 }
 
 /* ---- on the thread ---- */
@@ -188,17 +248,20 @@ static int ask(struct incoming *incoming, int (*wish)(struct incoming *, struct 
 	return ret;
 }
 
-static int ask_build(
-	void *opaque, const char *text, size_t length, struct memory **memory, struct error *err)
+static int ask_build(void *opaque, const char *text, size_t length, struct memory **memory,
+	struct arrival **arrival, struct error *err)
 {
 	struct incoming *incoming = opaque;
 	int ret;
 
 	incoming->text = text;
 	incoming->length = length;
+	incoming->late = arrival != NULL;
 	ret = ask(incoming, build, err);
 	if (ret == 0)
 		*memory = machine_memory(incoming->machine);
+	if (ret == 0 && arrival)
+		*arrival = incoming->arrival;
 	return ret;
 }
 
@@ -291,7 +354,8 @@ int incoming_open(struct incoming **out, struct session *session, struct api_ses
 		.listening = -1,
 		.stop = -1,
 		.task.run = obey,
-		.over.run = over};
+		.over.run = over,
+		.arrived.run = arrived};
 	machine_config_init(&incoming->config);
 	pthread_mutex_init(&incoming->lock, NULL);
 	pthread_cond_init(&incoming->answered, NULL);
@@ -325,12 +389,29 @@ static void end_thread(struct incoming *incoming)
 	loop_unpost(incoming->session->loop, &incoming->over);
 }
 
+/* A machine that has not come to rest may wait for a page, which nobody but the source has: it
+ * waits until the process has ended. */
+static bool may_forget(const struct incoming *incoming)
+{
+	const struct machine *machine = incoming->session->machine;
+
+	return !incoming->runs || !machine ||
+	       (machine_state(machine) == MACHINE_ENDED && !machine_is_stuck(machine));
+}
+
 void incoming_close(struct incoming *incoming)
 {
 	if (!incoming)
 		return;
 	if (incoming->started)
 		end_thread(incoming);
+	if (incoming->arrival && !may_forget(incoming)) {
+		/* Its thread may still wait for the source. */
+		socket_file_remove(&incoming->address.file);
+		return;
+	}
+	arrival_free(incoming->arrival, true);
+	loop_unpost(incoming->session->loop, &incoming->arrived);
 	stop_listening(incoming);
 	if (incoming->stop >= 0)
 		close(incoming->stop);

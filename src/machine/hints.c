@@ -165,6 +165,10 @@ int machine_take_hints(
 			err, ENOTSUP, "the machine has no balloon; --balloon gives it one");
 	if (memory_is_logged(&machine->memory))
 		return error_set(err, EBUSY, "memory: writes are logged already, for a move");
+	/* It is looked at on this thread, which waits for nobody. */
+	if (memory_arriving(&machine->memory))
+		return error_set(err, EBUSY,
+			"memory: pages of it are still to come from where the machine was");
 	hints->machine = machine;
 	hints->pause.done = paused;
 	hints->timer.expired = look;

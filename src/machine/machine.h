@@ -112,6 +112,8 @@ void machine_ask_reset(struct machine *machine);
 /* Ends it within a second, whatever storage does; what the guest was not told of need not be done.
  */
 void machine_kill(struct machine *machine, const char *why);
+/* Likewise, and it failed: pages of its memory will never come (memory/late.h). */
+void machine_starve(struct machine *machine, const char *why);
 /* How it ended and why; after MACHINE_ENDED. */
 enum machine_end machine_outcome(const struct machine *machine, const char **why);
 /* It has ended while the kernel does not let go of something: the process had better end too. */

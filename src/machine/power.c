@@ -60,6 +60,12 @@ void machine_kill(struct machine *machine, const char *why)
 	lifecycle_kill(&machine->life);
 }
 
+void machine_starve(struct machine *machine, const char *why)
+{
+	machine_end(machine, MACHINE_FAILED, "%s", why);
+	lifecycle_kill(&machine->life);
+}
+
 bool machine_press_power(struct machine *machine)
 {
 	return machine->life.state >= MACHINE_BUILT && acpi_pm_power_button(machine->pm);

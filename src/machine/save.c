@@ -32,6 +32,16 @@ static void name_vcpu(unsigned index, char name[STATE_NAME_MAX + 1])
 
 int machine_check_movable(const struct machine *machine, struct error *err)
 {
+	const uint64_t arriving = memory_arriving(&machine->memory);
+
+	if (arriving)
+		return error_set(err, EBUSY,
+			"memory: %llu pages of it are still to come from where the machine was; "
+			"try "
+			"again when they are here",
+			(unsigned long long)arriving);
+	if (machine->given_away)
+		return error_set(err, EBUSY, "the machine runs elsewhere; ask it there");
 	for (struct device *device = machine->devices; device; device = device->next) {
 		const char *why = device->ops->unmovable ? device->ops->unmovable(device) : NULL;
 

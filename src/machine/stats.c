@@ -172,7 +172,7 @@ static json_t *own_stats(const struct machine *machine)
 	uint64_t us = (clock_ns() - machine->created) / 1000;
 	char pv[96];
 
-	return json_pack("{s:s, s:I, s:i, s:s, s:s, s:s, s:s, s:b, s:b, s:I}", "state",
+	return json_pack("{s:s, s:I, s:i, s:s, s:s, s:s, s:s, s:b, s:b, s:I, s:I}", "state",
 		state_names[machine->life.state], "resets", (json_int_t)machine->life.resets,
 		"cpus", (int)machine->config.cpus, "pv",
 		pv_format(machine->config.pv, pv, sizeof(pv)), "irqchip",
@@ -180,7 +180,8 @@ static json_t *own_stats(const struct machine *machine)
 		"kernel_format", machine->entry.format ? machine->entry.format : "",
 		"kernel_compression", machine->entry.compression ? machine->entry.compression : "",
 		"kernel_from_cache", machine->entry.from_cache, "kernel_randomised",
-		machine->entry.randomised, "uptime_us", (json_int_t)us);
+		machine->entry.randomised, "uptime_us", (json_int_t)us, "pages_arriving",
+		(json_int_t)memory_arriving(&machine->memory));
 }
 
 static void add_counts(json_t *sum, json_t *counts)

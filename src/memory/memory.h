@@ -52,6 +52,8 @@ struct memory_region {
 	const char *name;    /* "low", "high": static */
 };
 
+struct memory_late;
+
 struct memory {
 	/* memory/ only, as tests/lint/layers.py checks; others: memory_region() */
 	struct memory_region regions[MEMORY_MAX_REGIONS];
@@ -62,13 +64,15 @@ struct memory {
 	uint64_t pages;
 	/* One bit per page written by the monitor while logging is on, else null. */
 	_Atomic(_Atomic uint64_t *) dirty;
+	_Atomic(struct memory_late *) late; /* pages that come later (late.h); null: none */
 };
 
 void memory_init(struct memory *memory);
 void memory_free(struct memory *memory);
 
 /* Maps @size bytes (page multiple) of zeroed memory at @base. -EEXIST when it overlaps a region,
- * -ENOSPC when the table is full, -ENOMEM when the host says no, -EBUSY while it is pinned. */
+ * -ENOSPC when the table is full, -ENOMEM when the host says no, -EBUSY while it is pinned or
+ * pages of it are to come. */
 int memory_add(struct memory *memory, gpa_t base, uint64_t size, enum memory_kind kind,
 	const char *name, struct error *err);
 /* The same, with the bytes of @fd from @offset (page multiple) on; the file stays as it is, and
@@ -77,7 +81,7 @@ int memory_add_file(struct memory *memory, gpa_t base, uint64_t size, int fd, ui
 	const char *name, struct error *err);
 /* The same over memory of the caller's; @host outlives the struct memory. */
 int memory_add_fixed(struct memory *memory, gpa_t base, uint64_t size, void *host);
-/* The region that begins at @base goes. -ENOENT, -EBUSY while it is pinned. */
+/* The region that begins at @base goes. -ENOENT, -EBUSY as for memory_add(). */
 int memory_remove(struct memory *memory, gpa_t base);
 
 /* Region number @index, from 0 on; null behind the last. */
@@ -152,6 +156,9 @@ static inline bool memory_is_logged(const struct memory *memory)
 /* Takes and clears the 64 bits of pages [64 * @word, 64 * @word + 64) of the numbering in
  * memory_region.first_page. */
 uint64_t memory_dirty_take(struct memory *memory, uint64_t word);
+
+/* Pages of it that are still to come (late.h), and whoever touches one waits. Any thread. */
+uint64_t memory_arriving(const struct memory *memory);
 
 /* All of MEMORY_PAGE bytes, which the guest may write to meanwhile. Any thread. */
 bool memory_page_is_zero(const void *page);

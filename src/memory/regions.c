@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The table of regions: mapping, removing, giving pages back. */
-#include "memory/memory.h"
+#include "memory/late_private.h"
 
 #include "base/checked.h"
 
@@ -34,6 +34,12 @@ void memory_free(struct memory *memory)
 	memory->count = 0;
 }
 
+/* The table of regions stays as it is. */
+static bool is_fixed(const struct memory *memory)
+{
+	return memory->pins || memory_is_logged(memory) || memory_arriving(memory);
+}
+
 static int check_new_region(const struct memory *memory, gpa_t base, uint64_t size)
 {
 	uint64_t end;
@@ -41,7 +47,7 @@ static int check_new_region(const struct memory *memory, gpa_t base, uint64_t si
 	if (size == 0 || size % MEMORY_PAGE || base.value % MEMORY_PAGE ||
 		add_overflows(base.value, size, &end))
 		return -EINVAL;
-	if (memory->pins || memory_is_logged(memory))
+	if (is_fixed(memory))
 		return -EBUSY;
 	if (memory->count == MEMORY_MAX_REGIONS)
 		return -ENOSPC;
@@ -154,7 +160,7 @@ int memory_add_fixed(struct memory *memory, gpa_t base, uint64_t size, void *hos
 
 int memory_remove(struct memory *memory, gpa_t base)
 {
-	if (memory->pins || memory_is_logged(memory))
+	if (is_fixed(memory))
 		return -EBUSY;
 	for (unsigned i = 0; i < memory->count; i++) {
 		if (memory->regions[i].base.value != base.value)
@@ -227,6 +233,7 @@ static int discard(
 {
 	uint8_t *host = region->mapped_at + offset;
 
+	memory_late_drop(memory, region, offset, length);
 	switch (region->kind) {
 	case MEMORY_FILE:
 		make_hole(memory, host, length);

@@ -17,6 +17,7 @@
 
 /*
  * #syscalls main: socket(0 = AF_UNIX) connect setsockopt getsockopt poll
+ * #syscalls arrive: accept4 setsockopt poll
  * #syscalls caller: socket(0 = AF_INET) socket(0 = AF_INET6)
  */
 
@@ -153,16 +154,18 @@ static int not_connected(const struct address *address, int fd, int code, struct
 		address->text);
 }
 
-/* Small messages go at once; a host that is gone is noticed though nothing is to be sent. */
+/* Small messages go at once; a host that is gone is noticed though nothing is to be sent, or what
+ * was sent last is on its way. */
 static void tune(int fd)
 {
-	const int on = 1, idle = 10, between = 5, count = 4;
+	const int on = 1, idle = 10, between = 5, count = 4, limit = CHANNEL_PATIENCE_S * 1000;
 
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &between, sizeof(between));
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
+	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &limit, sizeof(limit));
 }
 
 static int finish_connect(const struct address *address, int fd, int stop, struct error *err)

@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* #syscalls main: poll recvfrom sendto shutdown */
+/* #syscalls main arrive: poll recvfrom sendto shutdown */
 
 #define FAREWELL_MS 2000
 
@@ -275,11 +275,20 @@ bool channel_is_stopped(const struct channel *channel)
 	return channel->stop >= 0 && poll(&fd, 1, 0) > 0;
 }
 
-void channel_fail(struct channel *channel, const char *why)
+void channel_hear_out(struct channel *channel, unsigned milliseconds)
 {
 	char rest[4096];
 	struct pollfd fd = {.fd = channel->fd, .events = POLLIN};
 
+	channel->until = clock_ns() + milliseconds * MS_NS;
+	shutdown(channel->fd, SHUT_WR);
+	while (poll(&fd, 1, left_ms(channel)) > 0)
+		if (recv(channel->fd, rest, sizeof(rest), MSG_DONTWAIT) <= 0)
+			break;
+}
+
+void channel_fail(struct channel *channel, const char *why)
+{
 	if (channel->fd < 0)
 		return;
 	/* It is over: who cancels it is not waited for twice, nor a peer that takes nothing. */
@@ -288,9 +297,5 @@ void channel_fail(struct channel *channel, const char *why)
 	channel->until = clock_ns() + FAREWELL_MS * MS_NS;
 	if (!channel->torn && (!channel->tls || mtls_is_up(channel->tls)))
 		channel_send(channel, WIRE_FAILED, why, strnlen(why, 500), "", 0, NULL);
-	shutdown(channel->fd, SHUT_WR);
-	/* A close with bytes unread would cut off what was just said. */
-	while (poll(&fd, 1, left_ms(channel)) > 0)
-		if (recv(channel->fd, rest, sizeof(rest), MSG_DONTWAIT) <= 0)
-			break;
+	channel_hear_out(channel, (unsigned)left_ms(channel));
 }

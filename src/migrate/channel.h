@@ -65,6 +65,10 @@ bool channel_is_stopped(const struct channel *channel);
  * until the other side has read it. */
 void channel_fail(struct channel *channel, const char *why);
 
+/* Ends what this side says, and waits until the other side ends, too: a close with bytes unread
+ * would cut off what was just said. At most @milliseconds. */
+void channel_hear_out(struct channel *channel, unsigned milliseconds);
+
 /* Waits until @fd is ready for @events (POLLIN, POLLOUT), at most @patience seconds (0: no limit);
  * -ECANCELED by @stop, -ETIMEDOUT. */
 int channel_wait(int fd, short events, int stop, unsigned patience, struct error *err);

@@ -95,6 +95,14 @@ static int take_back(void *opaque, struct error *err)
 	return migration_ask(opaque, WISH_TAKE_BACK, err);
 }
 
+/* Nobody is there to object. */
+static void follow(void *opaque)
+{
+	struct error ignored;
+
+	migration_ask(opaque, WISH_FOLLOW, &ignored);
+}
+
 static const struct source_ops source_ops = {
 	.config = get_config,
 	.memory = get_memory,
@@ -106,6 +114,7 @@ static const struct source_ops source_ops = {
 	.release = release,
 	.commit = commit,
 	.take_back = take_back,
+	.follow = follow,
 };
 
 static int connect_one(void *opaque, struct channel *channel, struct error *err)
@@ -125,7 +134,7 @@ static void *run(void *opaque)
 	migration->end = SOURCE_STAYS;
 	if (connect_one(migration, &migration->channels[0], &migration->err) == 0)
 		migration->end = source_run(&migration->source, &migration->err);
-	for (unsigned i = 0; i < migration->source.streams; i++)
+	for (unsigned i = 0; i <= migration->source.streams; i++)
 		channel_close(&migration->channels[i]);
 	atomic_store(&migration->progress.phase, SOURCE_ENDED);
 	pthread_mutex_lock(&migration->lock);
@@ -176,6 +185,11 @@ static int take_options(
 	if (downtime > MIGRATION_DOWNTIME_MAX)
 		return error_set(err, EINVAL, "downtime_ms: give a number from 1 to %d",
 			MIGRATION_DOWNTIME_MAX);
+	if (options->wait_s > MIGRATION_WAIT_MAX)
+		return error_set(
+			err, EINVAL, "wait_s: give a number from 1 to %d", MIGRATION_WAIT_MAX);
+	if (options->wait_s && !options->post_copy)
+		return error_set(err, EINVAL, "wait_s: is for post_copy (--post-copy)");
 	if (copy_text(&migration->to, options->to) < 0)
 		return error_errno(err, ENOMEM, "migration");
 	ret = address_parse(&migration->address, migration->to, "migrate", err);
@@ -186,13 +200,16 @@ static int take_options(
 		ret = mtls_new(&migration->tls, tls, err);
 	migration->source.streams = streams;
 	migration->source.compress = options->compress;
+	if (options->post_copy)
+		migration->source.wait = options->wait_s ? options->wait_s : MIGRATION_WAIT_S;
 	migration->source.plan = (struct plan){.limit = downtime * MS_NS, .force = options->force};
 	return ret;
 }
 
 static int make_channels(struct migration *migration, struct error *err)
 {
-	const unsigned streams = migration->source.streams;
+	/* One more for pages that are asked for. */
+	const unsigned streams = migration->source.streams + 1;
 
 	migration->channels = calloc(streams, sizeof(*migration->channels));
 	if (!migration->channels)
@@ -203,6 +220,7 @@ static int make_channels(struct migration *migration, struct error *err)
 	migration->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (migration->stop < 0)
 		return error_errno(err, errno, "migration: eventfd");
+	migration->source.stop = migration->stop;
 	if (getrandom(migration->source.id, WIRE_ID, 0) != WIRE_ID)
 		return error_errno(err, errno, "migration: random numbers");
 	return 0;
@@ -270,8 +288,12 @@ static void tell_to_stop(struct migration *migration)
 
 int migration_cancel(struct migration *migration)
 {
+	const int phase = atomic_load(&migration->progress.phase);
 	bool too_late;
 
+	if (migration->state == MIGRATION_RUNNING &&
+		(phase == SOURCE_ARRIVING || phase == SOURCE_CUT))
+		return -EXDEV;
 	pthread_mutex_lock(&migration->lock);
 	too_late = migration->committed || migration->state != MIGRATION_RUNNING;
 	if (!too_late) {

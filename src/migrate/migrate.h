@@ -21,6 +21,8 @@ struct migration;
 
 #define MIGRATION_DOWNTIME_MS  300
 #define MIGRATION_DOWNTIME_MAX 600000
+#define MIGRATION_WAIT_S       300
+#define MIGRATION_WAIT_MAX     WIRE_WAIT_MAX
 #define MIGRATION_STREAMS_MAX  WIRE_STREAMS_MAX
 
 struct migration_options {
@@ -30,6 +32,8 @@ struct migration_options {
 	bool force;            /* stands still for as long as it takes, rather than give up */
 	bool plain;            /* to another host without TLS */
 	bool compress;         /* pages, with zstd */
+	bool post_copy;        /* rather than give up it runs there without all of its memory */
+	unsigned wait_s;       /* for another line when one is cut then; 0: MIGRATION_WAIT_S */
 	struct mtls_files tls; /* all null: none */
 };
 
@@ -38,7 +42,8 @@ enum migration_state {
 	MIGRATION_DONE,      /* the machine runs there, and ends here in a moment */
 	MIGRATION_FAILED,    /* it goes on here */
 	MIGRATION_CANCELLED, /* likewise */
-	MIGRATION_LOST,      /* it was given away, and nobody says whether it runs there */
+	MIGRATION_LOST,      /* it was given away, and nobody says whether it runs there; or it ran
+				there without all of its memory, and the line was cut for too long */
 };
 
 struct migration_status {
@@ -57,7 +62,8 @@ int migration_begin(struct migration **migration, struct machine *machine, struc
 	const struct migration_options *options, struct error *err);
 /* Whether migration_begin() would take the options: what it says of them, and nothing begins. */
 int migration_check(const struct migration_options *options, struct error *err);
-/* -EALREADY: it has ended, or the machine is given away. */
+/* -EALREADY: it has ended, or the machine is given away; -EXDEV: and runs there, and the rest of
+ * its memory goes after it. */
 int migration_cancel(struct migration *migration);
 struct migration_status migration_status(const struct migration *migration);
 /* Ended, or its machine has; waits for the thread. Null is allowed. */

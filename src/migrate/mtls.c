@@ -16,6 +16,8 @@
  * What OpenSSL does on its way.
  * #syscalls main: access openat newfstatat fstat read lseek write getrandom getuid geteuid getgid getegid
  * #syscalls main: uname sysinfo
+ * What it has read before stays.
+ * #syscalls arrive: read write getrandom getuid geteuid getgid getegid
  */
 
 struct mtls {

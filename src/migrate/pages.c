@@ -96,22 +96,33 @@ static int open_run(
 	return 0;
 }
 
-/* @left: bytes of data that are still to come. */
-static int apply_run(struct memory *memory, const struct run *run, const uint8_t **data,
-	size_t *left, struct error *err)
+/* @from null: zeroes. */
+static int put(struct memory *memory, struct memory_late *late, const struct run *run,
+	const uint8_t *from, struct error *err)
 {
 	int ret;
 
-	if (run->kind != WITH_BYTES) {
-		ret = memory_discard(memory, run->gpa, run->length);
-		return ret < 0 ? error_errno(err, -ret, "pages of zeroes") : 0;
-	}
+	if (late)
+		return memory_late_put(late, run->gpa, from, run->length, err);
+	ret = from ? memory_write(memory, run->gpa, from, run->length)
+		   : memory_discard(memory, run->gpa, run->length);
+	return ret < 0 ? error_errno(err, -ret, from ? "pages" : "pages of zeroes") : 0;
+}
+
+/* @left: bytes of data that are still to come. */
+static int apply_run(struct memory *memory, struct memory_late *late, const struct run *run,
+	const uint8_t **data, size_t *left, struct error *err)
+{
+	int ret;
+
+	if (run->kind != WITH_BYTES)
+		return put(memory, late, run, NULL, err);
 	if (run->length > *left)
 		return error_set(err, EPROTO, "a run of pages without its bytes");
-	ret = memory_write(memory, run->gpa, *data, run->length);
+	ret = put(memory, late, run, *data, err);
 	*data += run->length;
 	*left -= run->length;
-	return ret < 0 ? error_errno(err, -ret, "pages") : 0;
+	return ret;
 }
 
 /* Bytes of all runs that have some; more than there may be: a number that is too large. */
@@ -137,7 +148,7 @@ static int unpack(struct decompressor **decompressor, size_t wanted, const uint8
 	return ret;
 }
 
-int pages_apply(struct memory *memory, const uint8_t *body, size_t length,
+int pages_apply(struct memory *memory, struct memory_late *late, const uint8_t *body, size_t length,
 	struct decompressor **decompressor, struct pages_seen *seen, struct error *err)
 {
 	uint32_t runs = length >= PAGES_HEAD ? load_le32(body) : PAGES_RUNS + 1;
@@ -156,7 +167,7 @@ int pages_apply(struct memory *memory, const uint8_t *body, size_t length,
 
 		ret = open_run(&run, memory, body + PAGES_HEAD + (size_t)i * PAGES_RUN, err);
 		if (ret == 0)
-			ret = apply_run(memory, &run, &data, &left, err);
+			ret = apply_run(memory, late, &run, &data, &left, err);
 		if (ret == 0)
 			*(run.kind ? &seen->full : &seen->zero) += run.length / MEMORY_PAGE;
 	}

@@ -12,7 +12,7 @@
 #ifndef DUET_MIGRATE_PAGES_H
 #define DUET_MIGRATE_PAGES_H
 
-#include "memory/memory.h"
+#include "memory/late.h"
 #include "migrate/compress.h"
 
 #define PAGES_BATCH    128 /* pages with bytes */
@@ -46,8 +46,9 @@ size_t pages_finish(struct pages_batch *batch, struct compressor *compressor, co
 	size_t *length);
 
 /* A body from the other side into @memory, or a part of it before the error: -EPROTO, -EFAULT,
- * -ENOMEM. *@decompressor is made when one is needed first, and the caller's to free. */
-int pages_apply(struct memory *memory, const uint8_t *body, size_t length,
+ * -ENOMEM. @late: of its pages only those that lack; null: it is nobody's yet. *@decompressor is
+ * made when one is needed first, and the caller's to free. */
+int pages_apply(struct memory *memory, struct memory_late *late, const uint8_t *body, size_t length,
 	struct decompressor **decompressor, struct pages_seen *seen, struct error *err);
 
 #endif

@@ -15,6 +15,7 @@ enum wish {
 	WISH_THROTTLE,
 	WISH_STOP,
 	WISH_TAKE_BACK,
+	WISH_FOLLOW,
 	WISH_LET_GO, /* the thread has ended: the machine goes on, or ends */
 };
 

@@ -3,7 +3,8 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "migrate/sweep.h"
+#include "migrate/greet.h"
+#include "migrate/remain.h"
 #include "state/state.h"
 
 #include <errno.h>
@@ -16,46 +17,19 @@
 /* Why it was given back, in words: an error's text is shorter. */
 #define ANSWER_ROOM 4096
 
+struct leaving {
+	struct sweep sweep;
+	bool late; /* what it lacks goes after it */
+	struct serve serve;
+	uint64_t stopped; /* clock_ns() */
+};
+
 static void set_phase(const struct source *source, enum source_phase phase)
 {
 	atomic_store(&source->progress->phase, phase);
 }
 
-/* ---- they come to know each other ---- */
-
-static int greet(struct source *source, unsigned index, struct error *err)
-{
-	struct channel *channel = &source->channels[index];
-	struct wire_hello hello = {
-		.version = WIRE_VERSION, .streams = source->streams, .index = index};
-	uint8_t bytes[WIRE_HELLO_SIZE];
-	struct message answer = {0};
-	int ret;
-
-	memcpy(hello.id, source->id, sizeof(hello.id));
-	wire_put_hello(bytes, &hello);
-	ret = channel_send(channel, WIRE_HELLO, bytes, sizeof(bytes), "", 0, err);
-	if (ret == 0)
-		ret = channel_expect(channel, &answer, WIRE_WELCOME, err);
-	if (ret == 0)
-		ret = wire_get_hello(&hello, answer.body, answer.header.length, err);
-	if (ret == 0 && memcmp(bytes, answer.body, sizeof(bytes)) != 0)
-		ret = error_set(err, EPROTO, "the other side welcomes somebody else");
-	message_free(&answer);
-	return ret;
-}
-
-static int greet_all(struct source *source, struct error *err)
-{
-	int ret = greet(source, 0, err);
-
-	for (unsigned i = 1; ret == 0 && i < source->streams; i++) {
-		ret = source->connect(source->opaque, &source->channels[i], err);
-		if (ret == 0)
-			ret = greet(source, i, err);
-	}
-	return ret;
-}
+/* ---- what is asked of the other side ---- */
 
 static int expect(struct source *source, enum wire_kind kind, unsigned patience, struct error *err)
 {
@@ -88,7 +62,7 @@ static int not_converging(const struct source *source, struct error *err)
 {
 	return error_set(err, ETIMEDOUT,
 		"the guest writes to memory faster than it can be sent: it would stand still for "
-		"%llu ms; allow more (--downtime), more streams, or say --force",
+		"%llu ms; allow more (--downtime), more streams, or say --post-copy or --force",
 		(unsigned long long)(source->plan.expected / 1000000));
 }
 
@@ -132,6 +106,9 @@ static int decide(
 	atomic_store(&progress->left, left);
 	atomic_store(&progress->rate, plan_rate(&source->plan));
 	atomic_store(&progress->expected, source->plan.expected);
+	/* The way out: it runs there, and what is left goes after it. */
+	if (step == PLAN_FAIL && source->wait)
+		return PLAN_STOP;
 	if (step == PLAN_FAIL)
 		return not_converging(source, err);
 	/* Before it stands still for the rest nobody is held any more. */
@@ -168,20 +145,30 @@ static int send_state(struct source *source, const struct state_writer *writer, 
 	return ret == 0 ? expect(source, WIRE_READY, BUILD_S, err) : ret;
 }
 
-static int copy_rest(struct source *source, struct sweep *sweep, struct error *err)
+/* The rest before the state, or, where that took too long, its names, and it goes later. */
+static int send_memory(struct leaving *leaving, struct error *err)
 {
-	struct state_writer writer;
+	struct sweep *sweep = &leaving->sweep;
 	uint64_t sent;
-	int ret;
+	int ret = sweep_take_log(sweep, err);
 
-	state_writer_init(&writer);
-	ret = source->ops->stop(source->opaque, &writer, err);
-	if (ret == 0)
-		ret = sweep_take_log(sweep, err);
-	if (ret == 0)
+	if (ret == 0 && !leaving->late)
 		ret = sweep_send(sweep, &sent, err);
 	if (ret == 0)
 		ret = sweep_finish(sweep, err);
+	return ret == 0 && leaving->late ? remain_begin(&leaving->serve, sweep, err) : ret;
+}
+
+static int copy_rest(struct source *source, struct leaving *leaving, struct error *err)
+{
+	struct state_writer writer;
+	int ret;
+
+	state_writer_init(&writer);
+	leaving->late = source->wait && source->plan.expected > source->plan.limit;
+	ret = source->ops->stop(source->opaque, &writer, err);
+	if (ret == 0)
+		ret = send_memory(leaving, err);
 	if (ret == 0)
 		ret = send_state(source, &writer, err);
 	state_writer_free(&writer);
@@ -203,7 +190,7 @@ static enum source_end take_back(struct source *source, struct error *err)
 	return SOURCE_STAYS;
 }
 
-static enum source_end commit(struct source *source, struct error *err)
+static enum source_end commit(struct source *source, struct leaving *leaving, struct error *err)
 {
 	int ret = source->ops->release(source->opaque, err);
 
@@ -216,14 +203,18 @@ static enum source_end commit(struct source *source, struct error *err)
 	ret = channel_say(&source->channels[0], WIRE_COMMIT, err);
 	if (ret == 0)
 		ret = expect(source, WIRE_RUNNING, ANSWER_S, err);
-	if (ret == 0)
-		return SOURCE_MOVED;
-	return ret == -EREMOTEIO ? take_back(source, err) : SOURCE_UNKNOWN;
+	atomic_store(&source->progress->stood, clock_ns() - leaving->stopped);
+	if (ret == -EREMOTEIO)
+		return take_back(source, err);
+	if (leaving->late)
+		return remain_run(&leaving->serve, ret < 0, err);
+	return ret == 0 ? SOURCE_MOVED : SOURCE_UNKNOWN;
 }
 
-static int copy(struct source *source, struct sweep *sweep, uint64_t *stopped, struct error *err)
+static int copy(struct source *source, struct leaving *leaving, struct error *err)
 {
-	int ret = greet_all(source, err);
+	struct sweep *sweep = &leaving->sweep;
+	int ret = greet_all(source, false, err);
 
 	if (ret == 0)
 		ret = send_config(source, err);
@@ -238,28 +229,28 @@ static int copy(struct source *source, struct sweep *sweep, uint64_t *stopped, s
 	ret = copy_running(source, sweep, err);
 	if (ret < 0)
 		return ret;
-	*stopped = clock_ns();
+	leaving->stopped = clock_ns();
 	set_phase(source, SOURCE_STOPPED);
-	return copy_rest(source, sweep, err);
+	return copy_rest(source, leaving, err);
 }
 
 enum source_end source_run(struct source *source, struct error *err)
 {
 	enum source_end end = SOURCE_STAYS;
-	struct sweep sweep = {.source = source};
-	uint64_t stopped = 0;
+	struct leaving leaving = {.sweep.source = source};
 	/* Had now: what the other side says once it has been given the machine must be heard. */
 	int ret = message_reserve(&source->answer, ANSWER_ROOM, err);
 
 	if (ret == 0)
-		ret = copy(source, &sweep, &stopped, err);
-	sweep_free(&sweep);
+		ret = copy(source, &leaving, err);
 	if (ret == 0)
-		end = commit(source, err);
-	if (stopped)
-		atomic_store(&source->progress->stood, clock_ns() - stopped);
+		end = commit(source, &leaving, err);
+	if (leaving.stopped && !atomic_load(&source->progress->stood))
+		atomic_store(&source->progress->stood, clock_ns() - leaving.stopped);
 	if (end == SOURCE_STAYS)
 		channel_fail(&source->channels[0], err->text);
+	remain_end(&leaving.serve);
+	sweep_free(&leaving.sweep);
 	message_free(&source->answer);
 	set_phase(source, SOURCE_ENDED);
 	return end;

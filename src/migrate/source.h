@@ -35,6 +35,8 @@ struct source_ops {
 	bool (*commit)(void *opaque);
 	/* The other side has said that it does not take it: release and commit are undone. */
 	int (*take_back)(void *opaque, struct error *err);
+	/* It runs there, and what memory it lacks goes after it: it never runs here again. */
+	void (*follow)(void *opaque);
 };
 
 enum source_phase {
@@ -42,6 +44,8 @@ enum source_phase {
 	SOURCE_COPYING,   /* memory, while it runs */
 	SOURCE_STOPPED,   /* the rest */
 	SOURCE_COMMITTED, /* given away; the answer is to come */
+	SOURCE_ARRIVING,  /* it runs there, and the rest of memory goes after it */
+	SOURCE_CUT,       /* likewise, but for a line */
 	SOURCE_ENDED,
 };
 
@@ -61,6 +65,8 @@ struct source_progress {
 	_Atomic unsigned cpus;     /* that: */
 	_Atomic uint8_t held[SHARES_CPUS_MAX]; /* per cent, of each */
 	_Atomic uint64_t stood;                /* nanoseconds from stop to the other side's word */
+	_Atomic uint64_t urgent; /* pages that the other side asked for, as its guest ran */
+	_Atomic uint64_t cuts;   /* of the line, since then */
 };
 
 struct source {
@@ -69,10 +75,15 @@ struct source {
 	struct channel *channels;
 	unsigned streams, cpus;
 	bool compress;
+	/* 0: all of memory goes before the machine. Else the rest may go after it, when there is
+	 * too much of it, by one more channel; when the line is cut then, that many seconds are
+	 * waited for another one. */
+	unsigned wait;
 	uint8_t id[WIRE_ID];
+	int stop;         /* eventfd of all channels */
 	struct plan plan; /* limit and force are the caller's */
 	struct source_progress *progress;
-	/* Connects the next stream, after the first. */
+	/* Connects the next stream, after the first; or any of them anew. */
 	int (*connect)(void *opaque, struct channel *channel, struct error *err);
 	struct message answer; /* private, as: */
 	struct shares shares;
@@ -82,6 +93,7 @@ enum source_end {
 	SOURCE_MOVED,   /* it runs there */
 	SOURCE_STAYS,   /* it was never given away, or was given back: it may go on here */
 	SOURCE_UNKNOWN, /* given away, and no answer: it must not run here again */
+	SOURCE_TORN,    /* it ran there, without all of its memory; likewise */
 };
 
 /* The first channel is connected. @err is set unless it is SOURCE_MOVED. */

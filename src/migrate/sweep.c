@@ -78,8 +78,10 @@ void sweep_free(struct sweep *sweep)
 		free(sweep->lanes[i].batch.data);
 		compressor_free(sweep->lanes[i].compressor);
 	}
-	for (unsigned i = 0; i < MEMORY_MAX_REGIONS; i++)
+	for (unsigned i = 0; i < MEMORY_MAX_REGIONS; i++) {
 		free(sweep->wanted[i]);
+		free((void *)sweep->gone[i]);
+	}
 	free(sweep->taken);
 	free(sweep->lanes);
 }
@@ -124,6 +126,8 @@ static void tell(struct lane *lane)
 	atomic_fetch_add(&progress->zero, lane->seen.zero);
 	if (lane->sweep->again)
 		atomic_fetch_add(&progress->resent, lane->seen.full + lane->seen.zero);
+	if (lane->sweep->gone[0])
+		atomic_fetch_sub(&progress->left, lane->seen.full + lane->seen.zero);
 	atomic_fetch_add(&progress->bytes, lane->channel->sent - lane->sent);
 	lane->sent = lane->channel->sent;
 	lane->seen = (struct pages_seen){0};
@@ -193,7 +197,8 @@ static int send_word(struct lane *lane, unsigned index, const struct memory_regi
 	while (ret == 0 && *bits) {
 		unsigned bit = (unsigned)__builtin_ctzll(*bits);
 
-		ret = send_page(lane, region, word * 64 + bit, err);
+		if (sweep_claim(lane->sweep, index, word * 64 + bit))
+			ret = send_page(lane, region, word * 64 + bit, err);
 		*bits &= *bits - 1;
 	}
 	return ret;
@@ -267,6 +272,7 @@ int sweep_send(struct sweep *sweep, uint64_t *bytes, struct error *err)
 	const unsigned streams = sweep->source->streams;
 	const uint64_t before = sum_sent(sweep);
 
+	atomic_store(&sweep->broken, false);
 	for (unsigned i = 1; i < streams; i++) {
 		struct lane *lane = &sweep->lanes[i];
 
@@ -281,6 +287,14 @@ int sweep_send(struct sweep *sweep, uint64_t *bytes, struct error *err)
 	sweep->again = true;
 	*bytes = sum_sent(sweep) - before;
 	return result_of(sweep, err);
+}
+
+void sweep_reconnect(struct sweep *sweep)
+{
+	for (unsigned i = 0; i < sweep->source->streams; i++) {
+		pages_clear(&sweep->lanes[i].batch);
+		sweep->lanes[i].sent = 0;
+	}
 }
 
 int sweep_finish(struct sweep *sweep, struct error *err)

@@ -16,10 +16,13 @@ struct sweep {
 	const struct memory *memory;
 	struct source *source;
 	uint64_t *wanted[MEMORY_MAX_REGIONS]; /* a bit for each page that is to be sent */
-	uint64_t *taken;                      /* room for what was just logged */
-	struct lane *lanes;                   /* one for each stream */
-	_Atomic bool broken;                  /* one of them has failed */
-	bool again;                           /* not the first round any more */
+	/* A bit for each page that somebody has sent, or need not; null: nobody else sends any
+	 * (sweep_rest.c) */
+	_Atomic uint64_t *gone[MEMORY_MAX_REGIONS];
+	uint64_t *taken;     /* room for what was just logged */
+	struct lane *lanes;  /* one for each stream */
+	_Atomic bool broken; /* one of them has failed */
+	bool again;          /* not the first round any more */
 };
 
 /* All pages are wanted. To be freed in any case. */
@@ -33,5 +36,19 @@ uint64_t sweep_wanted(const struct sweep *sweep); /* pages */
 int sweep_send(struct sweep *sweep, uint64_t *bytes, struct error *err);
 /* Ends each stream's pages. */
 int sweep_finish(struct sweep *sweep, struct error *err);
+/* The channels are others from now on, and what was on its way is not. */
+void sweep_reconnect(struct sweep *sweep);
+
+/*
+ * sweep_rest.c: the pages that go after the machine, which stands still. share(): from here on
+ * others than sweep_send() may send what is wanted, each page once. claim(): it was wanted, and is
+ * the caller's to send; any thread.
+ */
+int sweep_share(struct sweep *sweep, struct error *err);
+bool sweep_claim(struct sweep *sweep, unsigned region, uint64_t page);
+bool sweep_claim_at(struct sweep *sweep, gpa_t gpa);
+/* What is wanted, said to the other side and as it says it (lacks.h), up to its READY. */
+int sweep_say_wanted(struct sweep *sweep, struct channel *channel, struct error *err);
+int sweep_hear_wanted(struct sweep *sweep, struct channel *channel, struct error *err);
 
 #endif

@@ -38,9 +38,11 @@ struct target {
 	const struct mtls *tls;
 	struct wire_hello hello; /* of the source that was welcomed */
 	struct memory *memory;
-	struct lane lanes[WIRE_STREAMS_MAX];
-	unsigned streams; /* that are connected */
+	struct arrival *arrival; /* null: all of memory comes before it runs */
+	struct lane lanes[WIRE_STREAMS_MAX + 1];
+	unsigned connected, streams; /* streams: those that bring pages in rounds */
 	_Atomic bool broken;
+	bool late; /* pages lack when it runs */
 };
 
 /* ---- they come to know each other ---- */
@@ -49,11 +51,12 @@ struct target {
 static int check_hello(
 	const struct target *target, const struct wire_hello *hello, struct error *err)
 {
-	if (hello->index != target->streams)
+	if (hello->index != target->connected)
 		return error_set(err, EPROTO, "stream %u came where %u was to come", hello->index,
-			target->streams);
-	if (target->streams && (hello->streams != target->hello.streams ||
-				       memcmp(hello->id, target->hello.id, WIRE_ID) != 0))
+			target->connected);
+	if (target->connected &&
+		(hello->streams != target->hello.streams || hello->wait != target->hello.wait ||
+			memcmp(hello->id, target->hello.id, WIRE_ID) != 0))
 		return error_set(err, EBUSY,
 			"another machine is on its way here; start a second duet run --incoming");
 	return 0;
@@ -94,9 +97,10 @@ static int welcome(struct target *target, int fd, struct error *err)
 	}
 	channel.until = 0;
 	target->hello = hello;
-	target->lanes[target->streams].channel = channel;
-	target->lanes[target->streams].target = target;
-	target->streams++;
+	target->lanes[target->connected].channel = channel;
+	target->lanes[target->connected].target = target;
+	target->connected++;
+	target->streams = hello.streams;
 	return 0;
 }
 
@@ -104,9 +108,10 @@ static int await_source(struct target *target, struct error *err)
 {
 	int ret = 0;
 
-	while (ret >= 0 && (!target->streams || target->streams < target->hello.streams)) {
+	while (ret >= 0 &&
+		(!target->connected || target->connected < wire_connections(&target->hello))) {
 		int fd = address_accept(
-			target->listening, target->stop, target->streams ? STREAMS_S : 0, err);
+			target->listening, target->stop, target->connected ? STREAMS_S : 0, err);
 
 		ret = fd < 0 ? fd : welcome(target, fd, err);
 		if (ret > 0)
@@ -124,7 +129,8 @@ static int take_config(struct target *target, struct error *err)
 
 	if (ret == 0)
 		ret = target->ops->build(target->ops->opaque, (const char *)lane->message.body,
-			lane->message.header.length, &target->memory, err);
+			lane->message.header.length, &target->memory,
+			target->hello.wait ? &target->arrival : NULL, err);
 	return ret == 0 ? channel_say(&lane->channel, WIRE_BUILT, err) : ret;
 }
 
@@ -135,7 +141,7 @@ static int take_pages(struct lane *lane, struct error *err)
 	const struct message *message = &lane->message;
 	struct pages_seen seen = {0};
 	uint8_t crc[4];
-	int ret = pages_apply(lane->target->memory, message->body, message->header.length,
+	int ret = pages_apply(lane->target->memory, NULL, message->body, message->header.length,
 		&lane->decompressor, &seen, err);
 
 	store_le32(crc, message->header.crc);
@@ -233,11 +239,33 @@ static int take_memory(struct target *target, struct error *err)
 
 /* ---- the rest ---- */
 
+/* What lacks is named before the state, which is restored with an eye on memory. */
+static int take_lacks(struct target *target, struct error *err)
+{
+	struct lane *lane = &target->lanes[0];
+	bool some = false;
+	int ret;
+
+	while ((ret = channel_receive(&lane->channel, &lane->message, err)) == 0 &&
+		lane->message.header.kind == WIRE_LACKS && target->arrival) {
+		some = true;
+		ret = arrival_lack(target->arrival, &lane->message, err);
+		if (ret < 0)
+			return ret;
+	}
+	if (ret < 0 || lane->message.header.kind != WIRE_STATE)
+		return ret < 0 ? ret : channel_refuse(&lane->message, WIRE_STATE, err);
+	target->late = some;
+	return some ? arrival_begin(target->arrival, &target->hello,
+			      &target->lanes[target->streams].channel, err)
+		    : 0;
+}
+
 static int take_state(struct target *target, struct error *err)
 {
 	struct lane *lane = &target->lanes[0];
 	struct state_reader reader;
-	int ret = channel_expect(&lane->channel, &lane->message, WIRE_STATE, err);
+	int ret = take_lacks(target, err);
 
 	if (ret == 0)
 		ret = state_reader_init(
@@ -257,7 +285,7 @@ static int await_commit(struct target *target, struct error *err)
 	lane->channel.patience = 0;
 	ret = channel_expect(&lane->channel, &lane->message, WIRE_COMMIT, err);
 	lane->channel.patience = CHANNEL_PATIENCE_S;
-	return ret;
+	return ret == 0 && target->late ? arrival_commit(target->arrival, err) : ret;
 }
 
 static int take(struct target *target, struct error *err)
@@ -275,6 +303,18 @@ static int take(struct target *target, struct error *err)
 	return ret == 0 ? target->ops->run(target->ops->opaque, err) : ret;
 }
 
+/* The rest comes by the streams that brought the most of it. */
+static void go_on(struct target *target)
+{
+	struct channel channels[WIRE_STREAMS_MAX];
+
+	for (unsigned i = 0; i < target->streams; i++) {
+		channels[i] = target->lanes[i].channel;
+		target->lanes[i].channel = (struct channel){.fd = -1};
+	}
+	arrival_run(target->arrival, channels);
+}
+
 int target_run(const struct target_ops *ops, int listening, int stop, const struct mtls *tls,
 	struct error *err)
 {
@@ -288,9 +328,11 @@ int target_run(const struct target_ops *ops, int listening, int stop, const stru
 	/* It runs, whether or not the source hears of it. */
 	if (ret == 0)
 		channel_say(&target->lanes[0].channel, WIRE_RUNNING, NULL);
-	else if (target->streams)
+	else if (target->connected)
 		channel_fail(&target->lanes[0].channel, err->text);
-	for (unsigned i = 0; i < target->streams; i++) {
+	if (ret == 0 && target->late)
+		go_on(target);
+	for (unsigned i = 0; i < target->connected; i++) {
 		channel_close(&target->lanes[i].channel);
 		message_free(&target->lanes[i].message);
 		decompressor_free(target->lanes[i].decompressor);

@@ -2,6 +2,7 @@
 #include "migrate/wire.h"
 
 #include "base/bytes.h"
+#include "migrate/lacks.h"
 #include "migrate/pages.h"
 #include "state/crc32c.h"
 
@@ -31,6 +32,9 @@ static const struct kind kinds[WIRE_KINDS] = {
 	[WIRE_COMMIT] = {"commit", 0, 0},
 	[WIRE_RUNNING] = {"running", 0, 0},
 	[WIRE_FAILED] = {"failed", 0, TEXT},
+	[WIRE_LACKS] = {"lacks", LACKS_HEAD + 8, LACKS_BODY_MAX},
+	[WIRE_WANT] = {"want", 8, WIRE_WANT_MAX * 8},
+	[WIRE_WHOLE] = {"whole", 0, 0},
 };
 
 const char *wire_name(enum wire_kind kind)
@@ -85,7 +89,8 @@ void wire_put_hello(uint8_t to[WIRE_HELLO_SIZE], const struct wire_hello *hello)
 	store_le32(to, hello->version);
 	store_le32(to + 4, hello->streams);
 	store_le32(to + 8, hello->index);
-	memcpy(to + 12, hello->id, WIRE_ID);
+	store_le32(to + 12, hello->wait);
+	memcpy(to + 16, hello->id, WIRE_ID);
 }
 
 /* The version comes first, and what follows it is that version's. */
@@ -101,11 +106,15 @@ int wire_get_hello(struct wire_hello *hello, const uint8_t *body, size_t length,
 		return error_set(err, EPROTO, "a hello of %zu bytes", length);
 	hello->streams = load_le32(body + 4);
 	hello->index = load_le32(body + 8);
-	memcpy(hello->id, body + 12, WIRE_ID);
+	hello->wait = load_le32(body + 12);
+	memcpy(hello->id, body + 16, WIRE_ID);
 	if (hello->streams < 1 || hello->streams > WIRE_STREAMS_MAX ||
-		hello->index >= hello->streams)
+		hello->index >= wire_connections(hello))
 		return error_set(err, EPROTO, "stream %u of %u; there may be %d", hello->index,
 			hello->streams, WIRE_STREAMS_MAX);
+	if (hello->wait > WIRE_WAIT_MAX)
+		return error_set(err, EPROTO, "a wait of %u s for the other side; it may have %d",
+			hello->wait, WIRE_WAIT_MAX);
 	return 0;
 }
 

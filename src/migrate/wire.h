@@ -14,11 +14,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WIRE_VERSION     2
+#define WIRE_VERSION     3
 #define WIRE_HEADER      20
 #define WIRE_CRC_AT      12 /* the body's */
 #define WIRE_ID          16 /* bytes that tell one migration from another */
 #define WIRE_STREAMS_MAX 16
+#define WIRE_WANT_MAX    64    /* pages that are asked for at once */
+#define WIRE_WAIT_MAX    86400 /* seconds */
 
 enum wire_kind {
 	WIRE_HELLO = 1, /* source, first on each stream */
@@ -32,6 +34,9 @@ enum wire_kind {
 	WIRE_COMMIT,  /* source: it is yours */
 	WIRE_RUNNING, /* target */
 	WIRE_FAILED,  /* either: why; the last message */
+	WIRE_LACKS,   /* either: pages that are to come after the hand-over (lacks.h) */
+	WIRE_WANT,    /* target: addresses of pages that somebody waits for, 64 bits each */
+	WIRE_WHOLE,   /* target: it has all of memory, or needs no more */
 	WIRE_KINDS,
 };
 
@@ -43,9 +48,19 @@ struct wire_header {
 
 struct wire_hello {
 	uint32_t version, streams, index;
+	/* Seconds for which either side waits for the other when the line is cut after the
+	 * hand-over, and then there is a stream more, of @index @streams, for pages that are asked
+	 * for; 0: memory comes before it. */
+	uint32_t wait;
 	uint8_t id[WIRE_ID];
 };
-#define WIRE_HELLO_SIZE (12 + WIRE_ID)
+#define WIRE_HELLO_SIZE (16 + WIRE_ID)
+
+/* Of all kinds of pages. */
+static inline uint32_t wire_connections(const struct wire_hello *hello)
+{
+	return hello->streams + (hello->wait ? 1 : 0);
+}
 
 /* What a stream has carried, to be compared at its end. */
 struct wire_last {

@@ -189,10 +189,17 @@ static void lost(struct migration *migration)
 {
 	char why[512];
 
-	snprintf(why, sizeof(why),
-		"given to %s, which did not say that it runs there (%.200s): look there, and start "
-		"it anew only when it does not",
-		migration->to, migration->err.text);
+	if (migration->end == SOURCE_TORN)
+		snprintf(why, sizeof(why),
+			"%s lacks pages of its memory for good (%.100s): make sure that it does "
+			"not "
+			"run there, and start it anew from its disks",
+			migration->to, migration->err.text);
+	else
+		snprintf(why, sizeof(why),
+			"given to %s, which did not say that it runs there (%.200s): look there, "
+			"and start it anew only when it does not",
+			migration->to, migration->err.text);
 	migration->state = MIGRATION_LOST;
 	machine_moved(migration->machine, false, why);
 }
@@ -201,7 +208,7 @@ static void end(struct migration *migration)
 {
 	if (migration->end == SOURCE_STAYS) {
 		let_go(migration);
-	} else if (migration->end == SOURCE_UNKNOWN) {
+	} else if (migration->end != SOURCE_MOVED) {
 		lost(migration);
 	} else {
 		log_info("moved to %s", migration->to);
@@ -219,6 +226,14 @@ static int take_back(struct migration *migration, struct error *err)
 	migration->committed = migration->committed && ret < 0;
 	pthread_mutex_unlock(&migration->lock);
 	return ret;
+}
+
+/* It cannot be asked back for any more; its memory is all that is left of it here. */
+static void follow(struct migration *migration)
+{
+	machine_give_away(migration->machine);
+	log_info("it runs at %s, and lacks %llu pages of its memory, which follow", migration->to,
+		(unsigned long long)atomic_load(&migration->progress.left));
 }
 
 static void run(struct loop_task *task)
@@ -241,6 +256,10 @@ static void run(struct loop_task *task)
 		break;
 	case WISH_TAKE_BACK:
 		answer(migration, take_back(migration, &err), &err);
+		break;
+	case WISH_FOLLOW:
+		follow(migration);
+		answer(migration, 0, &err);
 		break;
 	case WISH_LET_GO:
 		end(migration);

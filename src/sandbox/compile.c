@@ -35,7 +35,8 @@ static const char *const kinds[] = {[THREAD_MAIN] = "main",
 	[THREAD_CALLER] = "caller",
 	[THREAD_VCPU] = "vcpu",
 	[THREAD_IO] = "io",
-	[THREAD_DISCARD] = "discard"};
+	[THREAD_DISCARD] = "discard",
+	[THREAD_ARRIVE] = "arrive"};
 
 /* Looked at in this order, then the others. Those without conditions cost nothing in any order from
  * Linux 5.11 on, which remembers them; ioctl, the vCPUs' only frequent call, has conditions. */

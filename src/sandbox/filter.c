@@ -24,12 +24,14 @@ static const struct {
 	[THREAD_VCPU] = {filter_vcpu, ARRAY_SIZE(filter_vcpu)},
 	[THREAD_IO] = {filter_io, ARRAY_SIZE(filter_io)},
 	[THREAD_DISCARD] = {filter_discard, ARRAY_SIZE(filter_discard)},
+	[THREAD_ARRIVE] = {filter_arrive, ARRAY_SIZE(filter_arrive)},
 };
 
 _Static_assert(ARRAY_SIZE(filters) == THREAD_KINDS, "each kind of thread has a filter");
 _Static_assert(ARRAY_SIZE(filter_main) <= STEPS_MAX && ARRAY_SIZE(filter_caller) <= STEPS_MAX &&
 		       ARRAY_SIZE(filter_vcpu) <= STEPS_MAX && ARRAY_SIZE(filter_io) <= STEPS_MAX &&
-		       ARRAY_SIZE(filter_discard) <= STEPS_MAX,
+		       ARRAY_SIZE(filter_discard) <= STEPS_MAX &&
+		       ARRAY_SIZE(filter_arrive) <= STEPS_MAX,
 	"filters fit");
 
 bool filter_is_there(void)

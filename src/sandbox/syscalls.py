@@ -13,7 +13,7 @@ import re
 import sys
 from pathlib import Path
 
-KINDS = ("main", "caller", "vcpu", "io", "discard")
+KINDS = ("main", "caller", "vcpu", "io", "discard", "arrive")
 LINE = re.compile(r"#syscalls ([a-z ]+): (.*)")
 CALL = re.compile(r"([a-z]\w*)(?:\(([^)]*)\))?(?:!(E\w+))?(?:\s+|$)")
 BROKEN = re.compile(r" \* [a-z0-9_]+(\(|$)| \* [a-z0-9_ ]+ \*/")  # as a formatter wraps a long line

@@ -19,7 +19,8 @@ static const char *const kinds[] = {[THREAD_MAIN] = "main",
 	[THREAD_CALLER] = "main",
 	[THREAD_VCPU] = "vCPU",
 	[THREAD_IO] = "I/O",
-	[THREAD_DISCARD] = "discard"};
+	[THREAD_DISCARD] = "discard",
+	[THREAD_ARRIVE] = "post-copy"};
 
 /* The log takes no lock and no memory, and nothing after this needs what was interrupted. */
 static void end_process(int number, siginfo_t *info, void *context)

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -58,12 +59,13 @@ ssize_t __wrap_send(int fd, const void *bytes, size_t length, int flags)
 		return __real_send(fd, bytes, length, flags);
 	if (is_failed(ENOBUFS))
 		return -1;
-	if ((line->fault != RIG_CUT && line->fault != RIG_ALTER) || line->of_target != is_target ||
-		line->at < *said || line->at >= *said + length)
+	if ((line->fault != RIG_CUT && line->fault != RIG_CUT_ONCE && line->fault != RIG_ALTER) ||
+		line->of_target != is_target || line->at < *said || line->at >= *said + length)
 		return send_part(fd, bytes, length, flags, said);
 	if (line->at > *said)
 		return send_part(fd, bytes, line->at - *said, flags, said);
-	if (line->fault == RIG_CUT) {
+	if (line->fault != RIG_ALTER) {
+		*said += line->fault == RIG_CUT_ONCE;
 		shutdown(fd, SHUT_RDWR);
 		errno = EPIPE;
 		return -1;
@@ -256,6 +258,20 @@ static void end_writer(struct rig *rig)
 	rig->writing = false;
 }
 
+static void put_state(struct state_writer *writer)
+{
+	state_section_begin(writer, "rig", 1);
+	state_put_u64(writer, 0x1122334455667788);
+	state_section_close(writer);
+}
+
+void rig_write_state(struct state_writer *writer)
+{
+	state_writer_init(writer);
+	put_state(writer);
+	assert_int_equal(state_writer_finish(writer), 0);
+}
+
 static int stop(void *opaque, struct state_writer *writer, struct error *err)
 {
 	struct rig *rig = opaque;
@@ -263,9 +279,7 @@ static int stop(void *opaque, struct state_writer *writer, struct error *err)
 
 	end_writer(rig);
 	rig->runs_here = false;
-	state_section_begin(writer, "rig", 1);
-	state_put_u64(writer, 0x1122334455667788);
-	state_section_close(writer);
+	put_state(writer);
 	if (ret == 0 && state_writer_finish(writer) < 0)
 		ret = error_set(err, ENOMEM, "no memory for the state");
 	return ret;
@@ -298,6 +312,16 @@ static int take_back(void *opaque, struct error *err)
 	return 0;
 }
 
+static void follow(void *opaque)
+{
+	struct rig *rig = opaque;
+
+	assert_true(rig->committed && !rig->runs_here);
+	rig->followed++;
+	if (rig->follows)
+		rig->follows(rig);
+}
+
 static const struct source_ops source_ops = {
 	.config = config,
 	.memory = memory,
@@ -309,30 +333,59 @@ static const struct source_ops source_ops = {
 	.release = release,
 	.commit = commit,
 	.take_back = take_back,
+	.follow = follow,
 };
 
 static int connect_one(void *opaque, struct channel *channel, struct error *err)
 {
 	struct rig *rig = opaque;
-	int fd = address_connect(&rig->address, rig->stop, err);
+	int fd = address_connect(&rig->address, rig->gone, err);
 
-	return fd < 0 ? fd : channel_open(channel, fd, rig->stop, rig->tls_here, false, 0, err);
+	return fd < 0 ? fd : channel_open(channel, fd, rig->gone, rig->tls_here, false, 0, err);
 }
 
 /* ---- the machine that comes ---- */
 
-static int build(
-	void *opaque, const char *text, size_t length, struct memory **memory, struct error *err)
+static void arrival_ended(void *opaque, int result, const struct error *err)
 {
 	struct rig *rig = opaque;
 
+	rig->arrival_result = result;
+	rig->arrival_err = *err;
+	atomic_store(&rig->arrived, true);
+}
+
+static int make_arrival(struct rig *rig, struct arrival **arrival, struct error *err)
+{
+	const struct arrival_terms terms = {.memory = &rig->there,
+		.listening = rig->listening,
+		.tls = rig->tls_there,
+		.ops = {.ended = arrival_ended, .opaque = rig}};
+	int ret = arrival_new(&rig->arrival, &terms, err);
+
+	if (ret == 0)
+		ret = arrival_start(rig->arrival, err);
+	*arrival = rig->arrival;
+	return ret;
+}
+
+static int build(void *opaque, const char *text, size_t length, struct memory **memory,
+	struct arrival **arrival, struct error *err)
+{
+	struct rig *rig = opaque;
+	int ret = arrival ? make_arrival(rig, arrival, err) : 0;
+
 	assert_int_equal(strlen(text), length);
 	*memory = &rig->there;
-	return fails(rig, RIG_BUILD, err);
+	return ret < 0 ? ret : fails(rig, RIG_BUILD, err);
 }
 
 static int restore(void *opaque, struct state_reader *state, struct error *err)
 {
+	struct rig *rig = opaque;
+
+	if (rig->restores)
+		rig->restores(rig);
 	assert_int_equal(state_section_next(state, err), 1);
 	assert_true(state_get_u64(state) == 0x1122334455667788);
 	return fails(opaque, RIG_RESTORE, err);
@@ -351,6 +404,12 @@ static int run(void *opaque, struct error *err)
 	return 0;
 }
 
+static void rig_close_door(struct rig *rig)
+{
+	address_close(&rig->address, rig->listening);
+	rig->listening = -1;
+}
+
 static void *run_target(void *opaque)
 {
 	struct rig *rig = opaque;
@@ -361,7 +420,8 @@ static void *run_target(void *opaque)
 	is_target = true;
 	rig->result = target_run(&ops, rig->listening, rig->stop, rig->tls_there, &rig->target_err);
 	/* As its process would, so that who is about to come does not wait for an answer. */
-	address_close(&rig->address, rig->listening);
+	if (rig->result < 0 || !rig->arrival || !arrival_is_begun(rig->arrival))
+		rig_close_door(rig);
 	return NULL;
 }
 
@@ -386,18 +446,27 @@ void rig_open(struct rig *rig)
 	assert_int_equal(address_parse(&rig->address, rig->text, "test", NULL), 0);
 	rig->listening = address_listen(&rig->address, NULL);
 	rig->stop = eventfd(0, EFD_NONBLOCK);
+	rig->gone = eventfd(0, EFD_NONBLOCK);
 	assert_true(rig->listening >= 0 && rig->stop >= 0);
 	add_memory(&rig->here, rig);
 	add_memory(&rig->there, rig);
 	rig->runs_here = rig->disks_here = true;
 	rig->streams = rig->streams ? rig->streams : 1;
-	for (unsigned i = 0; i < rig->streams; i++)
+	for (unsigned i = 0; i <= rig->streams; i++)
 		rig->channels[i].fd = -1;
 }
 
 void rig_begin_target(struct rig *rig)
 {
 	assert_int_equal(thread_start(&rig->target, 131072, run_target, rig), 0);
+	rig->has_target = true;
+}
+
+static void join_target(struct rig *rig)
+{
+	if (rig->has_target)
+		pthread_join(rig->target, NULL);
+	rig->has_target = false;
 }
 
 /* Nobody comes any more: a target that waits for a source goes on to wait. */
@@ -405,7 +474,27 @@ void rig_end_target(struct rig *rig)
 {
 	if (rig->end != SOURCE_MOVED)
 		eventfd_write(rig->stop, 1);
-	pthread_join(rig->target, NULL);
+	join_target(rig);
+	/* Its own end comes, by itself. */
+	while (rig->result == 0 && rig->arrival && arrival_is_begun(rig->arrival) &&
+		!atomic_load(&rig->arrived))
+		sched_yield();
+	rig_kill_target(rig);
+}
+
+void rig_kill_target(struct rig *rig)
+{
+	join_target(rig);
+	arrival_free(rig->arrival, false);
+	rig->arrival = NULL;
+	rig_close_door(rig);
+}
+
+void rig_cut(struct rig *rig)
+{
+	for (unsigned i = 0; i <= rig->streams; i++)
+		if (rig->channels[i].fd >= 0)
+			shutdown(rig->channels[i].fd, SHUT_RDWR);
 }
 
 void rig_migrate(struct rig *rig)
@@ -416,6 +505,8 @@ void rig_migrate(struct rig *rig)
 		.streams = rig->streams,
 		.cpus = 2,
 		.compress = rig->compress,
+		.wait = rig->wait,
+		.stop = rig->gone,
 		.id = "0123456789abcde",
 		.plan = {.limit = rig->limit ? rig->limit : SECOND_NS, .force = rig->force},
 		.progress = &rig->progress,
@@ -425,7 +516,7 @@ void rig_migrate(struct rig *rig)
 	rig->end = SOURCE_STAYS;
 	if (connect_one(rig, &rig->channels[0], &rig->source_err) == 0)
 		rig->end = source_run(&rig->source, &rig->source_err);
-	for (unsigned i = 0; i < rig->streams; i++)
+	for (unsigned i = 0; i <= rig->streams; i++)
 		channel_close(&rig->channels[i]);
 	end_writer(rig);
 	line = NULL;
@@ -449,6 +540,7 @@ bool rig_same_memory(const struct rig *rig)
 void rig_close(struct rig *rig)
 {
 	close(rig->stop);
+	close(rig->gone);
 	memory_free(&rig->here);
 	memory_free(&rig->there);
 }

@@ -10,6 +10,8 @@
 
 #include <pthread.h>
 
+struct state_writer;
+
 /* What the machines' functions are, in the order in which a migration without trouble calls them.
  */
 enum rig_step {
@@ -29,6 +31,7 @@ enum rig_step {
 enum rig_fault {
 	RIG_WHOLE,
 	RIG_CUT,       /* the line is down from byte @at on */
+	RIG_CUT_ONCE,  /* likewise, until another line is made */
 	RIG_ALTER,     /* byte @at comes with a bit changed */
 	RIG_NO_MEMORY, /* allocation @at gets none */
 	RIG_NO_CALL,   /* system call @at comes back with an error */
@@ -47,6 +50,11 @@ struct rig {
 	bool writes_meanwhile; /* a thread writes without a pause until it is stopped */
 	uint64_t limit;        /* nanoseconds of downtime; 0: a second */
 	bool force, compress;
+	unsigned wait; /* seconds; 0: no post-copy */
+	/* Post-copy: called as soon as it runs there, on the source's thread, before what nobody
+	 * has asked for is sent; and, on the target's, while its state is restored. May be null. */
+	void (*follows)(struct rig *rig);
+	void (*restores)(struct rig *rig);
 	const struct mtls *tls_here, *tls_there; /* null: plain */
 
 	/* What came of it. */
@@ -56,6 +64,10 @@ struct rig {
 	int result; /* of the target */
 	struct error source_err, target_err;
 	_Atomic bool runs_here, runs_there, disks_here, disks_there, committed;
+	_Atomic unsigned followed; /* times */
+	_Atomic bool arrived;      /* the arrival has ended, with @arrival_result */
+	int arrival_result;
+	struct error arrival_err;
 	unsigned throttle, spared, takes; /* spared: the share of vCPU 0 */
 	uint64_t written;                 /* by vCPU 1 */
 	uint64_t said[2];                 /* bytes, by the source and by the target */
@@ -64,12 +76,14 @@ struct rig {
 
 	/* Private. */
 	struct source source;
-	struct channel channels[WIRE_STREAMS_MAX];
+	struct channel channels[WIRE_STREAMS_MAX + 1];
+	struct arrival *arrival;
 	struct address address;
 	char path[64], text[80];
 	int listening, stop;
+	int gone; /* eventfd: the source's, as @stop is the target's */
 	pthread_t writer, target;
-	bool writing;
+	bool writing, has_target;
 	_Atomic bool enough;
 };
 
@@ -80,6 +94,12 @@ void rig_begin_target(struct rig *rig);
 void rig_end_target(struct rig *rig);
 /* A whole migration. */
 void rig_migrate(struct rig *rig);
+/* What the machine that leaves saves. To be freed. */
+void rig_write_state(struct state_writer *writer);
+/* All streams, as they are now. */
+void rig_cut(struct rig *rig);
+/* The target is no more. */
+void rig_kill_target(struct rig *rig);
 bool rig_same_memory(const struct rig *rig);
 void rig_close(struct rig *rig);
 

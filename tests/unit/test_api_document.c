@@ -182,7 +182,7 @@ static void moves(struct api_rig *rig)
 	assert_status(rig, rig->answers, 400);
 	rig_ask(rig, "PUT", "/duet/migration",
 		"{\"to\": \"unix:/x\", \"downtime_ms\": 100, \"streams\": 2, \"force\": true, "
-		"\"plain\": null}");
+		"\"plain\": null, \"post_copy\": true, \"wait_s\": 60}");
 	assert_status(rig, rig->answers, 200);
 	/* Another one would find no machine here, also in the moment in which this one is over. */
 	for (unsigned i = 0; i < 2; i++) {

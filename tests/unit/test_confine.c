@@ -99,15 +99,16 @@ static void use_files(void)
 	must(open(in("disk"), O_RDONLY | O_CLOEXEC) < 0);
 	must(open("/etc/passwd", O_RDONLY | O_CLOEXEC) < 0);
 	must(open("/proc/self/smaps", O_RDONLY | O_CLOEXEC) < 0);
-	must(unlink(in("sockets/api.sock")) == 0);
+	must(unlink(in("sockets/api.sock")) == 0 && unlink(in("disk")) == 0);
 	_exit(0);
 }
 
 static void files_of_the_configuration(void **state)
 {
-	char stats[128], cache[128], socket[128];
+	char stats[128], cache[128], socket[128], incoming[128];
 	struct machine_config config = {.stats = stats, .cache = cache};
-	struct confine confine = {.choice = CONFINE_ON, .files = true, .api_sock = socket};
+	struct confine confine = {
+		.choice = CONFINE_ON, .files = true, .api_sock = socket, .incoming = incoming};
 	struct error err = {0};
 	int status;
 	pid_t pid;
@@ -120,6 +121,7 @@ static void files_of_the_configuration(void **state)
 	snprintf(stats, sizeof(stats), "%s", in("reports/stats.json"));
 	snprintf(cache, sizeof(cache), "%s", in("cache"));
 	snprintf(socket, sizeof(socket), "%s", in("sockets/api.sock"));
+	snprintf(incoming, sizeof(incoming), "%s", in("disk"));
 	assert_true(can_make(socket) && can_make(in("disk")));
 	pid = fork();
 	if (pid == 0) {

@@ -47,12 +47,19 @@ static const char hints_table[] = "vCPU  runnable  mean burst/us      switches  
 /* One that runs when it was begun, and is over when it is looked at: well, unless it was forced. */
 static char *migration(const struct request *request)
 {
-	static bool forced;
+	static bool forced, late;
+	static unsigned looks;
 
+	/* It runs there already, at the first look. */
+	if (strcmp(request->method, "GET") == 0 && late && looks++ == 0)
+		return strdup("{\"state\": \"running\", \"phase\": \"arriving\", "
+			      "\"pages_left\": 12, \"pages_urgent\": 3, \"cuts\": 1}");
 	if (strcmp(request->method, "GET") == 0)
 		return strdup(forced ? "{\"state\": \"failed\", \"error\": \"too fast\"}"
 				     : "{\"state\": \"done\", \"downtime_ns\": 2500000}");
 	forced = strstr(request->body, "\"force\":true") != NULL;
+	late = strstr(request->body, "\"post_copy\":true,\"wait_s\":9") != NULL;
+	looks = 0;
 	return strdup("{\"state\": \"running\", \"phase\": \"copying\", \"pages_sent\": 17}");
 }
 
@@ -266,6 +273,11 @@ static void follows_a_migration(void **state)
 	assert_non_null(strstr(got, "\nmoved: it stood still for 2.5 ms\n"));
 	assert_int_equal(CTL(got, STDERR_FILENO, "migrate", "unix:/x", "--force", "--plain"), 1);
 	assert_non_null(strstr(got, "failed: too fast"));
+	assert_int_equal(
+		CTL(got, STDOUT_FILENO, "migrate", "unix:/x", "--post-copy", "--wait", "9"), 0);
+	assert_non_null(
+		strstr(got, "arriving: it runs there, and lacks 12 pages; 3 were asked for, "
+			    "the line was cut 1 times\n"));
 }
 
 static void tells_a_refusal_in_one_line(void **state)
@@ -283,8 +295,9 @@ static void refuses_wrong_words(void **state)
 		{"balloon", "-1"}, {"balloon", "1500K"}, {"limit", "disk0", "iops"},
 		{"limit", "a/b", "iops=1"}, {"get", "x"}, {"get", "/a b"}, {"put", "/x"},
 		{"status", "x"}, {"dance"}, {"migrate"}, {"migrate", "unix:/x", "--streams"},
-		{"migrate", "unix:/x", "--fast"}, {"devices", "a/b"}, {"devices", ""}, {"cancel"},
-		{"jobs", "1 2"}, {"policy", "net0"}, {"policy", "net0", "mac-check"},
+		{"migrate", "unix:/x", "--wait"}, {"migrate", "unix:/x", "--fast"},
+		{"devices", "a/b"}, {"devices", ""}, {"cancel"}, {"jobs", "1 2"},
+		{"policy", "net0"}, {"policy", "net0", "mac-check"},
 		{"policy", "net0", "mac-check=yes"}, {"policy", "net0", "rules-default=drop"},
 		{"policy", "net0", "colour=red"}, {"policy", "a/b", "ip="}};
 	char got[1024];

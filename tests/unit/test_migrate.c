@@ -192,6 +192,7 @@ static void assert_one_at_most(const struct rig *rig)
 		assert_false(rig->runs_there || rig->disks_there);
 		break;
 	case SOURCE_UNKNOWN:
+	case SOURCE_TORN:
 		assert_true(rig->committed);
 		assert_false(rig->runs_here || rig->disks_here);
 		break;
@@ -371,7 +372,7 @@ static void test_who_is_of_no_use_is_turned_away(void **state)
 	rig_open(&rig);
 	rig_begin_target(&rig);
 	assert_int_equal(hello(&rig, &channel, &old, &err), -EREMOTEIO);
-	assert_non_null(strstr(err.text, "speaks version 3"));
+	assert_non_null(strstr(err.text, "speaks version 4"));
 	channel_close(&channel);
 	/* Its first stream has not come. */
 	assert_int_equal(hello(&rig, &channel, &late, &err), -EREMOTEIO);
@@ -498,7 +499,7 @@ static void *cancel(void *opaque)
 
 	while (atomic_load(&rig->progress.phase) < SOURCE_COPYING)
 		usleep(100);
-	eventfd_write(rig->stop, 1);
+	eventfd_write(rig->gone, 1);
 	return NULL;
 }
 

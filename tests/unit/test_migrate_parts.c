@@ -77,7 +77,19 @@ static void test_another_version_is_named(void **state)
 	hello.index = 2;
 	wire_put_hello(bytes, &hello);
 	assert_int_equal(wire_get_hello(&read, bytes, sizeof(bytes), &err), -EPROTO);
+	/* With post-copy there is one more behind them. */
+	hello.wait = 1;
+	wire_put_hello(bytes, &hello);
+	assert_int_equal(wire_get_hello(&read, bytes, sizeof(bytes), &err), 0);
+	assert_int_equal(wire_connections(&read), 3);
+	hello.index = 3;
+	wire_put_hello(bytes, &hello);
+	assert_int_equal(wire_get_hello(&read, bytes, sizeof(bytes), &err), -EPROTO);
 	hello.index = 0;
+	hello.wait = WIRE_WAIT_MAX + 1;
+	wire_put_hello(bytes, &hello);
+	assert_int_equal(wire_get_hello(&read, bytes, sizeof(bytes), &err), -EPROTO);
+	hello.wait = 0;
 	hello.streams = WIRE_STREAMS_MAX + 1;
 	wire_put_hello(bytes, &hello);
 	assert_int_equal(wire_get_hello(&read, bytes, sizeof(bytes), &err), -EPROTO);
@@ -139,7 +151,7 @@ static int apply(struct rig *rig, const uint8_t *body, size_t length, struct pag
 {
 	struct error err;
 
-	return pages_apply(&rig->memory, body, length, &rig->decompressor, seen, &err);
+	return pages_apply(&rig->memory, NULL, body, length, &rig->decompressor, seen, &err);
 }
 
 static void test_zero_is_seen_at_each_byte(void **state)

@@ -221,16 +221,31 @@ static struct {
 	struct memory memory;
 	int listening, stop;
 	pthread_t thread;
-	_Atomic bool refuses, runs;
+	_Atomic bool refuses, runs, whole;
+	struct arrival *arrival;
 	int result;
 	struct error err;
 } there;
 
-static int build(
-	void *opaque, const char *text, size_t length, struct memory **memory, struct error *err)
+static void memory_ended(void *opaque, int result, const struct error *err)
 {
+	there.whole = result == 0;
+}
+
+static int build(void *opaque, const char *text, size_t length, struct memory **memory,
+	struct arrival **arrival, struct error *err)
+{
+	const struct arrival_terms terms = {.memory = &there.memory,
+		.listening = there.listening,
+		.ops = {.ended = memory_ended}};
+
 	*memory = &there.memory;
-	return 0;
+	if (!arrival)
+		return 0;
+	if (arrival_new(&there.arrival, &terms, err) < 0)
+		return -err->code;
+	*arrival = there.arrival;
+	return arrival_start(there.arrival, err);
 }
 
 static int restore(void *opaque, struct state_reader *state, struct error *err)
@@ -298,6 +313,7 @@ static int close_there(void **state)
 	migration = NULL;
 	eventfd_write(there.stop, 1);
 	pthread_join(there.thread, NULL);
+	arrival_free(there.arrival, false);
 	address_close(&there.address, there.listening);
 	close(there.stop);
 	memory_free(&self.memory);
@@ -335,6 +351,24 @@ static void test_it_moves(void **state)
 	assert_true(self.given_away && self.moved && self.known && !self.claimed && there.runs);
 	assert_int_equal(self.pauses, 2);
 	assert_int_equal(self.saves, 1);
+	assert_int_equal(migration_cancel(migration), -EALREADY);
+}
+
+/* It cannot be cancelled while its memory follows, and its end here comes when all of that is
+ * there. */
+static void test_its_memory_follows(void **state)
+{
+	struct migration_status status;
+
+	self.busy = 1024;
+	status = migrate(
+		&(struct migration_options){.post_copy = true, .downtime_ms = 1, .streams = 2});
+	if (strstr(status.why, "userfaultfd"))
+		skip();
+	assert_int_equal(status.state, MIGRATION_DONE);
+	assert_true(self.given_away && self.moved && self.known && !self.claimed && there.runs);
+	assert_true(there.whole);
+	assert_int_equal(atomic_load(&status.progress->left), 0);
 	assert_int_equal(migration_cancel(migration), -EALREADY);
 }
 
@@ -447,6 +481,8 @@ static void test_wrong_options(void **state)
 		{.to = there.text, .streams = MIGRATION_STREAMS_MAX + 1},
 		{.to = there.text, .downtime_ms = MIGRATION_DOWNTIME_MAX + 1},
 		{.to = there.text, .tls = {.cert = "/nowhere"}},
+		{.to = there.text, .wait_s = 10},
+		{.to = there.text, .post_copy = true, .wait_s = MIGRATION_WAIT_MAX + 1},
 		{.to = there.text, .plain = true, .tls = {"a", "b", "c"}},
 	};
 	struct error err;
@@ -476,6 +512,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_it_moves),
+		TEST(test_its_memory_follows),
 		TEST(test_it_is_cancelled),
 		TEST(test_nobody_is_there),
 		TEST(test_it_does_not_come_to_rest),

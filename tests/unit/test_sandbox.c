@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/kvm.h>
+#include <linux/userfaultfd.h>
 #include <linux/vhost.h>
 #include <netinet/in.h>
 #include <sched.h>
@@ -112,6 +113,9 @@ static void check_allowed(
 		fail_msg("status 0x%x: %s", (unsigned)child.status, child.words);
 }
 
+/* A child's, from its start on. */
+static int open_before[2];
+
 static void must(bool so)
 {
 	if (!so)
@@ -154,6 +158,7 @@ FORBIDDEN(try_pid, syscall(SYS_pidfd_open, 1, 0))
 FORBIDDEN(try_counter, syscall(SYS_perf_event_open, NULL, 0, -1, -1, 0))
 FORBIDDEN(try_chmod, chmod("/tmp/nothing-is-here", 0777))
 FORBIDDEN(try_random, syscall(SYS_getrandom, NULL, 0, 0))
+FORBIDDEN(try_faults, syscall(SYS_userfaultfd, 0))
 FORBIDDEN(try_foreign_call, __asm__ volatile("int $0x80" : : "a"(20)))
 
 #define EACH      ((1U << THREAD_KINDS) - 1)
@@ -173,7 +178,7 @@ static const struct {
 	{try_tgkill, "tgkill", EACH},
 	{try_inet, "socket", NOT(THREAD_CALLER)},
 	{try_netlink, "socket", EACH},
-	{try_unix, "socket", 1U << THREAD_VCPU | 1U << THREAD_DISCARD},
+	{try_unix, "socket", 1U << THREAD_VCPU | 1U << THREAD_DISCARD | 1U << THREAD_ARRIVE},
 	{try_bind, "bind", EACH},
 	{try_open, "openat", EACH & ~MAIN},
 	{try_unlink, "unlink", EACH & ~MAIN},
@@ -195,6 +200,7 @@ static const struct {
 	{try_pid, "pidfd_open", EACH},
 	{try_counter, "perf_event_open", NOT(THREAD_VCPU)},
 	{try_chmod, "chmod", EACH},
+	{try_faults, "userfaultfd", EACH},
 	{try_random, "getrandom", 1U << THREAD_VCPU | 1U << THREAD_DISCARD},
 };
 
@@ -202,7 +208,8 @@ static const char *const names[] = {[THREAD_MAIN] = "main",
 	[THREAD_CALLER] = "main",
 	[THREAD_VCPU] = "vCPU",
 	[THREAD_IO] = "I/O",
-	[THREAD_DISCARD] = "discard"};
+	[THREAD_DISCARD] = "discard",
+	[THREAD_ARRIVE] = "post-copy"};
 
 /* The process ends at once, and says which thread called what. */
 static void test_forbidden_calls(void **state)
@@ -308,6 +315,24 @@ static void use_calls(void)
 	must(errno == ECONNREFUSED);
 }
 
+static void *take_in(void *opaque)
+{
+	return opaque;
+}
+
+/* Takes a page in, from a stream, and has a thread for another. */
+static void use_arrive(void)
+{
+	char byte;
+	int ends[2] = {open_before[0], open_before[1]};
+	pthread_t thread;
+
+	must(send(ends[0], "x", 1, 0) == 1 && recv(ends[1], &byte, 1, 0) == 1);
+	must(accept4(ends[0], NULL, NULL, SOCK_CLOEXEC) < 0 && errno == EINVAL);
+	must(ioctl(ends[0], UFFDIO_COPY, 0) < 0 && errno == ENOTTY);
+	must(thread_start(&thread, STACK, take_in, NULL) == 0 && pthread_join(thread, NULL) == 0);
+}
+
 static void need_plain_build(void)
 {
 	if (!SANITIZED)
@@ -326,6 +351,10 @@ static void test_allowed_calls(void **state)
 	check_allowed(&options, THREAD_IO, use_io);
 	check_allowed(&options, THREAD_MAIN, use_main);
 	check_allowed(&calls, THREAD_CALLER, use_calls);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, open_before), 0);
+	check_allowed(&options, THREAD_ARRIVE, use_arrive);
+	close(open_before[0]);
+	close(open_before[1]);
 }
 
 /* A thread has the limits of the one that made it. */

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The source of a machine that runs here comes again, after the line was cut. */
+#include "base/checked.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "migrate/address.h"
+#include "migrate/arrive_private.h"
+#include "migrate/lacks.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+/* As target.c has it. */
+#define HELLO_S 10
+/* After a failure to take a connection that is there. */
+#define AGAIN_S 1
+
+/* Those of its connections that have come. */
+struct line {
+	struct channel channels[WIRE_STREAMS_MAX + 1];
+	unsigned count;
+};
+
+static void drop(struct line *line)
+{
+	while (line->count)
+		channel_close(&line->channels[--line->count]);
+}
+
+/* ---- the next connection ---- */
+
+static int time_left(const struct arrival *arrival)
+{
+	const uint64_t now = clock_ns();
+
+	return now < arrival->until ? (int)((arrival->until - now) / MS_NS) + 1 : 0;
+}
+
+/* 1: there is one; 0: something else has happened. */
+static int await_knock(const struct arrival *arrival, struct error *err)
+{
+	struct pollfd fds[] = {{.fd = arrival->stop, .events = POLLIN},
+		{.fd = arrival->word, .events = POLLIN},
+		{.fd = arrival->terms.listening, .events = POLLIN}};
+	eventfd_t ignored;
+	int ret = poll(fds, ARRAY_SIZE(fds), time_left(arrival));
+
+	if (ret < 0)
+		return errno == EINTR ? 0 : error_errno(err, errno, "poll");
+	if (fds[0].revents)
+		return error_set(err, ECANCELED, "the target was ended");
+	if (fds[1].revents)
+		eventfd_read(arrival->word, &ignored);
+	return fds[2].revents ? 1 : 0;
+}
+
+static int accept_next(const struct arrival *arrival, struct error *err)
+{
+	int ret = 0, fd;
+
+	while (ret == 0 && time_left(arrival))
+		ret = await_knock(arrival, err);
+	if (ret <= 0)
+		return ret < 0 ? ret
+			       : error_set(err, ETIMEDOUT,
+					 "the source, which has the rest of memory, did not come "
+					 "again within %u s",
+					 arrival->hello.wait);
+	fd = address_accept(arrival->terms.listening, arrival->stop, AGAIN_S, err);
+	if (fd >= 0 || fd == -ECANCELED)
+		return fd;
+	/* Who knocked is gone, or there is no descriptor just now. */
+	ret = channel_wait(-1, 0, arrival->stop, AGAIN_S, err);
+	return ret == -ECANCELED ? ret : -EAGAIN;
+}
+
+/* ---- who it is ---- */
+
+static int check_hello(const struct arrival *arrival, const struct line *line,
+	const struct wire_hello *hello, struct error *err)
+{
+	const struct wire_hello *own = &arrival->hello;
+
+	if (memcmp(hello->id, own->id, WIRE_ID) != 0)
+		return error_set(err, EBUSY,
+			"another machine runs here, and waits for the rest of its memory; start "
+			"a second duet run --incoming");
+	if (hello->streams != own->streams || hello->wait != own->wait ||
+		hello->index != line->count)
+		return error_set(err, EPROTO, "stream %u of %u came where %u of %u was to come",
+			hello->index, hello->streams, line->count, own->streams);
+	return 0;
+}
+
+static int read_hello(const struct arrival *arrival, struct line *line, struct channel *channel,
+	struct error *err)
+{
+	struct message message = {0};
+	struct wire_hello hello = {0};
+	uint8_t bytes[WIRE_HELLO_SIZE];
+	int ret = channel_expect(channel, &message, WIRE_HELLO, err);
+
+	if (ret == 0)
+		ret = wire_get_hello(&hello, message.body, message.header.length, err);
+	/* Its line was cut once more while it came. */
+	if (ret == 0 && hello.index == 0 && memcmp(hello.id, arrival->hello.id, WIRE_ID) == 0)
+		drop(line);
+	if (ret == 0)
+		ret = check_hello(arrival, line, &hello, err);
+	message_free(&message);
+	wire_put_hello(bytes, &hello);
+	return ret == 0 ? channel_send(channel, WIRE_WELCOME, bytes, sizeof(bytes), "", 0, err)
+			: ret;
+}
+
+static void welcome(const struct arrival *arrival, struct line *line, int fd)
+{
+	struct channel channel;
+	struct error err = {0};
+	int ret =
+		channel_open(&channel, fd, arrival->stop, arrival->terms.tls, true, HELLO_S, &err);
+
+	if (ret == 0)
+		ret = read_hello(arrival, line, &channel, &err);
+	if (ret == 0) {
+		channel.until = 0;
+		line->channels[line->count++] = channel;
+		return;
+	}
+	log_warning("--incoming: a connection was turned away: %s", err.text);
+	channel_fail(&channel, err.text);
+	channel_close(&channel);
+}
+
+/* ---- what it is told ---- */
+
+static uint64_t get(void *opaque, gpa_t gpa)
+{
+	const struct arrival *arrival = opaque;
+
+	return memory_late_lacking(arrival->late, gpa);
+}
+
+static int tell(struct arrival *arrival, struct line *line, struct error *err)
+{
+	static const struct lacks_ops ops = {.get = get};
+	struct channel *urgent = &line->channels[arrival->hello.streams];
+	int ret = lacks_say(urgent, arrival->terms.memory, &ops, arrival, err);
+
+	return ret == 0 ? channel_say(urgent, WIRE_READY, err) : ret;
+}
+
+/* As if run() had brought it. */
+static void take_over(struct arrival *arrival, struct line *line)
+{
+	const unsigned streams = arrival->hello.streams;
+
+	arrival_open(arrival, &arrival->urgent, &line->channels[streams]);
+	pthread_mutex_lock(&arrival->lock);
+	memcpy(arrival->given, line->channels, streams * sizeof(arrival->given[0]));
+	arrival->has_given = true;
+	pthread_mutex_unlock(&arrival->lock);
+	line->count = 0;
+}
+
+int arrival_await_source(struct arrival *arrival, struct error *err)
+{
+	struct line line = {.count = 0};
+	int ret = 0;
+
+	while (line.count < wire_connections(&arrival->hello)) {
+		int fd = accept_next(arrival, err);
+
+		if (fd == -EAGAIN)
+			continue;
+		ret = fd < 0 ? fd : 0;
+		if (ret < 0)
+			break;
+		welcome(arrival, &line, fd);
+		if (line.count == wire_connections(&arrival->hello) &&
+			tell(arrival, &line, err) < 0)
+			drop(&line);
+	}
+	if (ret == 0)
+		take_over(arrival, &line);
+	drop(&line);
+	/* What was given back or reset meanwhile is no longer missed. */
+	return ret == -ETIMEDOUT && memory_late_left(arrival->late) == 0 ? 0 : ret;
+}
