@@ -9,6 +9,8 @@
 #include <stdlib.h>
 
 #define WORDS 512
+/* Of which so few are looked at and written that it is their number which takes the time. */
+#define STEP 64
 
 static uint64_t word(uint64_t page, uint64_t round, uint64_t i)
 {
@@ -17,7 +19,7 @@ static uint64_t word(uint64_t page, uint64_t round, uint64_t i)
 
 static int is_as_left(const uint64_t *at, uint64_t page, uint64_t round)
 {
-	for (uint64_t i = 0; i < WORDS; i++)
+	for (uint64_t i = 0; i < WORDS; i += STEP)
 		if (at[i] != word(page, round, i))
 			return 0;
 	return 1;
@@ -34,7 +36,7 @@ int main(int count, char **args)
 
 			if (round && !is_as_left(at, page, round - 1))
 				printf("memory failed: page %llu\n", (unsigned long long)page);
-			for (uint64_t i = 0; i < WORDS; i++)
+			for (uint64_t i = 0; i < WORDS; i += STEP)
 				at[i] = word(page, round, i);
 		}
 		printf("compared %llu.\n", (unsigned long long)round);

@@ -60,12 +60,9 @@ def wait_until(api: Api, condition) -> dict:
         assert now["state"] == "running" and time.monotonic() < until, now
 
 
-def begin(api: Api, where: str, slow_down=None, **more) -> dict:
-    """Moves until it runs there, and lacks pages. SLOW_DOWN, behind the first round, makes the line slow."""
+def begin(api: Api, where: str, **more) -> dict:
+    """Moves until it runs there, and lacks pages."""
     api.do("PUT", "/duet/migration", {"to": where, "post_copy": True, "downtime_ms": 1, **more})
-    if slow_down:
-        wait_until(api, lambda now: now["rounds"] > 1)
-        slow_down()
     now = wait_until(api, lambda now: now["phase"] == "arriving")
     print(now)
     assert now["pages_left"] > 0
@@ -172,8 +169,8 @@ def test_between_two_networks(cuts, workspace):
     where = "tcp:192.168.80.2:4000"
     with two_networks() as (here, there), writer("--allow", f"tcp,{workspace}", wrapper=("ip", "netns", "exec", here)) as (
             source, api), target(where, *options_of(files), wrapper=("ip", "netns", "exec", there)) as waiting:
-        begin(api, where, lambda: vm.run("tc", "-n", here, "qdisc", "add", "dev", here, "root", "tbf", "rate", "4mbit", "burst",
-                                         "16kb", "latency", "50ms"), streams=2, **files)
+        vm.run("tc", "-n", here, "qdisc", "add", "dev", here, "root", "tbf", "rate", "16mbit", "burst", "64kb", "latency", "50ms")
+        begin(api, where, streams=2, **files)
         if cuts:
             vm.run("ip", "-n", here, "link", "set", here, "down")
             waiting.wait_for("the line to the source was cut", LIMIT)
