@@ -41,11 +41,7 @@ void device_rig_up(struct device_rig *rig, uint64_t features, unsigned queues)
 
 void device_rig_free(struct device_rig *rig)
 {
-	fake_stop(rig->device);
-	/* As the machine does: no callback runs while devices go. */
-	if (rig->machine.io)
-		loop_thread_quit(rig->machine.io);
-	rig->device->ops->free(rig->device);
+	fake_machine_end_device(&rig->machine, rig->device);
 	assert_int_equal(fake_host_doorbells(&rig->machine.host), 0);
 	assert_int_equal(fake_host_routes(&rig->machine.host), 0);
 	fake_machine_free(&rig->machine);

@@ -58,8 +58,7 @@ void e1000_rig_init(struct e1000_rig *rig)
 
 void e1000_rig_free(struct e1000_rig *rig)
 {
-	fake_stop(rig->device);
-	rig->device->ops->free(rig->device);
+	fake_machine_end_device(&rig->machine, rig->device);
 	assert_false(fake_host_line(&rig->machine.host, pci_slot_gsi(CARD_SLOT)));
 	fake_machine_free(&rig->machine);
 	close(rig->other);

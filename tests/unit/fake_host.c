@@ -531,6 +531,14 @@ void fake_machine_stop(struct fake_machine *machine, struct device *device)
 	stopped(&stop, device);
 }
 
+void fake_machine_end_device(struct fake_machine *machine, struct device *device)
+{
+	fake_stop(device);
+	if (machine->io)
+		loop_thread_quit(machine->io);
+	device->ops->free(device);
+}
+
 void fake_machine_free(struct fake_machine *machine)
 {
 	pci_bus_free(machine->place.pci);

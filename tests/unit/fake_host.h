@@ -90,6 +90,8 @@ void fake_machine_init_here(struct fake_machine *machine);
 /* A moment for the I/O loop: until something of it was done, half a millisecond at most. */
 void fake_machine_round(struct fake_machine *machine);
 void fake_machine_free(struct fake_machine *machine);
+/* As a machine ends one: it comes to rest, and no callback runs while it goes. */
+void fake_machine_end_device(struct fake_machine *machine, struct device *device);
 /* Asks a device of it to come to rest, and waits until it has. */
 void fake_stop(struct device *device);
 void fake_machine_stop(struct fake_machine *machine, struct device *device);

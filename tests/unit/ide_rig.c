@@ -82,8 +82,7 @@ bool ide_rig_init_slow(struct ide_rig *rig, const uint32_t sectors[IDE_DRIVES_MA
 
 void ide_rig_free(struct ide_rig *rig)
 {
-	fake_stop(rig->device);
-	rig->device->ops->free(rig->device);
+	fake_machine_end_device(&rig->machine, rig->device);
 	fake_machine_free(&rig->machine);
 	for (unsigned i = 0; i < IDE_DRIVES_MAX; i++)
 		if (rig->fds[i] >= 0)

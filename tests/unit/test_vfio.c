@@ -75,10 +75,8 @@ static int tear_down(void **state)
 {
 	struct rig *rig = *state;
 
-	if (rig->device) {
-		fake_stop(rig->device);
-		rig->device->ops->free(rig->device);
-	}
+	if (rig->device)
+		fake_machine_end_device(&rig->machine, rig->device);
 	assert_int_equal(fake_host_windows(&rig->machine.host), 0);
 	assert_int_equal(fake_host_routes(&rig->machine.host), 0);
 	fake_function_free(&rig->hardware);

@@ -69,8 +69,7 @@ static void rig_init(struct rig *rig, uint64_t features)
 
 static void rig_free(struct rig *rig)
 {
-	fake_stop(rig->device);
-	rig->device->ops->free(rig->device);
+	fake_machine_end_device(&rig->machine, rig->device);
 	fake_machine_free(&rig->machine);
 }
 

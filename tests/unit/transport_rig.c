@@ -27,8 +27,7 @@ void transport_rig_free(struct transport_rig *rig)
 	_Atomic bool freed = false;
 
 	rig->model->freed_flag = &freed;
-	fake_stop(rig->device);
-	rig->device->ops->free(rig->device);
+	fake_machine_end_device(&rig->machine, rig->device);
 	assert_true(freed);
 	assert_int_equal(fake_host_doorbells(&rig->machine.host), 0);
 	assert_int_equal(fake_host_routes(&rig->machine.host), 0);
