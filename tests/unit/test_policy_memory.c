@@ -196,6 +196,12 @@ static void make_alike(uint64_t need)
 	sample_refresh(&sample);
 }
 
+static void swap_is(uint64_t total_mib, uint64_t free_mib)
+{
+	sample.view.host.swap_total = total_mib * MIB_BYTES;
+	sample.view.host.swap_free = free_mib * MIB_BYTES;
+}
+
 /* Of what is too much for the host it swaps what is cold; guests cannot, or kill programs. */
 static void swap_lends_what_working_sets_lack(void **state)
 {
@@ -205,17 +211,51 @@ static void swap_lends_what_working_sets_lack(void **state)
 	sample_settle(&sample, policy("working-set"), PATIENCE);
 	without = allowed_together();
 	assert_in_range(without, 4600, 5120);
-	sample.view.host.swap_free = 4096 * MIB_BYTES;
+	swap_is(4096, 4096);
 	sample_settle(&sample, policy("working-set"), PATIENCE);
 	assert_in_range(allowed_together(), without + 400, 10 * (needs(0) + slack(0)));
 	/* Half of a small swap, and half of what there is for guests at most. */
-	sample.view.host.swap_free = 512 * MIB_BYTES;
+	swap_is(512, 512);
 	sample_settle(&sample, policy("working-set"), PATIENCE);
 	assert_in_range(allowed_together(), without + 100, without + 256 + 10 * slack(0));
 	make_alike(1000);
-	sample.view.host.swap_free = 1ULL << 50;
+	swap_is(1U << 30, 1U << 30);
 	sample_settle(&sample, policy("working-set"), PATIENCE);
 	assert_in_range(allowed_together(), without + 2000, 5120 * 3 / 2 + 10 * slack(0));
+}
+
+/* Half of the swap is for whatever else needs it. */
+static void swap_that_is_used_lends_nothing_more(void **state)
+{
+	uint64_t without;
+
+	make_alike(550);
+	sample_settle(&sample, policy("working-set"), PATIENCE);
+	without = allowed_together();
+	swap_is(4096, 2048);
+	sample_settle(&sample, policy("working-set"), PATIENCE);
+	assert_int_equal(allowed_together(), without);
+}
+
+/* One of them gives nothing: the others are not given its part of the swap as well. */
+static void swap_is_lent_once(void **state)
+{
+	uint64_t before;
+
+	make_alike(550);
+	sample.vms[0].memory = 4096 * MIB_BYTES;
+	sample_settle(&sample, policy("working-set"), PATIENCE);
+	before = allowed_together() - sample_allowed(&sample, 0);
+	swap_is(2048, 2048);
+	for (unsigned n = 0; n < PATIENCE; n++) {
+		sample.vms[0].balloon = 0;
+		sample.vms[0].resident = sample.vms[0].memory;
+		for (unsigned i = 1; i < 10; i++)
+			sample.vms[i].resident = (5120 - 4096) / 9 * MIB_BYTES;
+		sample.view.host.available = 0;
+		sample_decide(&sample, policy("working-set"));
+	}
+	assert_in_range(allowed_together() - sample_allowed(&sample, 0), 0, before);
 }
 
 static void swap_lends_nothing_to_one_that_claims_too_much(void **state)
@@ -228,7 +268,7 @@ static void swap_lends_nothing_to_one_that_claims_too_much(void **state)
 	without = sample_allowed(&sample, 0);
 	make_alike(450);
 	sample.vms[0].working_set = UINT64_MAX;
-	sample.view.host.swap_free = 4096 * MIB_BYTES;
+	swap_is(4096, 4096);
 	sample_settle(&sample, policy("working-set"), PATIENCE);
 	assert_int_equal(sample_allowed(&sample, 0), without);
 }
@@ -496,6 +536,8 @@ int main(void)
 		cmocka_unit_test(nobody_starves_beside_an_idler),
 		cmocka_unit_test(a_liar_gains_nothing),
 		cmocka_unit_test(swap_lends_what_working_sets_lack),
+		cmocka_unit_test(swap_that_is_used_lends_nothing_more),
+		cmocka_unit_test(swap_is_lent_once),
 		cmocka_unit_test(swap_lends_nothing_to_one_that_claims_too_much),
 		cmocka_unit_test(taken_in_steps),
 		cmocka_unit_test(given_back_at_once),

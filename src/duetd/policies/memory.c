@@ -174,12 +174,26 @@ uint64_t memory_reclaim_step(const struct view *view, const struct vm_view *vm, 
 	return min_u64((uint64_t)(step * calm / MIB) << 20, vm->resident);
 }
 
+/* What others are to give and have not given is lent to them already: a guest that keeps it would
+ * fill the swap, with each decision more. */
+static double to_lend(const struct memory_round *round)
+{
+	const struct host_view *host = &round->view->host;
+	double spare = (double)host->swap_free - (double)host->swap_total * SWAP_LEFT_FREE;
+	double lent = round->lent;
+
+	for (unsigned i = 0; i < round->count; i++)
+		if (round->guests[i].moves)
+			lent -= most_of(0, round->guests[i].holds - round->guests[i].goal);
+	return most_of(0, least_of(lent, spare));
+}
+
 /* What can be given in this decision: what is there, whoever was promised it and has not used it;
  * and what the host makes room for by swapping.
  */
 static double to_give(const struct memory_round *round)
 {
-	return most_of(0, round->available - round->reserve / 2) + round->lent;
+	return most_of(0, round->available - round->reserve / 2) + to_lend(round);
 }
 
 /* How much of what those that are short (or not) are to get can be given; takes it of @give. */

@@ -23,8 +23,10 @@
 #define HOST_RESERVE (1.0 / 16)
 /* Of what there is for guests. So much more of working sets than fits is left to the host to swap:
  * it knows which pages are cold (a guest calls in use what it never touched), and a guest with less
- * than it has in use kills programs. Half of the swap that is free stays free. */
-#define SWAP_LENDS     (1.0 / 2)
+ * than it has in use kills programs. */
+#define SWAP_LENDS (1.0 / 2)
+/* Of the host's swap, for all else that may need it: nothing is given beyond what is available
+ * while less than this is free. */
 #define SWAP_LEFT_FREE (1.0 / 2)
 /* Of the host's memory; with so much available and no balloon anywhere there is enough for all. */
 #define HOST_COMFORT (1.0 / 8)

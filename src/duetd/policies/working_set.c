@@ -60,7 +60,7 @@ static bool most_are_cut(const struct memory_round *round, double level)
 /* What of the working sets is not in @room and may be swapped. */
 static double lend(const struct memory_round *round, double room)
 {
-	double most = within((double)round->view->host.swap_free * (1 - SWAP_LEFT_FREE),
+	double most = within((double)round->view->host.swap_total * (1 - SWAP_LEFT_FREE),
 		round->room * SWAP_LENDS);
 	double lacks = -room;
 
