@@ -192,6 +192,7 @@ static enum source_end take_back(struct source *source, struct error *err)
 
 static enum source_end commit(struct source *source, struct leaving *leaving, struct error *err)
 {
+	const uint64_t before = source->channels[0].sent;
 	int ret = source->ops->release(source->opaque, err);
 
 	if (ret == 0 && !source->ops->commit(source->opaque))
@@ -201,6 +202,9 @@ static enum source_end commit(struct source *source, struct leaving *leaving, st
 	set_phase(source, SOURCE_COMMITTED);
 	/* From the first byte on: what the other side has read of it nobody here knows. */
 	ret = channel_say(&source->channels[0], WIRE_COMMIT, err);
+	/* The line was gone already, as when the one for pages was cut while disks were flushed. */
+	if (ret < 0 && source->channels[0].sent == before)
+		return take_back(source, err);
 	if (ret == 0)
 		ret = expect(source, WIRE_RUNNING, ANSWER_S, err);
 	atomic_store(&source->progress->stood, clock_ns() - leaving->stopped);
