@@ -20,9 +20,9 @@ static int add_page(struct serve *serve, uint64_t gpa, struct error *err)
 	const void *host = memory_begin(serve->sweep->memory, GPA(gpa), MEMORY_PAGE);
 	struct pages_seen seen = {0};
 
-	if (!host || gpa % MEMORY_PAGE)
+	if (!host || gpa % MEMORY_PAGE || !sweep_named(serve->sweep, GPA(gpa)))
 		return error_set(err, EPROTO,
-			"the other side wants a page at 0x%llx, where the machine has none",
+			"the other side wants a page at 0x%llx, where it lacks none",
 			(unsigned long long)gpa);
 	/* A message of them is less than a batch takes. */
 	pages_add(&serve->batch, GPA(gpa), host, &seen);

@@ -81,6 +81,7 @@ void sweep_free(struct sweep *sweep)
 	for (unsigned i = 0; i < MEMORY_MAX_REGIONS; i++) {
 		free(sweep->wanted[i]);
 		free((void *)sweep->gone[i]);
+		free(sweep->named[i]);
 	}
 	free(sweep->taken);
 	free(sweep->lanes);

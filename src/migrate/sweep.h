@@ -19,6 +19,8 @@ struct sweep {
 	/* A bit for each page that somebody has sent, or need not; null: nobody else sends any
 	 * (sweep_rest.c) */
 	_Atomic uint64_t *gone[MEMORY_MAX_REGIONS];
+	/* What was to follow at the hand-over: who connects later is given no more. */
+	uint64_t *named[MEMORY_MAX_REGIONS];
 	uint64_t *taken;     /* room for what was just logged */
 	struct lane *lanes;  /* one for each stream */
 	_Atomic bool broken; /* one of them has failed */
@@ -47,6 +49,8 @@ void sweep_reconnect(struct sweep *sweep);
 int sweep_share(struct sweep *sweep, struct error *err);
 bool sweep_claim(struct sweep *sweep, unsigned region, uint64_t page);
 bool sweep_claim_at(struct sweep *sweep, gpa_t gpa);
+/* Whether it was to follow, at the hand-over. */
+bool sweep_named(const struct sweep *sweep, gpa_t gpa);
 /* What is wanted, said to the other side and as it says it (lacks.h), up to its READY. */
 int sweep_say_wanted(struct sweep *sweep, struct channel *channel, struct error *err);
 int sweep_hear_wanted(struct sweep *sweep, struct channel *channel, struct error *err);

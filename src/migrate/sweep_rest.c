@@ -29,9 +29,13 @@ int sweep_share(struct sweep *sweep, struct error *err)
 	const struct memory_region *region;
 
 	for (unsigned i = 0; (region = memory_region(sweep->memory, i)); i++) {
-		sweep->gone[i] = calloc(words_of(region), sizeof(*sweep->gone[i]));
-		if (!sweep->gone[i])
+		const uint64_t words = words_of(region);
+
+		sweep->gone[i] = calloc(words, sizeof(*sweep->gone[i]));
+		sweep->named[i] = calloc(words, sizeof(*sweep->named[i]));
+		if (!sweep->gone[i] || !sweep->named[i])
 			return error_errno(err, ENOMEM, "migration");
+		memcpy(sweep->named[i], sweep->wanted[i], words * sizeof(*sweep->named[i]));
 	}
 	share_again(sweep);
 	return 0;
@@ -65,29 +69,34 @@ bool sweep_claim_at(struct sweep *sweep, gpa_t gpa)
 	return find(sweep, gpa, &index, &page) && sweep_claim(sweep, index, page);
 }
 
-/* ---- said and heard ---- */
-
-static uint64_t *word_at(const struct sweep *sweep, gpa_t gpa)
+bool sweep_named(const struct sweep *sweep, gpa_t gpa)
 {
 	unsigned index;
 	uint64_t page;
 
-	return find(sweep, gpa, &index, &page) ? &sweep->wanted[index][page / 64] : NULL;
+	return find(sweep, gpa, &index, &page) &&
+	       sweep->named[index][page / 64] & 1ULL << page % 64;
 }
+
+/* ---- said and heard ---- */
 
 static uint64_t get(void *opaque, gpa_t gpa)
 {
-	const uint64_t *word = word_at(opaque, gpa);
+	const struct sweep *sweep = opaque;
+	unsigned index;
+	uint64_t page;
 
-	return word ? *word : 0;
+	return find(sweep, gpa, &index, &page) ? sweep->wanted[index][page / 64] : 0;
 }
 
 static void put(void *opaque, gpa_t gpa, uint64_t bits)
 {
-	uint64_t *word = word_at(opaque, gpa);
+	const struct sweep *sweep = opaque;
+	unsigned index;
+	uint64_t page;
 
-	if (word)
-		*word = bits;
+	if (find(sweep, gpa, &index, &page))
+		sweep->wanted[index][page / 64] = bits & sweep->named[index][page / 64];
 }
 
 static const struct lacks_ops ops = {.get = get, .put = put};

@@ -11,6 +11,7 @@
 #include "migrate/arrive.h"
 #include "migrate/lacks.h"
 #include "migrate/pages.h"
+#include "migrate/sweep.h"
 #include "state/state.h"
 
 #include <errno.h>
@@ -465,6 +466,59 @@ static void test_names_of_pages_are_checked(void **state)
 	memory_free(&names.memory);
 }
 
+/* ---- somebody else at the target's address ---- */
+
+static uint64_t all_lack(void *opaque, gpa_t gpa)
+{
+	(void)opaque;
+	return gpa.value < 128 * MEMORY_PAGE ? UINT64_MAX : 3;
+}
+
+static struct memory *memory_of(void *opaque)
+{
+	return opaque;
+}
+
+/* Says that all of memory lacks, and is sent what was to follow alone. */
+static void test_who_comes_later_is_given_no_more(void **state)
+{
+	static const struct source_ops source_ops = {.memory = memory_of};
+	static const struct lacks_ops all = {.get = all_lack};
+	struct source_progress progress = {.sent = 0};
+	struct channel ends[2], *channel = &ends[0];
+	struct sweep sweep;
+	struct source source;
+	struct memory memory;
+	struct error err;
+	int fds[2];
+
+	memory_init(&memory);
+	memory_add(&memory, GPA(0), 130 * MEMORY_PAGE, MEMORY_ANONYMOUS, "low", NULL);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(channel_open(&ends[i], fds[i], -1, NULL, false, 0, &err), 0);
+	source = (struct source){.ops = &source_ops,
+		.opaque = &memory,
+		.channels = channel,
+		.streams = 1,
+		.progress = &progress};
+	assert_int_equal(sweep_init(&sweep, &source, &err), 0);
+	memset(sweep.wanted[0], 0, 3 * sizeof(uint64_t));
+	sweep.wanted[0][1] = 6;
+	assert_int_equal(sweep_share(&sweep, &err), 0);
+	assert_int_equal(lacks_say(&ends[1], &memory, &all, NULL, &err), 0);
+	assert_int_equal(channel_say(&ends[1], WIRE_READY, &err), 0);
+	assert_int_equal(sweep_hear_wanted(&sweep, channel, &err), 0);
+	assert_int_equal(sweep_wanted(&sweep), 2);
+	assert_true(sweep_named(&sweep, GPA(65 * MEMORY_PAGE)));
+	assert_false(sweep_named(&sweep, GPA(64 * MEMORY_PAGE)));
+	assert_false(sweep_named(&sweep, GPA(130 * MEMORY_PAGE)));
+	sweep_free(&sweep);
+	channel_close(&ends[0]);
+	channel_close(&ends[1]);
+	memory_free(&memory);
+}
+
 /* ---- a hostile source ---- */
 
 struct visit {
@@ -665,6 +719,7 @@ int main(void)
 		cmocka_unit_test(test_what_is_given_back_does_not_come_back),
 		cmocka_unit_test(test_a_guest_that_resets_needs_nothing),
 		cmocka_unit_test(test_names_of_pages_are_checked),
+		cmocka_unit_test(test_who_comes_later_is_given_no_more),
 		cmocka_unit_test(test_pages_that_nobody_asked_for),
 		cmocka_unit_test(test_pages_that_are_not_memory),
 		cmocka_unit_test(test_a_message_that_is_none_of_these),
