@@ -205,7 +205,7 @@ static int take_body(struct channel *channel, struct message *message, struct er
 	return ret;
 }
 
-int channel_receive(struct channel *channel, struct message *message, struct error *err)
+static int receive_head(struct channel *channel, struct message *message, struct error *err)
 {
 	uint8_t header[WIRE_HEADER];
 	int ret;
@@ -214,11 +214,21 @@ int channel_receive(struct channel *channel, struct message *message, struct err
 	if (channel_is_stopped(channel))
 		return error_set(err, ECANCELED, "cancelled");
 	ret = take(channel, header, sizeof(header), err);
-	if (ret == 0)
-		ret = wire_open(&message->header, header, err);
-	if (ret == 0)
-		ret = take_body(channel, message, err);
+	return ret == 0 ? wire_open(&message->header, header, err) : ret;
+}
+
+static int receive_body(struct channel *channel, struct message *message, struct error *err)
+{
+	int ret = take_body(channel, message, err);
+
 	return ret == 0 ? wire_check(&message->header, message->body, err) : ret;
+}
+
+int channel_receive(struct channel *channel, struct message *message, struct error *err)
+{
+	int ret = receive_head(channel, message, err);
+
+	return ret == 0 ? receive_body(channel, message, err) : ret;
 }
 
 /* The other side's words, made fit for a line of the log. */
@@ -239,11 +249,16 @@ int channel_refuse(struct message *message, enum wire_kind kind, struct error *e
 		wire_name(message->header.kind), wire_name(kind));
 }
 
+/* A stranger's message of another kind may be long: no memory is had for it. */
 int channel_expect(
 	struct channel *channel, struct message *message, enum wire_kind kind, struct error *err)
 {
-	int ret = channel_receive(channel, message, err);
+	int ret = receive_head(channel, message, err);
 
+	if (ret == 0 && message->header.kind != kind && message->header.kind != WIRE_FAILED)
+		return channel_refuse(message, kind, err);
+	if (ret == 0)
+		ret = receive_body(channel, message, err);
 	return ret < 0 || message->header.kind == kind ? ret : channel_refuse(message, kind, err);
 }
 

@@ -4,6 +4,7 @@
 #include "base/checked.h"
 #include "base/clock.h"
 #include "migrate/address.h"
+#include "migrate/channel.h"
 #include "migrate/migrate.h"
 #include "migrate/mtls.h"
 #include "migrate/pages.h"
@@ -19,12 +20,36 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
-#define MS 1000000ULL
+#define MS  1000000ULL
+#define MIB (1ULL << 20)
 
 /* ---- messages ---- */
+
+/* Its body is never sent, and nobody waits for it. */
+static void test_a_message_of_another_kind_is_refused_by_its_head(void **state)
+{
+	uint8_t header[WIRE_HEADER], *body = calloc(1, MIB);
+	struct message message = {0};
+	struct channel channel;
+	struct error err;
+	int fds[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+	assert_int_equal(channel_open(&channel, fds[0], -1, NULL, false, 0, &err), 0);
+	wire_seal(header, WIRE_STATE, body, MIB, "", 0);
+	assert_int_equal(write(fds[1], header, sizeof(header)), sizeof(header));
+	channel.patience = 1;
+	assert_int_equal(channel_expect(&channel, &message, WIRE_HELLO, &err), -EPROTO);
+	assert_null(message.body);
+	channel_close(&channel);
+	close(fds[1]);
+	free(body);
+}
 
 static void test_an_altered_message_is_refused(void **state)
 {
@@ -325,8 +350,6 @@ static void test_runs_outside_of_memory(void **state)
 }
 
 /* ---- the plan ---- */
-
-#define MIB (1ULL << 20)
 
 static void test_it_stops_when_the_rest_is_little(void **state)
 {
@@ -640,6 +663,7 @@ static void test_tls_wants_all_of_its_files(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_message_of_another_kind_is_refused_by_its_head),
 		cmocka_unit_test(test_an_altered_message_is_refused),
 		cmocka_unit_test(test_lengths_are_bounded),
 		cmocka_unit_test(test_another_version_is_named),
