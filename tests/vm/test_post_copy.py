@@ -13,7 +13,7 @@ import pytest
 from api import Api, socket
 from matrix import some
 from test_life import LIMIT
-from test_migrate import SLOW_LINE, address, certificates, goes_on, needs_openssl, options_of, target, two_networks
+from test_migrate import NET, SLOW_LINE, address, certificates, goes_on, needs_openssl, options_of, target, two_networks
 
 from duetlab.guest import vm
 
@@ -166,7 +166,7 @@ def test_a_target_that_cannot():
 def test_between_two_networks(cuts, workspace):
     """As between two hosts, sealed."""
     files = certificates(workspace)
-    where = "tcp:192.168.80.2:4000"
+    where = f"tcp:{NET}.2:4000"  # in namespaces of their own, so no other test's
     with two_networks() as (here, there), writer("--allow", f"tcp,{workspace}", wrapper=("ip", "netns", "exec", here)) as (
             source, api), target(where, *options_of(files), wrapper=("ip", "netns", "exec", there)) as waiting:
         vm.run("tc", "-n", here, "qdisc", "add", "dev", here, "root", "tbf", "rate", "16mbit", "burst", "64kb", "latency", "50ms")
