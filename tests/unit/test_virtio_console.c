@@ -2,6 +2,7 @@
 /* virtio-console as its driver sees it, on pipes. */
 #include "device_rig.h"
 #include "device_stats.h"
+#include "late_page.h"
 
 #include "base/checked.h"
 #include "base/clock.h"
@@ -251,6 +252,49 @@ static void test_input_from_main(void **state)
 	rig_free(&rig);
 }
 
+/* By the linker's --wrap. */
+size_t __real_iov_copy_to(const struct iovec *segments, unsigned count, size_t offset,
+	const void *from, size_t length);
+size_t __wrap_iov_copy_to(const struct iovec *segments, unsigned count, size_t offset,
+	const void *from, size_t length);
+
+size_t __wrap_iov_copy_to(const struct iovec *segments, unsigned count, size_t offset,
+	const void *from, size_t length)
+{
+	late_page_write();
+	return __real_iov_copy_to(segments, count, offset, from, length);
+}
+
+/* Who types goes on meanwhile; nothing is lost, and all in order. */
+static void test_buffer_that_is_yet_to_come(void **state)
+{
+	char much[4093];
+	struct rig rig;
+
+	rig_init(&rig, false, 0);
+	device_rig_up(&rig.rig, 0, 2);
+	memset(much, 'x', sizeof(much));
+	late_page_begin();
+	offer_room(&rig, DATA, 5000);
+	assert_int_equal(virtio_console_input(rig.rig.device, "one", 3), 3);
+	late_page_await();
+	assert_int_equal(virtio_console_input(rig.rig.device, "two", 3), 3);
+	/* What is being copied still takes room. */
+	assert_int_equal(virtio_console_input(rig.rig.device, much, sizeof(much)), 4090);
+	late_page_come();
+	expect_typed(&rig, "one");
+	offer_room(&rig, DATA, 3);
+	expect_typed(&rig, "two");
+	/* Round the ring's end. */
+	assert_int_equal(virtio_console_input(rig.rig.device, "end", 3), 3);
+	much[4090] = 0;
+	offer_room(&rig, DATA, 4090);
+	expect_typed(&rig, much);
+	offer_room(&rig, DATA, 16);
+	expect_typed(&rig, "end");
+	rig_free(&rig);
+}
+
 struct giver {
 	struct loop *loop;
 	unsigned calls;
@@ -477,6 +521,7 @@ int main(void)
 		cmocka_unit_test(test_stuck_terminal),
 		cmocka_unit_test(test_last_words),
 		cmocka_unit_test(test_input_from_main),
+		cmocka_unit_test(test_buffer_that_is_yet_to_come),
 		cmocka_unit_test(test_giver_hears_of_room),
 		cmocka_unit_test(test_early_input_waits_for_the_console),
 		cmocka_unit_test(test_early_input_does_not_wait_for_ever),

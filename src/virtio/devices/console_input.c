@@ -48,25 +48,32 @@ void console_input_task(struct loop_task *task)
 	try_receive(container_of(input, struct console, input));
 }
 
-/* Moves what is there into the chain; bytes. */
-static uint32_t fill(struct console_input *input, const struct virtqueue_chain *chain)
+/* They are in the chain. */
+static void taken_out(struct console_input *input, size_t count)
 {
-	size_t total = 0;
-
 	pthread_mutex_lock(&input->lock);
-	while (input->length && total < chain->writable_bytes) {
-		size_t part = min_u64(input->length, sizeof(input->ring) - input->start);
-
-		part = min_u64(part, chain->writable_bytes - total);
-		iov_copy_to(&chain->segments[chain->readable], chain->writable, total,
-			input->ring + input->start, part);
-		input->start = (input->start + part) % sizeof(input->ring);
-		input->length -= part;
-		total += part;
-	}
+	input->start = (input->start + count) % sizeof(input->ring);
+	input->length -= count;
 	if (input->length <= sizeof(input->ring) / 2)
 		room_offer(&input->room);
 	pthread_mutex_unlock(&input->lock);
+}
+
+/* Moves what is there into the chain; bytes. A page of the guest's may have yet to come
+ * (post-copy), and the main thread wants the lock: it is not held over the copy. Only this thread
+ * takes out, and what is in the ring stays as it is until then. */
+static uint32_t fill(struct console_input *input, const struct virtqueue_chain *chain)
+{
+	const struct iovec *to = &chain->segments[chain->readable];
+	size_t total, first;
+
+	pthread_mutex_lock(&input->lock);
+	total = min_u64(input->length, chain->writable_bytes);
+	pthread_mutex_unlock(&input->lock);
+	first = min_u64(total, sizeof(input->ring) - input->start);
+	iov_copy_to(to, chain->writable, 0, input->ring + input->start, first);
+	iov_copy_to(to, chain->writable, first, input->ring, total - first);
+	taken_out(input, total);
 	return (uint32_t)total;
 }
 
