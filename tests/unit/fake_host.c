@@ -484,51 +484,59 @@ void fake_machine_round(struct fake_machine *machine)
 		run_round(machine->place.io);
 }
 
-struct stop {
-	struct device_rest rest;
-	sem_t reached;
-};
-
 static void reached(struct device_rest *rest)
 {
-	sem_post(&container_of(rest, struct stop, rest)->reached);
+	sem_post(&container_of(rest, struct fake_rest, rest)->reached);
 }
 
-static void ask_to_stop(struct stop *stop, struct device *device)
+void fake_rest_ask(struct fake_rest *rest, struct device *device)
 {
-	sem_init(&stop->reached, 0, 0);
-	device_rest_init(&stop->rest, reached);
-	device_rest_ask(&stop->rest, device, false);
+	rest->next = device->next;
+	device->next = NULL;
+	sem_init(&rest->reached, 0, 0);
+	device_rest_init(&rest->rest, reached);
+	device_rest_ask(&rest->rest, device, false);
 }
 
-static void stopped(struct stop *stop, struct device *device)
+bool fake_rest_is_reached(struct fake_rest *rest)
 {
+	int value;
+
+	sem_getvalue(&rest->reached, &value);
+	return value > 0;
+}
+
+static void stopped(struct fake_rest *rest, struct device *device)
+{
+	device->next = rest->next;
 	device->rest = NULL;
-	device_rest_destroy(&stop->rest);
-	sem_destroy(&stop->reached);
+	device_rest_destroy(&rest->rest);
+	sem_destroy(&rest->reached);
+}
+
+void fake_rest_await(struct fake_rest *rest, struct device *device)
+{
+	while (sem_wait(&rest->reached) < 0)
+		continue;
+	stopped(rest, device);
 }
 
 void fake_stop(struct device *device)
 {
-	struct stop stop;
-	struct device *next = device->next;
+	struct fake_rest rest;
 
-	device->next = NULL;
-	ask_to_stop(&stop, device);
-	while (sem_wait(&stop.reached) < 0)
-		continue;
-	device->next = next;
-	stopped(&stop, device);
+	fake_rest_ask(&rest, device);
+	fake_rest_await(&rest, device);
 }
 
 void fake_machine_stop(struct fake_machine *machine, struct device *device)
 {
-	struct stop stop;
+	struct fake_rest rest;
 
-	ask_to_stop(&stop, device);
-	while (sem_trywait(&stop.reached) < 0)
+	fake_rest_ask(&rest, device);
+	while (sem_trywait(&rest.reached) < 0)
 		fake_machine_round(machine);
-	stopped(&stop, device);
+	stopped(&rest, device);
 }
 
 void fake_machine_end_device(struct fake_machine *machine, struct device *device)

@@ -8,9 +8,11 @@
 
 #include "base/loop.h"
 #include "bus/device.h"
+#include "bus/rest.h"
 #include "pci/pci.h"
 
 #include <pthread.h>
+#include <semaphore.h>
 
 #define FAKE_HOST_LINES     32
 #define FAKE_HOST_ROUTES    256
@@ -95,6 +97,15 @@ void fake_machine_end_device(struct fake_machine *machine, struct device *device
 /* Asks a device of it to come to rest, and waits until it has. */
 void fake_stop(struct device *device);
 void fake_machine_stop(struct fake_machine *machine, struct device *device);
+/* The same in steps, for who does something in between. */
+struct fake_rest {
+	struct device_rest rest;
+	sem_t reached;
+	struct device *next;
+};
+void fake_rest_ask(struct fake_rest *rest, struct device *device);
+bool fake_rest_is_reached(struct fake_rest *rest);
+void fake_rest_await(struct fake_rest *rest, struct device *device);
 /* The guest's accesses to memory-mapped registers, doorbells first. */
 uint64_t fake_guest_read(struct fake_machine *machine, uint64_t address, unsigned size);
 void fake_guest_write(

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* An 82540EM from its creation to its end: never realized, reset, saved and restored. */
 #include "board_fixture.h"
+#include "device_stats.h"
 #include "e1000_rig.h"
+#include "late_page.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -74,6 +76,46 @@ static void test_save_tells_of_a_frame_that_waits(void **state)
 	e1000_rig_free(&rig);
 }
 
+/* By the linker's --wrap. */
+int __real_memory_write(const struct memory *memory, gpa_t gpa, const void *from, size_t length);
+int __wrap_memory_write(const struct memory *memory, gpa_t gpa, const void *from, size_t length);
+
+int __wrap_memory_write(const struct memory *memory, gpa_t gpa, const void *from, size_t length)
+{
+	late_page_write();
+	return __real_memory_write(memory, gpa, from, length);
+}
+
+static void count_nothing(
+	struct stats_sink *sink, const char *group, const char *name, uint64_t value)
+{
+}
+
+/* Whoever ends the machine, or looks at it, goes on meanwhile; at rest it is only afterwards. */
+static void test_buffer_that_is_yet_to_come(void **state)
+{
+	struct stats_sink sink = {.count = count_nothing};
+	uint8_t frame[100] = {2, 0, 0, 1, 2, 3};
+	struct fake_rest rest;
+	struct e1000_rig rig;
+	uint16_t length;
+
+	e1000_rig_init(&rig);
+	card_rings_up(&rig, 0);
+	late_page_begin();
+	network_sends(&rig, frame, sizeof(frame));
+	late_page_await();
+	rig.device->ops->stats(rig.device, &sink);
+	fake_rest_ask(&rest, rig.device);
+	assert_false(fake_rest_is_reached(&rest));
+	late_page_come();
+	fake_rest_await(&rest, rig.device);
+	card_await_receive(&rig, &length);
+	assert_int_equal(device_stat(rig.device, NULL, "frames_received"), 1);
+	assert_int_equal(rig.device->ops->start(rig.device, NULL), 0);
+	e1000_rig_free(&rig);
+}
+
 static void test_never_realized(void **state)
 {
 	struct e1000_rig rig = {0};
@@ -88,6 +130,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_reset_and_save),
 		cmocka_unit_test(test_save_tells_of_a_frame_that_waits),
+		cmocka_unit_test(test_buffer_that_is_yet_to_come),
 		cmocka_unit_test(test_never_realized),
 	};
 

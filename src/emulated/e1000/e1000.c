@@ -3,11 +3,16 @@
 #include "emulated/e1000/private.h"
 #include "pci/registers.h"
 
+#include "base/clock.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #define FRAME_ROOM (NET_FRAME_MAX + 64) /* padding and FCS behind the longest */
+/* The main thread's, for the lock: a busy host's turn, and little for whoever asks. */
+#define STATS_WAIT_NS (50 * (long)MS_NS)
 
 static struct e1000 *e1000_of(struct device *device)
 {
@@ -50,10 +55,12 @@ static void settle(struct e1000 *e)
 	unsigned asking = 0;
 
 	pthread_mutex_lock(&e->lock);
+	pthread_mutex_lock(&e->wish_lock);
 	if (!e->wanted && !e->attached && !e->posted && !e->following) {
 		asking = e->asking;
 		e->asking = 0;
 	}
+	pthread_mutex_unlock(&e->wish_lock);
 	pthread_mutex_unlock(&e->lock);
 	if (asking)
 		device_at_rest(&e->function.device, asking);
@@ -134,8 +141,10 @@ static void detached(void *opaque)
 
 	pthread_mutex_lock(&e->lock);
 	e->attached = false;
-	again = e->wanted;
 	pthread_mutex_unlock(&e->lock);
+	pthread_mutex_lock(&e->wish_lock);
+	again = e->wanted;
+	pthread_mutex_unlock(&e->wish_lock);
 	if (again)
 		attach(e);
 	else
@@ -157,9 +166,11 @@ static void follow(struct loop_task *task)
 	struct e1000 *e = container_of(task, struct e1000, life);
 	bool wanted, attached, running;
 
-	pthread_mutex_lock(&e->lock);
+	pthread_mutex_lock(&e->wish_lock);
 	e->following = false;
 	wanted = e->wanted;
+	pthread_mutex_unlock(&e->wish_lock);
+	pthread_mutex_lock(&e->lock);
 	attached = e->attached;
 	running = e->running;
 	pthread_mutex_unlock(&e->lock);
@@ -177,12 +188,12 @@ static void want(struct e1000 *e, bool wanted, unsigned asking)
 {
 	bool post;
 
-	pthread_mutex_lock(&e->lock);
+	pthread_mutex_lock(&e->wish_lock);
 	e->wanted = wanted;
 	e->asking = asking;
 	post = !e->following;
 	e->following = true;
-	pthread_mutex_unlock(&e->lock);
+	pthread_mutex_unlock(&e->wish_lock);
 	if (post)
 		loop_post(e->io, &e->life);
 }
@@ -257,11 +268,24 @@ static void count_policy(void *to, const char *group, const char *name, uint64_t
 	sink->count(sink, group, name, value);
 }
 
-static void stats(struct device *device, struct stats_sink *sink)
+/* While the I/O loop waits for a page of the guest's, they are left out. */
+static bool lock_for_stats(struct e1000 *e)
 {
-	struct e1000 *e = e1000_of(device);
+	struct timespec until;
 
-	pthread_mutex_lock(&e->lock);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += STATS_WAIT_NS;
+	if (until.tv_nsec >= (long)SECOND_NS) {
+		until.tv_nsec -= (long)SECOND_NS;
+		until.tv_sec++;
+	}
+	return pthread_mutex_timedlock(&e->lock, &until) == 0;
+}
+
+static void own_stats(struct e1000 *e, struct stats_sink *sink)
+{
+	if (!lock_for_stats(e))
+		return;
 	sink->count(sink, NULL, "frames_received", e->counts.frames_received);
 	sink->count(sink, NULL, "bytes_received", e->counts.bytes_received);
 	sink->count(sink, NULL, "frames_sent", e->counts.frames_sent);
@@ -274,6 +298,13 @@ static void stats(struct device *device, struct stats_sink *sink)
 	sink->count(sink, NULL, "link_up", e1000_link_up(e));
 	e1000_registers_stats(e, sink);
 	pthread_mutex_unlock(&e->lock);
+}
+
+static void stats(struct device *device, struct stats_sink *sink)
+{
+	struct e1000 *e = e1000_of(device);
+
+	own_stats(e, sink);
 	net_policy_stats(e->net, count_policy, sink);
 }
 
@@ -283,6 +314,7 @@ static void e1000_free(struct device *device)
 
 	pci_remove(&e->function);
 	net_close(e->net);
+	pthread_mutex_destroy(&e->wish_lock);
 	pthread_mutex_destroy(&e->lock);
 	free(e->transmit.frame);
 	free(e->transmit.segment);
@@ -318,6 +350,7 @@ int e1000_new(struct device **device, const char *name, const struct e1000_optio
 	snprintf(e->io_name, sizeof(e->io_name), "%s ports", name);
 	e->net = options->net;
 	pthread_mutex_init(&e->lock, NULL);
+	pthread_mutex_init(&e->wish_lock, NULL);
 	e->work.run = do_work;
 	e->life.run = follow;
 	e1000_timer_init(e);

@@ -5,7 +5,9 @@
  * Threads: registers are read and written on vCPU threads, under the device's lock. Frames move on
  * the I/O loop, which takes the lock for each descriptor's worth of work and leaves it for the back
  * end's system calls. Guest memory is touched only under the lock, so that a driver that has
- * switched a ring off, or reset the device, may take its memory back when the write returned.
+ * switched a ring off, or reset the device, may take its memory back when the write returned. A
+ * page of it may have yet to come, over a line that is cut (post-copy): so the main thread, which
+ * has to end the machine then, does not wait for the lock while the device is not at rest.
  */
 #ifndef DUET_EMULATED_E1000_PRIVATE_H
 #define DUET_EMULATED_E1000_PRIVATE_H
@@ -108,13 +110,16 @@ struct e1000 {
 	struct memory *memory;
 	struct loop *io;
 	pthread_mutex_t lock;
+	/* Of the main thread's wishes, inside the other or alone. */
+	pthread_mutex_t wish_lock;
 	bool wanted;     /* by the machine: it is not to rest */
 	unsigned asking; /* the machine waits for device_at_rest(); 0: it does not */
 	bool following;  /* @life is posted */
-	bool running;    /* frames move */
-	bool attached;   /* the back end is on the loop */
-	bool gone;       /* the back end is */
-	bool master;     /* the command register lets the device reach memory */
+	/* @lock's from here on. */
+	bool running;  /* frames move */
+	bool attached; /* the back end is on the loop */
+	bool gone;     /* the back end is */
+	bool master;   /* the command register lets the device reach memory */
 	struct log_guest_limit guest_log;
 
 	uint32_t regs[E1000_WORDS];
