@@ -206,7 +206,7 @@ static void arrived(struct loop_task *task)
 
 	if (incoming->missed < 0) {
 		/* Those that wait for a page wait until the process ends. */
-		machine_starve(incoming->session->machine, incoming->missed_why);
+		session_starve(incoming->session, incoming->missed_why);
 		return;
 	}
 	log_info("--incoming: all of memory is here");

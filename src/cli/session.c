@@ -22,6 +22,9 @@
 #define GRACE_MS 700
 /* And without one, after it was ended at once. */
 #define HURRY_MS 500
+/* From when it is told to end at once to the end of the process, should the main thread not come so
+ * far: what a machine takes whose storage does not let go, and its last words. */
+#define KILL_MS 900
 /* From the second, while the main thread waits for storage: where that only takes its time, the
  * machine ends as it should. */
 #define WAIT_MS 300
@@ -48,11 +51,35 @@ static void changed(void *opaque, enum machine_state state)
 	loop_stop(session->loop);
 }
 
+/* From here to the end of the loop: the main thread may come to wait for whoever waits for a page
+ * of the guest's, or for storage. */
+static void watch_its_ending(struct session *session, int status)
+{
+	const struct vigil_terms terms = {.grace = KILL_MS,
+		.limit = KILL_MS,
+		.status = status,
+		.meanwhile = "while it waited to end at once"};
+	struct error err = {0};
+
+	if (session->ending)
+		return;
+	session->ending = true;
+	if (vigil_begin(&session->vigil, &terms, &err) < 0)
+		log_warning("%s", err.text);
+}
+
 static void end_at_once(struct session *session, const char *why)
 {
 	if (!session->killed)
 		session->killed = clock_ns();
+	watch_its_ending(session, session->at_once ? -1 : exit_statuses[MACHINE_KILLED]);
 	machine_kill(session->machine, why);
+}
+
+void session_starve(struct session *session, const char *why)
+{
+	watch_its_ending(session, exit_statuses[MACHINE_FAILED]);
+	machine_starve(session->machine, why);
 }
 
 static void room(void *opaque)
@@ -182,8 +209,12 @@ int session_busy(struct session *session, bool spare, struct error *err)
 void session_listens(struct session *session)
 {
 	const bool kept = session->vigil.kept;
-	const int spared = vigil_end(&session->vigil);
+	int spared;
 
+	/* That one is kept until the loop has ended. */
+	if (session->ending)
+		return;
+	spared = vigil_end(&session->vigil);
 	if (spared)
 		ask_to_end(session, spared);
 	/* Its grace was not over. */
@@ -280,6 +311,9 @@ static void watch_the_end(struct session *session, int limit)
 		.meanwhile = "after the machine had ended"};
 	struct error err = {0};
 
+	if (session->ending)
+		vigil_end(&session->vigil);
+	session->ending = false;
 	/* Without, it ends all the same unless something hangs. */
 	if (vigil_begin(&session->vigil, &terms, &err) < 0)
 		log_warning("%s", err.text);
@@ -297,7 +331,7 @@ int session_run(struct session *session, struct error *err)
 	ret = loop_run(session->loop);
 	end_terminal(session);
 	signals_unwatch(&session->signals);
-	watch_the_end(session, session->killed ? HURRY_MS : -1);
+	watch_the_end(session, session->killed || session->ending ? HURRY_MS : -1);
 	return ret < 0 ? error_errno(err, -ret, "main loop: io_uring") : 0;
 }
 

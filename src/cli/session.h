@@ -25,6 +25,7 @@ struct session {
 	bool typing;           /* the machine was started: the terminal is the guest's */
 	bool at_once;          /* the first signal that asks for the end ends it */
 	int ended_by;          /* that signal's number; 0: none */
+	bool ending;           /* the vigil is kept for its end at once */
 	uint64_t killed;       /* clock_ns() of the signal that ended it at once; 0: none */
 };
 
@@ -54,6 +55,8 @@ int session_go(struct session *session, struct error *err);
 void session_settle(struct session *session);
 /* After a failure, before the machine was started: as if there had been none. */
 void session_forget(struct session *session);
+/* From the loop: as machine_starve(), and the process ends even if this thread waits in it. */
+void session_starve(struct session *session, const char *why);
 /* Starts the machine, when there is one that session_start() has not, and runs the loop until it
  * has ended, or until loop_stop(). */
 int session_run(struct session *session, struct error *err);

@@ -11,6 +11,10 @@
 #include "base/checked.h"
 #include "cli/session.h"
 
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 struct rig {
 	struct session session;
 	struct loop_task stop;
@@ -28,6 +32,26 @@ void __wrap_terminal_start(struct terminal *terminal, struct loop *loop, int fd,
 	const struct terminal_events *events, void *opaque);
 void __wrap_terminal_stop(struct terminal *terminal);
 enum machine_end __wrap_machine_outcome(const struct machine *machine, const char **why);
+bool __wrap_machine_press_power(struct machine *machine);
+void __wrap_machine_kill(struct machine *machine, const char *why);
+void __wrap_machine_starve(struct machine *machine, const char *why);
+
+bool __wrap_machine_press_power(struct machine *machine)
+{
+	return true;
+}
+
+/* Both wait for who waits for ever. */
+void __wrap_machine_kill(struct machine *machine, const char *why)
+{
+	for (;;)
+		pause();
+}
+
+void __wrap_machine_starve(struct machine *machine, const char *why)
+{
+	__wrap_machine_kill(machine, why);
+}
 
 int __wrap_machine_start(struct machine *machine, struct error *err)
 {
@@ -111,11 +135,58 @@ static void leaves_what_runs(void **state)
 	run_and_close(&rig);
 }
 
+static void signal_twice(struct loop_task *task)
+{
+	kill(getpid(), SIGTERM);
+	kill(getpid(), SIGINT);
+}
+
+static void starve(struct loop_task *task)
+{
+	session_starve(&container_of(task, struct rig, stop)->session, "no page");
+}
+
+/* The wait status of a process whose main thread hangs while it ends its machine, as @task tells it
+ * to. */
+static int hang_in(void (*task)(struct loop_task *task), bool at_once)
+{
+	const pid_t pid = fork();
+	struct error err = {0};
+	struct rig rig;
+	int status = 0;
+
+	if (pid == 0) {
+		alarm(20);
+		open_session(&rig);
+		rig.session.at_once = at_once;
+		rig.stop.run = task;
+		session_run(&rig.session, &err);
+		_exit(97);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return status;
+}
+
+static void ends_though_its_end_hangs(void **state)
+{
+	int status = hang_in(signal_twice, false);
+
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 4);
+	status = hang_in(signal_twice, true);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGTERM);
+	status = hang_in(starve, false);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(starts_what_is_built),
 		cmocka_unit_test(leaves_what_runs),
+		cmocka_unit_test(ends_though_its_end_hangs),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
