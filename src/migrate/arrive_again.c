@@ -11,9 +11,13 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <unistd.h>
 
-/* As target.c has it. */
-#define HELLO_S 10
+/* For the rest of a hello that has begun: one at a time is heard, and the source waits behind
+ * strangers. */
+#define HELLO_S 1
+/* That have said nothing so far. */
+#define KNOCKS_MAX 32
 /* After a failure to take a connection that is there. */
 #define AGAIN_S 1
 
@@ -29,6 +33,12 @@ static void drop(struct line *line)
 		channel_close(&line->channels[--line->count]);
 }
 
+/* Connections, the oldest first. */
+struct knocks {
+	int fds[KNOCKS_MAX];
+	unsigned count;
+};
+
 /* ---- the next connection ---- */
 
 static int time_left(const struct arrival *arrival)
@@ -38,42 +48,84 @@ static int time_left(const struct arrival *arrival)
 	return now < arrival->until ? (int)((arrival->until - now) / MS_NS) + 1 : 0;
 }
 
-/* 1: there is one; 0: something else has happened. */
-static int await_knock(const struct arrival *arrival, struct error *err)
+/* 0: something has happened. */
+static int await_knock(
+	const struct arrival *arrival, struct pollfd *fds, unsigned count, struct error *err)
 {
-	struct pollfd fds[] = {{.fd = arrival->stop, .events = POLLIN},
-		{.fd = arrival->word, .events = POLLIN},
-		{.fd = arrival->terms.listening, .events = POLLIN}};
 	eventfd_t ignored;
-	int ret = poll(fds, ARRAY_SIZE(fds), time_left(arrival));
 
-	if (ret < 0)
+	if (poll(fds, count, time_left(arrival)) < 0) {
+		for (unsigned i = 0; i < count; i++)
+			fds[i].revents = 0;
 		return errno == EINTR ? 0 : error_errno(err, errno, "poll");
+	}
 	if (fds[0].revents)
 		return error_set(err, ECANCELED, "the target was ended");
 	if (fds[1].revents)
 		eventfd_read(arrival->word, &ignored);
-	return fds[2].revents ? 1 : 0;
+	return 0;
 }
 
-static int accept_next(const struct arrival *arrival, struct error *err)
+static int forget(struct knocks *knocks, unsigned index)
 {
-	int ret = 0, fd;
+	const int fd = knocks->fds[index];
 
-	while (ret == 0 && time_left(arrival))
-		ret = await_knock(arrival, err);
-	if (ret <= 0)
-		return ret < 0 ? ret
-			       : error_set(err, ETIMEDOUT,
-					 "the source, which has the rest of memory, did not come "
-					 "again within %u s",
-					 arrival->hello.wait);
-	fd = address_accept(arrival->terms.listening, arrival->stop, AGAIN_S, err);
-	if (fd >= 0 || fd == -ECANCELED)
+	knocks->count--;
+	memmove(knocks->fds + index, knocks->fds + index + 1,
+		(knocks->count - index) * sizeof(knocks->fds[0]));
+	return fd;
+}
+
+/* So that the kernel's queue has room for the source. */
+static int take_in(const struct arrival *arrival, struct knocks *knocks, struct error *err)
+{
+	int fd = address_accept(arrival->terms.listening, arrival->stop, AGAIN_S, err);
+
+	if (fd == -ECANCELED)
 		return fd;
 	/* Who knocked is gone, or there is no descriptor just now. */
-	ret = channel_wait(-1, 0, arrival->stop, AGAIN_S, err);
-	return ret == -ECANCELED ? ret : -EAGAIN;
+	if (fd < 0) {
+		fd = channel_wait(-1, 0, arrival->stop, AGAIN_S, err);
+		return fd == -ECANCELED ? fd : 0;
+	}
+	if (knocks->count == KNOCKS_MAX)
+		close(forget(knocks, 0));
+	knocks->fds[knocks->count++] = fd;
+	return 0;
+}
+
+/* The first that has said something; -EAGAIN: none has so far. */
+static int look_out(const struct arrival *arrival, struct knocks *knocks, struct error *err)
+{
+	struct pollfd fds[3 + KNOCKS_MAX] = {{.fd = arrival->stop, .events = POLLIN},
+		{.fd = arrival->word, .events = POLLIN},
+		{.fd = arrival->terms.listening, .events = POLLIN}};
+	int ret;
+
+	for (unsigned i = 0; i < knocks->count; i++)
+		fds[3 + i] = (struct pollfd){.fd = knocks->fds[i], .events = POLLIN};
+	ret = await_knock(arrival, fds, 3 + knocks->count, err);
+	if (ret < 0)
+		return ret;
+	for (unsigned i = 0; i < knocks->count; i++)
+		if (fds[3 + i].revents)
+			return forget(knocks, i);
+	if (fds[2].revents)
+		ret = take_in(arrival, knocks, err);
+	return ret < 0 ? ret : -EAGAIN;
+}
+
+static int accept_next(const struct arrival *arrival, struct knocks *knocks, struct error *err)
+{
+	int ret = -EAGAIN;
+
+	while (ret == -EAGAIN && time_left(arrival))
+		ret = look_out(arrival, knocks, err);
+	return ret != -EAGAIN ? ret
+			      : error_set(err, ETIMEDOUT,
+					"the source, which has the rest of memory, did not come "
+					"again within %u s",
+					arrival->hello.wait);
 }
 
 /* ---- who it is ---- */
@@ -94,6 +146,18 @@ static int check_hello(const struct arrival *arrival, const struct line *line,
 	return 0;
 }
 
+static int judge(const struct arrival *arrival, struct line *line, struct wire_hello *hello,
+	const struct message *message, struct error *err)
+{
+	int ret = wire_get_hello(hello, message->body, message->header.length, err);
+
+	/* Its line was cut once more while it came. */
+	if (ret == 0 && hello->index == 0 && memcmp(hello->id, arrival->hello.id, WIRE_ID) == 0)
+		drop(line);
+	return ret == 0 ? check_hello(arrival, line, hello, err) : ret;
+}
+
+/* A stranger is told why, and not waited for until it has read that. */
 static int read_hello(const struct arrival *arrival, struct line *line, struct channel *channel,
 	struct error *err)
 {
@@ -102,13 +166,12 @@ static int read_hello(const struct arrival *arrival, struct line *line, struct c
 	uint8_t bytes[WIRE_HELLO_SIZE];
 	int ret = channel_expect(channel, &message, WIRE_HELLO, err);
 
-	if (ret == 0)
-		ret = wire_get_hello(&hello, message.body, message.header.length, err);
-	/* Its line was cut once more while it came. */
-	if (ret == 0 && hello.index == 0 && memcmp(hello.id, arrival->hello.id, WIRE_ID) == 0)
-		drop(line);
-	if (ret == 0)
-		ret = check_hello(arrival, line, &hello, err);
+	if (ret == 0) {
+		ret = judge(arrival, line, &hello, &message, err);
+		if (ret < 0)
+			channel_send(channel, WIRE_FAILED, err->text, strnlen(err->text, 500), "",
+				0, NULL);
+	}
 	message_free(&message);
 	wire_put_hello(bytes, &hello);
 	return ret == 0 ? channel_send(channel, WIRE_WELCOME, bytes, sizeof(bytes), "", 0, err)
@@ -130,7 +193,6 @@ static void welcome(const struct arrival *arrival, struct line *line, int fd)
 		return;
 	}
 	log_warning("--incoming: a connection was turned away: %s", err.text);
-	channel_fail(&channel, err.text);
 	channel_close(&channel);
 }
 
@@ -168,13 +230,12 @@ static void take_over(struct arrival *arrival, struct line *line)
 int arrival_await_source(struct arrival *arrival, struct error *err)
 {
 	struct line line = {.count = 0};
+	struct knocks knocks = {.count = 0};
 	int ret = 0;
 
 	while (line.count < wire_connections(&arrival->hello)) {
-		int fd = accept_next(arrival, err);
+		int fd = accept_next(arrival, &knocks, err);
 
-		if (fd == -EAGAIN)
-			continue;
 		ret = fd < 0 ? fd : 0;
 		if (ret < 0)
 			break;
@@ -186,6 +247,8 @@ int arrival_await_source(struct arrival *arrival, struct error *err)
 	if (ret == 0)
 		take_over(arrival, &line);
 	drop(&line);
+	while (knocks.count)
+		close(forget(&knocks, 0));
 	/* What was given back or reset meanwhile is no longer missed. */
 	return ret == -ETIMEDOUT && memory_late_left(arrival->late) == 0 ? 0 : ret;
 }

@@ -15,6 +15,7 @@
 #include "state/state.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -546,10 +547,14 @@ static void say_hello(struct visit *visit, unsigned stream)
 	const struct wire_hello hello = {
 		.version = WIRE_VERSION, .streams = 1, .index = stream, .wait = 1, .id = "visit"};
 	uint8_t bytes[WIRE_HELLO_SIZE];
-	int fd = address_connect(&visit->rig.address, -1, NULL);
+	int fd;
 
+	/* -EAGAIN: many are about to. */
+	while ((fd = address_connect(&visit->rig.address, -1, NULL)) == -EAGAIN)
+		sched_yield();
 	assert_true(fd >= 0);
 	assert_int_equal(channel_open(&visit->streams[stream], fd, -1, NULL, false, 0, NULL), 0);
+	visit->streams[stream].patience = 20;
 	wire_put_hello(bytes, &hello);
 	say(visit, stream, WIRE_HELLO, bytes, sizeof(bytes));
 	expect(visit, stream, WIRE_WELCOME);
@@ -700,6 +705,40 @@ static void test_somebody_else_comes_meanwhile(void **state)
 	end_visit(&visit);
 }
 
+/* As many as the kernel's queue takes: nobody else would be let in. */
+#define IDLERS 17
+
+static uint64_t come_again(struct visit *visit)
+{
+	const uint64_t begun = clock_ns();
+
+	say_hello(visit, 0);
+	say_hello(visit, 1);
+	expect(visit, 1, WIRE_LACKS);
+	expect(visit, 1, WIRE_READY);
+	return clock_ns() - begun;
+}
+
+static void test_strangers_who_say_nothing_keep_nobody_out(void **state)
+{
+	struct visit visit;
+	int idlers[IDLERS];
+
+	visit_target(&visit);
+	for (unsigned i = 0; i < IDLERS; i++)
+		idlers[i] = address_connect(&visit.rig.address, -1, NULL);
+	assert_true(idlers[IDLERS - 1] >= 0);
+	channel_close(&visit.streams[1]);
+	await_cut(&visit, 0);
+	channel_close(&visit.streams[0]);
+	assert_true(come_again(&visit) < SECOND_NS);
+	channel_close(&visit.streams[0]);
+	channel_close(&visit.streams[1]);
+	end_visit(&visit);
+	for (unsigned i = 0; i < IDLERS; i++)
+		close(idlers[i]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -725,6 +764,7 @@ int main(void)
 		cmocka_unit_test(test_a_message_that_is_none_of_these),
 		cmocka_unit_test(test_pages_that_are_there_already),
 		cmocka_unit_test(test_somebody_else_comes_meanwhile),
+		cmocka_unit_test(test_strangers_who_say_nothing_keep_nobody_out),
 	};
 
 	/* Of a line that is cut it says so each time. */
