@@ -50,8 +50,10 @@ static int ask_from(struct arrival *arrival, unsigned first, struct error *err)
 	const unsigned count = arrival->asked_count - first;
 	uint8_t body[WIRE_WANT_MAX * 8];
 
-	for (unsigned i = 0; i < count; i++)
+	for (unsigned i = 0; i < count; i++) {
 		store_le64(body + (size_t)i * 8, arrival->asked[first + i]);
+		arrival->asked_at[first + i] = clock_ns();
+	}
 	return count ? channel_send(&arrival->urgent.channel, WIRE_WANT, body, (size_t)count * 8,
 			       "", 0, err)
 		     : 0;
@@ -77,26 +79,46 @@ static int ask_for_more(struct arrival *arrival, struct error *err)
 	return ask_from(arrival, first, err);
 }
 
+/* clock_ns() at which the oldest has to be there, or a message that nobody has asked for. */
+static uint64_t answer_by(const struct arrival *arrival)
+{
+	return (arrival->asked_count ? arrival->asked_at[0] : clock_ns()) +
+	       CHANNEL_PATIENCE_S * SECOND_NS;
+}
+
+static int receive_answer(struct arrival *arrival, struct error *err)
+{
+	struct channel *channel = &arrival->urgent.channel;
+	int ret;
+
+	channel->until = answer_by(arrival);
+	ret = channel_expect(channel, &arrival->urgent.message, WIRE_PAGES, err);
+	channel->until = 0;
+	return ret;
+}
+
 /* They come in the order in which they were asked for. */
 static int take_answer(struct arrival *arrival, struct error *err)
 {
+	const struct message *message = &arrival->urgent.message;
 	struct pages_seen seen = {0};
-	uint64_t count;
-	int ret =
-		channel_expect(&arrival->urgent.channel, &arrival->urgent.message, WIRE_PAGES, err);
+	unsigned count = 0;
+	int ret = receive_answer(arrival, err);
 
-	if (ret == 0 && arrival->asked_count)
-		ret = arrival_take_pages(arrival, &arrival->urgent, &seen, err);
-	else if (ret == 0)
+	if (ret == 0)
+		count = pages_match(message->body, message->header.length, arrival->asked,
+			arrival->asked_count);
+	if (ret == 0 && !count)
 		ret = error_set(err, EPROTO, "pages came that nobody had asked for");
-	count = seen.full + seen.zero;
-	if (ret == 0 && count > arrival->asked_count)
-		ret = error_set(err, EPROTO, "more pages came than were asked for");
+	if (ret == 0)
+		ret = arrival_take_pages(arrival, &arrival->urgent, &seen, err);
 	if (ret < 0)
 		return ret;
-	arrival->asked_count -= (unsigned)count;
+	arrival->asked_count -= count;
 	memmove(arrival->asked, arrival->asked + count,
 		arrival->asked_count * sizeof(arrival->asked[0]));
+	memmove(arrival->asked_at, arrival->asked_at + count,
+		arrival->asked_count * sizeof(arrival->asked_at[0]));
 	return 0;
 }
 
@@ -124,18 +146,27 @@ static int look_around(struct arrival *arrival, struct error *err)
 	return ret == 0 ? ask_for_more(arrival, err) : ret;
 }
 
-/* An answer to what was asked is there within the patience for any message. */
+/* Milliseconds; -1: nothing is asked for. */
+static int patience(const struct arrival *arrival)
+{
+	const uint64_t now = clock_ns(), until = answer_by(arrival);
+
+	if (!arrival->asked_count)
+		return -1;
+	return now < until ? (int)((until - now) / MS_NS) + 1 : 0;
+}
+
+/* What is asked for is there within the patience for any message. */
 static int wait_for_either(const struct arrival *arrival, bool *answer, struct error *err)
 {
 	struct pollfd fds[] = {{.fd = arrival->stop, .events = POLLIN},
 		{.fd = memory_late_word(arrival->late), .events = POLLIN},
 		{.fd = arrival->word, .events = POLLIN},
 		{.fd = arrival->urgent.channel.fd, .events = POLLIN}};
-	const int limit = arrival->asked_count ? CHANNEL_PATIENCE_S * 1000 : -1;
 	int ret;
 
 	do
-		ret = poll(fds, ARRAY_SIZE(fds), limit);
+		ret = poll(fds, ARRAY_SIZE(fds), patience(arrival));
 	while (ret < 0 && errno == EINTR);
 	if (ret < 0)
 		return error_errno(err, errno, "poll");
@@ -143,7 +174,8 @@ static int wait_for_either(const struct arrival *arrival, bool *answer, struct e
 		return error_set(err, ECANCELED, "the target was ended");
 	*answer = fds[3].revents;
 	return ret > 0 ? 0
-		       : error_set(err, ETIMEDOUT, "the other side has been silent for %d s",
+		       : error_set(err, ETIMEDOUT,
+				 "a page that was asked for did not come within %d s",
 				 CHANNEL_PATIENCE_S);
 }
 

@@ -36,7 +36,8 @@ struct arrival {
 	/* The thread's own, from begin() on. */
 	struct wire_hello hello;
 	struct inflow urgent;
-	uint64_t asked[WIRE_WANT_MAX]; /* GPAs of which no page has come, in this order */
+	uint64_t asked[WIRE_WANT_MAX];    /* GPAs of which no page has come, in this order */
+	uint64_t asked_at[WIRE_WANT_MAX]; /* clock_ns() */
 	unsigned asked_count;
 	struct arrival_stream streams[WIRE_STREAMS_MAX];
 	bool flows;     /* they have threads */

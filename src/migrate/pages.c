@@ -175,3 +175,24 @@ int pages_apply(struct memory *memory, struct memory_late *late, const uint8_t *
 		ret = error_set(err, EPROTO, "%zu bytes of pages that belong to no run", left);
 	return ret;
 }
+
+unsigned pages_match(const uint8_t *body, size_t length, const uint64_t *gpas, unsigned count)
+{
+	const uint32_t runs = length >= PAGES_HEAD ? load_le32(body) : 0;
+	unsigned matched = 0;
+
+	if (runs > PAGES_RUNS || PAGES_HEAD + (size_t)runs * PAGES_RUN > length)
+		return 0;
+	for (uint32_t i = 0; i < runs; i++) {
+		const uint8_t *run = body + PAGES_HEAD + (size_t)i * PAGES_RUN;
+		const uint64_t gpa = load_le64(run);
+		const uint32_t pages = load_le32(run + 8);
+
+		if (pages > count - matched)
+			return 0;
+		for (uint32_t page = 0; page < pages; page++)
+			if (gpas[matched++] != gpa + page * MEMORY_PAGE)
+				return 0;
+	}
+	return matched;
+}

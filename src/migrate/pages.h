@@ -45,6 +45,9 @@ bool pages_add(struct pages_batch *batch, gpa_t gpa, const void *page, struct pa
 size_t pages_finish(struct pages_batch *batch, struct compressor *compressor, const uint8_t **data,
 	size_t *length);
 
+/* How many pages a body from the other side names, if they are the first of @gpas and in their
+ * order; else, or if it is broken, 0. */
+unsigned pages_match(const uint8_t *body, size_t length, const uint64_t *gpas, unsigned count);
 /* A body from the other side into @memory, or a part of it before the error: -EPROTO, -EFAULT,
  * -ENOMEM. @late: of its pages only those that lack; null: it is nobody's yet. *@decompressor is
  * made when one is needed first, and the caller's to free. */

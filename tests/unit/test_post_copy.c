@@ -589,14 +589,24 @@ static void visit_target(struct visit *visit)
 }
 
 /* The line is of no use any more, and then nobody comes. */
-static void end_visit(struct visit *visit)
+static void end_target(struct visit *visit)
 {
 	rig_end_target(&visit->rig);
 	assert_int_equal(visit->rig.arrival_result, -ETIMEDOUT);
+}
+
+static void close_visit(struct visit *visit)
+{
 	channel_close(&visit->streams[0]);
 	channel_close(&visit->streams[1]);
 	message_free(&visit->message);
 	rig_close(&visit->rig);
+}
+
+static void end_visit(struct visit *visit)
+{
+	end_target(visit);
+	close_visit(visit);
 }
 
 static void say_page(struct visit *visit, unsigned stream, uint64_t gpa, uint8_t byte)
@@ -624,6 +634,45 @@ static void test_pages_that_nobody_asked_for(void **state)
 	say_page(&visit, 1, MEMORY_PAGE, 0x11);
 	await_cut(&visit, 1);
 	end_visit(&visit);
+}
+
+static void *touch_one(void *opaque)
+{
+	struct visit *visit = opaque;
+
+	(void)*(const volatile uint8_t *)memory_begin(&visit->rig.there, GPA(MEMORY_PAGE), 1);
+	return NULL;
+}
+
+/* A page is asked for; @pages from @gpa on are the answer, all zeroes. */
+static void answer_wrong(unsigned runs, uint64_t gpa, uint32_t pages)
+{
+	uint8_t body[PAGES_HEAD + PAGES_RUN] = {0};
+	struct visit visit;
+	pthread_t thread;
+
+	visit_target(&visit);
+	assert_int_equal(pthread_create(&thread, NULL, touch_one, &visit), 0);
+	expect(&visit, 1, WIRE_WANT);
+	assert_true(load_le64(visit.message.body) == MEMORY_PAGE);
+	store_le32(body, runs);
+	store_le64(body + PAGES_HEAD, gpa);
+	store_le32(body + PAGES_HEAD + 8, pages);
+	visit.streams[1].patience = 5;
+	say(&visit, 1, WIRE_PAGES, body, PAGES_HEAD + runs * PAGES_RUN);
+	assert_int_equal(channel_receive(&visit.streams[1], &visit.message, NULL), -EPIPE);
+	/* Whoever waits is let go with the machine. */
+	end_target(&visit);
+	pthread_join(thread, NULL);
+	close_visit(&visit);
+}
+
+static void test_an_answer_without_what_was_asked_for(void **state)
+{
+	answer_wrong(0, 0, 0);
+	answer_wrong(1, 2 * MEMORY_PAGE, 1);
+	answer_wrong(1, 0, 1);
+	answer_wrong(1, MEMORY_PAGE, 2);
 }
 
 static void test_pages_that_are_not_memory(void **state)
@@ -760,6 +809,7 @@ int main(void)
 		cmocka_unit_test(test_names_of_pages_are_checked),
 		cmocka_unit_test(test_who_comes_later_is_given_no_more),
 		cmocka_unit_test(test_pages_that_nobody_asked_for),
+		cmocka_unit_test(test_an_answer_without_what_was_asked_for),
 		cmocka_unit_test(test_pages_that_are_not_memory),
 		cmocka_unit_test(test_a_message_that_is_none_of_these),
 		cmocka_unit_test(test_pages_that_are_there_already),
