@@ -93,7 +93,7 @@ enum source_end {
 	SOURCE_MOVED,   /* it runs there */
 	SOURCE_STAYS,   /* it was never given away, or was given back: it may go on here */
 	SOURCE_UNKNOWN, /* given away, and no answer: it must not run here again */
-	SOURCE_TORN,    /* it ran there, without all of its memory; likewise */
+	SOURCE_TORN,    /* likewise, and it did not say that it has all of its memory */
 };
 
 /* The first channel is connected. @err is set unless it is SOURCE_MOVED. */

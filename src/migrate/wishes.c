@@ -191,9 +191,8 @@ static void lost(struct migration *migration)
 
 	if (migration->end == SOURCE_TORN)
 		snprintf(why, sizeof(why),
-			"%s lacks pages of its memory for good (%.100s): make sure that it does "
-			"not "
-			"run there, and start it anew from its disks",
+			"%s did not say that it has all of its memory (%.100s): look there, for it "
+			"may run, and have it; start it anew from its disks only when it does not",
 			migration->to, migration->err.text);
 	else
 		snprintf(why, sizeof(why),

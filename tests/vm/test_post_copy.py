@@ -119,7 +119,7 @@ def test_an_end_is_gone(victim):
         (source if victim == "source" else there).kill_monitor()
         left = there if victim == "source" else source
         assert left.finish() == 1
-        why = "did not come again within 2 s" if victim == "source" else "lacks pages of its memory for good"
+        why = "did not come again within 2 s" if victim == "source" else "did not say that it has all of its memory"
         assert why in left.output, left.tail()
         assert "memory failed" not in there.output
 
