@@ -542,17 +542,24 @@ static void expect(struct visit *visit, unsigned stream, enum wire_kind kind)
 		fail_msg("%s", err.text);
 }
 
-static void say_hello(struct visit *visit, unsigned stream)
+static int connect_to(struct visit *visit)
 {
-	const struct wire_hello hello = {
-		.version = WIRE_VERSION, .streams = 1, .index = stream, .wait = 1, .id = "visit"};
-	uint8_t bytes[WIRE_HELLO_SIZE];
 	int fd;
 
 	/* -EAGAIN: many are about to. */
 	while ((fd = address_connect(&visit->rig.address, -1, NULL)) == -EAGAIN)
 		sched_yield();
 	assert_true(fd >= 0);
+	return fd;
+}
+
+static void say_hello(struct visit *visit, unsigned stream)
+{
+	const struct wire_hello hello = {
+		.version = WIRE_VERSION, .streams = 1, .index = stream, .wait = 1, .id = "visit"};
+	uint8_t bytes[WIRE_HELLO_SIZE];
+	int fd = connect_to(visit);
+
 	assert_int_equal(channel_open(&visit->streams[stream], fd, -1, NULL, false, 0, NULL), 0);
 	visit->streams[stream].patience = 20;
 	wire_put_hello(bytes, &hello);
@@ -754,8 +761,9 @@ static void test_somebody_else_comes_meanwhile(void **state)
 	end_visit(&visit);
 }
 
-/* As many as the kernel's queue takes: nobody else would be let in. */
-#define IDLERS 17
+/* The kernel's queue takes 17: nobody else is let in. The target keeps 32. */
+#define QUEUED 17
+#define IDLERS 40
 
 static uint64_t come_again(struct visit *visit)
 {
@@ -772,15 +780,21 @@ static void test_strangers_who_say_nothing_keep_nobody_out(void **state)
 {
 	struct visit visit;
 	int idlers[IDLERS];
+	char byte;
 
 	visit_target(&visit);
-	for (unsigned i = 0; i < IDLERS; i++)
+	for (unsigned i = 0; i < QUEUED; i++) {
 		idlers[i] = address_connect(&visit.rig.address, -1, NULL);
-	assert_true(idlers[IDLERS - 1] >= 0);
+		assert_true(idlers[i] >= 0);
+	}
 	channel_close(&visit.streams[1]);
 	await_cut(&visit, 0);
 	channel_close(&visit.streams[0]);
+	for (unsigned i = QUEUED; i < IDLERS; i++)
+		idlers[i] = connect_to(&visit);
 	assert_true(come_again(&visit) < SECOND_NS);
+	/* The oldest had to go. */
+	assert_int_equal(recv(idlers[0], &byte, 1, MSG_DONTWAIT), 0);
 	channel_close(&visit.streams[0]);
 	channel_close(&visit.streams[1]);
 	end_visit(&visit);
