@@ -36,11 +36,6 @@ uint64_t kvm_vcpu_dirtied(const struct kvm_vcpu *vcpu)
 
 /* ---- with the lock ---- */
 
-static size_t words_of(const struct slot *slot)
-{
-	return (slot->size / MEMORY_PAGE + 63) / 64;
-}
-
 static void mark(struct kvm_vm *vm, uint32_t slot, uint64_t page)
 {
 	/* Nobody wants what was written before the log began. */
@@ -106,7 +101,7 @@ static int make_bitmaps(struct kvm_vm *vm)
 	vm->dirty.on = true;
 	vm->dirty.broken = false;
 	for (unsigned i = 0; i < FIRST_DEVICE_SLOT; i++) {
-		const size_t words = words_of(&vm->slots[i]);
+		const size_t words = memory_words(vm->slots[i].size);
 
 		vm->dirty.bitmaps[i] = words ? calloc(words, sizeof(uint64_t)) : NULL;
 		if (words && !vm->dirty.bitmaps[i]) {
@@ -199,7 +194,7 @@ static int take_from_rings(struct kvm_vm *vm, unsigned region, uint64_t *bitmap)
 	if (ret == 0 && vm->dirty.broken)
 		ret = -EPROTO;
 	if (ret == 0) {
-		const size_t bytes = words_of(&vm->slots[region]) * sizeof(uint64_t);
+		const size_t bytes = memory_words(vm->slots[region].size) * sizeof(uint64_t);
 
 		memcpy(bitmap, vm->dirty.bitmaps[region], bytes);
 		memset(vm->dirty.bitmaps[region], 0, bytes);

@@ -46,16 +46,15 @@ static bool was_written(void *opaque, gpa_t page)
 {
 	const struct written *written = opaque;
 	const struct memory_region *region;
+	unsigned index;
+	uint64_t number;
 
-	for (unsigned i = 0; (region = memory_region(written->memory, i)); i++) {
-		uint64_t number = (page.value - region->base.value) / MEMORY_PAGE;
-
-		if (page.value - region->base.value < region->size)
-			return (written->bitmaps[i][number / WORD_PAGES] >> number % WORD_PAGES &
-				       1) &&
-			       !is_clear(written->memory, page);
-	}
-	return true;
+	region = memory_region_at(written->memory, page, &index);
+	if (!region)
+		return true;
+	number = (page.value - region->base.value) / MEMORY_PAGE;
+	return (written->bitmaps[index][number / WORD_PAGES] >> number % WORD_PAGES & 1) &&
+	       !is_clear(written->memory, page);
 }
 
 static int take_log(struct machine *machine, struct written *written, struct error *err)

@@ -24,11 +24,8 @@ static uint64_t bit_of(uint64_t page)
 static uint64_t page_at(
 	const struct memory_late *late, gpa_t gpa, const struct memory_region **found)
 {
-	const struct memory_region *region = NULL;
+	const struct memory_region *region = memory_region_at(late->memory, gpa, NULL);
 
-	for (unsigned i = 0; (region = memory_region(late->memory, i)); i++)
-		if (gpa.value - region->base.value < region->size)
-			break;
 	*found = region;
 	return region ? region->first_page + (gpa.value - region->base.value) / MEMORY_PAGE : 0;
 }

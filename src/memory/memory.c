@@ -8,20 +8,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct memory_region *find(const struct memory *memory, gpa_t gpa)
+const struct memory_region *memory_region_at(
+	const struct memory *memory, gpa_t gpa, unsigned *index)
 {
 	for (unsigned i = 0; i < memory->count; i++) {
 		const struct memory_region *region = &memory->regions[i];
 
-		if (gpa.value - region->base.value < region->size)
-			return region;
+		if (gpa.value - region->base.value >= region->size)
+			continue;
+		if (index)
+			*index = i;
+		return region;
 	}
 	return NULL;
 }
 
 void *memory_begin(const struct memory *memory, gpa_t gpa, uint64_t length)
 {
-	const struct memory_region *region = find(memory, gpa);
+	const struct memory_region *region = memory_region_at(memory, gpa, NULL);
 	uint64_t offset;
 
 	if (!region)
@@ -53,7 +57,7 @@ bool memory_overlaps(const struct memory *memory, gpa_t gpa, uint64_t length)
 static int check_range(const struct memory *memory, gpa_t gpa, size_t length)
 {
 	while (length) {
-		const struct memory_region *region = find(memory, gpa);
+		const struct memory_region *region = memory_region_at(memory, gpa, NULL);
 		uint64_t left;
 
 		if (!region)
@@ -69,7 +73,7 @@ static int check_range(const struct memory *memory, gpa_t gpa, size_t length)
 
 static size_t part_at(const struct memory *memory, gpa_t gpa, size_t length, uint8_t **host)
 {
-	const struct memory_region *region = find(memory, gpa);
+	const struct memory_region *region = memory_region_at(memory, gpa, NULL);
 	uint64_t offset = gpa.value - region->base.value;
 
 	*host = region->mapped_at + offset;
@@ -114,7 +118,7 @@ int memory_write(struct memory *memory, gpa_t gpa, const void *from, size_t leng
 void memory_wrote_slow(struct memory *memory, gpa_t gpa, uint64_t length)
 {
 	_Atomic uint64_t *dirty = atomic_load_explicit(&memory->dirty, memory_order_acquire);
-	const struct memory_region *region = find(memory, gpa);
+	const struct memory_region *region = memory_region_at(memory, gpa, NULL);
 	uint64_t offset, first, last;
 
 	if (!dirty || !region || length == 0)

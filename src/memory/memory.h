@@ -86,6 +86,14 @@ int memory_remove(struct memory *memory, gpa_t base);
 
 /* Region number @index, from 0 on; null behind the last. */
 const struct memory_region *memory_region(const struct memory *memory, unsigned index);
+/* The one that @gpa is in, and its number (unless @index is null); null: none. */
+const struct memory_region *memory_region_at(
+	const struct memory *memory, gpa_t gpa, unsigned *index);
+/* 64-bit words in which @size bytes (page multiple) have a bit for each page. */
+static inline uint64_t memory_words(uint64_t size)
+{
+	return (size / MEMORY_PAGE + 63) / 64;
+}
 static inline unsigned memory_generation(const struct memory *memory)
 {
 	return memory->generation;

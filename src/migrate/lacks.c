@@ -8,9 +8,9 @@
 
 #define WORD_BYTES (64 * MEMORY_PAGE)
 
-static uint32_t words_of(uint32_t pages)
+static uint64_t words_of(uint32_t pages)
 {
-	return pages / 64 + (pages % 64 != 0);
+	return memory_words(pages * MEMORY_PAGE);
 }
 
 /* ---- said ---- */
@@ -24,13 +24,13 @@ static int say_piece(struct channel *channel, const struct piece *piece,
 	const struct lacks_ops *ops, void *opaque, struct error *err)
 {
 	uint8_t body[LACKS_BODY_MAX];
-	const uint32_t words = words_of(piece->pages);
+	const uint64_t words = words_of(piece->pages);
 	uint64_t any = 0;
 
 	store_le64(body, piece->gpa.value);
 	store_le32(body + 8, piece->pages);
 	store_le32(body + 12, 0);
-	for (uint32_t i = 0; i < words; i++) {
+	for (uint64_t i = 0; i < words; i++) {
 		uint64_t bits = ops->get(opaque, gpa_add(piece->gpa, i * WORD_BYTES));
 
 		store_le64(body + LACKS_HEAD + i * sizeof(bits), bits);
@@ -64,21 +64,11 @@ int lacks_say(struct channel *channel, const struct memory *memory, const struct
 
 /* ---- taken ---- */
 
-static const struct memory_region *region_of(const struct memory *memory, gpa_t gpa)
-{
-	const struct memory_region *region;
-
-	for (unsigned i = 0; (region = memory_region(memory, i)); i++)
-		if (gpa.value - region->base.value < region->size)
-			return region;
-	return NULL;
-}
-
 static int open_piece(struct piece *piece, const struct memory *memory, const uint8_t *body,
 	size_t length, struct error *err)
 {
 	const struct memory_region *region;
-	uint32_t words;
+	uint64_t words;
 
 	piece->gpa = GPA(load_le64(body));
 	piece->pages = load_le32(body + 8);
@@ -90,7 +80,7 @@ static int open_piece(struct piece *piece, const struct memory *memory, const ui
 		return error_set(err, EFAULT,
 			"lacking pages at 0x%llx, %u of them: this machine has no memory there",
 			(unsigned long long)piece->gpa.value, piece->pages);
-	region = region_of(memory, piece->gpa);
+	region = memory_region_at(memory, piece->gpa, NULL);
 	if ((piece->gpa.value - region->base.value) % WORD_BYTES)
 		return error_set(err, EPROTO, "lacking pages from within a word");
 	if (piece->pages % 64 &&
@@ -111,7 +101,7 @@ int lacks_take(const struct memory *memory, const uint8_t *body, size_t length, 
 	if (piece.gpa.value < *after)
 		return error_set(err, EPROTO, "lacking pages that were named before");
 	*after = piece.gpa.value + piece.pages * MEMORY_PAGE;
-	for (uint32_t i = 0; i < words_of(piece.pages); i++)
+	for (uint64_t i = 0; i < words_of(piece.pages); i++)
 		ops->put(opaque, gpa_add(piece.gpa, i * WORD_BYTES),
 			load_le64(body + LACKS_HEAD + i * sizeof(uint64_t)));
 	return 0;

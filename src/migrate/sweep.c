@@ -30,18 +30,13 @@ struct lane {
 	struct error err;
 };
 
-static uint64_t words_of(const struct memory_region *region)
-{
-	return (region->size / MEMORY_PAGE + 63) / 64;
-}
-
 static int want_all(struct sweep *sweep, struct error *err)
 {
 	const struct memory_region *region;
 	uint64_t most = 1;
 
 	for (unsigned i = 0; (region = memory_region(sweep->memory, i)); i++) {
-		uint64_t pages = region->size / MEMORY_PAGE, words = words_of(region);
+		uint64_t pages = region->size / MEMORY_PAGE, words = memory_words(region->size);
 
 		sweep->wanted[i] = malloc(words * sizeof(uint64_t));
 		if (!sweep->wanted[i])
@@ -93,7 +88,7 @@ int sweep_take_log(struct sweep *sweep, struct error *err)
 	const struct memory_region *region;
 
 	for (unsigned i = 0; (region = memory_region(sweep->memory, i)); i++) {
-		uint64_t words = words_of(region);
+		uint64_t words = memory_words(region->size);
 		int ret;
 
 		memset(sweep->taken, 0, words * sizeof(uint64_t));
@@ -112,7 +107,7 @@ uint64_t sweep_wanted(const struct sweep *sweep)
 	uint64_t sum = 0;
 
 	for (unsigned i = 0; (region = memory_region(sweep->memory, i)); i++)
-		for (uint64_t word = 0; word < words_of(region); word++)
+		for (uint64_t word = 0; word < memory_words(region->size); word++)
 			sum += (unsigned)__builtin_popcountll(sweep->wanted[i][word]);
 	return sum;
 }
@@ -209,7 +204,7 @@ static int send_region(
 	struct lane *lane, unsigned index, const struct memory_region *region, struct error *err)
 {
 	const unsigned streams = lane->sweep->source->streams;
-	const uint64_t words = words_of(region);
+	const uint64_t words = memory_words(region->size);
 	unsigned looked = 0;
 	int ret = 0;
 

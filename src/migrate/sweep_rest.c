@@ -8,18 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-static uint64_t words_of(const struct memory_region *region)
-{
-	return (region->size / MEMORY_PAGE + 63) / 64;
-}
-
 /* None of what is wanted is gone. */
 static void share_again(struct sweep *sweep)
 {
 	const struct memory_region *region;
 
 	for (unsigned i = 0; (region = memory_region(sweep->memory, i)); i++)
-		for (uint64_t word = 0; word < words_of(region); word++)
+		for (uint64_t word = 0; word < memory_words(region->size); word++)
 			atomic_store(&sweep->gone[i][word], ~sweep->wanted[i][word]);
 	atomic_store(&sweep->source->progress->left, sweep_wanted(sweep));
 }
@@ -29,7 +24,7 @@ int sweep_share(struct sweep *sweep, struct error *err)
 	const struct memory_region *region;
 
 	for (unsigned i = 0; (region = memory_region(sweep->memory, i)); i++) {
-		const uint64_t words = words_of(region);
+		const uint64_t words = memory_words(region->size);
 
 		sweep->gone[i] = calloc(words, sizeof(*sweep->gone[i]));
 		sweep->named[i] = calloc(words, sizeof(*sweep->named[i]));
@@ -51,14 +46,10 @@ bool sweep_claim(struct sweep *sweep, unsigned region, uint64_t page)
 
 static bool find(const struct sweep *sweep, gpa_t gpa, unsigned *index, uint64_t *page)
 {
-	const struct memory_region *region;
+	const struct memory_region *region = memory_region_at(sweep->memory, gpa, index);
 
-	for (*index = 0; (region = memory_region(sweep->memory, *index)); ++*index) {
-		*page = (gpa.value - region->base.value) / MEMORY_PAGE;
-		if (gpa.value - region->base.value < region->size)
-			return true;
-	}
-	return false;
+	*page = region ? (gpa.value - region->base.value) / MEMORY_PAGE : 0;
+	return region;
 }
 
 bool sweep_claim_at(struct sweep *sweep, gpa_t gpa)
@@ -131,7 +122,7 @@ int sweep_hear_wanted(struct sweep *sweep, struct channel *channel, struct error
 	int ret;
 
 	for (unsigned i = 0; (region = memory_region(sweep->memory, i)); i++)
-		memset(sweep->wanted[i], 0, words_of(region) * sizeof(uint64_t));
+		memset(sweep->wanted[i], 0, memory_words(region->size) * sizeof(uint64_t));
 	ret = hear(sweep, channel, &message, err);
 	message_free(&message);
 	share_again(sweep);
