@@ -224,13 +224,6 @@ static int receive_body(struct channel *channel, struct message *message, struct
 	return ret == 0 ? wire_check(&message->header, message->body, err) : ret;
 }
 
-int channel_receive(struct channel *channel, struct message *message, struct error *err)
-{
-	int ret = receive_head(channel, message, err);
-
-	return ret == 0 ? receive_body(channel, message, err) : ret;
-}
-
 /* The other side's words, made fit for a line of the log. */
 static int other_failed(struct message *message, struct error *err)
 {
@@ -241,25 +234,25 @@ static int other_failed(struct message *message, struct error *err)
 		*message->body ? (const char *)message->body : "failed");
 }
 
-int channel_refuse(struct message *message, enum wire_kind kind, struct error *err)
+/* What cannot come now may be long, and a stranger's: no memory is had for it. */
+int channel_receive_either(struct channel *channel, struct message *message, enum wire_kind kind,
+	enum wire_kind other, struct error *err)
 {
-	if (message->header.kind == WIRE_FAILED)
-		return other_failed(message, err);
-	return error_set(err, EPROTO, "a message \"%s\" came where \"%s\" was to come",
-		wire_name(message->header.kind), wire_name(kind));
+	int ret = receive_head(channel, message, err);
+	const enum wire_kind came = message->header.kind;
+
+	if (ret == 0 && came != kind && came != other && came != WIRE_FAILED)
+		return error_set(err, EPROTO, "a message \"%s\" came where \"%s\" was to come",
+			wire_name(came), wire_name(kind));
+	if (ret == 0)
+		ret = receive_body(channel, message, err);
+	return ret == 0 && came == WIRE_FAILED ? other_failed(message, err) : ret;
 }
 
-/* A stranger's message of another kind may be long: no memory is had for it. */
 int channel_expect(
 	struct channel *channel, struct message *message, enum wire_kind kind, struct error *err)
 {
-	int ret = receive_head(channel, message, err);
-
-	if (ret == 0 && message->header.kind != kind && message->header.kind != WIRE_FAILED)
-		return channel_refuse(message, kind, err);
-	if (ret == 0)
-		ret = receive_body(channel, message, err);
-	return ret < 0 || message->header.kind == kind ? ret : channel_refuse(message, kind, err);
+	return channel_receive_either(channel, message, kind, kind, err);
 }
 
 void message_free(struct message *message)

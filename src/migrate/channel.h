@@ -47,13 +47,13 @@ void channel_close(struct channel *channel);
 int channel_send(struct channel *channel, enum wire_kind kind, const void *body, size_t length,
 	const void *more, size_t more_length, struct error *err);
 int channel_say(struct channel *channel, enum wire_kind kind, struct error *err);
-/* Any message. -EPIPE: the other side is gone. */
-int channel_receive(struct channel *channel, struct message *message, struct error *err);
-/* One of @kind; what the other side says of a failure is the error then (-EREMOTEIO). */
+/* One of @kind or of @other; what the other side says of a failure is the error then (-EREMOTEIO).
+ * -EPIPE: it is gone; -EPROTO. */
+int channel_receive_either(struct channel *channel, struct message *message, enum wire_kind kind,
+	enum wire_kind other, struct error *err);
+/* One of @kind. */
 int channel_expect(
 	struct channel *channel, struct message *message, enum wire_kind kind, struct error *err);
-/* What is wrong with @message where one of @kind was to come; negative. */
-int channel_refuse(struct message *message, enum wire_kind kind, struct error *err);
 /* Room for a body of @size bytes less one: receiving such a message needs no memory then. */
 int message_reserve(struct message *message, size_t size, struct error *err);
 void message_free(struct message *message);

@@ -61,16 +61,11 @@ static int take_message(struct serve *serve, struct error *err)
 
 	/* A guest may need nothing for a long time. */
 	channel->patience = 0;
-	ret = channel_receive(channel, &serve->message, err);
-	if (ret < 0)
+	ret = channel_receive_either(channel, &serve->message, WIRE_WANT, WIRE_WHOLE, err);
+	if (ret < 0 || serve->message.header.kind == WIRE_WHOLE)
 		return ret;
-	if (serve->message.header.kind == WIRE_WANT) {
-		ret = answer(serve, err);
-		return ret < 0 ? ret : 1;
-	}
-	return serve->message.header.kind == WIRE_WHOLE
-		       ? 0
-		       : channel_refuse(&serve->message, WIRE_WANT, err);
+	ret = answer(serve, err);
+	return ret < 0 ? ret : 1;
 }
 
 static void *run(void *opaque)

@@ -103,16 +103,14 @@ static int hear(
 	uint64_t after = 0;
 	int ret;
 
-	while ((ret = channel_receive(channel, message, err)) == 0 &&
-		message->header.kind == WIRE_LACKS) {
+	do {
+		ret = channel_receive_either(channel, message, WIRE_READY, WIRE_LACKS, err);
+		if (ret < 0 || message->header.kind == WIRE_READY)
+			return ret;
 		ret = lacks_take(sweep->memory, message->body, message->header.length, &after, &ops,
 			sweep, err);
-		if (ret < 0)
-			return ret;
-	}
-	return ret < 0 || message->header.kind == WIRE_READY
-		       ? ret
-		       : channel_refuse(message, WIRE_READY, err);
+	} while (ret == 0);
+	return ret;
 }
 
 int sweep_hear_wanted(struct sweep *sweep, struct channel *channel, struct error *err)

@@ -155,19 +155,16 @@ static int take_pages(struct lane *lane, struct error *err)
 static int take_message(struct lane *lane, struct error *err)
 {
 	struct message *message = &lane->message;
-	int ret = channel_receive(&lane->channel, message, err);
+	int ret = channel_receive_either(&lane->channel, message, WIRE_PAGES, WIRE_LAST, err);
 
 	if (ret < 0)
 		return ret;
 	if (atomic_load(&lane->target->broken))
 		return error_set(err, ECANCELED, "another stream has failed");
-	if (message->header.kind == WIRE_PAGES) {
-		ret = take_pages(lane, err);
-		return ret < 0 ? ret : 1;
-	}
 	if (message->header.kind == WIRE_LAST)
 		return wire_check_last(&lane->seen, message->body, message->header.length, err);
-	return channel_refuse(message, WIRE_PAGES, err);
+	ret = take_pages(lane, err);
+	return ret < 0 ? ret : 1;
 }
 
 static void *take_lane(void *opaque)
@@ -242,23 +239,25 @@ static int take_memory(struct target *target, struct error *err)
 /* What lacks is named before the state, which is restored with an eye on memory. */
 static int take_lacks(struct target *target, struct error *err)
 {
+	const enum wire_kind other = target->arrival ? WIRE_LACKS : WIRE_STATE;
 	struct lane *lane = &target->lanes[0];
-	bool some = false;
-	int ret;
 
-	while ((ret = channel_receive(&lane->channel, &lane->message, err)) == 0 &&
-		lane->message.header.kind == WIRE_LACKS && target->arrival) {
-		some = true;
+	for (;;) {
+		int ret = channel_receive_either(
+			&lane->channel, &lane->message, WIRE_STATE, other, err);
+
+		if (ret < 0)
+			return ret;
+		if (lane->message.header.kind == WIRE_STATE)
+			break;
+		target->late = true;
 		ret = arrival_lack(target->arrival, &lane->message, err);
 		if (ret < 0)
 			return ret;
 	}
-	if (ret < 0 || lane->message.header.kind != WIRE_STATE)
-		return ret < 0 ? ret : channel_refuse(&lane->message, WIRE_STATE, err);
-	target->late = some;
-	return some ? arrival_begin(target->arrival, &target->hello,
-			      &target->lanes[target->streams].channel, err)
-		    : 0;
+	return target->late ? arrival_begin(target->arrival, &target->hello,
+				      &target->lanes[target->streams].channel, err)
+			    : 0;
 }
 
 static int take_state(struct target *target, struct error *err)

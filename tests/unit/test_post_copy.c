@@ -630,7 +630,8 @@ static void say_page(struct visit *visit, unsigned stream, uint64_t gpa, uint8_t
 
 static void await_cut(struct visit *visit, unsigned stream)
 {
-	assert_true(channel_receive(&visit->streams[stream], &visit->message, NULL) < 0);
+	assert_int_equal(
+		channel_expect(&visit->streams[stream], &visit->message, WIRE_WANT, NULL), -EPIPE);
 }
 
 static void test_pages_that_nobody_asked_for(void **state)
@@ -667,7 +668,8 @@ static void answer_wrong(unsigned runs, uint64_t gpa, uint32_t pages)
 	store_le32(body + PAGES_HEAD + 8, pages);
 	visit.streams[1].patience = 5;
 	say(&visit, 1, WIRE_PAGES, body, PAGES_HEAD + runs * PAGES_RUN);
-	assert_int_equal(channel_receive(&visit.streams[1], &visit.message, NULL), -EPIPE);
+	assert_int_equal(
+		channel_expect(&visit.streams[1], &visit.message, WIRE_WANT, NULL), -EPIPE);
 	/* Whoever waits is let go with the machine. */
 	end_target(&visit);
 	pthread_join(thread, NULL);
