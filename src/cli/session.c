@@ -51,6 +51,15 @@ static void changed(void *opaque, enum machine_state state)
 	loop_stop(session->loop);
 }
 
+/* Without one, it goes on and ends all the same unless something hangs. */
+static void keep_vigil(struct session *session, const struct vigil_terms *terms)
+{
+	struct error err = {0};
+
+	if (vigil_begin(&session->vigil, terms, &err) < 0)
+		log_warning("%s", err.text);
+}
+
 /* From here to the end of the loop: the main thread may come to wait for whoever waits for a page
  * of the guest's, or for storage. */
 static void watch_its_ending(struct session *session, int status)
@@ -59,13 +68,11 @@ static void watch_its_ending(struct session *session, int status)
 		.limit = KILL_MS,
 		.status = status,
 		.meanwhile = "while it waited to end at once"};
-	struct error err = {0};
 
 	if (session->ending)
 		return;
 	session->ending = true;
-	if (vigil_begin(&session->vigil, &terms, &err) < 0)
-		log_warning("%s", err.text);
+	keep_vigil(session, &terms);
 }
 
 static void end_at_once(struct session *session, const char *why)
@@ -157,12 +164,11 @@ void session_waits(struct session *session, bool begins)
 		.limit = -1,
 		.status = session->at_once ? -1 : exit_statuses[MACHINE_KILLED],
 		.meanwhile = "while its storage did not answer"};
-	struct error err = {0};
 
-	if (!begins)
+	if (begins)
+		keep_vigil(session, &terms);
+	else
 		session_listens(session);
-	else if (vigil_begin(&session->vigil, &terms, &err) < 0)
-		log_warning("%s", err.text);
 }
 
 static void its_machine_waits(void *opaque, bool begins)
@@ -309,14 +315,11 @@ static void watch_the_end(struct session *session, int limit)
 		.limit = limit,
 		.status = by_signal ? -1 : exit_statuses[machine_outcome(session->machine, &why)],
 		.meanwhile = "after the machine had ended"};
-	struct error err = {0};
 
 	if (session->ending)
 		vigil_end(&session->vigil);
 	session->ending = false;
-	/* Without, it ends all the same unless something hangs. */
-	if (vigil_begin(&session->vigil, &terms, &err) < 0)
-		log_warning("%s", err.text);
+	keep_vigil(session, &terms);
 }
 
 int session_run(struct session *session, struct error *err)

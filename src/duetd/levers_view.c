@@ -128,7 +128,7 @@ static uint8_t node_of_cpu(const struct levers *levers, uint64_t cpu)
 }
 
 /* Whether it is the thread that is known, and where it runs. With one node only the former is
- * asked, now and then: of all that is read of a VM, a thread's state is the dearest. */
+ * asked, and now and then. */
 static bool place_thread(const struct levers *levers, const struct lever_vm *vm,
 	const struct lever_thread *thread, struct vcpu_view *vcpu, bool due)
 {

@@ -37,8 +37,7 @@ int machine_check_movable(const struct machine *machine, struct error *err)
 	if (arriving)
 		return error_set(err, EBUSY,
 			"memory: %llu pages of it are still to come from where the machine was; "
-			"try "
-			"again when they are here",
+			"try again when they are here",
 			(unsigned long long)arriving);
 	if (machine->given_away)
 		return error_set(err, EBUSY, "the machine runs elsewhere; ask it there");

@@ -4,8 +4,11 @@
  * not there yet waits, in the guest or in the kernel on its behalf, until it is put in its place
  * (userfaultfd(2)). What was never written to reads as zeroes, as ever.
  *
- *   memory_late_open()  ->  lack(), for each page that is to come  ->  begin()  ->  put() ...  ->
- * end() while files may be opened         nobody touches memory            anybody does
+ *   memory_late_open()   while files may be opened
+ *   lack()               for each page that is to come
+ *   begin()              nobody touches memory until then, anybody from then on
+ *   put() ...            as they come
+ *   end()
  *
  * A page is put once: it is marked as lacking until then, and what comes a second time is left out.
  * Pages that are discarded meanwhile (memory_discard()) lack no longer: they are zeroes.

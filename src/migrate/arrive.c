@@ -124,14 +124,20 @@ static int take_answer(struct arrival *arrival, struct error *err)
 
 /* ---- while there is a line ---- */
 
-static bool is_whole(struct arrival *arrival)
+/* @what is one of those that are between threads. */
+static bool look_at(struct arrival *arrival, const bool *what)
 {
-	bool runs;
+	bool is;
 
 	pthread_mutex_lock(&arrival->lock);
-	runs = arrival->runs;
+	is = *what;
 	pthread_mutex_unlock(&arrival->lock);
-	return runs && memory_late_left(arrival->late) == 0;
+	return is;
+}
+
+static bool is_whole(struct arrival *arrival)
+{
+	return look_at(arrival, &arrival->runs) && memory_late_left(arrival->late) == 0;
 }
 
 /* What others have done meanwhile. */
@@ -239,23 +245,13 @@ static int wait_for_source(struct arrival *arrival, struct error *err)
 	return ret;
 }
 
-static bool is_leaving(struct arrival *arrival)
-{
-	bool leaving;
-
-	pthread_mutex_lock(&arrival->lock);
-	leaving = arrival->leaving;
-	pthread_mutex_unlock(&arrival->lock);
-	return leaving;
-}
-
 static int take_memory(struct arrival *arrival, struct error *err)
 {
 	int ret;
 
 	for (;;) {
 		ret = take_all(arrival, err);
-		if (ret == 0 || is_leaving(arrival) || !may_wait(arrival, err))
+		if (ret == 0 || look_at(arrival, &arrival->leaving) || !may_wait(arrival, err))
 			return ret;
 		arrival_end_streams(arrival);
 		arrival_close(&arrival->urgent);
@@ -392,12 +388,7 @@ int arrival_begin(struct arrival *arrival, const struct wire_hello *hello, struc
 
 bool arrival_is_begun(struct arrival *arrival)
 {
-	bool begun;
-
-	pthread_mutex_lock(&arrival->lock);
-	begun = arrival->begun;
-	pthread_mutex_unlock(&arrival->lock);
-	return begun;
+	return look_at(arrival, &arrival->begun);
 }
 
 int arrival_commit(struct arrival *arrival, struct error *err)

@@ -215,10 +215,10 @@ def test_the_bench_tells_aims_and_what_was_not_measured(capsys):
     record.aim("another", 1, 1, below=True)
     record.aim("a time", 12, unit="us")
     record.skip("a part", "no such device")
-    aims.tell(record, report)
+    aims.tell(record.data, report)
     assert [row["met"] for row in report.rows] == [True, False, None] and report.missed == 1
     assert "skipped a part: no such device" in capsys.readouterr().out
-    aims.tell(Record("y", "Y", "what"), report)
+    aims.tell(Record("y", "Y", "what").data, report)
     assert "Nothing was measured" in capsys.readouterr().out
 
 

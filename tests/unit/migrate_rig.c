@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/thread.h"
+#include "memory/late.h"
 #include "state/state.h"
 
 #include <errno.h>
@@ -435,6 +436,21 @@ static void add_memory(struct memory *memory, const struct rig *rig)
 		assert_int_equal(
 			memory_add(memory, GPA(HIGH_AT), rig->high, MEMORY_ANONYMOUS, "high", NULL),
 			0);
+}
+
+bool rig_has_late(void)
+{
+	struct memory memory;
+	struct memory_late *late = NULL;
+
+	memory_init(&memory);
+	assert_int_equal(
+		memory_add(&memory, GPA(0), MEMORY_PAGE, MEMORY_ANONYMOUS, "try", NULL), 0);
+	if (memory_late_open(&late, &memory, NULL) < 0)
+		late = NULL;
+	memory_late_free(late);
+	memory_free(&memory);
+	return late != NULL;
 }
 
 void rig_open(struct rig *rig)

@@ -87,6 +87,8 @@ struct rig {
 	_Atomic bool enough;
 };
 
+/* Whether memory may come late on this host (memory/late.h). */
+bool rig_has_late(void);
 /* Memory with something in it; -EXXX of the host's is a failed assertion. */
 void rig_open(struct rig *rig);
 /* The target alone, for who speaks to it himself; and its end. */

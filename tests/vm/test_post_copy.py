@@ -13,7 +13,7 @@ import pytest
 from api import Api, socket
 from matrix import some
 from test_life import LIMIT
-from test_migrate import NET, SLOW_LINE, address, certificates, goes_on, needs_openssl, options_of, target, two_networks
+from test_migrate import NET, SLOW_LINE, address, certificates, goes_on, needs_openssl, options_of, target, two_networks, wait_until
 
 from duetlab.guest import vm
 
@@ -51,19 +51,17 @@ def writer(*options: str, **more):
         yield source, Api(sock)
 
 
-def wait_until(api: Api, condition) -> dict:
-    until = time.monotonic() + LIMIT
-    while True:
-        now = api.do("GET", "/duet/migration")
-        if condition(now):
-            return now
-        assert now["state"] == "running" and time.monotonic() < until, now
+def while_it_runs(api: Api, condition) -> dict:
+    """The migration when CONDITION holds, which comes before its end."""
+    now = wait_until(api, lambda now: condition(now) or now["state"] != "running")
+    assert condition(now), now
+    return now
 
 
 def begin(api: Api, where: str, **more) -> dict:
     """Moves until it runs there, and lacks pages."""
     api.do("PUT", "/duet/migration", {"to": where, "post_copy": True, "downtime_ms": 1, **more})
-    now = wait_until(api, lambda now: now["phase"] == "arriving")
+    now = while_it_runs(api, lambda now: now["phase"] == "arriving")
     print(now)
     assert now["pages_left"] > 0
     return now
@@ -102,7 +100,7 @@ def test_the_line_is_cut_and_mended():
         with line(here, where):
             begin(api, here)
         there.wait_for("the line to the source was cut", LIMIT)
-        wait_until(api, lambda now: now["phase"] == "cut")
+        while_it_runs(api, lambda now: now["phase"] == "cut")
         with line(here, where, 10 * RATE):
             there.wait_for("the source came again", LIMIT)
             ended(source, there)

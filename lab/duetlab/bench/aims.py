@@ -3,10 +3,8 @@
 
 from pathlib import Path
 
-from ..experiment.catalogue import load
 from ..experiment.lab import ExperimentLab
-from ..experiment.record import Record
-from ..experiment.run import lab_options
+from ..experiment.run import lab_options, run_one
 from .report import Report
 
 # By part of the bench. It has a part of its own that is called memory.
@@ -15,18 +13,16 @@ EXPERIMENTS = {"fork": "fork", "counters": "counters", "locks": "locks", "paging
 
 def measure(part: str, duet: Path, keep: bool, report: Report) -> None:
     name = EXPERIMENTS[part]
-    module = load(name)
-    record = Record(name, module.TITLE, module.WHAT)
+    report.heading(f"The experiment {name}")
     with ExperimentLab(duet, keep, **lab_options(name)) as lab:
-        report.heading(f"The experiment {name}. {module.TITLE}")
-        module.run(lab, record)
-    tell(record, report)
+        tell(run_one(name, lab), report)
 
 
-def tell(record: Record, report: Report) -> None:
-    for item in record.data["skipped"]:
+def tell(data: dict, report: Report) -> None:
+    """DATA: an experiment's record."""
+    for item in data["skipped"]:
         report.note(f"  skipped {item['part']}: {item['reason']}")
-    if not record.data["aims"] and not record.data["skipped"]:
+    if not data["aims"] and not data["skipped"]:
         report.note("  Nothing was measured that could be compared.")
-    for aim in record.data["aims"]:
+    for aim in data["aims"]:
         report.row(aim["name"], aim["value"], aim["unit"], aim["target"], not aim["below"])
