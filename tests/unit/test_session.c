@@ -157,6 +157,9 @@ static int hang_in(void (*task)(struct loop_task *task), bool at_once)
 
 	if (pid == 0) {
 		alarm(20);
+		/* A session keeps what was ignored before, as in a background job. */
+		signal(SIGTERM, SIG_DFL);
+		signal(SIGINT, SIG_DFL);
 		open_session(&rig);
 		rig.session.at_once = at_once;
 		rig.stop.run = task;
