@@ -55,14 +55,20 @@ static bool is_spoken(uint32_t version)
 }
 
 /* What both sides have agreed on: from when the driver has said its version, and again when it is
- * all set, for a driver that said it before its features. */
+ * all set, for a driver that said it before its features. That is the I/O thread's, while the
+ * driver may say it at this moment: whoever was overtaken does it once more. */
 static void agree(struct coop *coop)
 {
-	uint64_t usable = coop->virtio.negotiated & coop->offered;
+	uint32_t version;
 
-	if (is_spoken(atomic_load(&coop->driver_version)))
-		usable |= VIRTIO_FEATURE(COOP_AGREED);
-	atomic_store_explicit(&coop->usable, usable, memory_order_release);
+	do {
+		uint64_t usable = coop->virtio.negotiated & coop->offered;
+
+		version = atomic_load(&coop->driver_version);
+		if (is_spoken(version))
+			usable |= VIRTIO_FEATURE(COOP_AGREED);
+		atomic_store(&coop->usable, usable);
+	} while (atomic_load(&coop->driver_version) != version);
 }
 
 static uint64_t config_read(struct virtio_device *device, unsigned offset, unsigned size)
