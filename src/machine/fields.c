@@ -168,8 +168,9 @@ static const struct field machine_table[] = {
 		.words = dirty_words,
 		.fallback = "log",
 		.help = "how a move or snapshot learns what is written: log: by\n"
-			"KVM's bitmaps; ring: by a ring for each vCPU, so that a\n"
-			"move slows down those that write, and not the others"},
+			"KVM's bitmaps; ring: by a ring of 64 KiB for each vCPU,\n"
+			"so that a move slows down those that write alone; KVM\n"
+			"without rings: log, with a warning"},
 	{.name = "on-reset",
 		.kind = FIELD_WORD,
 		.offset = IN_MACHINE(on_reset),
