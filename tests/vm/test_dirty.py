@@ -5,6 +5,7 @@ KVM's log all are."""
 import re
 
 from api import socket
+from matrix import soak
 from test_life import LIMIT
 from test_migrate import address, migrate, slow_line, target
 
@@ -68,6 +69,7 @@ def test_by_rings_the_one_that_writes_is_held():
     assert all(share <= 10 for cpu, share in enumerate(most) if cpu != WRITER), found
 
 
+@soak
 def test_by_the_log_all_are_held_alike():
     found = move("log")
     assert max(held[0] for held in found) >= 30, found

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from api import Api, socket
-from matrix import some
+from matrix import soak
 from test_life import LIMIT
 from test_migrate import NET, SLOW_LINE, address, certificates, goes_on, needs_openssl, options_of, target, two_networks, wait_until
 
@@ -94,6 +94,7 @@ def test_moves_and_what_is_refused_meanwhile():
         there.kill_monitor()
 
 
+@soak  # tests/unit/test_post_copy.c cuts it at each byte
 def test_the_line_is_cut_and_mended():
     where, here = address(), address()
     with writer() as (source, api), target(where) as there:
@@ -108,7 +109,8 @@ def test_the_line_is_cut_and_mended():
         there.kill_monitor()
 
 
-@pytest.mark.parametrize("victim", some(["source", "target"]))
+@soak
+@pytest.mark.parametrize("victim", ["source", "target"])
 def test_an_end_is_gone(victim):
     """Whoever is left waits in vain, and says so."""
     where, here = address(), address()
@@ -159,8 +161,9 @@ def test_a_target_that_cannot():
         goes_on(source)
 
 
+@soak
 @needs_openssl
-@pytest.mark.parametrize("cuts", some([False, True]))
+@pytest.mark.parametrize("cuts", [False, True])
 def test_between_two_networks(cuts, workspace):
     """As between two hosts, sealed."""
     files = certificates(workspace)
