@@ -372,8 +372,8 @@ static struct bench *bench_new(struct duet *duet)
 	bench->threads = min(num_online_cpus(), THREADS_MAX);
 	bench->hold = bench->outside = 2000;
 	bench->ms = 1000;
-	bench->threshold = 20000;
-	bench->patience = 500000;
+	bench->threshold = 2000;
+	bench->patience = 8000000;
 	init_completion(&bench->go);
 	spin_lock_init(&bench->queued);
 	return bench;

@@ -128,9 +128,11 @@ int boost_nice(int nice, unsigned lenders)
 	enum {
 		STEP = 1280
 	};
-	uint64_t weight = 1024;
+	uint64_t lent = 1024, weight = 1024;
 
-	while (nice > BOOST_NICE_LEAST && weight * STEP / 1024 <= 1024ULL * (lenders + 1)) {
+	while (lent * 2 <= 1024ULL * (lenders + 1))
+		lent *= 2;
+	while (nice > BOOST_NICE_LEAST && weight * STEP / 1024 <= lent) {
 		weight = weight * STEP / 1024;
 		nice--;
 	}
@@ -188,15 +190,21 @@ void boost_lend(struct boost *boost, int tid, const struct boost_means *means)
 	atomic_fetch_add_explicit(&boost->loans, 1, memory_order_relaxed);
 }
 
+/* What the lenders that are left lend comes to the same: two system calls less. */
+static bool stays(const struct boost *boost, const struct boost_means *means)
+{
+	return !means->nice || boost_nice(boost->before.nice, boost->lenders) == boost->given.nice;
+}
+
 /* With lenders left the weight is theirs alone: nobody lends what he uses himself. */
 void boost_return(struct boost *boost, int tid, const struct boost_means *means)
 {
 	pthread_mutex_lock(&boost->lock);
 	boost->lenders--;
-	if (boost->raised && boost->lenders > 0)
-		apply(boost, tid, means);
-	else if (boost->raised)
+	if (boost->raised && boost->lenders == 0)
 		take_back(boost, tid);
+	else if (boost->raised && !stays(boost, means))
+		apply(boost, tid, means);
 	pthread_mutex_unlock(&boost->lock);
 }
 

@@ -4,15 +4,15 @@
  * thread lends its weight to the holder's and sleeps meanwhile:
  *
  *   waiter:  runs ---+ lends                              takes back +--- runs
- *                    |   (sleeps: the patience, 4 ms at most)        |
+ *                    |   (sleeps: the patience, 10 ms at most)       |
  *   holder:  waits --+------- runs sooner, with the weight of both --+-------
  *
  * Why a hostile guest cannot get more than its share so: a thread that lends is asleep, and the
- * holder's weight with n lenders is no more than n + 1 times its own (nice levels are 1.25 apart,
- * rounded down). So the machine's threads never weigh more together than without it, however often
- * and in whatever circle it asks; nothing piles up, as a lender has one loan; and each call costs
- * its caller's own time. A loan of which the lender is late to wake is that of a thread that does
- * not run.
+ * holder's weight with n lenders is no more than n + 1 times its own (rounded down to a power of
+ * two, so that most who wake change nothing, and to nice levels, which are 1.25 apart). So the
+ * machine's threads never weigh more together than without it, however often and in whatever circle
+ * it asks; nothing piles up, as a lender has one loan; and each call costs its caller's own time. A
+ * loan of which the lender is late to wake is that of a thread that does not run.
  *
  * Means, by what the host lets an ordinary user do: a lower nice needs CAP_SYS_NICE or
  * RLIMIT_NICE; a shorter slice (Linux 6.12), which changes when a thread runs and not how much,
@@ -28,7 +28,7 @@
 #include <stdint.h>
 
 /* The most that a waiter sleeps, in nanoseconds: meanwhile its vCPU takes no interrupt. */
-#define BOOST_PATIENCE_MAX 4000000U
+#define BOOST_PATIENCE_MAX 10000000U
 /* Less than this is not worth the system calls. */
 #define BOOST_PATIENCE_MIN 10000U
 
