@@ -169,10 +169,10 @@ def claim(record, found: dict) -> None:
     worst = error_of(found["truth"]["points"][-1])
     pv, cpu = leaks(found["noise"])
     cost = shares(found["overhead"], "cpu")[1_000]
-    record.aim("instructions, of the truth: off by", worst, TRUE_WITHIN)
-    record.aim("what a neighbour adds to them, of the truth", pv, TRUE_WITHIN)
+    record.aim("instructions, of the truth: off by", 100 * worst, 100 * TRUE_WITHIN, unit="%")
+    record.aim("what a neighbour adds to them, of the truth", 100 * pv, 100 * TRUE_WITHIN, unit="%")
     for scope in ("cpu", "thread"):
-        record.aim(f"{SCOPES[scope][0]} at 1,000 switches a second, of the run time", shares(found["overhead"], scope)[1_000], CHAPTER, below=True)
+        record.aim(f"{SCOPES[scope][0]} at 1,000 switches a second, of the run time", 100 * shares(found["overhead"], scope)[1_000], 100 * CHAPTER, below=True, unit="%")
     good = (worst <= TRUE_WITHIN, pv <= TRUE_WITHIN, cost < CHAPTER)
     record.claim(*words, f"error {100 * worst:.4f} %; a neighbour adds {100 * pv:.3f} % to the PV counter, {100 * cpu:.0f} % to the CPU's; "
                  f"{100 * cost:.4f} % of the run time at 1,000 switches a second",
