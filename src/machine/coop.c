@@ -83,6 +83,7 @@ void machine_coop_goes_on(struct machine *machine)
 {
 	uint64_t now;
 
-	if (machine->coop && kvm_vm_clock(machine->vm, &now) == 0)
+	if (machine->coop && virtio_coop_stands(machine->coop) &&
+		kvm_vm_clock(machine->vm, &now) == 0)
 		virtio_coop_goes_on(machine->coop, now);
 }

@@ -173,6 +173,8 @@ int virtio_coop_new(struct device **device, const char *name,
  * rest. Of several stops without going on the first one counts; saved state remembers it. */
 void virtio_coop_stopped(struct device *device, uint64_t clock_ns);
 void virtio_coop_goes_on(struct device *device, uint64_t clock_ns);
+/* It has come to rest and not gone on since. */
+bool virtio_coop_stands(struct device *device);
 
 /* What the guest says of a vCPU. */
 struct virtio_coop_vcpu_hints {

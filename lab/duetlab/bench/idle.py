@@ -55,6 +55,11 @@ def _idle(lab: BenchLab, monitor: Monitor, measure: str) -> str:
     return guest(lab, monitor.command(lab.boot_of(KERNEL, "base", "", SCRIPT)), measure)
 
 
+def exits_at_rest(first: str, second: str) -> dict[str, int]:
+    """To user space, between two statistics; by cause."""
+    return causes(json.loads(first), json.loads(second))
+
+
 def outside_pss(smaps: str) -> float:
     """MiB, without the mappings as large as the guest's RAM."""
     total = 0
@@ -75,7 +80,7 @@ def measure(lab: BenchLab, report: Report, parts: list[str]) -> None:
         report.row("duet", outside_pss(smaps), "MiB", OUTSIDE_MAX)
     if "idle" in parts:
         report.heading(f"Exits to user space of an idle guest in {IDLE_SECONDS} s")
-        found = causes(json.loads(first), json.loads(second))
+        found = exits_at_rest(first, second)
         console = found.pop("serial", 0)
         shown = ", ".join(f"{name} {count}" for name, count in found.items())
         # A signal for statistics may interrupt a vCPU: that one is the measurement's.

@@ -117,6 +117,11 @@ void virtio_coop_stopped(struct device *device, uint64_t clock_ns)
 	coop->stopped_at = clock_ns;
 }
 
+bool virtio_coop_stands(struct device *device)
+{
+	return coop_model_of(device)->stopped;
+}
+
 void virtio_coop_goes_on(struct device *device, uint64_t clock_ns)
 {
 	struct coop *coop = coop_model_of(device);
@@ -159,11 +164,14 @@ static void quiesce(struct virtio_device *device)
 	coop_of(device)->active = false;
 }
 
-/* Word by word: vCPUs may go on writing to them meanwhile. */
+/* By giving them back, which a guest without a driver never has. Else word by word: vCPUs may go on
+ * writing to them meanwhile. */
 static void clear_pages(struct coop *coop)
 {
 	_Atomic uint64_t *words = (_Atomic uint64_t *)coop->pages;
 
+	if (madvise(coop->pages, coop->virtio.shared_length, MADV_REMOVE) == 0)
+		return;
 	for (uint64_t i = 0; i < coop->virtio.shared_length / sizeof(*words); i++)
 		atomic_store_explicit(&words[i], 0, memory_order_relaxed);
 }
@@ -177,7 +185,8 @@ static void reset(struct virtio_device *device)
 	atomic_store(&coop->driver_version, 0);
 	atomic_fetch_add(&coop->epoch, 1);
 	clear_pages(coop);
-	publish_away(coop);
+	if (atomic_load(&coop->away_ns))
+		publish_away(coop);
 	coop_runs_forget(coop);
 }
 
