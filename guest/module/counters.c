@@ -412,7 +412,8 @@ static int start(struct duet *duet)
 	int ret = find_events(duet);
 
 	if (ret) {
-		pr_info("the host lets us count nothing (error %d)\n", ret);
+		pr_notice("the host lets us count nothing (error %d), so there is no PMU%s\n", ret,
+			  ret == -EPERM ? ": its kernel.perf_event_paranoid has to be 1 or less" : "");
 		return -EOPNOTSUPP;
 	}
 	counters.duet = duet;

@@ -321,8 +321,10 @@ static int hints_start(struct duet *duet)
 	int error;
 
 	for_each_kernel_tracepoint(find_switch, &hints.switched);
-	if (!hints.switched)
+	if (!hints.switched) {
+		dev_notice(&duet->vdev->dev, "no hints: this kernel has no tracepoint sched_switch\n");
 		return -EOPNOTSUPP;
+	}
 	hints.vcpus = kvcalloc(duet->vcpus, sizeof(*hints.vcpus), GFP_KERNEL);
 	if (!hints.vcpus)
 		return -ENOMEM;

@@ -79,7 +79,7 @@ struct duet_coop_guest_part {
 	uint64_t refaults;    /* pages read in again soon after they were given up; since boot */
 	uint32_t pressure[6]; /* PSI, hundredths of a percent, mean of the last 10 s: memory some
 			       * and full, CPU some, I/O some and full, 0 */
-	uint64_t heartbeat;   /* grows at each of the driver's updates */
+	uint64_t heartbeat;   /* grows whenever these are written */
 	uint64_t reserved[118];
 };
 

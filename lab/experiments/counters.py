@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """M16: performance counters that the host keeps for each vCPU.
 
-Instructions against the emulator's exact count, what a noisy neighbour adds to a counter of the vCPU and to one
-of its CPU, and what counting costs where threads come and go."""
+Instructions against the emulator's exact count, also by KVM's virtual PMU; what a noisy neighbour adds to a counter of the
+vCPU and to one of its CPU, and what counting costs where threads come and go."""
 
 import json
 import statistics
@@ -21,6 +21,7 @@ WHAT = ("A program in the guest works through loops of a known length while the 
 LAB = {"pmu": True}
 
 ROUNDS = (1_000_000, 5_000_000, 20_000_000)
+VIRTUAL = {"pass": "KVM's virtual PMU", "filter": "the same, filtered"}
 NOISE_SECONDS = 8
 NAPS = 300
 NAP_ROUNDS = 3_000_000
@@ -52,8 +53,8 @@ def guest_of(counts: dict | None) -> int:
     return counts["guest_low"] + counts["guest_high"]
 
 
-def counted(subject: Subject, rounds: int) -> dict:
-    found = subject.counted(f"workload counters duet instructions 0 {rounds} 0")
+def counted(subject: Subject, rounds: int, pmu: str = "duet") -> dict:
+    found = subject.counted(f"workload counters {pmu} instructions 0 {rounds} 0")
     return {"rounds": rounds, "truth": guest_of(found["counts"]), "count": found["answer"]["events"][0]["count"]}
 
 
@@ -61,6 +62,18 @@ def truth(lab: ExperimentLab) -> dict:
     with subject_of(lab) as subject:
         ready(subject, "instructions")
         return {"points": [counted(subject, rounds) for rounds in ROUNDS], "pinned": subject.pinned}
+
+
+def virtual(lab: ExperimentLab) -> dict:
+    """The same by the guest kernel's own driver, on the PMU that KVM shows."""
+    return {way: by_kvm(lab, way) for way in VIRTUAL}
+
+
+def by_kvm(lab: ExperimentLab, way: str) -> list[dict]:
+    with Subject(lab, "--pmu", way) as subject:
+        if "yes" not in subject.command("[ -e /sys/bus/event_source/devices/cpu ] && echo yes", may_fail=True):
+            raise Skipped("KVM gives guests no counters here")
+        return [counted(subject, rounds, "cpu") for rounds in ROUNDS]
 
 
 def beside(lab: ExperimentLab, subject: Subject, way: str) -> dict:
@@ -103,7 +116,8 @@ def believed(found: dict) -> dict:
 
 
 def run(lab: ExperimentLab, record) -> None:
-    parts = (("instructions against the truth", truth), ("a noisy neighbour", noise), ("what counting costs", overhead))
+    parts = (("instructions against the truth", truth), ("the same by KVM's virtual PMU", virtual), ("a noisy neighbour", noise),
+             ("what counting costs", overhead))
     tell(lab, record, {function.__name__: attempt(record, part, function, lab) or {} for part, function in parts})
 
 
@@ -113,6 +127,8 @@ def tell(lab: ExperimentLab, record, found: dict) -> None:
     record.symbol("switch", "a thread of the guest stops or begins to run; here the vCPU itself goes off its CPU and comes back too.")
     if found["truth"]:
         accuracy(record, found["truth"]["points"])
+    for way, points in found["virtual"].items():
+        accuracy(record, points, f", by {VIRTUAL[way]} (--pmu {way})")
     if found["noise"]:
         leak(record, found["noise"])
     if found["overhead"]:
@@ -126,8 +142,8 @@ def error_of(point: dict) -> float:
     return abs(point["count"] - point["truth"]) / point["truth"]
 
 
-def accuracy(record, points: list[dict]) -> None:
-    record.table("Instructions of the guest", ["rounds", "truth", "counted", "error"],
+def accuracy(record, points: list[dict], by: str = "") -> None:
+    record.table(f"Instructions of the guest{by}", ["rounds", "truth", "counted", "error"],
                  [[si(p["rounds"]), p["truth"], p["count"], f"{100 * error_of(p):.4f} %"] for p in points])
 
 
@@ -167,6 +183,8 @@ def claim(record, found: dict) -> None:
         record.claim(*words, "–", "not measured", "All three parts are needed; the reason is under Skipped.")
         return
     worst = error_of(found["truth"]["points"][-1])
+    for way, points in found["virtual"].items():
+        record.aim(f"instructions by {VIRTUAL[way]}, of the truth: off by", 100 * error_of(points[-1]), 100 * TRUE_WITHIN, unit="%")
     pv, cpu = leaks(found["noise"])
     cost = shares(found["overhead"], "cpu")[1_000]
     record.aim("instructions, of the truth: off by", 100 * worst, 100 * TRUE_WITHIN, unit="%")
@@ -185,7 +203,7 @@ def selftest(lab: ExperimentLab, record) -> None:
     """Exact counts, a neighbour that is seen by the CPU's counter alone, and a cost below the chapter's."""
     points = [{"rounds": rounds, "truth": 2 * rounds + 1000, "count": 2 * rounds + 1100} for rounds in ROUNDS]
     near = {"rounds": ROUNDS[1], "truth": 10_000_000, "count": 10_000_200}
-    tell(lab, record, {"truth": {"points": points, "pinned": ""}, "noise": {"rest": near | {"cpu": 20_000_000}, "spin": near | {"cpu": 90_000_000}},
+    tell(lab, record, {"truth": {"points": points, "pinned": ""}, "virtual": {"pass": points}, "noise": {"rest": near | {"cpu": 20_000_000}, "spin": near | {"cpu": 90_000_000}},
                        "overhead": {"none": 50_000.0, "cpu": 50_800.0, "thread": 51_000.0, "called": 75_000.0}})
     verdict, = record.data["claims"]
     assert verdict["agrees"] == "yes" and "700 % to the CPU's" in verdict["measured"]

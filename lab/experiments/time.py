@@ -21,7 +21,7 @@ REQUESTS, WORK_US, TIMEOUT_MS = 20, 200_000, 600  # long: what the lab itself wa
 CLOCKS = ("wall", "effective")
 TAP, HOST, GUEST = "exp0", "10.77.3.1", "10.77.3.2"
 CONTROLS = ("reno", "cubic", "duet")
-STREAM_TIMES, STREAM_MS, STREAMS = (1, 4), 1000, 8  # connections, with a theft in each second
+STREAM_TIMES, STREAM_MS, STREAMS = (1, 2, 4), 1000, 8  # connections, with a theft in each second
 STRETCH = 16  # the module's bound on what a time-out may take on the wall
 EXACT = 0.1  # that the share of stolen time may be off the share that the thread waited
 

@@ -146,7 +146,7 @@ static uint64_t hints_bytes(const struct job *job)
 }
 
 static const struct job_kind hints_kind = {.name = "hints",
-	.what = "a round of hints",
+	.what = "a round of free page hints",
 	.cancel = cancel_hints,
 	.abandon = abandon_hints,
 	.bytes = hints_bytes};

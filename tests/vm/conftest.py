@@ -53,3 +53,11 @@ def local_disk():
 def module_disk():
     """The same for a guest that serves all tests of a file."""
     yield from _local_disks()
+
+
+@pytest.fixture
+def folder():
+    """A directory of a local file system where duet runs."""
+    path = vm.run("sh", "-c", "mktemp -d -p $(ls -d /scratch /var/tmp 2>/dev/null | head -n 1) snapshot.XXXX").stdout.strip()
+    yield path
+    vm.run("rm", "-rf", path)

@@ -41,13 +41,16 @@ class Debian:
     state: str = ""
     said: dict | None = None
 
-    def ssh(self, script: str) -> str:
-        """What SCRIPT prints in the guest, by way of the forwarded port."""
+    def by_ssh(self) -> list[str]:
+        """The words before a command for the guest, by way of the forwarded port."""
         options = ["BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null",
                    "LogLevel=ERROR", "KexAlgorithms=curve25519-sha256"]  # the default one is slow in the lab
         words = [word for option in options for word in ("-o", option)]
-        return vm.run("ssh", "-F", "none", "-i", self.key, "-p", self.port, *words, "root@127.0.0.1",
-                      script, limit=LIMIT).stdout
+        return ["ssh", "-F", "none", "-i", self.key, "-p", self.port, *words, "root@127.0.0.1"]
+
+    def ssh(self, script: str) -> str:
+        """What SCRIPT prints in the guest."""
+        return vm.run(*self.by_ssh(), script, limit=LIMIT).stdout
 
     def log_in(self):
         """On the console, as soon as it asks; then wait for the end of the start."""

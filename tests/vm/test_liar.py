@@ -15,6 +15,9 @@ LIES = ("config", "calls", "requests", "wishes", "pages")
 ROUNDS = 60 if SOAK else 8
 SEED = int(os.environ.get("DUET_LIAR_SEED", "1"))
 
+# Debian's kernels have no KASAN, but SLUB's own checks: what is freed or beyond an object's end is marked, and looked at again.
+CHECKED = "slub_debug=FZPU page_poison=1"
+
 # Everything that stands on the device; none of it need succeed. What hangs is found by the module
 # that cannot be unloaded.
 USE = """
@@ -43,13 +46,14 @@ class Lied(KitGuest):
     def __init__(self, lies: tuple[str, ...], kernel: str):
         os.environ["DUET_LIAR"] = f"{SEED}:{','.join(lies)}"
         try:
-            super().__init__("--coop", kernel=kernel, program=LIAR, shell=USE,
+            super().__init__("--coop", "--cmdline", CHECKED, kernel=kernel, program=LIAR, shell=USE,
                              files={"bin/workload": workload().read_bytes()})
         finally:
             del os.environ["DUET_LIAR"]
 
     def __enter__(self):
         super().__enter__()
+        self.ask("[ $(cat /sys/kernel/slab/task_struct/poison) = 1 ]")
         self.ask("mount -t debugfs none /sys/kernel/debug")
         return self
 

@@ -55,14 +55,6 @@ print(begin, behind, own, count)
 CLONES = 10 if SOAK else 3
 
 
-@pytest.fixture
-def folder():
-    """A directory of a local file system where duet runs."""
-    path = vm.run("sh", "-c", "mktemp -d -p $(ls -d /scratch /var/tmp 2>/dev/null | head -n 1) snapshot.XXXX").stdout.strip()
-    yield path
-    vm.run("rm", "-rf", path)
-
-
 def ctl(name: str, *words: str, check: bool = True):
     return vm.run(str(vm.DUET), "ctl", name, *words, check=check, limit=vm.BOOT_LIMIT)
 

@@ -84,19 +84,36 @@ static void find_functions(void)
 	early_time = 0;
 }
 
+/* A wrong one is said whatever DUET_HEAP_VERBOSE: "1M" would else be one byte. */
+static size_t least_size(void)
+{
+	const char *text = getenv("DUET_HEAP_MIN");
+	char *end = NULL;
+	size_t size;
+
+	if (!text)
+		return MIN_SIZE;
+	size = strtoull(text, &end, 0);
+	if (*text >= '0' && *text <= '9' && !*end)
+		return size ? size : 1;
+	say("DUET_HEAP_MIN=", text, ": no number of bytes; 131072 is taken");
+	return MIN_SIZE;
+}
+
 static void choose(void)
 {
-	const char *least = getenv("DUET_HEAP_MIN"), *words = getenv("DUET_HEAP_VERBOSE");
+	const char *words = getenv("DUET_HEAP_VERBOSE");
 	int verbose = words ? atoi(words) : 1;
-	size_t size = least ? strtoull(least, NULL, 0) : MIN_SIZE;
+	size_t size = least_size();
 
 	if (!duet_heap_assisted()) {
 		if (verbose >= 1)
 			say("/dev/duet-heap: ", strerror(errno),
-				": fork() copies as ever (is the module duet loaded?)");
+				": fork() copies as ever; modprobe duet in a guest of duet that "
+				"has --coop");
 		return;
 	}
-	large = size ? size : 1;
+	large = size;
 	if (verbose >= 2)
 		say("large allocations are on /dev/duet-heap", "", "");
 }
