@@ -79,6 +79,10 @@ def crowded(guest: vm.Guest, times: int):
         process.wait(timeout=60)
 
 
+def rate(told):
+    return told["timeouts"] / told["stolen_ns"]
+
+
 @pytest.mark.parametrize("kernel", some(KERNELS))
 def test_timers_and_time_outs(kernel):
     """A service's time-outs in vain go, those of a dead one stay, in bounded time on the wall."""
@@ -91,8 +95,9 @@ def test_timers_and_time_outs(kernel):
             wall = guest.told(f"workload await 80 {loops} 15 wall")
             effective = guest.told(f"workload await 80 {loops} 15 effective")
         print(kernel, "wall", wall, "effective", effective)
-        assert effective["stolen_ns"] > 0, effective
-        assert not SOAK or effective["timeouts"] <= wall["timeouts"] / 2, (wall, effective)
+        assert wall["stolen_ns"] > 0 and effective["stolen_ns"] > 0, (wall, effective)
+        # For as much stolen time: how much there is depends on what else the machine does.
+        assert not SOAK or rate(effective) <= rate(wall) / 2, (wall, effective)
         # The module's bound is 16 times the time-out; the client has to get a CPU to see it.
         assert 15e6 <= effective["dead_ns"] < 16 * 15e6 + 10e9, effective
         guest.unload()
