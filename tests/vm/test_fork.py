@@ -119,8 +119,9 @@ def test_no_copy_is_torn(kernel):
     assert hosts >= FORKS * MIB * 256 and guests == 0
 
 
-def test_redis_saves_in_the_background():
-    output = story("6.12-amd64", REDIS, programs.redis(), "768M")
+@pytest.mark.parametrize("kernel", some(KERNELS))
+def test_redis_saves_in_the_background(kernel):
+    output = story(kernel, REDIS, programs.redis(), "768M")
     assert "rdb_last_bgsave_status:ok" in output and "same data" in output, output[-3000:]
     forks, failed, pages = map(int, re.search(r"^forks (\d+), without a copy (\d+), pages (\d+)$", output, re.MULTILINE).groups())
     assert forks == 1 and failed == 0 and pages > 2000, (forks, failed, pages)
