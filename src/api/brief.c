@@ -36,6 +36,12 @@ static json_t *hints_json(const struct api *api)
 		"{s:o, s:o*}", "vcpus", hints_vcpus_json(api), "machine", hints_machine_json(api));
 }
 
+/* By it a manager knows which leases it need not renew. Null: there is none. */
+static json_t *own_json(const struct api *api)
+{
+	return machine_balloon(api->machine) ? json_integer((json_int_t)lease_own_mib(api)) : NULL;
+}
+
 static json_t *place_json(struct api *api)
 {
 	return machine_coop(api->machine) ? place_brief_json(api) : NULL;
@@ -47,12 +53,13 @@ static int get(struct call *call)
 	const struct machine_config *config = machine_config(api->machine);
 	json_t *balloon = machine_balloon(api->machine) ? balloon_statistics_json(api) : NULL;
 
-	call->reply = json_pack("{s:s, s:s, s:I, s:i, s:i, s:b, s:o, s:o, s:o*, s:o*, s:o*}", "id",
-		api->options.id, "state", api_state_name(api), "memory_mib",
+	call->reply = json_pack("{s:s, s:s, s:I, s:i, s:i, s:b, s:o, s:o, s:o*, s:o*, s:o*, s:o*}",
+		"id", api->options.id, "state", api_state_name(api), "memory_mib",
 		(json_int_t)(config->memory >> 20), "cpus", (int)config->cpus, "share",
 		(int)config->share, "passthrough", has_passthrough(config), "threads",
-		threads_json(api), "sharing", sharing_brief_json(api), "balloon", balloon, "hints",
-		hints_json(api), "place", place_json(api));
+		threads_json(api), "sharing", sharing_brief_json(api), "balloon", balloon,
+		"balloon_own_mib", own_json(api), "hints", hints_json(api), "place",
+		place_json(api));
 	return call->reply ? 0 : error_set(&call->err, ENOMEM, "No memory for the answer.");
 }
 

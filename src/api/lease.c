@@ -46,6 +46,11 @@ void lease_init(struct api *api)
 	api->lease.timer.expired = expired;
 }
 
+uint64_t lease_own_mib(const struct api *api)
+{
+	return loop_timer_set(&api->lease.timer) ? api->lease.back : balloon_target_mib(api);
+}
+
 void lease_end(struct api *api)
 {
 	loop_timer_stop(&api->lease.timer);
@@ -55,8 +60,7 @@ static int patch(struct call *call)
 {
 	const struct fields *fields = call->fields;
 	struct api *api = call->api;
-	uint64_t before =
-		loop_timer_set(&api->lease.timer) ? api->lease.back : balloon_target_mib(api);
+	uint64_t before = lease_own_mib(api);
 	int ret = balloon_resize(call, fields->amount.value);
 
 	if (ret < 0)

@@ -215,6 +215,8 @@ json_t *hints_machine_json(const struct api *api);
 
 /* lease.c */
 void lease_init(struct api *api);
+/* What the balloon is, or goes back to when the lease that it has ends. */
+uint64_t lease_own_mib(const struct api *api);
 /* The balloon's size stays what it is. */
 void lease_end(struct api *api);
 

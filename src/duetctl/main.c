@@ -199,15 +199,21 @@ int main(int argc, char **argv)
 	unsigned first = 1, count = argc > 0 ? (unsigned)argc : 1;
 
 	log_set_program("duetctl");
-	if (count > 1 && is(args[1], "--help", "-h")) {
-		fputs(usage, stdout);
-		return checked(0);
+	for (unsigned i = 1; i < count; i++) {
+		if (is(args[i], "--help", "-h")) {
+			fputs(usage, stdout);
+			return checked(0);
+		}
 	}
 	if (count > 1 && is(args[1], "--version", "-V")) {
 		puts("duetctl " DUET_VERSION);
 		return checked(0);
 	}
-	if (count > 2 && strcmp(args[1], "--socket") == 0) {
+	if (count > 1 && strcmp(args[1], "--socket") == 0) {
+		if (count == 2) {
+			log_error("--socket: a path and a command are to follow it");
+			return 2;
+		}
 		socket = args[2];
 		first = 3;
 	}

@@ -136,6 +136,8 @@ static int read_brief(struct answer *answer, const json_t *brief, struct error *
 	view->passthrough = json_is_true(json_object_get(brief, "passthrough"));
 	read_threads(answer, json_object_get(brief, "threads"));
 	read_balloon(answer, json_object_get(brief, "balloon"));
+	answer->says_own = json_is_integer(json_object_get(brief, "balloon_own_mib"));
+	answer->own = mib(brief, "balloon_own_mib", view->memory);
 	read_hints(answer, json_object_get(brief, "hints"));
 	read_uses(view, json_object_get(brief, "place"));
 	read_sharing(answer, json_object_get(brief, "sharing"));

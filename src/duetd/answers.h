@@ -20,7 +20,9 @@ struct answer_counters {
 struct answer {
 	struct vm_view view; /* name, host's part and rates are not filled in */
 	struct answer_counters counters;
-	bool running; /* not paused, not starting */
+	bool running;  /* not paused, not starting */
+	bool says_own; /* an older duet does not */
+	uint64_t own;  /* bytes that are in the balloon when no lease says otherwise */
 	pid_t threads[VIEW_VCPUS_MAX];
 };
 

@@ -330,6 +330,22 @@ void fleet_each(const struct fleet *fleet,
 	}
 }
 
+/* It has what it is to have, and keeps it when nobody says so. */
+static bool is_its_own(const struct member *member, uint64_t mib)
+{
+	const struct answer *answer = &member->answer;
+
+	return answer->says_own && answer->own >> 20 == mib &&
+	       answer->view.balloon_target >> 20 == mib &&
+	       (!member->told_at || member->told_mib == mib);
+}
+
+static bool is_fresh(const struct member *member, uint64_t mib)
+{
+	return member->told_at && member->told_mib == mib &&
+	       clock_ns() - member->told_at < RENEW_NS;
+}
+
 static void apply_balloon(struct member *member, const struct vm_plan *plan)
 {
 	const struct vm_view *view = &member->answer.view;
@@ -342,10 +358,9 @@ static void apply_balloon(struct member *member, const struct vm_plan *plan)
 		return;
 	}
 	mib = (view->memory - min_u64(plan->allowed, view->memory)) >> 20;
-	if (mib == member->told_mib && clock_ns() - member->told_at < RENEW_NS && member->told_at)
-		return;
+	/* What waits to be told is what was wanted before. */
+	member->due[ASK_BALLOON] = !is_its_own(member, mib) && !is_fresh(member, mib);
 	member->wanted_mib = mib;
-	member->due[ASK_BALLOON] = true;
 }
 
 static void apply_sharing(struct member *member, const struct vm_plan *plan)

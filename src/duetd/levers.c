@@ -231,6 +231,14 @@ int levers_add(struct levers *levers, const char *name, pid_t pid, struct error 
 	return 0;
 }
 
+bool levers_has_thread(const struct levers *levers, pid_t pid, const pid_t *threads, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (threads[i] > 0 && lever_start_time(levers, pid, threads[i]))
+			return true;
+	return false;
+}
+
 static void forget_thread(struct levers *levers, struct lever_thread *thread)
 {
 	char id[LEVER_ID_SIZE];

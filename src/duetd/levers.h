@@ -54,6 +54,9 @@ int levers_view(struct levers *levers, struct host_view *host, struct error *err
  * it. -EEXIST: it is known. It is forgotten, with nothing to be put back, when it has ended. */
 int levers_add(struct levers *levers, const char *name, pid_t pid, struct error *err);
 void levers_remove(struct levers *levers, const char *name);
+/* Whether one of them at least is a thread of process @pid. */
+bool levers_has_thread(
+	const struct levers *levers, pid_t pid, const pid_t *threads, unsigned count);
 /* Threads of its vCPUs, for slices, nodes and what they took. */
 int levers_threads(struct levers *levers, const char *name, const pid_t *threads, unsigned count,
 	struct error *err);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Files of the kernel, below the root. */
+#include "base/checked.h"
 #include "base/cleanup.h"
 #include "duetd/levers_private.h"
 
@@ -152,6 +153,13 @@ uint64_t lever_field(const char *text, const char *name)
 	const char *at = find_word(text, name);
 
 	return at ? strtoull(at + strspn(at, ":= \t"), NULL, 10) : 0;
+}
+
+uint64_t lever_kib(const char *text, const char *name)
+{
+	uint64_t bytes;
+
+	return mul_overflows(lever_field(text, name), 1024, &bytes) ? 0 : bytes;
 }
 
 bool lever_has_word(const char *text, const char *word)

@@ -16,6 +16,8 @@ struct lever_thread {
 	uint64_t ran, waited; /* ns, at the last view */
 	uint64_t slice;       /* ns; 0: the host's own */
 	int8_t node;          /* where it may run; -1: anywhere */
+	bool placed;          /* @on is known */
+	uint8_t on;           /* the node on which it ran last, when it was looked at */
 	cpu_set_t *before;    /* where it could at first; null: that was not changed */
 };
 
@@ -31,7 +33,9 @@ struct lever_vm {
 	uint32_t weight, weight_before; /* 0: it was not changed */
 	uint64_t viewed;                /* when, ns; 0: never */
 	uint64_t refaults, swapped;     /* pages, at the last view */
-	uint64_t looked;                /* when what costs more was looked at */
+	uint64_t looked, walked;    /* when what costs more was looked at, and what costs most */
+	bool ran;                   /* since that: its vCPUs did more than idle */
+	uint64_t held, merged_then; /* bytes, at that time, of what costs little to know */
 	uint64_t resident, merged, nodes_hold[VIEW_NODES_MAX];
 	struct lever_thread *threads;
 	unsigned count;
@@ -86,6 +90,8 @@ int lever_mkdir(const struct levers *levers, const char *path);
 int lever_rmdir(const struct levers *levers, const char *path);
 /* The number after the word @name, 0 when there is none. */
 uint64_t lever_field(const char *text, const char *name);
+/* The same of kibibytes, in bytes. */
+uint64_t lever_kib(const char *text, const char *name);
 bool lever_has_word(const char *text, const char *word);
 /* "0-3,8"; what makes no sense ends it. */
 void lever_cpus_parse(const char *text, cpu_set_t *cpus);
@@ -117,6 +123,11 @@ bool lever_cgroup_remove(struct levers *levers, const struct lever_vm *vm);
 void lever_ksm_view(const struct levers *levers, struct host_view *host);
 /* Bytes of a process that are merged; 0 from a kernel that does not tell. */
 uint64_t lever_ksm_merged(const struct levers *levers, pid_t pid);
+
+/* levers_look.c */
+/* Now and then: what is merged, and where that takes a walk, what it takes and on which nodes. */
+bool lever_look_due(const struct lever_vm *vm, uint64_t now);
+void lever_look(const struct levers *levers, struct lever_vm *vm, uint64_t now);
 
 /* levers_undo.c */
 void lever_put_back(void *levers, const struct undo *undo);

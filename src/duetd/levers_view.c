@@ -9,15 +9,8 @@
 #include <string.h>
 
 #define PRESSURE_MAX 10000
-/* What the kernel walks page tables for is asked this seldom. */
-#define LOOK_NS (10 * SECOND_NS)
-
-static uint64_t field_kib(const char *text, const char *name)
-{
-	uint64_t bytes;
-
-	return mul_overflows(lever_field(text, name), 1024, &bytes) ? 0 : bytes;
-}
+/* Of the time between two views: a vCPU that ran less was idle. */
+#define BUSY_LEAST 0.05
 
 /* Hundredths of a percent, of the line that begins with @kind: "some avg10=1.25 ...". */
 static uint32_t pressure_line(const char *text, const char *kind)
@@ -78,7 +71,7 @@ static void view_nodes(const struct levers *levers, struct host_view *host)
 		host->node_cpus[i] = (unsigned)CPU_COUNT(&levers->node_cpus[i]);
 		if (lever_read(levers, text, sizeof(text),
 			    "/sys/devices/system/node/node%u/meminfo", i) > 0)
-			host->node_memory[i] = field_kib(text, "MemTotal");
+			host->node_memory[i] = lever_kib(text, "MemTotal");
 	}
 }
 
@@ -90,11 +83,11 @@ int levers_view(struct levers *levers, struct host_view *host, struct error *err
 	memset(host, 0, sizeof(*host));
 	if (lever_read(levers, text, sizeof(text), "/proc/meminfo") <= 0)
 		return error_set(err, EIO, "/proc/meminfo cannot be read; is /proc mounted?");
-	host->memory = field_kib(text, "MemTotal");
-	host->available = field_kib(text, "MemAvailable");
-	host->free = field_kib(text, "MemFree");
-	host->swap_total = field_kib(text, "SwapTotal");
-	host->swap_free = field_kib(text, "SwapFree");
+	host->memory = lever_kib(text, "MemTotal");
+	host->available = lever_kib(text, "MemAvailable");
+	host->free = lever_kib(text, "MemFree");
+	host->swap_total = lever_kib(text, "SwapTotal");
+	host->swap_free = lever_kib(text, "SwapFree");
 	view_pressure(levers, host);
 	view_paging(levers);
 	host->cpus = online_cpus(levers);
@@ -106,11 +99,6 @@ int levers_view(struct levers *levers, struct host_view *host, struct error *err
 }
 
 /* ---- of a VM ---- */
-
-static bool look_is_due(const struct lever_vm *vm, uint64_t now)
-{
-	return !vm->looked || now - vm->looked >= LOOK_NS;
-}
 
 static double share_of(uint64_t now, uint64_t before, uint64_t span)
 {
@@ -127,90 +115,54 @@ static uint8_t node_of_cpu(const struct levers *levers, uint64_t cpu)
 	return 0;
 }
 
-/* Whether it is the thread that is known, and where it runs. With one node only the former is
- * asked, and now and then. */
+/* Whether it is the thread that is known, and where it runs. Both are asked now and then; the
+ * latter also of one that ran, where there is more than one node. */
 static bool place_thread(const struct levers *levers, const struct lever_vm *vm,
-	const struct lever_thread *thread, struct vcpu_view *vcpu, bool due)
+	struct lever_thread *thread, bool ran, bool due)
 {
 	uint64_t cpu;
 
-	if (levers->nodes <= 1 && !due)
+	if (!due && thread->placed && (levers->nodes <= 1 || !ran))
 		return true;
-	if (!lever_last_cpu(levers, vm->pid, thread->tid, thread->start, &cpu))
+	thread->placed = lever_last_cpu(levers, vm->pid, thread->tid, thread->start, &cpu);
+	if (thread->placed)
+		thread->on = node_of_cpu(levers, cpu);
+	return thread->placed;
+}
+
+static bool read_times(const struct levers *levers, const struct lever_vm *vm,
+	const struct lever_thread *thread, uint64_t *ran, uint64_t *waited)
+{
+	char text[128];
+	char *end;
+
+	if (!thread->tid || lever_read(levers, text, sizeof(text), "/proc/%d/task/%d/schedstat",
+				    (int)vm->pid, (int)thread->tid) <= 0)
 		return false;
-	if (levers->nodes > 1)
-		vcpu->node = node_of_cpu(levers, cpu);
+	*ran = strtoull(text, &end, 10);
+	*waited = strtoull(end, NULL, 10);
 	return true;
 }
 
-static void view_thread(const struct levers *levers, const struct lever_vm *vm,
+static void view_thread(const struct levers *levers, struct lever_vm *vm,
 	struct lever_thread *thread, struct vcpu_view *vcpu, uint64_t now)
 {
-	const uint64_t span = now - vm->viewed;
-	char text[128];
-	uint64_t ran, waited;
-	char *end;
-
-	if (!thread->tid || !place_thread(levers, vm, thread, vcpu, look_is_due(vm, now)) ||
-		lever_read(levers, text, sizeof(text), "/proc/%d/task/%d/schedstat", (int)vm->pid,
-			(int)thread->tid) <= 0)
-		return;
-	ran = strtoull(text, &end, 10);
-	waited = strtoull(end, NULL, 10);
 	/* The first look counts from when the thread began. */
-	if (vm->viewed) {
-		vcpu->busy = share_of(ran, thread->ran, span);
-		vcpu->waits = share_of(waited, thread->waited, span);
-	}
+	const uint64_t span = vm->viewed ? now - vm->viewed : 0;
+	uint64_t ran, waited;
+	bool busy;
+
+	if (!read_times(levers, vm, thread, &ran, &waited))
+		return;
+	busy = share_of(ran, thread->ran, span) >= BUSY_LEAST;
+	if (!place_thread(levers, vm, thread, busy, lever_look_due(vm, now)))
+		return;
+	vcpu->node = thread->on;
+	vcpu->busy = share_of(ran, thread->ran, span);
+	vcpu->waits = share_of(waited, thread->waited, span);
+	vm->ran |= busy;
 	thread->ran = ran;
 	thread->waited = waited;
-}
-
-/* "... N0=12 N1=3 kernelpagesize_kB=4": a line for each mapping. */
-static void add_mapping(struct lever_vm *vm, const char *line)
-{
-	const uint64_t size = lever_field(line, "kernelpagesize_kB");
-	const char *at = line;
-
-	while ((at = strstr(at, " N"))) {
-		char *end;
-		unsigned long node = strtoul(at + 2, &end, 10);
-
-		at += 2;
-		if (end != at && *end == '=' && node < VIEW_NODES_MAX)
-			vm->nodes_hold[node] += strtoull(end + 1, NULL, 10) * size * 1024;
-	}
-}
-
-static void look_at_nodes(const struct levers *levers, struct lever_vm *vm)
-{
-	_cleanup_free_ char *text = lever_read_all(levers, "/proc/%d/numa_maps", (int)vm->pid);
-	char *rest = text, *line;
-
-	memset(vm->nodes_hold, 0, sizeof(vm->nodes_hold));
-	while (rest && (line = strsep(&rest, "\n")))
-		add_mapping(vm, line);
-}
-
-/* The share of each page that is its own; a cgroup would not count what was there before it. */
-static void look_at_pages(const struct levers *levers, struct lever_vm *vm)
-{
-	char text[4096];
-
-	if (lever_read(levers, text, sizeof(text), "/proc/%d/smaps_rollup", (int)vm->pid) > 0)
-		vm->resident = field_kib(text, "Pss");
-}
-
-static void look(const struct levers *levers, struct lever_vm *vm, uint64_t now)
-{
-	if (!look_is_due(vm, now))
-		return;
-	vm->looked = now;
-	vm->merged = lever_ksm_merged(levers, vm->pid);
-	if (!vm->cgroup || vm->moved)
-		look_at_pages(levers, vm);
-	if (levers->nodes > 1)
-		look_at_nodes(levers, vm);
 }
 
 static double rate(uint64_t now, uint64_t before, uint64_t span)
@@ -252,7 +204,7 @@ int levers_view_vm(struct levers *levers, struct vm_view *view, struct error *er
 	view_cgroup(levers, vm, view, now - vm->viewed);
 	for (unsigned i = 0; i < vm->count && i < view->vcpus; i++)
 		view_thread(levers, vm, &vm->threads[i], &view->vcpu[i], now);
-	look(levers, vm, now);
+	lever_look(levers, vm, now);
 	view->resident = vm->resident;
 	view->merged = vm->merged;
 	memcpy(view->nodes_hold, vm->nodes_hold, sizeof(view->nodes_hold));

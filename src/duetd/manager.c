@@ -27,8 +27,17 @@ static void came(void *opaque, const char *name, pid_t pid, const pid_t *threads
 {
 	struct manager *manager = opaque;
 	struct error err = {0};
-	int ret = levers_add(manager->levers, name, pid, &err);
+	int ret;
 
+	/* Who listens for it (a systemd that passes sockets on) is not it. */
+	if (levers_has_thread(manager->levers, pid, threads, count))
+		ret = levers_add(manager->levers, name, pid, &err);
+	else
+		ret = error_set(&err, ESRCH,
+			"%s: process %d listens, but none of its vCPUs is a thread of that one: "
+			"weights, slices and reclaim are left alone; let duet itself make the "
+			"socket (--api-sock)",
+			name, (int)pid);
 	if (ret == 0 || ret == -EEXIST)
 		ret = levers_threads(manager->levers, name, threads, count, &err);
 	if (ret < 0)

@@ -13,6 +13,10 @@
 #include <sys/un.h>
 
 #define ROOM_FIRST 4096
+/* An answer comes in no more pieces than these, and one for each so many bytes: who sends byte by
+ * byte would keep whoever asks at nothing but reading. */
+#define PIECES_MOST 1024
+#define PIECE_BYTES 1024
 
 struct http_question {
 	int fd;
@@ -21,6 +25,7 @@ struct http_question {
 	size_t length, sent;
 	char *got; /* head and body */
 	size_t room, count, most;
+	size_t pieces;
 };
 
 static int connect_to(const char *path, struct error *err)
@@ -150,6 +155,8 @@ static int read_some(struct http_question *question)
 			return 0;
 		}
 		question->count += (size_t)count;
+		if (++question->pieces > PIECES_MOST + question->count / PIECE_BYTES)
+			return -EBADMSG;
 	}
 }
 
@@ -198,6 +205,9 @@ static int no_answer(const struct http_question *question, int error, struct err
 	if (error == EMSGSIZE)
 		return error_set(err, error, "%s: its answer is larger than %zu bytes",
 			question->socket, question->most);
+	if (question->pieces > PIECES_MOST + question->count / PIECE_BYTES)
+		return error_set(err, error, "%s: its answer comes in %zu pieces; is it a duet?",
+			question->socket, question->pieces);
 	return error_set(err, error,
 		"%s: no answer that is one; see whether duet still runs, and whether it is its "
 		"--api-sock",

@@ -3,7 +3,7 @@
  * One question to an HTTP/1.1 server on a unix socket, and its answer. Nothing here waits, but for
  * http_question_wait() and http_question_finish(): whoever asks watches the descriptor (poll(2), a
  * loop's watch) and sets the limit on time. What the server sends is checked: an answer that is too
- * large, cut off, or none at all is an error. A question belongs to the thread that asks.
+ * large, cut off, crumbled, or none at all is an error. A question belongs to the thread that asks.
  */
 #ifndef DUET_HTTP_CLIENT_H
 #define DUET_HTTP_CLIENT_H

@@ -111,6 +111,18 @@ def test_wrong_command_lines(words):
     assert result.returncode == 2 and words[0] in result.stderr
 
 
+@pytest.mark.parametrize("words", [["--help"], ["ps", "--help"], ["explain", "-h"], ["policy", "cpu", "--help"]])
+def test_helps_wherever_it_is_asked_to(words):
+    result = subprocess.run([BUILD / "duetctl", *words], capture_output=True, text=True, check=False, timeout=20)
+    assert (result.returncode, result.stderr) == (0, "") and "Usage: duetctl" in result.stdout
+
+
+def test_a_socket_is_a_path_before_a_command():
+    for words in (["--socket"], ["--socket", "nowhere"]):
+        result = subprocess.run([BUILD / "duetctl", *words], capture_output=True, text=True, check=False, timeout=20)
+        assert result.returncode == 2 and "--socket" in result.stderr and not result.stdout
+
+
 # Units are files of their state; what systemd was told stands in another.
 SYSTEMCTL = """#!/bin/sh
 root={root}

@@ -62,6 +62,7 @@ static void takes_all_there_is(void **state)
 			" {\"target_mib\": 64, \"actual_mib\": 60, \"total_memory\": 400000000,"
 			" \"free_memory\": 100000000, \"available_memory\": 200000000,"
 			" \"swap_in\": 8192, \"swap_out\": 4096, \"major_faults\": 7},"
+			" \"balloon_own_mib\": 16,"
 			" \"hints\": {\"vcpus\": [{\"index\": 1, \"runnable\": 3,"
 			" \"burst_ns\": 250000}, {\"index\": 0}], \"machine\":"
 			" {\"working_set_bytes\": 1048576, \"refaults\": 9, \"heartbeat\": 1,"
@@ -80,6 +81,7 @@ static void takes_all_there_is(void **state)
 	assert_true(answer.view.has_balloon && answer.view.says_memory);
 	assert_int_equal(answer.view.balloon, 60 * MIB);
 	assert_int_equal(answer.view.balloon_target, 64 * MIB);
+	assert_true(answer.says_own && answer.own == 16 * MIB);
 	assert_int_equal(answer.view.guest_available, 200000000);
 	assert_int_equal(answer.counters.swap_in, 2);
 	assert_int_equal(answer.counters.swap_out, 1);

@@ -42,6 +42,16 @@ static void assert_balloon(struct api_rig *rig, unsigned mib)
 	assert_memory_equal(rig->body, expected, strlen(expected));
 }
 
+/* Without the lease that it may have. */
+static void assert_own(struct api_rig *rig, unsigned mib)
+{
+	char expected[40];
+
+	rig_ask(rig, "GET", "/duet/brief", "");
+	snprintf(expected, sizeof(expected), "\"balloon_own_mib\":%u", mib);
+	assert_non_null(strstr(rig->body, expected));
+}
+
 static void tells_hints(void **state)
 {
 	struct api_rig *rig = *state;
@@ -138,6 +148,7 @@ static void leases_a_balloon(void **state)
 	/* Said anew: what it goes back to is what was there before the first. */
 	rig_done(rig, "PATCH", "/duet/balloon", "{\"amount_mib\": 7, \"for_ms\": 0}");
 	assert_balloon(rig, 7);
+	assert_own(rig, 2);
 	loop_run_for(rig->loop, 0);
 	assert_balloon(rig, 2);
 	/* The last word is one without an end. */
@@ -145,6 +156,7 @@ static void leases_a_balloon(void **state)
 	rig_done(rig, "PATCH", "/balloon", "{\"amount_mib\": 3}");
 	loop_run_for(rig->loop, 0);
 	assert_balloon(rig, 3);
+	assert_own(rig, 3);
 	rig_done(rig, "PATCH", "/duet/balloon", "{\"amount_mib\": 9, \"for_ms\": 0}");
 	rig_done(rig, "PATCH", "/duet/devices/balloon0", "{\"size\": \"4M\"}");
 	loop_run_for(rig->loop, 0);
@@ -222,6 +234,7 @@ static void tells_the_brief(void **state)
 		"\"cpus\":2,\"share\":100,\"passthrough\":false,\"threads\":[1000,1001],"
 		"\"sharing\":{\"state\":\"off\",\"offered_bytes\":8192},\"balloon\":"
 		"{\"target_pages\":512,\"actual_pages\":0,\"target_mib\":2,\"actual_mib\":0},"
+		"\"balloon_own_mib\":2,"
 		"\"hints\":{\"vcpus\":[{\"index\":0},{\"index\":1}]}}");
 	loses_coop();
 }

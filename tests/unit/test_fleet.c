@@ -35,6 +35,7 @@
 enum behaviour {
 	GOOD,
 	KIT, /* the same, with a guest that gives hints */
+	OWN, /* the same, and it tells what its balloon is without a lease */
 	GREEDY,
 	HANGS,
 	NONSENSE,
@@ -142,6 +143,9 @@ static void serve(unsigned index, enum behaviour behaviour, int fd)
 		break;
 	case KIT:
 		say_brief(fd, 100, ", \"hints\": {\"machine\": {\"working_set_bytes\": 1}}");
+		break;
+	case OWN:
+		say_brief(fd, 100, ", \"balloon_own_mib\": 0");
 		break;
 	case GREEDY: /* a guest that took it over after a while */
 		say_brief(fd, rig.shared->asked[index] == 1 ? 200 : 10000, "");
@@ -468,6 +472,32 @@ static void tells_balloons_on_a_lease(void **state)
 	assert_string_equal(rig.shared->body[vm], "{\"amount_mib\": 256, \"for_ms\": 1}");
 }
 
+/* What it has without a lease needs none. */
+static void renews_no_lease_for_nothing(void **state)
+{
+	struct vm_plan plan = {.set_memory = true, .allowed = UINT64_MAX};
+	unsigned vm = start("vm", OWN), asked;
+	const struct shared *shared = rig.shared;
+
+	open_fleet();
+	loop_run_until(rig.loop, views() == 1);
+	fleet_apply(rig.fleet, "vm", &plan);
+	asked = shared->asked[vm];
+	loop_run_until(rig.loop, shared->asked[vm] >= asked + 3);
+	assert_in_range(shared->asked[vm], asked + 3, 1000);
+	assert_int_equal(shared->told[vm], 0);
+	/* Another size, and none again: that is told, whatever it said before. */
+	plan.allowed = 384 * MIB;
+	fleet_apply(rig.fleet, "vm", &plan);
+	loop_run_until(rig.loop, shared->told[vm] == 1);
+	assert_string_equal(shared->body[vm], "{\"amount_mib\": 128, \"for_ms\": 10000}");
+	loop_run_for(rig.loop, 20);
+	plan.allowed = 512 * MIB;
+	fleet_apply(rig.fleet, "vm", &plan);
+	loop_run_until(rig.loop, shared->told[vm] == 2);
+	assert_string_equal(shared->body[vm], "{\"amount_mib\": 0, \"for_ms\": 10000}");
+}
+
 /* Guests are asked for a map once a minute, machines told of a move when it is another one. */
 static void tells_nodes(void **state)
 {
@@ -591,6 +621,7 @@ int main(void)
 		fleet_test(waits_for_one_that_has_not_started),
 		fleet_test(passes_over_other_files),
 		fleet_test(tells_balloons_on_a_lease),
+		fleet_test(renews_no_lease_for_nothing),
 		fleet_test(tells_nodes),
 		fleet_test(tells_sharing_on_a_lease),
 		fleet_test(outlives_its_directory),

@@ -118,6 +118,24 @@ static void asks_and_reads(void **state)
 	assert_memory_equal(rig->answer.body, "12\00045", 5);
 }
 
+/* Each piece costs whoever asks a turn. */
+static void takes_no_answer_in_crumbs(void **state)
+{
+	struct rig *rig = *state;
+	unsigned crumbs = 0;
+	char got[512];
+	int ret;
+
+	ask(rig, "GET", NULL, got);
+	do {
+		says(rig, "H", 1);
+		ret = go_on(rig);
+	} while (ret == 1 && ++crumbs < MOST / 2);
+	assert_int_equal(ret, -EBADMSG);
+	assert_in_range(crumbs, 1000, 1100);
+	assert_non_null(strstr(rig->err.text, "pieces"));
+}
+
 static void sends_a_body(void **state)
 {
 	static const char head[] = "HTTP/1.1 204 \r\n\r\n";
@@ -251,6 +269,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(asks_and_reads),
+		TEST(takes_no_answer_in_crumbs),
 		TEST(sends_a_body),
 		TEST(refuses_what_is_no_answer),
 		TEST(refuses_a_status_that_is_none),

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "base/checked.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "duetd/levers_private.h"
 
@@ -99,16 +100,21 @@ int __wrap_rmdir(const char *path)
 	return __real_rmdir(path);
 }
 
-static void put_stat(unsigned start)
+static void put_stat_on(unsigned start, unsigned cpu)
 {
 	char text[256];
 
 	snprintf(text, sizeof(text),
 		"%d (du) e t) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 %u 0 0 0 0 0 0 0 0 0 0 0 0 0"
-		" 0 0 17 1 0 0\n",
-		(int)child, start);
+		" 0 0 17 %u 0 0\n",
+		(int)child, start, cpu);
 	put(text, "/proc/%d/stat", (int)child);
 	put(text, "/proc/%d/task/%d/stat", (int)child, (int)child);
+}
+
+static void put_stat(unsigned start)
+{
+	put_stat_on(start, 1);
 }
 
 static void put_host(void)
@@ -298,6 +304,88 @@ static void sees_a_vm(void **state)
 	assert_put_back();
 }
 
+/* As if it had been long since the last look, and since the last walk. */
+static void wait_for_look(const struct levers *levers, unsigned looked_s, unsigned walked_s)
+{
+	levers->vms->looked -= looked_s * SECOND_NS;
+	levers->vms->walked -= walked_s * SECOND_NS;
+}
+
+static uint64_t resident(struct levers *levers)
+{
+	struct vm_view vm = {.name = "vm1", .vcpus = 1};
+
+	assert_int_equal(levers_view_vm(levers, &vm, NULL), 0);
+	return vm.resident;
+}
+
+/* A walk through page tables takes as long as the VM is large. */
+static void walks_when_something_has_changed(void **state)
+{
+	struct levers *levers = open_with_child();
+
+	put("9000 1000 1 1 0 1 0\n", "/proc/%d/statm", (int)child);
+	wait_for_look(levers, 0, 0);
+	assert_int_equal(resident(levers), 4 * MIB);
+	put("Pss: 1024 kB\n", "/proc/%d/smaps_rollup", (int)child);
+	wait_for_look(levers, 11, 11);
+	assert_int_equal(resident(levers), 4 * MIB);
+	put("9000 1010 1 1 0 1 0\n", "/proc/%d/statm", (int)child);
+	wait_for_look(levers, 11, 11);
+	assert_int_equal(resident(levers), 4 * MIB);
+	/* Another amount. */
+	put("Pss: 2048 kB\n", "/proc/%d/smaps_rollup", (int)child);
+	put("9000 1030 1 1 0 1 0\n", "/proc/%d/statm", (int)child);
+	wait_for_look(levers, 11, 11);
+	assert_int_equal(resident(levers), 2 * MIB);
+	/* More of it is merged. */
+	put("Pss: 3072 kB\n", "/proc/%d/smaps_rollup", (int)child);
+	put("100\n", "/proc/%d/ksm_merging_pages", (int)child);
+	wait_for_look(levers, 11, 11);
+	assert_int_equal(resident(levers), 3 * MIB);
+	/* It was busy, but it is not yet time to look. */
+	put("Pss: 4096 kB\n", "/proc/%d/smaps_rollup", (int)child);
+	put("999000000000 2000000 3\n", "/proc/%d/task/%d/schedstat", (int)child, (int)child);
+	assert_int_equal(resident(levers), 3 * MIB);
+	wait_for_look(levers, 11, 11);
+	assert_int_equal(resident(levers), 4 * MIB);
+	/* At last in any case. */
+	put("Pss: 5120 kB\n", "/proc/%d/smaps_rollup", (int)child);
+	wait_for_look(levers, 11, 30);
+	assert_int_equal(resident(levers), 4 * MIB);
+	wait_for_look(levers, 11, 31);
+	assert_int_equal(resident(levers), 5 * MIB);
+	levers_close(levers);
+}
+
+/* An idle one is where it was; it is looked at when it runs, and now and then. */
+static void sees_where_threads_run(void **state)
+{
+	struct vm_view vm = {.name = "vm1", .vcpus = 1};
+	struct levers *levers = open_with_child();
+
+	assert_int_equal(levers_view_vm(levers, &vm, NULL), 0);
+	assert_int_equal(vm.vcpu[0].node, 1);
+	put_stat_on(START, 0);
+	assert_int_equal(levers_view_vm(levers, &vm, NULL), 0);
+	assert_int_equal(vm.vcpu[0].node, 1);
+	put("999000000000 2000000 3\n", "/proc/%d/task/%d/schedstat", (int)child, (int)child);
+	assert_int_equal(levers_view_vm(levers, &vm, NULL), 0);
+	assert_int_equal(vm.vcpu[0].node, 0);
+	put_stat_on(START, 1);
+	wait_for_look(levers, 11, 11);
+	assert_int_equal(levers_view_vm(levers, &vm, NULL), 0);
+	assert_int_equal(vm.vcpu[0].node, 1);
+	/* Another thread of the same number is not taken for it. */
+	put_stat_on(START + 1, 0);
+	wait_for_look(levers, 11, 11);
+	vm = (struct vm_view){.name = "vm1", .vcpus = 1};
+	put("9999000000000 2000000 3\n", "/proc/%d/task/%d/schedstat", (int)child, (int)child);
+	assert_int_equal(levers_view_vm(levers, &vm, NULL), 0);
+	assert_true(vm.vcpu[0].busy == 0 && vm.vcpu[0].waits == 0);
+	levers_close(levers);
+}
+
 static void says_why_a_lever_is_off(void **state)
 {
 	static const char *const gone[] = {CGROUPS "/cgroup.controllers", "/proc/pressure/memory",
@@ -367,10 +455,14 @@ static void leaves_a_units_cgroup(void **state)
 	put(text, CGROUPS "/system.slice/duet@a.service/cgroup.procs");
 	put("50\n", CGROUPS "/system.slice/duet@a.service/cpu.weight");
 	put("12345678\n", CGROUPS "/system.slice/duet@a.service/memory.current");
+	put("anon N0=4096 N1=8192\nfile N0=1 N1=2\nshmem N0=9 N1=9\nfile_mapped N0=9 N1=9\n",
+		CGROUPS "/system.slice/duet@a.service/memory.numa_stat");
 	levers = open_with_child();
 	assert_string_equal(get(CGROUPS "/duet/vm1/cgroup.procs"), "none");
 	assert_int_equal(levers_view_vm(levers, &vm, NULL), 0);
 	assert_int_equal(vm.resident, 12345678);
+	assert_int_equal(vm.nodes_hold[0], 4097);
+	assert_int_equal(vm.nodes_hold[1], 8194);
 	assert_int_equal(levers_apply(levers, "vm1", &plan, NULL), 0);
 	assert_string_equal(get(CGROUPS "/system.slice/duet@a.service/cpu.weight"), "300");
 	levers_close(levers);
@@ -656,6 +748,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		lever_test(sees_the_host),
 		lever_test(sees_a_vm),
+		lever_test(walks_when_something_has_changed),
+		lever_test(sees_where_threads_run),
 		lever_test(says_why_a_lever_is_off),
 		lever_test(moves_and_weighs),
 		lever_test(leaves_a_units_cgroup),
