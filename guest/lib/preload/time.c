@@ -59,11 +59,20 @@ static __thread struct {
 	unsigned generation; /* 0: never opened */
 } own;
 
+/* A program may close what it does not know, and its number be another file's by now. */
+static void let_go(void)
+{
+	struct duet_time now;
+
+	if (own.generation && duet_timer_now(own.fd, &now) == 0)
+		close(own.fd);
+	own.generation = 0;
+}
+
 static void close_own(void *opened)
 {
 	(void)opened;
-	close(own.fd);
-	own.generation = 0;
+	let_go();
 }
 
 static void in_child(void)
@@ -100,11 +109,8 @@ static void give_up(void)
 
 static bool open_own(void)
 {
-	/* A child's copy of its parent's: the file is open twice, and this one is closed. One that
-	 * this process has lost is not closed: its number may be another file's by now. */
-	if (own.generation && own.generation != atomic_load(&generation))
-		close(own.fd);
-	own.generation = 0;
+	/* A child's copy of its parent's: the file is open twice. */
+	let_go();
 	own.fd = duet_timer_open(O_NONBLOCK | O_CLOEXEC);
 	if (own.fd < 0)
 		return false;

@@ -28,9 +28,13 @@ int duet_timer_set(int timer, uint64_t first, uint64_t interval)
 
 int duet_timer_now(int timer, struct duet_time *now)
 {
+	struct itimerspec left;
 	struct timespec time;
 
-	(void)timer;
+	if (timerfd_gettime(timer, &left) < 0) {
+		errno = ENOTTY;
+		return -1;
+	}
 	clock_gettime(CLOCK_MONOTONIC, &time);
 	*now = (struct duet_time){
 		.wall = (uint64_t)time.tv_sec * 1000000000U + (uint64_t)time.tv_nsec};

@@ -222,6 +222,47 @@ static void check_closed(void)
 	close(other);
 }
 
+/* As a daemon begins: what the parent had open is closed, and its numbers are the child's files. */
+static void check_daemon(void)
+{
+	pid_t child = fork();
+	int status = -1;
+
+	CHECK(child >= 0);
+	if (child == 0) {
+		check_closed();
+		_exit(0);
+	}
+	CHECK(waitpid(child, &status, 0) == child && status == 0);
+}
+
+/* The same of a thread that ends. */
+static int thread_files[8];
+
+static void *close_and_open(void *opaque)
+{
+	check_all(NULL);
+	for (int fd = 3; fd < 64; fd++)
+		if (fd != ends[0] && fd != ends[1])
+			close(fd);
+	for (unsigned i = 0; i < 8; i++)
+		thread_files[i] = dup(ends[0]);
+	return opaque;
+}
+
+static void check_thread_end(void)
+{
+	pthread_t thread;
+
+	CHECK(pthread_create(&thread, NULL, close_and_open, NULL) == 0);
+	CHECK(pthread_join(thread, NULL) == 0);
+	for (unsigned i = 0; i < 8; i++) {
+		put();
+		CHECK(read(thread_files[i], &(char){0}, 1) == 1);
+		close(thread_files[i]);
+	}
+}
+
 /* A set that is no longer than its files need, and a timer of a higher number. */
 static void *check_short_sets(void *opaque)
 {
@@ -272,6 +313,8 @@ int main(int argc, char **argv)
 	check_signals();
 	check_errors();
 	check_fork();
+	check_daemon();
+	check_thread_end();
 	check_closed();
 	CHECK(argc == 1 || timers_open() == 1);
 	printf("waits: ok%s\n", argc > 1 ? ", by timers" : "");
