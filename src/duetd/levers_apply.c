@@ -2,6 +2,7 @@
 /* Does what a plan says, noting first what it was before. */
 #include "base/checked.h"
 #include "base/cleanup.h"
+#include "base/lent.h"
 #include "base/log.h"
 #include "duetd/levers_private.h"
 
@@ -86,7 +87,8 @@ static bool is_still(
 	return lever_start_time(levers, vm->pid, thread->tid) == thread->start;
 }
 
-/* What it was is put back as the host's own when it was that: the host's may change meanwhile. */
+/* What it was is put back as the host's own when it was that: the host's may change meanwhile. What
+ * is lent was nobody's choice. */
 static int note_slice(struct levers *levers, const struct lever_thread *thread, struct error *err)
 {
 	const uint64_t now = lever_slice_get(thread->tid);
@@ -95,7 +97,8 @@ static int note_slice(struct levers *levers, const struct lever_thread *thread, 
 		.where = lever_id(thread->tid, thread->start, id),
 		.value = value};
 
-	snprintf(value, sizeof(value), "%" PRIu64, now == levers->own_slice ? 0 : now);
+	snprintf(value, sizeof(value), "%" PRIu64,
+		now == levers->own_slice || now == LENT_SLICE_NS ? 0 : now);
 	return journal_note(levers->journal, &noted, err);
 }
 
@@ -112,6 +115,10 @@ static int set_slice(
 	if (ret < 0)
 		return ret;
 	ret = lever_slice_set(thread->tid, slice);
+	/* The next plan comes in a second. A guest that always lends has no slices, which are for
+	 * its own good. */
+	if (ret == -EAGAIN)
+		return 0;
 	if (ret < 0 && ret != -ESRCH)
 		return error_errno(err, -ret, "slice of thread %d", (int)thread->tid);
 	thread->slice = slice;

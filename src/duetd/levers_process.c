@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Processes and threads, told from later ones of the same number by when they started. */
 #include "base/checked.h"
+#include "base/lent.h"
 #include "duetd/levers_private.h"
 
 #include <errno.h>
@@ -101,13 +102,16 @@ uint64_t lever_slice_get(pid_t tid)
 	return get_attributes(tid, &attributes) ? attributes.runtime : 0;
 }
 
-/* All else stays as it is: policy and nice are what was read. */
+/* All else stays as it is: policy and nice are what was read. What its guest has lent to it is not
+ * its own: written back it would stay, and the next loan come on top. */
 int lever_slice_set(pid_t tid, uint64_t slice)
 {
 	struct attributes attributes;
 
 	if (!get_attributes(tid, &attributes))
 		return -EINVAL;
+	if (attributes.runtime == LENT_SLICE_NS)
+		return -EAGAIN;
 	attributes.size = sizeof(attributes);
 	attributes.flags &= RESET_ON_FORK;
 	attributes.runtime = slice;

@@ -1,20 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Puts back what the journal says, as far as what it concerns is still there. */
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "duetd/levers_private.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
+#include <time.h>
+
+/* What is lent to a thread is back after some milliseconds, unless its guest lends for ever. */
+#define LENT_TRIES 20
 
 static int put_back_slice(const struct levers *levers, const struct undo *undo)
 {
+	const struct timespec moment = {.tv_nsec = MS_NS};
+	int ret = -EAGAIN;
 	pid_t tid;
 
 	if (!lever_id_alive(levers, undo->where, &tid))
 		return 0;
-	return lever_slice_set(tid, strtoull(undo->value, NULL, 10));
+	for (unsigned i = 0; i < LENT_TRIES && ret == -EAGAIN; i++) {
+		if (i)
+			nanosleep(&moment, NULL);
+		ret = lever_slice_set(tid, strtoull(undo->value, NULL, 10));
+	}
+	return ret;
 }
 
 static int put_back_affinity(const struct levers *levers, const struct undo *undo)

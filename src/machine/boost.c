@@ -2,6 +2,7 @@
 #include "machine/boost.h"
 
 #include "base/checked.h"
+#include "base/lent.h"
 #include "base/log.h"
 #include "machine/internal.h"
 
@@ -18,8 +19,6 @@
  * #syscalls vcpu: prctl(0 = PR_SET_TIMERSLACK)
  */
 
-/* The holder's slice, in nanoseconds: the least that Linux takes is a tenth of a millisecond. */
-#define BOOST_SLICE_NS 100000U
 /* Lower than any user sets; the kernel's own threads are at -20. */
 #define BOOST_NICE_LEAST (-19)
 /* Nanoseconds by which a sleep may be late; a thread's usual slack of 50 us is a twentieth of the
@@ -84,6 +83,7 @@ static bool can_nice(const struct boost_schedule *before)
 	struct boost_schedule tried = *before;
 
 	tried.nice = before->nice > BOOST_NICE_LEAST ? before->nice - 1 : before->nice;
+	tried.slice_ns = LENT_SLICE_NS;
 	return schedule_set(0, &tried) == 0;
 }
 
@@ -92,9 +92,9 @@ static bool can_slice(const struct boost_schedule *before)
 {
 	struct boost_schedule tried = *before;
 
-	tried.slice_ns = BOOST_SLICE_NS;
+	tried.slice_ns = LENT_SLICE_NS;
 	return schedule_set(0, &tried) == 0 && schedule_get(0, &tried) &&
-	       tried.slice_ns == BOOST_SLICE_NS;
+	       tried.slice_ns == LENT_SLICE_NS;
 }
 
 static uint64_t usual_slice(const struct boost_schedule *before)
@@ -139,11 +139,19 @@ int boost_nice(int nice, unsigned lenders)
 	return nice;
 }
 
-/* What its owner set is kept, also when that was done while it was raised. */
-static bool owner_changed(struct boost *boost, const struct boost_schedule *now)
+/* What its owner has set is kept, each part of it, also when that was done while it was raised. */
+static void follow_owner(
+	struct boost *boost, const struct boost_schedule *now, const struct boost_means *means)
 {
-	return !boost->raised || now->policy != boost->given.policy ||
-	       now->nice != boost->given.nice;
+	const struct boost_schedule *ours = boost->raised ? &boost->given : NULL;
+
+	boost->before.policy = now->policy;
+	boost->before.flags = now->flags;
+	if (!ours || now->nice != ours->nice)
+		boost->before.nice = now->nice;
+	/* The usual one is to be given back as nobody's choice, which it was. */
+	if (!ours || now->slice_ns != ours->slice_ns)
+		boost->before.slice_ns = now->slice_ns == means->usual_slice_ns ? 0 : now->slice_ns;
 }
 
 static void apply(struct boost *boost, int tid, const struct boost_means *means)
@@ -152,18 +160,12 @@ static void apply(struct boost *boost, int tid, const struct boost_means *means)
 
 	if (!schedule_get(tid, &now) || !is_fair(&now))
 		return;
-	if (owner_changed(boost, &now)) {
-		boost->raised = false;
-		boost->before = now;
-		/* To be given back as nobody's choice, which it was. */
-		if (now.slice_ns == means->usual_slice_ns)
-			boost->before.slice_ns = 0;
-	}
+	follow_owner(boost, &now, means);
 	wanted = boost->before;
 	if (means->nice)
 		wanted.nice = boost_nice(boost->before.nice, boost->lenders);
 	if (means->slice)
-		wanted.slice_ns = BOOST_SLICE_NS;
+		wanted.slice_ns = LENT_SLICE_NS;
 	/* RLIMIT_NICE may allow a loan and not two: what one has raised stays to be taken back. */
 	if (schedule_set(tid, &wanted) < 0)
 		return;
@@ -171,12 +173,14 @@ static void apply(struct boost *boost, int tid, const struct boost_means *means)
 	boost->given = wanted;
 }
 
-static void take_back(struct boost *boost, int tid)
+static void take_back(struct boost *boost, int tid, const struct boost_means *means)
 {
 	struct boost_schedule now;
 
-	if (schedule_get(tid, &now) && !owner_changed(boost, &now))
+	if (schedule_get(tid, &now) && is_fair(&now)) {
+		follow_owner(boost, &now, means);
 		schedule_set(tid, &boost->before);
+	}
 	boost->raised = false;
 }
 
@@ -202,7 +206,7 @@ void boost_return(struct boost *boost, int tid, const struct boost_means *means)
 	pthread_mutex_lock(&boost->lock);
 	boost->lenders--;
 	if (boost->raised && boost->lenders == 0)
-		take_back(boost, tid);
+		take_back(boost, tid, means);
 	else if (boost->raised && !stays(boost, means))
 		apply(boost, tid, means);
 	pthread_mutex_unlock(&boost->lock);

@@ -17,7 +17,8 @@
  * Means, by what the host lets an ordinary user do: a lower nice needs CAP_SYS_NICE or
  * RLIMIT_NICE; a shorter slice (Linux 6.12), which changes when a thread runs and not how much,
  * needs nothing; the waiter's sleep, which leaves its CPU to others, is always there. Found out
- * once for each machine, and what is lacking is said once in the log.
+ * once for each machine, and what is lacking is said once in the log. The slice is one by which
+ * others know a loan (base/lent.h).
  */
 #ifndef DUET_MACHINE_BOOST_H
 #define DUET_MACHINE_BOOST_H

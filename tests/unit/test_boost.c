@@ -10,6 +10,7 @@
 
 #include "base/checked.h"
 #include "base/clock.h"
+#include "base/lent.h"
 #include "machine/internal.h"
 
 #include <errno.h>
@@ -21,6 +22,15 @@
 
 #define LENDERS 8
 #define LOANS   200
+
+/* As sched_setattr(2) has it. */
+struct attributes {
+	uint32_t size, policy;
+	uint64_t flags;
+	int32_t nice;
+	uint32_t priority;
+	uint64_t runtime, deadline, period;
+};
 
 /* A thread to lend to. */
 struct holder {
@@ -181,6 +191,75 @@ static void test_owner_wins(void **state)
 	holder_end(&holder);
 }
 
+/* As duetd sets slices: what goes with it is what was read. */
+static uint64_t slice_of(int tid)
+{
+	struct attributes found = {.size = sizeof(found)};
+
+	assert_int_equal(syscall(SYS_sched_getattr, tid, &found, sizeof(found), 0), 0);
+	return found.runtime;
+}
+
+static void set_slice(int tid, uint64_t slice)
+{
+	struct attributes found = {.size = sizeof(found)};
+
+	assert_int_equal(syscall(SYS_sched_getattr, tid, &found, sizeof(found), 0), 0);
+	found.runtime = slice;
+	assert_int_equal(syscall(SYS_sched_setattr, tid, &found, 0), 0);
+}
+
+#define OWNERS_SLICE 700000
+
+/* A slice that is set while the thread has a loan stays, and the loan goes. */
+static void test_owners_slice_stays(void **state)
+{
+	const struct boost_means means = boost_find_means();
+	struct holder holder;
+	struct boost boost;
+	int tid = holder_begin(&holder), before = nice_of(tid);
+
+	if (!means.slice) {
+		holder_end(&holder);
+		skip();
+	}
+	boost_init(&boost);
+	boost_lend(&boost, tid, &means);
+	assert_int_equal(slice_of(tid), LENT_SLICE_NS);
+	set_slice(tid, OWNERS_SLICE);
+	boost_lend(&boost, tid, &means);
+	assert_int_equal(slice_of(tid), LENT_SLICE_NS);
+	assert_int_equal(nice_of(tid), means.nice ? boost_nice(before, 2) : before);
+	boost_return(&boost, tid, &means);
+	boost_return(&boost, tid, &means);
+	assert_int_equal(slice_of(tid), OWNERS_SLICE);
+	assert_int_equal(nice_of(tid), before);
+	boost_destroy(&boost);
+	holder_end(&holder);
+}
+
+/* A nice that is set meanwhile stays, and the loan's slice goes. */
+static void test_owners_nice_keeps_no_lent_slice(void **state)
+{
+	const struct boost_means means = boost_find_means();
+	struct holder holder;
+	struct boost boost;
+	int tid = holder_begin(&holder);
+
+	if (!means.slice) {
+		holder_end(&holder);
+		skip();
+	}
+	boost_init(&boost);
+	boost_lend(&boost, tid, &means);
+	assert_int_equal(setpriority(PRIO_PROCESS, (id_t)tid, OWNERS_NICE), 0);
+	boost_return(&boost, tid, &means);
+	assert_int_equal(nice_of(tid), OWNERS_NICE);
+	assert_int_equal(slice_of(tid), means.usual_slice_ns);
+	boost_destroy(&boost);
+	holder_end(&holder);
+}
+
 /* RLIMIT_NICE as this host may not have it: nobody gets below. */
 #define LOWEST_NICE (-20)
 #define NICE_WORD   4 /* of struct sched_attr: size, policy, flags, nice */
@@ -302,6 +381,8 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(test_a_loan),
 	cmocka_unit_test(test_all_at_once),
 	cmocka_unit_test(test_owner_wins),
+	cmocka_unit_test(test_owners_slice_stays),
+	cmocka_unit_test(test_owners_nice_keeps_no_lent_slice),
 	cmocka_unit_test(test_a_limit_between_two_loans),
 	cmocka_unit_test(test_other_policies_and_the_dead),
 	cmocka_unit_test(test_what_a_guest_may_ask),

@@ -13,6 +13,7 @@
 
 #include "base/checked.h"
 #include "base/clock.h"
+#include "base/lent.h"
 #include "base/log.h"
 #include "duetd/levers_private.h"
 
@@ -21,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -499,6 +501,42 @@ static void sets_slices_and_nodes(void **state)
 	assert_true(CPU_EQUAL(&now, &before));
 }
 
+/* As duet does when a guest's vCPUs lend to one, and when they have it back. */
+static void set_slice(pid_t tid, uint64_t slice)
+{
+	struct {
+		uint32_t size, policy;
+		uint64_t flags;
+		int32_t nice;
+		uint32_t priority;
+		uint64_t runtime, deadline, period;
+	} wanted = {.size = sizeof(wanted), .runtime = slice};
+
+	assert_int_equal(syscall(SYS_sched_setattr, tid, &wanted, 0), 0);
+}
+
+/* What its guest has lent to a thread, written back with a slice, would be its own for good. */
+static void leaves_what_is_lent(void **state)
+{
+	const uint64_t own = lever_slice_get(child);
+	struct vm_plan plan = {.set_cpu = true, .weight = 100};
+	struct levers *levers;
+
+	if (!own)
+		skip();
+	levers = open_with_child();
+	set_slice(child, LENT_SLICE_NS);
+	plan.vcpu[0] = (struct vcpu_plan){.slice = 700000, .node = -1};
+	assert_int_equal(levers_apply(levers, "vm1", &plan, NULL), 0);
+	assert_int_equal(lever_slice_get(child), LENT_SLICE_NS);
+	set_slice(child, 0);
+	assert_int_equal(levers_apply(levers, "vm1", &plan, NULL), 0);
+	assert_int_equal(lever_slice_get(child), 700000);
+	/* What was there before is nobody's choice. */
+	levers_close(levers);
+	assert_int_equal(lever_slice_get(child), own);
+}
+
 static void refuses_threads_of_others(void **state)
 {
 	struct vm_plan plan = {.set_cpu = true, .weight = 100};
@@ -754,6 +792,7 @@ int main(void)
 		lever_test(moves_and_weighs),
 		lever_test(leaves_a_units_cgroup),
 		lever_test(sets_slices_and_nodes),
+		lever_test(leaves_what_is_lent),
 		lever_test(refuses_threads_of_others),
 		lever_test(next_one_puts_back),
 		lever_test(leaves_a_later_process_alone),
