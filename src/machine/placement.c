@@ -14,6 +14,40 @@ struct reading {
 	unsigned room;
 };
 
+static int by_gpa(const void *left, const void *right)
+{
+	const struct virtio_coop_run *a = left, *b = right;
+
+	if (a->gpa != b->gpa)
+		return a->gpa < b->gpa ? -1 : 1;
+	return (a->vcpu > b->vcpu) - (a->vcpu < b->vcpu);
+}
+
+void placement_untangle(struct placement_map *map)
+{
+	uint64_t told = 0; /* all below */
+	unsigned kept = 0;
+
+	if (map->count)
+		qsort(map->runs, map->count, sizeof(*map->runs), by_gpa);
+	map->pages = 0;
+	for (unsigned i = 0; i < map->count; i++) {
+		struct virtio_coop_run run = map->runs[i];
+		const uint64_t end = run.gpa + run.pages * MEMORY_PAGE;
+
+		if (end <= told)
+			continue;
+		if (run.gpa < told) {
+			run.pages = (end - told) / MEMORY_PAGE;
+			run.gpa = told;
+		}
+		map->runs[kept++] = run;
+		map->pages += run.pages;
+		told = end;
+	}
+	map->count = kept;
+}
+
 /* The guest may add to it between the two calls: what has no room is left out. */
 static void add_run(void *opaque, const struct virtio_coop_run *run)
 {
@@ -23,7 +57,6 @@ static void add_run(void *opaque, const struct virtio_coop_run *run)
 	if (map->count == reading->room || run->vcpu >= MACHINE_CPUS_MAX)
 		return;
 	map->runs[map->count++] = *run;
-	map->pages += run->pages;
 }
 
 int placement_read_map(struct device *coop, struct placement_map *map)
@@ -40,6 +73,7 @@ int placement_read_map(struct device *coop, struct placement_map *map)
 	if (!map->runs)
 		return -ENOMEM;
 	virtio_coop_each_run(coop, VIRTIO_COOP_LOCALITY, add_run, &reading);
+	placement_untangle(map);
 	return 0;
 }
 

@@ -2,8 +2,10 @@
 /*
  * The guest's map of what memory its vCPUs use (virtio/devices.h, VIRTIO_COOP_LOCALITY), put beside
  * the host's nodes: where that memory is, and its way to another node. A guest may say anything of
- * its own pages: what it can bring about is that they lie where they are slow to reach. Main
- * thread.
+ * its own pages: what it can bring about is that they lie where they are slow to reach. Each page
+ * counts and moves once, however often it was told: a map of the whole memory, told tens of
+ * thousands of times over, would keep the host moving pages for days, and seem to fill its nodes.
+ * Main thread.
  */
 #ifndef DUET_MACHINE_PLACEMENT_H
 #define DUET_MACHINE_PLACEMENT_H
@@ -39,8 +41,11 @@ struct placement {
 	struct machine_placing placing;
 };
 
-/* The machine's, as far as it has told. -ENOMEM. */
+/* The machine's, as far as it has told, untangled. -ENOMEM. */
 int placement_read_map(struct device *coop, struct placement_map *map);
+/* Each page is in one run from here on, and @pages their number; runs are within memory, on the
+ * page grid. */
+void placement_untangle(struct placement_map *map);
 void placement_free_map(struct placement_map *map);
 /* Bytes by vCPU and node; @uses comes zeroed. An errno of move_pages(2). */
 int placement_uses(const struct memory *memory, const struct placement_map *map,

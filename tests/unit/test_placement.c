@@ -140,6 +140,35 @@ static void a_sample_stands_for_all(void **state)
 	placement_free_map(&map);
 }
 
+/* What a guest tells of a page more than once counts once. */
+static void each_page_is_in_one_run(void **state)
+{
+	static const struct virtio_coop_run told[] = {
+		{.gpa = 50 * MEMORY_PAGE, .pages = 100, .vcpu = 1},
+		{.gpa = 0, .pages = PAGES, .vcpu = 1},
+		{.gpa = 0, .pages = 60, .vcpu = 0},
+		{.gpa = 20 * MEMORY_PAGE, .pages = 10, .vcpu = 1},
+		{.gpa = 0, .pages = PAGES, .vcpu = 1},
+		{.gpa = 0, .pages = PAGES, .vcpu = 0},
+	};
+	struct placement_map map = {.count = ARRAY_SIZE(told)};
+	uint64_t end = 0;
+
+	map.runs = calloc(ARRAY_SIZE(told), sizeof(*told));
+	assert_non_null(map.runs);
+	memcpy(map.runs, told, sizeof(told));
+	placement_untangle(&map);
+	assert_int_equal(map.pages, PAGES);
+	for (unsigned i = 0; i < map.count; i++) {
+		assert_true(map.runs[i].pages > 0 && map.runs[i].gpa == end);
+		end += map.runs[i].pages * MEMORY_PAGE;
+	}
+	assert_int_equal(end, PAGES * MEMORY_PAGE);
+	placement_free_map(&map);
+	placement_untangle(&map);
+	assert_int_equal(map.count + map.pages, 0);
+}
+
 static void is_over(struct loop_timer *timer)
 {
 	if (rig.placement.placing.moving)
@@ -232,6 +261,7 @@ static void no_more_than_fits(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		PLACEMENT_TEST(each_page_is_in_one_run),
 		PLACEMENT_TEST(what_is_there_is_counted),
 		PLACEMENT_TEST(a_sample_stands_for_all),
 		PLACEMENT_TEST(what_is_at_home_stays),
