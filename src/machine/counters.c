@@ -3,6 +3,7 @@
 #include "machine/counters.h"
 
 #include "base/checked.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "state/state.h"
 
@@ -12,6 +13,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 /*
@@ -34,7 +36,10 @@ struct counter {
 };
 
 struct vcpu_counters {
-	uint64_t named; /* so far; only grows, so that a stale name finds nothing */
+	/* The last name that was given; only grows, so that a stale one finds nothing. It begins
+	 * with the time: neither does one of an earlier process, which a guest that hibernated
+	 * there remembers. */
+	uint64_t named;
 	struct counter all[COUNTERS_OPEN_MAX];
 };
 
@@ -132,6 +137,14 @@ int counters_probe(enum duet_coop_counter counter)
 	return 0;
 }
 
+static uint64_t first_name(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (uint64_t)now.tv_sec * SECOND_NS + (uint64_t)now.tv_nsec;
+}
+
 int counters_new(struct counters **out, unsigned vcpus, struct error *err)
 {
 	struct counters *counters =
@@ -139,6 +152,8 @@ int counters_new(struct counters **out, unsigned vcpus, struct error *err)
 
 	if (!counters)
 		return error_errno(err, ENOMEM, "--pmu: counters");
+	for (unsigned vcpu = 0; vcpu < vcpus; vcpu++)
+		counters->each[vcpu].named = first_name();
 	counters->vcpus = vcpus;
 	counters->most = share_of_descriptors();
 	*out = counters;

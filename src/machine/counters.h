@@ -33,10 +33,10 @@ void counters_free(struct counters *counters);
 
 /* The vCPU's thread has begun: what was restored counts on from here. Without that nothing. */
 void counters_begin(struct counters *counters, unsigned vcpu);
-/* @name, never 0 and never the same again, names the counter on this vCPU. -EINVAL: no such vCPU or
- * counter; -ENOSPC: COUNTERS_OPEN_MAX are open; -ENOTSUP and -EPERM as counters_probe(), the latter
- * once with a line in the log; -EAGAIN: the host is short of descriptors or memory, or half of
- * duet's descriptors are counters. */
+/* @name, never 0 and never the same again, in another process either, names the counter on this
+ * vCPU. -EINVAL: no such vCPU or counter; -ENOSPC: COUNTERS_OPEN_MAX are open; -ENOTSUP and -EPERM
+ * as counters_probe(), the latter once with a line in the log; -EAGAIN: the host is short of
+ * descriptors or memory, or half of duet's descriptors are counters. */
 int counters_open(
 	struct counters *counters, unsigned vcpu, enum duet_coop_counter counter, uint64_t *name);
 /* @values: the count, and nanoseconds of the thread's time for which it was wanted and for which it

@@ -205,6 +205,25 @@ static unsigned open_files(void)
 	return found;
 }
 
+/* A guest that hibernated remembers names of a process that has ended. */
+static void test_names_are_of_one_process(void **state)
+{
+	struct counters *earlier = make(), *later;
+	uint64_t names[8], name, values[3];
+
+	(void)state;
+	need_events();
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+		assert_int_equal(counters_open(earlier, 0, DUET_COOP_TASK_CLOCK, &names[i]), 0);
+	counters_free(earlier);
+	later = make();
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+		assert_int_equal(counters_open(later, 0, DUET_COOP_PAGE_FAULTS, &name), 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+		assert_int_equal(counters_read(later, 0, names[i], values), -EINVAL);
+	counters_free(later);
+}
+
 static void test_full(void **state)
 {
 	unsigned before = open_files();
@@ -367,6 +386,7 @@ int main(void)
 		cmocka_unit_test(test_hardware),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_names_end),
+		cmocka_unit_test(test_names_are_of_one_process),
 		cmocka_unit_test(test_full),
 		cmocka_unit_test(test_share_of_descriptors),
 		cmocka_unit_test(test_moved),
