@@ -54,6 +54,7 @@ struct heap {
 	struct mm_struct *mm; /* whose it is; not held: the mappings go before it does */
 	struct xarray pages;
 	bool dead;
+	bool tight; /* a child's: there is no room to map its pages ahead */
 };
 
 /* Where not even a struct heap could be had. */
@@ -76,9 +77,9 @@ static struct heap *heap_of(struct vm_area_struct *vma)
 	return vma->vm_ops == &heap_vm_ops ? vma->vm_private_data : NULL;
 }
 
-static struct heap *heap_new(struct heap_file *file, struct mm_struct *mm)
+static struct heap *heap_new(struct heap_file *file, struct mm_struct *mm, gfp_t gfp)
 {
-	struct heap *heap = kzalloc(sizeof(*heap), GFP_KERNEL_ACCOUNT);
+	struct heap *heap = kzalloc(sizeof(*heap), gfp);
 
 	if (!heap)
 		return NULL;
@@ -127,10 +128,23 @@ static struct heap *heap_find(struct heap_file *file, struct mm_struct *mm, bool
 
 /* Fork */
 
+/* Pages that a fork needs besides: page tables of all that is not a heap, the child's stack in the
+ * kernel, and so on. */
+#define FORK_PAGES 32
+
+/* What follows asks for memory as ever, and the OOM killer comes where there is none. Page tables for
+ * the copied pages are two to a leaf, or as many as the mappings are long. */
+static int leave_room(struct heap *child, unsigned long leaves, unsigned long longest)
+{
+	child->tight = !heap_room(FORK_PAGES + min(2 * leaves, longest));
+	return child->tight && !heap_room(FORK_PAGES) ? -ENOMEM : 0;
+}
+
 static int allocate_all(struct heap *parent, struct heap *child)
 {
 	struct heap_pool pool = { 0 };
 	struct vm_area_struct *vma;
+	unsigned long longest = 0;
 	int ret = 0;
 
 	VMA_ITERATOR(vmi, parent->mm, 0);
@@ -148,9 +162,10 @@ static int allocate_all(struct heap *parent, struct heap *child)
 					      vma->vm_pgoff + vma_pages(vma), &pool);
 		if (ret)
 			break;
+		longest += vma_pages(vma) / PTRS_PER_PTE + 4;
 	}
 	heap_pool_drain(&pool);
-	return ret;
+	return ret ?: leave_room(child, pool.leaves, longest);
 }
 
 static int map_leaf(struct vm_area_struct *vma, struct heap_leaf *leaf, unsigned long index)
@@ -283,7 +298,7 @@ static int copy_heap(struct heap *parent, struct heap *child)
 
 static struct heap *fork_heap(struct heap *parent, struct mm_struct *mm)
 {
-	struct heap *child = heap_new(parent->file, mm);
+	struct heap *child = heap_new(parent->file, mm, HEAP_FORK_GFP);
 	int ret = child ? 0 : -ENOMEM;
 
 	atomic64_inc(&heap_counts.forks);
@@ -324,7 +339,7 @@ static void open_in_child(struct heap *parent, struct vm_area_struct *vma)
 		child = fork_heap(parent, vma->vm_mm);
 	mutex_unlock(&file->lock);
 	vma->vm_private_data = child;
-	if (child->dead)
+	if (child->dead || child->tight)
 		return;
 	start = ktime_get_ns();
 	map_pages(child, vma);
@@ -440,7 +455,7 @@ static struct heap *heap_for(struct heap_file *file, struct vm_area_struct *vma)
 		return NULL;
 	heap = heap_find(file, vma->vm_mm, false);
 	if (!heap)
-		return heap_new(file, vma->vm_mm);
+		return heap_new(file, vma->vm_mm, GFP_KERNEL_ACCOUNT);
 	kref_get(&heap->mappings);
 	return heap;
 }

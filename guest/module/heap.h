@@ -18,11 +18,15 @@ struct heap_counts {
 };
 extern struct heap_counts heap_counts;
 
+/* No page of a fork is worth the OOM killer, a memory group's neither: it would choose the parent. */
+#define HEAP_FORK_GFP (GFP_KERNEL_ACCOUNT | __GFP_NOWARN | __GFP_RETRY_MAYFAIL)
+
 /* Pages for a copy, taken from larger blocks where there are some: neighbours make long runs. Their
  * content is anything. */
 struct heap_pool {
 	struct page *next;
 	unsigned int left;
+	unsigned long leaves; /* that heap_pages_like() has filled */
 };
 struct page *heap_pool_take(struct heap_pool *pool); /* null: no memory, or the group's limit */
 void heap_pool_drain(struct heap_pool *pool);
@@ -42,6 +46,8 @@ struct page *heap_page(struct xarray *pages, unsigned long offset);
 struct page *heap_add_page(struct xarray *pages, unsigned long offset, struct page *page);
 /* Of two that free a page, one does. May sleep. */
 void heap_free_pages(struct xarray *pages, unsigned long first, unsigned long end);
+/* Whether so many pages could be had now. May sleep. */
+bool heap_room(unsigned long count);
 /* A page in @pages for each of @model's from @first to @end; -ENOMEM, -EINTR: for some of them.
  * Nobody changes either meanwhile. May sleep. */
 int heap_pages_like(struct xarray *pages, struct xarray *model, unsigned long first,

@@ -30,14 +30,12 @@ struct copier {
 
 struct page *heap_pool_take(struct heap_pool *pool)
 {
-	/* No page of a fork is worth the OOM killer: it would choose the parent. */
-	const gfp_t gfp = GFP_KERNEL_ACCOUNT | __GFP_NOWARN;
 	struct page *block;
 
 	if (!pool->left) {
-		block = alloc_pages(gfp | __GFP_NORETRY, BLOCK_ORDER);
+		block = alloc_pages(GFP_KERNEL_ACCOUNT | __GFP_NOWARN | __GFP_NORETRY, BLOCK_ORDER);
 		if (!block)
-			return alloc_page(gfp | __GFP_RETRY_MAYFAIL);
+			return alloc_page(HEAP_FORK_GFP);
 		split_page(block, BLOCK_ORDER);
 		pool->next = block;
 		pool->left = 1 << BLOCK_ORDER;
@@ -154,7 +152,7 @@ int heap_copy_pages(struct duet *duet, struct xarray *from, struct xarray *to)
 	unsigned long index;
 	int ret = 0;
 
-	copier.list = (void *)get_zeroed_page(GFP_KERNEL);
+	copier.list = (void *)get_zeroed_page(GFP_KERNEL | __GFP_NOWARN | __GFP_RETRY_MAYFAIL);
 	if (!copier.list)
 		return -ENOMEM;
 	xa_for_each(to, index, leaf) {

@@ -26,16 +26,16 @@ void heap_slots(unsigned long leaf, unsigned long first, unsigned long end, unsi
 }
 
 /* Null: no memory. */
-static struct heap_leaf *leaf_at(struct xarray *pages, unsigned long index)
+static struct heap_leaf *leaf_at(struct xarray *pages, unsigned long index, gfp_t gfp)
 {
 	struct heap_leaf *leaf = xa_load(pages, index), *other;
 
 	if (leaf)
 		return leaf;
-	leaf = kzalloc(sizeof(*leaf), QUIET);
+	leaf = kzalloc(sizeof(*leaf), gfp);
 	if (!leaf)
 		return NULL;
-	other = xa_cmpxchg(pages, index, NULL, leaf, QUIET);
+	other = xa_cmpxchg(pages, index, NULL, leaf, gfp);
 	if (!other)
 		return leaf;
 	kfree(leaf);
@@ -74,7 +74,7 @@ struct page *heap_add_page(struct xarray *pages, unsigned long offset, struct pa
 
 	/* A leaf without pages may go again before there is one in it. */
 	while (!there) {
-		if (!leaf_at(pages, offset / HEAP_LEAF))
+		if (!leaf_at(pages, offset / HEAP_LEAF, QUIET))
 			return NULL;
 		there = look_or_put(pages, offset, page);
 	}
@@ -145,12 +145,32 @@ int heap_pages_like(struct xarray *pages, struct xarray *model, unsigned long fi
 
 	xa_for_each_range(model, index, model_leaf, first / HEAP_LEAF, (end - 1) / HEAP_LEAF) {
 		heap_slots(index, first, end, &from, &to);
-		leaf = leaf_at(pages, index);
+		leaf = leaf_at(pages, index, HEAP_FORK_GFP);
 		if (!leaf || fill(leaf, model_leaf, from, to, pool))
 			return -ENOMEM;
 		if (fatal_signal_pending(current))
 			return -EINTR;
+		pool->leaves++;
 		cond_resched();
 	}
 	return 0;
+}
+
+bool heap_room(unsigned long count)
+{
+	struct page *page, *other;
+	LIST_HEAD(taken);
+	unsigned long i;
+
+	for (i = 0; i < count; i++) {
+		page = alloc_page(HEAP_FORK_GFP);
+		if (!page)
+			break;
+		list_add(&page->lru, &taken);
+		if (i % HEAP_LEAF == 0)
+			cond_resched();
+	}
+	list_for_each_entry_safe(page, other, &taken, lru)
+		__free_page(page);
+	return i == count;
 }

@@ -33,6 +33,9 @@ mkdir /tmp/group/small
 echo 36M >/tmp/group/small/memory.max
 (echo 0 >/tmp/group/small/cgroup.procs; exec test_fork limit)
 rmdir /tmp/group/small
+mkdir /tmp/group/edge
+(echo 0 >/tmp/group/edge/cgroup.procs; exec test_fork edge /tmp/group/edge)
+rmdir /tmp/group/edge
 end
 """
 
@@ -103,6 +106,7 @@ def test_odd_cases(kernel):
     assert re.search(r"^test_fork: \d+ forks without a copy; 11 passed$", output, re.MULTILINE), output[-3000:]
     assert "test_heap: on the device" in output and "test_heap: 9 passed" in output, output[-3000:]
     assert "test_fork: limit passed" in output, output[-3000:]
+    assert "test_fork: edge passed" in output, output[-3000:]
 
 
 @pytest.mark.parametrize("kernel", some(KERNELS))

@@ -3,6 +3,7 @@
  * fork() of /dev/duet-heap itself, in a guest that has it.
  *   test_fork cases               the odd cases; the last line is "test_fork: N passed"
  *   test_fork limit               in a memory cgroup that has no room for a copy of 24 MiB
+ *   test_fork edge GROUP          in that memory cgroup: room for a copy, and not for its tables
  *   test_fork storm FORKS MIB     forks under writers on all CPUs; says what was torn
  * Without the device: exit status 77.
  */
@@ -417,6 +418,60 @@ static int limit(void)
 	return 0;
 }
 
+/* A page here and there: each has a page table of its own, also in the child. The group has room
+ * for less than half of these, whatever the kernel has set aside for it (64 pages on each CPU). */
+#define EDGE_PAGES  256
+#define EDGE_STRIDE 512
+#define EDGE_ROOM   94 /* beside the pages: what they are listed in, and what any fork takes */
+
+static const char *edge_group;
+
+static void set_limit(const char *bytes)
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/memory.max", edge_group);
+	fd = open(path, O_WRONLY);
+	CHECK(fd >= 0 && write(fd, bytes, strlen(bytes)) == (ssize_t)strlen(bytes));
+	close(fd);
+}
+
+static unsigned long group_holds(void)
+{
+	char path[128], text[32] = "";
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/memory.current", edge_group);
+	fd = open(path, O_RDONLY);
+	CHECK(fd >= 0 && read(fd, text, sizeof(text) - 1) > 0);
+	close(fd);
+	return strtoul(text, NULL, 10);
+}
+
+static void sees_edge(void *argument)
+{
+	set_limit("max");
+	for (size_t i = 0; i < EDGE_PAGES; i++)
+		CHECK(*page(argument, i * EDGE_STRIDE) == i + 1);
+}
+
+static int edge(const char *group)
+{
+	uint32_t *memory = map(EDGE_PAGES * EDGE_STRIDE);
+	long before = count("failed");
+	char bytes[32];
+
+	edge_group = group;
+	for (size_t i = 0; i < EDGE_PAGES; i++)
+		*page(memory, i * EDGE_STRIDE) = (uint32_t)i + 1;
+	snprintf(bytes, sizeof(bytes), "%lu", group_holds() + (EDGE_PAGES + EDGE_ROOM) * PAGE);
+	set_limit(bytes);
+	CHECK(child_of(sees_edge, memory) == 0 && count("failed") == before);
+	printf("test_fork: edge passed\n");
+	return 0;
+}
+
 /* Forks under writers, which write to nothing but the heap: a fork stops them at their first write
  * to ordinary memory, which the control must not rely on. Each has a word of its own in every page
  * and goes round, up or down; at one instant a round's number is in the first pages, the number
@@ -544,5 +599,7 @@ int main(int argc, char **argv)
 	}
 	if (!strcmp(what, "storm") && argc == 4)
 		return run_storm((unsigned)atoi(argv[2]), (size_t)atoi(argv[3]));
+	if (!strcmp(what, "edge") && argc == 3)
+		return edge(argv[2]);
 	return !strcmp(what, "limit") ? limit() : cases();
 }
