@@ -60,16 +60,19 @@ static void offer(struct virtqueue *events, struct duet_coop_wish *wish)
 void duet_events_done(struct virtqueue *vq)
 {
 	struct duet *duet = vq->vdev->priv;
-	struct duet_coop_wish *wish;
+	struct duet_coop_wish *filled[DUET_WISHES];
+	unsigned int length, i, count = 0;
 	unsigned long flags;
-	unsigned int length;
 
 	spin_lock_irqsave(&duet->lock, flags);
-	while ((wish = virtqueue_get_buf(vq, &length))) {
-		if (length >= sizeof(*wish))
-			hear(wish);
-		offer(vq, wish);
+	while (count < DUET_WISHES && (filled[count] = virtqueue_get_buf(vq, &length))) {
+		if (length >= sizeof(*filled[count]))
+			hear(filled[count]);
+		count++;
 	}
+	/* Not before: a device that goes on filling them would keep this CPU here for ever. */
+	for (i = 0; i < count; i++)
+		offer(vq, filled[i]);
 	virtqueue_kick(vq);
 	spin_unlock_irqrestore(&duet->lock, flags);
 }

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #define CHAIN_MAX 128
+#define FLOOD     1000
 
 enum lie {
 	LIE_CONFIG,   /* version, number of pages, their size, the ports' BAR */
@@ -25,11 +26,12 @@ enum lie {
 	LIE_WISHES,   /* that nobody has, in a queue that is never left alone */
 	LIE_PAGES,    /* all that is in them, the driver's own parts too */
 	LIE_SILENCE,  /* requests are taken and never answered */
+	LIE_FLOOD,    /* one buffer for wishes is given back again and again; always */
 	LIES,
 };
 
 static const char *const names[LIES] = {
-	"config", "calls", "requests", "wishes", "pages", "silence"};
+	"config", "calls", "requests", "wishes", "pages", "silence", "flood"};
 
 /* One machine to a process. The real device's functions are @honest. */
 static struct {
@@ -51,10 +53,15 @@ static uint64_t drawn(void)
 	return x ^ x >> 31;
 }
 
+static bool is_turn_of(enum lie lie)
+{
+	return liar.known[atomic_load(&liar.resets) % liar.count] == lie;
+}
+
 /* Now and then it tells the truth, so that the driver goes on to where the next lie meets it. */
 static bool lies(enum lie lie)
 {
-	return liar.known[atomic_load(&liar.resets) % liar.count] == lie && drawn() % 4 == 0;
+	return is_turn_of(lie) && drawn() % 4 == 0;
 }
 
 static uint64_t any(void)
@@ -112,6 +119,21 @@ static enum virtio_progress make_up(struct virtqueue *queue)
 	return VIRTIO_DONE;
 }
 
+/* More often than the ring has entries: a driver that gives a buffer to the device while it still
+ * takes others finds that one filled each time. */
+static enum virtio_progress flood(struct virtqueue *queue)
+{
+	struct iovec segments[CHAIN_MAX];
+	struct virtqueue_chain chain = {.segments = segments, .capacity = CHAIN_MAX};
+
+	if (virtqueue_pop(queue, &chain) > 0)
+		for (unsigned i = 0; i < FLOOD; i++) {
+			queue->in_flight += i > 0;
+			virtqueue_push(queue, &chain, (uint32_t)chain.writable_bytes);
+		}
+	return VIRTIO_DONE;
+}
+
 static enum virtio_progress swallow(struct virtqueue *queue)
 {
 	struct iovec segments[CHAIN_MAX];
@@ -124,6 +146,8 @@ static enum virtio_progress swallow(struct virtqueue *queue)
 
 static enum virtio_progress kick(struct virtio_device *device, struct virtqueue *queue)
 {
+	if (queue->index == DUET_COOP_EVENTS && is_turn_of(LIE_FLOOD))
+		return flood(queue);
 	if (queue->index == DUET_COOP_EVENTS && lies(LIE_WISHES))
 		return make_up(queue);
 	if (queue->index == DUET_COOP_REQUESTS && lies(LIE_REQUESTS))

@@ -80,3 +80,14 @@ def test_silence():
             guest.ask('echo "request 1 8" >/sys/kernel/debug/duet-channel 2>/dev/null || true')
         guest.ask("rmmod duet")
         guest.end()
+
+
+@soak
+@pytest.mark.parametrize("kernel", some(KERNELS[:2]))
+def test_flood(kernel):
+    """A device that fills buffers for wishes faster than they are offered keeps no CPU: the queue counts as broken."""
+    with Lied(("flood",), kernel) as guest:
+        guest.ask("modprobe duet")
+        guest.ask('until log "is not a head"; do sleep 0.2; done')
+        guest.ask("rmmod duet")
+        guest.end()
