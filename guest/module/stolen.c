@@ -4,8 +4,10 @@
 #include <linux/cpuhotplug.h>
 #include <linux/kvm_para.h>
 #include <linux/mm.h>
+#include <linux/overflow.h>
 #include <linux/rcupdate.h>
 #include <linux/smp.h>
+#include <linux/timekeeping.h>
 #include <linux/uaccess.h>
 #include <asm/msr.h>
 
@@ -103,30 +105,73 @@ static u64 growth(u64 now, u64 before)
 	return now > before ? now - before : 0;
 }
 
+/* Until @now, of what steal time and the machine's absence are then. A theft ends when its CPU runs
+ * again, and the last update was made on a CPU that ran: it is not part of an earlier one. */
+static u64 lost_since(const struct duet_stolen *stolen, u64 steal, u64 away, u64 now)
+{
+	u64 lost;
+
+	if (check_add_overflow(growth(steal, stolen->steal), growth(away, stolen->away), &lost))
+		lost = U64_MAX;
+	return min(lost, growth(now, stolen->at));
+}
+
 void duet_stolen_begin(struct duet_stolen *stolen)
 {
 	stolen->total = 0;
 	stolen->cpu = raw_smp_processor_id();
 	stolen->steal = steal_of(stolen->cpu, 0);
 	stolen->away = away_of_machine(0);
+	stolen->at = ktime_get_mono_fast_ns();
 }
 
 u64 duet_stolen_peek(const struct duet_stolen *stolen)
 {
-	return stolen->total + growth(steal_of(stolen->cpu, stolen->steal), stolen->steal) +
-	       growth(away_of_machine(stolen->away), stolen->away);
+	return stolen->total + lost_since(stolen, steal_of(stolen->cpu, stolen->steal),
+					  away_of_machine(stolen->away), ktime_get_mono_fast_ns());
 }
 
 u64 duet_stolen_update(struct duet_stolen *stolen)
 {
 	u64 steal = steal_of(stolen->cpu, stolen->steal), away = away_of_machine(stolen->away);
+	u64 now = ktime_get_mono_fast_ns();
 	unsigned int cpu = raw_smp_processor_id();
 
-	stolen->total += growth(steal, stolen->steal) + growth(away, stolen->away);
+	stolen->total += lost_since(stolen, steal, away, now);
 	stolen->away = away;
 	stolen->steal = cpu == stolen->cpu ? steal : steal_of(cpu, 0);
+	stolen->at = now;
 	stolen->cpu = cpu;
 	return stolen->total;
+}
+
+int duet_stolen_selftest(void)
+{
+	static const struct duet_stolen last = {.steal = 1000, .away = 500, .at = 10000};
+	static const struct {
+		u64 steal, away, now, lost;
+	} cases[] = {
+		{1000, 500, 20000, 0},
+		{1400, 500, 20000, 400},
+		{1400, 1500, 20000, 1400},
+		/* Back, or ahead of time. */
+		{0, 0, 20000, 0},
+		{1000, 1ULL << 62, 20000, 10000},
+		{U64_MAX, U64_MAX, 20000, 10000},
+		{U64_MAX, 0, 9999, 0},
+	};
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		u64 lost = lost_since(&last, cases[i].steal, cases[i].away, cases[i].now);
+
+		if (lost != cases[i].lost) {
+			pr_err("duet: stolen time: case %u lost %llu ns, not %llu\n", i, lost,
+			       cases[i].lost);
+			return -EIO;
+		}
+	}
+	return 0;
 }
 
 bool duet_steal_is_told(void)

@@ -19,11 +19,15 @@
  * greatest of them would let one starved CPU stop the clock of all. So what a thread on another
  * CPU is late with, because that one had no CPU, is not explained by it; that errs towards the
  * clock on the wall, which is what there is without any of this.
+ *
+ * From one update to the next no more is lost than passes, whatever the host says. A host that is
+ * late, mistaken or hostile stops this clock for as long as it says so, and no longer.
  */
 struct duet_stolen {
 	u64 total; /* ns, since the beginning */
 	u64 steal; /* of @cpu, as last seen */
 	u64 away;  /* likewise */
+	u64 at;	   /* of the monotonic clock, when they were */
 	unsigned int cpu;
 };
 
@@ -38,6 +42,8 @@ void duet_stolen_begin(struct duet_stolen *stolen);
 u64 duet_stolen_update(struct duet_stolen *stolen);
 /* The total up to now; from anywhere. */
 u64 duet_stolen_peek(const struct duet_stolen *stolen);
+
+int duet_stolen_selftest(void);
 
 /* KVM tells the steal time of the CPU that runs this. */
 bool duet_steal_is_told(void);

@@ -295,7 +295,7 @@ static int timers_selftest(struct duet *duet)
 	struct duet_timer *timer = timer_new();
 	struct duet_timer_now before, after;
 	u64 expirations = 0;
-	int ret = 0;
+	int ret = duet_stolen_selftest();
 
 	if (!timer)
 		return -ENOMEM;
