@@ -55,6 +55,15 @@ struct rig {
 	 * has asked for is sent; and, on the target's, while its state is restored. May be null. */
 	void (*follows)(struct rig *rig);
 	void (*restores)(struct rig *rig);
+	/* On the source's thread: it is about to be given away, a connection about to be made. On
+	 * the target's: it is about to run. May be null. */
+	void (*commits)(struct rig *rig);
+	void (*connects)(struct rig *rig);
+	void (*runs)(struct rig *rig);
+	/* Post-copy: that many messages of @lost are sent, and the next one is not, though it seems
+	 * so: the line was cut. 0: none. */
+	enum wire_kind lost;
+	_Atomic int before_lost;
 	const struct mtls *tls_here, *tls_there; /* null: plain */
 
 	/* What came of it. */
@@ -64,15 +73,17 @@ struct rig {
 	int result; /* of the target */
 	struct error source_err, target_err;
 	_Atomic bool runs_here, runs_there, disks_here, disks_there, committed;
-	_Atomic unsigned followed; /* times */
-	_Atomic bool arrived;      /* the arrival has ended, with @arrival_result */
+	_Atomic unsigned followed;  /* times */
+	_Atomic unsigned connected; /* likewise, a connection was made */
+	_Atomic bool ended;         /* memory is there, or will not be: @arrival_result */
+	_Atomic bool arrived;       /* after that: nobody is waited for */
 	int arrival_result;
 	struct error arrival_err;
 	unsigned throttle, spared, takes; /* spared: the share of vCPU 0 */
 	uint64_t written;                 /* by vCPU 1 */
 	uint64_t said[2];                 /* bytes, by the source and by the target */
-	uint64_t allocated[2];            /* times, likewise */
-	uint64_t called[2]; /* the system, likewise: of their own threads, not the streams' */
+	_Atomic uint64_t allocated[2];    /* times, likewise, by all threads of theirs */
+	_Atomic uint64_t called[2];       /* the system, likewise */
 
 	/* Private. */
 	struct source source;
