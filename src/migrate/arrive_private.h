@@ -39,11 +39,11 @@ struct arrival {
 	uint64_t asked[WIRE_WANT_MAX];    /* GPAs of which no page has come, in this order */
 	uint64_t asked_at[WIRE_WANT_MAX]; /* clock_ns() */
 	unsigned asked_count;
+	bool flows; /* @streams have threads */
+	bool whole; /* the source alone has yet to hear of it */
 	struct arrival_stream streams[WIRE_STREAMS_MAX];
-	bool flows;     /* they have threads */
 	uint64_t until; /* clock_ns() at which the source need not come again */
 	uint64_t left;  /* when the line was cut last */
-	bool whole;     /* the source alone has yet to hear of it */
 	_Atomic(struct arrival_stream *) torn; /* the first that has come to an end */
 
 	/* Between threads. */
@@ -51,10 +51,10 @@ struct arrival {
 	pthread_cond_t begun_or_leaving;
 	bool begun, committed, broken, runs, leaving;
 	bool given_up;           /* in place of @runs */
-	uint64_t given_up_until; /* clock_ns() */
 	bool ended;              /* leaving, for the machine has */
 	bool cut;                /* once at least: what run() brings is of a line that is no more */
 	bool has_given;          /* by run() */
+	uint64_t given_up_until; /* clock_ns() */
 	struct channel given[WIRE_STREAMS_MAX];
 	struct error err; /* why it is broken, or was given up */
 };
