@@ -116,12 +116,29 @@ ssize_t __wrap_recv(int fd, void *bytes, size_t length, int flags)
 	return is_failed(EIO) ? -1 : __real_recv(fd, bytes, length, flags);
 }
 
+/* The time is over as soon as the other side is silent. */
+static int poll_silent(struct pollfd *fds, nfds_t count, int milliseconds)
+{
+	int ret = 0;
+
+	while (ret == 0 && milliseconds > 0) {
+		const bool is_silent = atomic_load(&line->is_silent);
+
+		ret = __real_poll(fds, count, 10);
+		milliseconds = is_silent ? 0 : milliseconds - 10;
+	}
+	return ret;
+}
+
 int __wrap_poll(struct pollfd *fds, nfds_t count, int milliseconds)
 {
 	/* Who leaves in the middle waits for the other to have heard it: not for long here. */
 	if (line && count == 1 && milliseconds > FAREWELL_MS)
 		milliseconds = FAREWELL_MS;
-	return is_failed(ENOMEM) ? -1 : __real_poll(fds, count, milliseconds);
+	if (is_failed(ENOMEM))
+		return -1;
+	return line && line->silent && !is_target ? poll_silent(fds, count, milliseconds)
+						  : __real_poll(fds, count, milliseconds);
 }
 
 int __wrap_socket(int domain, int type, int protocol)
@@ -233,6 +250,11 @@ void *__wrap_realloc(void *old, size_t size)
 
 static int fails(struct rig *rig, enum rig_step step, struct error *err)
 {
+	if (rig->silent && rig->silent == step) {
+		atomic_store(&rig->is_silent, true);
+		while (!atomic_load(&rig->source_ended))
+			sched_yield();
+	}
 	if (rig->fails != (int)step)
 		return 0;
 	rig->fails = RIG_NOTHING;
@@ -419,7 +441,7 @@ static int connect_one(void *opaque, struct channel *channel, struct error *err)
 
 	if (rig->connects)
 		rig->connects(rig);
-	fd = address_connect(&rig->address, rig->gone, err);
+	fd = address_connect(rig->elsewhere ? rig->elsewhere : &rig->address, rig->gone, err);
 	rig->connected += fd >= 0;
 	return fd < 0 ? fd : channel_open(channel, fd, rig->gone, rig->tls_here, false, 0, err);
 }
@@ -631,6 +653,7 @@ void rig_migrate(struct rig *rig)
 		rig->end = source_run(&rig->source, &rig->source_err);
 	for (unsigned i = 0; i <= rig->streams; i++)
 		channel_close(&rig->channels[i]);
+	atomic_store(&rig->source_ended, true);
 	end_writer(rig);
 	line = owner = NULL;
 	rig_end_target(rig);

@@ -64,6 +64,11 @@ struct rig {
 	 * so: the line was cut. 0: none. */
 	enum wire_kind lost;
 	_Atomic int before_lost;
+	/* Where the source connects, if it is not to the target; may be null. */
+	const struct address *_Atomic elsewhere;
+	/* This function of the target's is not done before the source has come to its end, whose
+	 * patience is over as soon as it is called. RIG_NOTHING: none. */
+	enum rig_step silent;
 	const struct mtls *tls_here, *tls_there; /* null: plain */
 
 	/* What came of it. */
@@ -95,7 +100,7 @@ struct rig {
 	int gone; /* eventfd: the source's, as @stop is the target's */
 	pthread_t writer, target;
 	bool writing, has_target;
-	_Atomic bool enough;
+	_Atomic bool enough, is_silent, source_ended;
 };
 
 /* Whether memory may come late on this host (memory/late.h). */

@@ -10,7 +10,10 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -166,6 +169,103 @@ static void test_words_that_are_lost(void **state)
 	rig_close(&failed);
 }
 
+/* ---- somebody else, where the target was ---- */
+
+struct stranger {
+	struct address address;
+	char text[80];
+	int listening, stop;
+	bool welcomes;
+	pthread_t thread;
+};
+
+static int answer(const struct stranger *stranger, struct channel *channel, uint32_t *index)
+{
+	struct message message = {0};
+	int ret = channel_expect(channel, &message, WIRE_HELLO, NULL);
+
+	*index = ret == 0 ? message.body[8] : 0;
+	if (ret == 0)
+		ret = channel_send(channel, stranger->welcomes ? WIRE_WELCOME : WIRE_FAILED,
+			message.body, message.header.length, "", 0, NULL);
+	message_free(&message);
+	return ret;
+}
+
+/* Refuses, as a target of another machine's; or welcomes all streams, as one that waits for any
+ * machine, and then fails. */
+static void *be_strange(void *opaque)
+{
+	const struct stranger *stranger = opaque;
+	struct channel first = {.fd = -1}, channel;
+	uint32_t index;
+	int fd;
+
+	while ((fd = address_accept(stranger->listening, stranger->stop, 0, NULL)) >= 0) {
+		channel_open(&channel, fd, stranger->stop, NULL, true, 0, NULL);
+		if (answer(stranger, &channel, &index) == 0 && stranger->welcomes && index == 0) {
+			channel_close(&first);
+			first = channel;
+			continue;
+		}
+		if (stranger->welcomes)
+			channel_fail(&first, "no machine came");
+		channel_close(&first);
+		channel_close(&channel);
+	}
+	channel_close(&first);
+	return NULL;
+}
+
+static struct stranger *met;
+
+static void go_elsewhere(struct rig *rig)
+{
+	if (atomic_load(&rig->progress.cuts))
+		rig->elsewhere = &met->address;
+}
+
+/* Its word is not the target's, which may run. */
+static void meet(bool welcomes)
+{
+	struct stranger stranger = {.welcomes = welcomes};
+	struct rig rig = busy();
+
+	snprintf(stranger.text, sizeof(stranger.text), "unix:/tmp/duet-stranger-%d", (int)getpid());
+	assert_int_equal(address_parse(&stranger.address, stranger.text, "test", NULL), 0);
+	stranger.listening = address_listen(&stranger.address, NULL);
+	stranger.stop = eventfd(0, EFD_NONBLOCK);
+	assert_true(stranger.listening >= 0 && stranger.stop >= 0);
+	assert_int_equal(pthread_create(&stranger.thread, NULL, be_strange, &stranger), 0);
+	met = &stranger;
+	rig.wait = 1;
+	rig.lost = WIRE_RUNNING;
+	rig.connects = go_elsewhere;
+	migrate(&rig);
+	assert_int_equal(rig.end, SOURCE_TORN);
+	assert_true(rig.runs_there && rig.committed);
+	assert_false(rig.runs_here || rig.disks_here || rig.followed);
+	eventfd_write(stranger.stop, 1);
+	pthread_join(stranger.thread, NULL);
+	address_close(&stranger.address, stranger.listening);
+	close(stranger.stop);
+	rig_close(&rig);
+}
+
+static void test_a_stranger_gives_nothing_back(void **state)
+{
+	if (!rig_has_late())
+		skip();
+	meet(false);
+}
+
+static void test_a_second_target_gives_nothing_back(void **state)
+{
+	if (!rig_has_late())
+		skip();
+	meet(true);
+}
+
 /* ---- the end ---- */
 
 static void test_the_last_word_is_lost(void **state)
@@ -231,6 +331,8 @@ int main(void)
 		cmocka_unit_test(test_a_commit_that_is_lost_is_given_back),
 		cmocka_unit_test(test_a_failure_that_is_cut_is_said_again),
 		cmocka_unit_test(test_words_that_are_lost),
+		cmocka_unit_test(test_a_stranger_gives_nothing_back),
+		cmocka_unit_test(test_a_second_target_gives_nothing_back),
 		cmocka_unit_test(test_the_last_word_is_lost),
 		cmocka_unit_test(test_the_answer_to_the_last_word_is_lost),
 		cmocka_unit_test(test_nothing_lacks_any_more_while_the_line_is_cut),
