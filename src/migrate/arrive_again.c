@@ -146,8 +146,8 @@ static int check_hello(const struct arrival *arrival, const struct line *line,
 
 	if (memcmp(hello->id, own->id, WIRE_ID) != 0)
 		return error_set(err, EBUSY,
-			"another machine runs here, and waits for the rest of its memory; start "
-			"a second duet run --incoming");
+			"another machine came here, whose source is waited for; start a second "
+			"duet run --incoming");
 	if (hello->streams != own->streams || hello->wait != own->wait ||
 		hello->index != line->count)
 		return error_set(err, EPROTO, "stream %u of %u came where %u of %u was to come",
@@ -278,15 +278,18 @@ static bool needs_none(struct arrival *arrival)
 	return !arrival->whole && arrival_is_whole(arrival);
 }
 
-/* A line whose source was told. */
+/* A line whose source was told, or none. */
 static int gather(
 	struct arrival *arrival, struct line *line, struct knocks *knocks, struct error *err)
 {
 	for (;;) {
 		int ret;
 
-		if (needs_none(arrival))
+		if (needs_none(arrival)) {
+			/* Nothing was said by it. */
+			drop(line);
 			return 0;
+		}
 		if (is_line(arrival, line) && is_decided(arrival)) {
 			ret = tell(arrival, line, err);
 			if (ret == 0 || ret == -ECANCELED)

@@ -55,8 +55,7 @@ static int connect_again(struct serve *serve, struct error *err)
 
 	if (ret == 0) {
 		ret = sweep_hear_wanted(serve->sweep, urgent, err);
-		/* By who would have said what it lacks, not by some stranger who welcomes nobody.
-		 */
+		/* By who would have said what it lacks: a stranger welcomes nobody. */
 		serve->given_back = ret == -EREMOTEIO;
 	}
 	if (ret == 0)

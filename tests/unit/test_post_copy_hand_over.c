@@ -322,6 +322,25 @@ static void test_nothing_lacks_any_more_while_the_line_is_cut(void **state)
 	rig_close(&rig);
 }
 
+static void cut_and_clear_before_it_runs(struct rig *rig)
+{
+	cut_and_await_new_line(rig);
+	assert_int_equal(memory_clear(&rig->there), 0);
+	assert_int_equal(memory_clear(&rig->here), 0);
+}
+
+/* The line that was made meanwhile has carried no word, and is of no use. */
+static void test_nothing_lacks_when_it_runs_after_a_cut(void **state)
+{
+	struct rig rig = busy();
+
+	rig.runs = cut_and_clear_before_it_runs;
+	migrate(&rig);
+	assert_int_equal(rig.end, SOURCE_MOVED);
+	assert_true(rig.arrived && rig.arrival_result == 0 && rig_same_memory(&rig));
+	rig_close(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -336,6 +355,7 @@ int main(void)
 		cmocka_unit_test(test_the_last_word_is_lost),
 		cmocka_unit_test(test_the_answer_to_the_last_word_is_lost),
 		cmocka_unit_test(test_nothing_lacks_any_more_while_the_line_is_cut),
+		cmocka_unit_test(test_nothing_lacks_when_it_runs_after_a_cut),
 	};
 
 	/* Of a line that is cut it says so each time. */

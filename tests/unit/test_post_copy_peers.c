@@ -401,7 +401,7 @@ static void test_somebody_else_comes_meanwhile(void **state)
 	wire_put_hello(bytes, &other);
 	channel_send(&channel, WIRE_HELLO, bytes, sizeof(bytes), "", 0, NULL);
 	assert_int_equal(channel_expect(&channel, &visit.message, WIRE_WELCOME, &err), -EREMOTEIO);
-	assert_non_null(strstr(err.text, "another machine runs here"));
+	assert_non_null(strstr(err.text, "another machine came here"));
 	channel_close(&channel);
 	channel_close(&visit.streams[0]);
 	/* And the right one is told what lacks. */
