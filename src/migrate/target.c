@@ -333,6 +333,14 @@ static void give_up(struct target *target, int result, const struct error *err)
 		arrival_give_up(target->arrival, target->stop, err);
 }
 
+/* Whether or not the source hears of it. Of a line by which that was not said it hears that it is
+ * cut, and need not wait for the word. */
+static void say_running(struct channel *channel)
+{
+	if (channel_say(channel, WIRE_RUNNING, NULL) < 0)
+		shutdown(channel->fd, SHUT_RDWR);
+}
+
 int target_run(const struct target_ops *ops, int listening, int stop, const struct mtls *tls,
 	struct error *err)
 {
@@ -343,9 +351,8 @@ int target_run(const struct target_ops *ops, int listening, int stop, const stru
 		return error_errno(err, ENOMEM, "--incoming");
 	*target = (struct target){.ops = ops, .listening = listening, .stop = stop, .tls = tls};
 	ret = take(target, err);
-	/* It runs, whether or not the source hears of it. */
 	if (ret == 0)
-		channel_say(&target->lanes[0].channel, WIRE_RUNNING, NULL);
+		say_running(&target->lanes[0].channel);
 	else if (target->connected)
 		give_up(target, ret, err);
 	if (ret == 0 && target->late)
