@@ -116,14 +116,17 @@ ssize_t __wrap_recv(int fd, void *bytes, size_t length, int flags)
 	return is_failed(EIO) ? -1 : __real_recv(fd, bytes, length, flags);
 }
 
-/* The time is over as soon as the other side is silent. */
-static int poll_silent(struct pollfd *fds, nfds_t count, int milliseconds)
+/* The source's wait for a word: it is over as soon as the other side is silent, and lines are cut
+ * meanwhile. */
+static int poll_word(struct pollfd *fds, nfds_t count, int milliseconds)
 {
 	int ret = 0;
 
 	while (ret == 0 && milliseconds > 0) {
 		const bool is_silent = atomic_load(&line->is_silent);
 
+		if (atomic_exchange(&line->is_to_cut, false))
+			rig_cut(line);
 		ret = __real_poll(fds, count, 10);
 		milliseconds = is_silent ? 0 : milliseconds - 10;
 	}
@@ -137,8 +140,9 @@ int __wrap_poll(struct pollfd *fds, nfds_t count, int milliseconds)
 		milliseconds = FAREWELL_MS;
 	if (is_failed(ENOMEM))
 		return -1;
-	return line && line->silent && !is_target ? poll_silent(fds, count, milliseconds)
-						  : __real_poll(fds, count, milliseconds);
+	return line && !is_target && (line->silent || line->runs) && milliseconds > 0
+		       ? poll_word(fds, count, milliseconds)
+		       : __real_poll(fds, count, milliseconds);
 }
 
 int __wrap_socket(int domain, int type, int protocol)
@@ -660,6 +664,11 @@ void rig_migrate(struct rig *rig)
 	atomic_store(&loser, NULL);
 	if (rig->end == SOURCE_STAYS)
 		rig->runs_here = true;
+}
+
+void rig_let_cut(struct rig *rig)
+{
+	atomic_store(&rig->is_to_cut, true);
 }
 
 bool rig_same_memory(const struct rig *rig)

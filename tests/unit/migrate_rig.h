@@ -41,10 +41,10 @@ struct rig {
 	/* To be set. */
 	uint64_t low, high; /* bytes of memory below and above a hole; @high may be 0 */
 	unsigned streams;
-	_Atomic int fails;    /* enum rig_step: this function fails the first time */
-	enum rig_fault fault; /* of the source, or the target */
-	bool of_target;
-	uint64_t at;
+	_Atomic int fails; /* enum rig_step: this function fails the first time */
+	_Atomic int fault; /* enum rig_fault: of the source, or the target */
+	_Atomic bool of_target;
+	_Atomic uint64_t at;
 	bool tells;            /* its log knows that vCPU 1 of two writes all of them */
 	unsigned writes;       /* pages written between two rounds, until it is slow enough */
 	bool writes_meanwhile; /* a thread writes without a pause until it is stopped */
@@ -100,7 +100,7 @@ struct rig {
 	int gone; /* eventfd: the source's, as @stop is the target's */
 	pthread_t writer, target;
 	bool writing, has_target;
-	_Atomic bool enough, is_silent, source_ended;
+	_Atomic bool enough, is_silent, is_to_cut, source_ended;
 };
 
 /* Whether memory may come late on this host (memory/late.h). */
@@ -116,6 +116,8 @@ void rig_migrate(struct rig *rig);
 void rig_write_state(struct state_writer *writer);
 /* All streams, as they are now. */
 void rig_cut(struct rig *rig);
+/* Likewise, from a hook on the target's thread: by the source's, which the channels are. */
+void rig_let_cut(struct rig *rig);
 /* The target is no more. */
 void rig_kill_target(struct rig *rig);
 bool rig_same_memory(const struct rig *rig);

@@ -65,7 +65,7 @@ static void await_new_line(struct rig *rig)
 /* It has been given away when all streams are cut, and does not run yet. */
 static void cut_and_await_new_line(struct rig *rig)
 {
-	rig_cut(rig);
+	rig_let_cut(rig);
 	await_new_line(rig);
 	assert_int_equal(rig->followed, 0);
 }
