@@ -32,12 +32,17 @@ static void arrival_ended(void *opaque, int result, const struct error *err)
 	(void)err;
 }
 
+static void arrival_closed(void *opaque)
+{
+	(void)opaque;
+}
+
 /* Where the host lets us. */
 static int make_arrival(struct rig *rig, struct arrival **arrival, struct error *err)
 {
 	const struct arrival_terms terms = {.memory = &rig->memory,
 		.listening = rig->listening,
-		.ops = {.ended = arrival_ended}};
+		.ops = {.ended = arrival_ended, .closed = arrival_closed}};
 
 	if (arrival_new(&rig->arrival, &terms, err) < 0)
 		return 0;

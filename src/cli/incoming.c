@@ -35,7 +35,7 @@ struct incoming {
 	/* What the thread wants to be done on the loop. */
 	pthread_mutex_t lock;
 	pthread_cond_t answered;
-	struct loop_task task, over, arrived;
+	struct loop_task task, over, arrived, closed;
 	int missed; /* by the arrival: why memory will never be whole; 0: it is */
 	char missed_why[256];
 	int (*wish)(struct incoming *incoming, struct error *err);
@@ -81,6 +81,7 @@ static int enter_sandbox(struct incoming *incoming, struct error *err)
 }
 
 static void memory_ended(void *opaque, int result, const struct error *err);
+static void memory_closed(void *opaque);
 
 /* Asked for while the host still lets us ask. */
 static int make_arrival(struct incoming *incoming, struct error *err)
@@ -88,7 +89,7 @@ static int make_arrival(struct incoming *incoming, struct error *err)
 	const struct arrival_terms terms = {.memory = machine_memory(incoming->machine),
 		.listening = incoming->listening,
 		.tls = incoming->tls,
-		.ops = {.ended = memory_ended, .opaque = incoming}};
+		.ops = {.ended = memory_ended, .closed = memory_closed, .opaque = incoming}};
 
 	return incoming->late ? arrival_new(&incoming->arrival, &terms, err) : 0;
 }
@@ -210,8 +211,12 @@ static void arrived(struct loop_task *task)
 		return;
 	}
 	log_info("--incoming: all of memory is here");
-	/* What it has made stays: another thread may look into it at this moment. */
-	stop_listening(incoming);
+}
+
+/* What the arrival has made stays: another thread may look into it at this moment. */
+static void closed(struct loop_task *task)
+{
+	stop_listening(container_of(task, struct incoming, closed));
 }
 
 /* ---- on the arrival's thread ---- */
@@ -224,6 +229,13 @@ static void memory_ended(void *opaque, int result, const struct error *err)
 	snprintf(incoming->missed_why, sizeof(incoming->missed_why), "--incoming: %.220s",
 		err->text);
 	loop_post(incoming->session->loop, &incoming->arrived);
+}
+
+static void memory_closed(void *opaque)
+{
+	struct incoming *incoming = opaque;
+
+	loop_post(incoming->session->loop, &incoming->closed);
 }
 
 /* ---- on the thread ---- */
@@ -355,7 +367,8 @@ int incoming_open(struct incoming **out, struct session *session, struct api_ses
 		.stop = -1,
 		.task.run = obey,
 		.over.run = over,
-		.arrived.run = arrived};
+		.arrived.run = arrived,
+		.closed.run = closed};
 	machine_config_init(&incoming->config);
 	pthread_mutex_init(&incoming->lock, NULL);
 	pthread_cond_init(&incoming->answered, NULL);
@@ -412,6 +425,7 @@ void incoming_close(struct incoming *incoming)
 	}
 	arrival_free(incoming->arrival, true);
 	loop_unpost(incoming->session->loop, &incoming->arrived);
+	loop_unpost(incoming->session->loop, &incoming->closed);
 	stop_listening(incoming);
 	if (incoming->stop >= 0)
 		close(incoming->stop);

@@ -17,8 +17,6 @@
 #include <unistd.h>
 
 #define STACK_SIZE (256U << 10) /* a TLS handshake goes deep */
-/* That the source may take to hear that it is over. */
-#define LAST_WORD_S 2
 
 int arrival_take_pages(
 	struct arrival *arrival, struct inflow *in, struct pages_seen *seen, struct error *err)
@@ -124,8 +122,7 @@ static int take_answer(struct arrival *arrival, struct error *err)
 
 /* ---- while there is a line ---- */
 
-/* @what is one of those that are between threads. */
-static bool look_at(struct arrival *arrival, const bool *what)
+bool arrival_is(struct arrival *arrival, const bool *what)
 {
 	bool is;
 
@@ -135,9 +132,9 @@ static bool look_at(struct arrival *arrival, const bool *what)
 	return is;
 }
 
-static bool is_whole(struct arrival *arrival)
+bool arrival_is_whole(struct arrival *arrival)
 {
-	return look_at(arrival, &arrival->runs) && memory_late_left(arrival->late) == 0;
+	return arrival_is(arrival, &arrival->runs) && memory_late_left(arrival->late) == 0;
 }
 
 /* What others have done meanwhile. */
@@ -148,6 +145,8 @@ static int look_around(struct arrival *arrival, struct error *err)
 
 	eventfd_read(memory_late_word(arrival->late), &ignored);
 	eventfd_read(arrival->word, &ignored);
+	if (arrival_is(arrival, &arrival->given_up))
+		return error_set(err, EPIPE, "it does not run here");
 	ret = arrival_look_at_streams(arrival, err);
 	return ret == 0 ? ask_for_more(arrival, err) : ret;
 }
@@ -195,7 +194,7 @@ static int take_all(struct arrival *arrival, struct error *err)
 		bool answer = false;
 
 		ret = look_around(arrival, err);
-		if (ret == 0 && is_whole(arrival))
+		if (ret == 0 && arrival_is_whole(arrival))
 			break;
 		if (ret == 0)
 			ret = wait_for_either(arrival, &answer, err);
@@ -207,24 +206,43 @@ static int take_all(struct arrival *arrival, struct error *err)
 
 /* ---- when there is none ---- */
 
-/* Before the commit that is the end: nobody runs here, nor will. */
-static bool may_wait(struct arrival *arrival, const struct error *why)
+void arrival_drop_given(struct arrival *arrival)
 {
-	bool committed;
-
 	pthread_mutex_lock(&arrival->lock);
-	committed = arrival->committed;
-	if (!committed) {
-		arrival->broken = true;
-		arrival->err = *why;
-	}
-	arrival->cut = true;
 	if (arrival->has_given)
 		for (unsigned i = 0; i < arrival->hello.streams; i++)
 			channel_close(&arrival->given[i]);
 	arrival->has_given = false;
 	pthread_mutex_unlock(&arrival->lock);
-	return committed;
+}
+
+/* Before the commit that is the end: nobody runs here, nor will. */
+static void note_cut(struct arrival *arrival, const struct error *why)
+{
+	bool broken;
+
+	pthread_mutex_lock(&arrival->lock);
+	if (!arrival->committed && !arrival->broken && !arrival->given_up) {
+		arrival->broken = true;
+		arrival->err = *why;
+	}
+	broken = arrival->broken;
+	arrival->cut = true;
+	pthread_mutex_unlock(&arrival->lock);
+	arrival_drop_given(arrival);
+	/* Those that wait in the machine's restoring go on, to hear that it has failed. */
+	if (broken)
+		memory_late_end(arrival->late);
+	arrival_end_streams(arrival);
+	arrival_close(&arrival->urgent);
+}
+
+static void warn_of_cut(struct arrival *arrival, uint64_t left, const struct error *why)
+{
+	if (arrival_is(arrival, &arrival->runs))
+		log_warning("--incoming: the line to the source was cut while %llu pages of memory "
+			    "were still to come (%.200s); it may come again within %u s",
+			(unsigned long long)left, why->text, arrival->hello.wait);
 }
 
 static int wait_for_source(struct arrival *arrival, struct error *err)
@@ -232,9 +250,7 @@ static int wait_for_source(struct arrival *arrival, struct error *err)
 	const uint64_t left = memory_late_left(arrival->late);
 	int ret;
 
-	log_warning("--incoming: the line to the source was cut while %llu pages of memory were "
-		    "still to come (%.200s); it may come again within %u s",
-		(unsigned long long)left, err->text, arrival->hello.wait);
+	warn_of_cut(arrival, left, err);
 	/* A source that comes and brings nothing is not waited for for ever. */
 	if (left != arrival->left || !arrival->until)
 		arrival->until = clock_ns() + arrival->hello.wait * SECOND_NS;
@@ -251,10 +267,12 @@ static int take_memory(struct arrival *arrival, struct error *err)
 
 	for (;;) {
 		ret = take_all(arrival, err);
-		if (ret == 0 || look_at(arrival, &arrival->leaving) || !may_wait(arrival, err))
+		if (ret == 0 || arrival_is(arrival, &arrival->leaving))
 			return ret;
-		arrival_end_streams(arrival);
-		arrival_close(&arrival->urgent);
+		/* The source alone has need of a line. */
+		if (arrival_is_whole(arrival))
+			return 0;
+		note_cut(arrival, err);
 		ret = wait_for_source(arrival, err);
 		/* Without a source when no more is needed. */
 		if (ret < 0 || arrival->urgent.channel.fd < 0)
@@ -263,39 +281,6 @@ static int take_memory(struct arrival *arrival, struct error *err)
 }
 
 /* ---- its life ---- */
-
-/* The source may end now. */
-static void say_whole(struct arrival *arrival)
-{
-	struct channel *urgent = &arrival->urgent.channel;
-
-	if (urgent->fd < 0)
-		return;
-	urgent->stop = -1;
-	urgent->patience = LAST_WORD_S;
-	if (channel_say(urgent, WIRE_WHOLE, NULL) == 0)
-		channel_hear_out(urgent, LAST_WORD_S * 1000);
-}
-
-static void finish(struct arrival *arrival, int result, const struct error *err)
-{
-	bool leaving, committed, ended;
-
-	pthread_mutex_lock(&arrival->lock);
-	leaving = arrival->leaving;
-	ended = arrival->ended;
-	committed = arrival->committed;
-	pthread_mutex_unlock(&arrival->lock);
-	/* Those that wait in the machine's restoring go on, to hear that it has failed. */
-	if (result == 0 || !committed)
-		memory_late_end(arrival->late);
-	if (result == 0 || (ended && committed))
-		say_whole(arrival);
-	arrival_end_streams(arrival);
-	arrival_close(&arrival->urgent);
-	if (!leaving && committed)
-		arrival->terms.ops.ended(arrival->terms.ops.opaque, result, err);
-}
 
 static void *arrive(void *opaque)
 {
@@ -311,7 +296,8 @@ static void *arrive(void *opaque)
 	begun = arrival->begun;
 	pthread_mutex_unlock(&arrival->lock);
 	if (begun)
-		finish(arrival, take_memory(arrival, &err), &err);
+		arrival_finish(arrival, take_memory(arrival, &err), &err);
+	eventfd_write(arrival->over, 1);
 	return NULL;
 }
 
@@ -329,7 +315,8 @@ int arrival_new(struct arrival **out, const struct arrival_terms *terms, struct 
 	pthread_cond_init(&arrival->begun_or_leaving, NULL);
 	arrival->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	arrival->word = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (arrival->stop < 0 || arrival->word < 0)
+	arrival->over = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (arrival->stop < 0 || arrival->word < 0 || arrival->over < 0)
 		ret = error_errno(err, errno, "post-copy: eventfd");
 	else
 		ret = memory_late_open(&arrival->late, terms->memory, err);
@@ -388,7 +375,7 @@ int arrival_begin(struct arrival *arrival, const struct wire_hello *hello, struc
 
 bool arrival_is_begun(struct arrival *arrival)
 {
-	return look_at(arrival, &arrival->begun);
+	return arrival_is(arrival, &arrival->begun);
 }
 
 int arrival_commit(struct arrival *arrival, struct error *err)
@@ -421,6 +408,20 @@ void arrival_run(struct arrival *arrival, struct channel *channels)
 	eventfd_write(arrival->word, 1);
 }
 
+void arrival_give_up(struct arrival *arrival, int stop, const struct error *why)
+{
+	log_warning("--incoming: %.300s; the machine does not run here, and its source, which may "
+		    "not have heard so, is told when it comes again within %u s",
+		why->text, arrival->hello.wait);
+	pthread_mutex_lock(&arrival->lock);
+	arrival->err = *why;
+	arrival->given_up = true;
+	arrival->given_up_until = clock_ns() + arrival->hello.wait * SECOND_NS;
+	pthread_mutex_unlock(&arrival->lock);
+	eventfd_write(arrival->word, 1);
+	channel_wait(arrival->over, POLLIN, stop, 0, NULL);
+}
+
 static void end_thread(struct arrival *arrival, bool ended)
 {
 	pthread_mutex_lock(&arrival->lock);
@@ -439,10 +440,8 @@ void arrival_free(struct arrival *arrival, bool ended)
 	if (arrival->started)
 		end_thread(arrival, ended);
 	memory_late_free(arrival->late);
-	if (arrival->has_given)
-		for (unsigned i = 0; i < arrival->hello.streams; i++)
-			channel_close(&arrival->given[i]);
-	for (int fds[] = {arrival->stop, arrival->word}, i = 0; i < 2; i++)
+	arrival_drop_given(arrival);
+	for (int fds[] = {arrival->stop, arrival->word, arrival->over}, i = 0; i < 3; i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
 	pthread_cond_destroy(&arrival->begun_or_leaving);

@@ -4,14 +4,16 @@
  * state on, when pages lack (memory/late.h). It asks for what somebody waits for, takes what comes,
  * and when the line is cut waits for the source to come again.
  *
- *   new() -> start() -> lack() ... -> begin() -> commit() -> run() ... ops->ended()   -> free()
- *                                     it asks    what fails    the other streams
- *                                     for pages  is a wait     bring the rest
- *                                                from here on
+ *   new() -> start() -> lack() ... -> begin() -> commit() -> run() ... ops->ended()  -> free()
+ *                                     it asks       |        the other      ops->closed()
+ *                                     for pages     |        streams bring
+ *                                                   |        the rest
+ *                                                   +-----> give_up()
  *
- * Threads: new(), start() and free(): the machine's owner; lack() to run(): the migration's, in
- * this order. A thread "duet-arrive" of its own, and one for each stream, with the limits of the
- * thread that called start() and less; none of them waits for another of the process's.
+ * Threads: new(), start() and free(): the machine's owner; lack() to run() and give_up(): the
+ * migration's, in this order. A thread "duet-arrive" of its own, and one for each stream, with the
+ * limits of the thread that called start() and less; none of them waits for another of the
+ * process's but for the word whether the machine runs.
  */
 #ifndef DUET_MIGRATE_ARRIVE_H
 #define DUET_MIGRATE_ARRIVE_H
@@ -22,9 +24,12 @@
 struct arrival;
 
 struct arrival_ops {
-	/* It is over: all of memory is there, or (negative) never will be, and the guest must not
-	 * go on. On a thread of its own, of whose work this is the last. */
+	/* All of memory is there, or (negative) never will be, and the guest must not go on. On a
+	 * thread of its own. Not of a machine that was given up. */
 	void (*ended)(void *opaque, int result, const struct error *err);
+	/* After that: nobody is waited for at @listening any more, for the source knows, or cannot
+	 * be told. The last of its thread's work. */
+	void (*closed)(void *opaque);
 	void *opaque;
 };
 
@@ -49,6 +54,10 @@ bool arrival_is_begun(struct arrival *arrival);
 int arrival_commit(struct arrival *arrival, struct error *err);
 /* It runs; @channels, hello->streams of them, bring the rest, and are taken over. */
 void arrival_run(struct arrival *arrival, struct channel *channels);
+/* It does not run, and never will, but the source may have given it away and not have heard that:
+ * it is told when it comes again, for as long as it may. Returns when it was told, or did not come,
+ * or by @stop, an eventfd. */
+void arrival_give_up(struct arrival *arrival, int stop, const struct error *why);
 /* It is over, or was not begun, or the machine has @ended and needs no more: the source is told.
  * Else: nobody may touch memory any more, of which the rest reads as zeroes. Null is allowed. */
 void arrival_free(struct arrival *arrival, bool ended);

@@ -20,6 +20,8 @@
 #define KNOCKS_MAX 32
 /* After a failure to take a connection that is there. */
 #define AGAIN_S 1
+/* That the source may take to have its machine back. */
+#define TAKE_BACK_S 60
 
 /* Those of its connections that have come. */
 struct line {
@@ -41,16 +43,26 @@ struct knocks {
 
 /* ---- the next connection ---- */
 
-static int time_left(const struct arrival *arrival)
+/* Milliseconds; -1: no limit, for nobody knows yet whose machine it is. */
+static int time_left(struct arrival *arrival)
 {
 	const uint64_t now = clock_ns();
+	uint64_t until = UINT64_MAX;
 
-	return now < arrival->until ? (int)((arrival->until - now) / MS_NS) + 1 : 0;
+	pthread_mutex_lock(&arrival->lock);
+	if (arrival->given_up)
+		until = arrival->given_up_until;
+	else if (arrival->runs)
+		until = arrival->until;
+	pthread_mutex_unlock(&arrival->lock);
+	if (until == UINT64_MAX)
+		return -1;
+	return now < until ? (int)((until - now) / MS_NS) + 1 : 0;
 }
 
 /* 0: something has happened. */
 static int await_knock(
-	const struct arrival *arrival, struct pollfd *fds, unsigned count, struct error *err)
+	struct arrival *arrival, struct pollfd *fds, unsigned count, struct error *err)
 {
 	eventfd_t ignored;
 
@@ -94,8 +106,8 @@ static int take_in(const struct arrival *arrival, struct knocks *knocks, struct 
 	return 0;
 }
 
-/* The first that has said something; -EAGAIN: none has so far. */
-static int look_out(const struct arrival *arrival, struct knocks *knocks, struct error *err)
+/* The first that has said something; -EAGAIN: none has so far, or something else has happened. */
+static int look_out(struct arrival *arrival, struct knocks *knocks, struct error *err)
 {
 	struct pollfd fds[3 + KNOCKS_MAX] = {{.fd = arrival->stop, .events = POLLIN},
 		{.fd = arrival->word, .events = POLLIN},
@@ -115,17 +127,14 @@ static int look_out(const struct arrival *arrival, struct knocks *knocks, struct
 	return ret < 0 ? ret : -EAGAIN;
 }
 
-static int accept_next(const struct arrival *arrival, struct knocks *knocks, struct error *err)
+/* Likewise. */
+static int accept_next(struct arrival *arrival, struct knocks *knocks, struct error *err)
 {
-	int ret = -EAGAIN;
-
-	while (ret == -EAGAIN && time_left(arrival))
-		ret = look_out(arrival, knocks, err);
-	return ret != -EAGAIN ? ret
-			      : error_set(err, ETIMEDOUT,
-					"the source, which has the rest of memory, did not come "
-					"again within %u s",
-					arrival->hello.wait);
+	if (time_left(arrival) != 0)
+		return look_out(arrival, knocks, err);
+	return error_set(err, ETIMEDOUT,
+		"the source, which has the rest of memory, did not come again within %u s",
+		arrival->hello.wait);
 }
 
 /* ---- who it is ---- */
@@ -137,8 +146,8 @@ static int check_hello(const struct arrival *arrival, const struct line *line,
 
 	if (memcmp(hello->id, own->id, WIRE_ID) != 0)
 		return error_set(err, EBUSY,
-			"another machine runs here, and waits for the rest of its memory; start "
-			"a second duet run --incoming");
+			"another machine came here, whose source is waited for; start a second "
+			"duet run --incoming");
 	if (hello->streams != own->streams || hello->wait != own->wait ||
 		hello->index != line->count)
 		return error_set(err, EPROTO, "stream %u of %u came where %u of %u was to come",
@@ -205,13 +214,39 @@ static uint64_t get(void *opaque, gpa_t gpa)
 	return memory_late_lacking(arrival->late, gpa);
 }
 
-static int tell(struct arrival *arrival, struct line *line, struct error *err)
+static int say_what_lacks(struct arrival *arrival, struct channel *urgent, struct error *err)
 {
 	static const struct lacks_ops ops = {.get = get};
-	struct channel *urgent = &line->channels[arrival->hello.streams];
 	int ret = lacks_say(urgent, arrival->terms.memory, &ops, arrival, err);
 
 	return ret == 0 ? channel_say(urgent, WIRE_READY, err) : ret;
+}
+
+/* It is the source's again, whose answer is the same word. -ECANCELED: it has heard. */
+static int say_given_up(struct arrival *arrival, struct line *line, struct error *err)
+{
+	struct channel *urgent = &line->channels[arrival->hello.streams];
+	struct error why;
+	int ret;
+
+	pthread_mutex_lock(&arrival->lock);
+	why = arrival->err;
+	pthread_mutex_unlock(&arrival->lock);
+	ret = channel_send(urgent, WIRE_FAILED, why.text, strnlen(why.text, 500), "", 0, err);
+	if (ret == 0 && channel_hear_failed(&line->channels[0], TAKE_BACK_S))
+		ret = error_set(err, ECANCELED, "the source goes on with its machine");
+	else if (ret == 0)
+		ret = -EPIPE;
+	return ret;
+}
+
+/* Who says this to the source has the machine, or never will: so the line is made, and nothing is
+ * said by it until that is known. */
+static int tell(struct arrival *arrival, struct line *line, struct error *err)
+{
+	if (arrival_is(arrival, &arrival->given_up))
+		return say_given_up(arrival, line, err);
+	return say_what_lacks(arrival, &line->channels[arrival->hello.streams], err);
 }
 
 /* As if run() had brought it. */
@@ -227,28 +262,58 @@ static void take_over(struct arrival *arrival, struct line *line)
 	line->count = 0;
 }
 
+static bool is_decided(struct arrival *arrival)
+{
+	return arrival_is(arrival, &arrival->runs) || arrival_is(arrival, &arrival->given_up);
+}
+
+static bool is_line(const struct arrival *arrival, const struct line *line)
+{
+	return line->count == wire_connections(&arrival->hello);
+}
+
+/* What was given back or reset meanwhile is no longer missed. */
+static bool needs_none(struct arrival *arrival)
+{
+	return !arrival->whole && arrival_is_whole(arrival);
+}
+
+/* A line whose source was told, or none. */
+static int gather(
+	struct arrival *arrival, struct line *line, struct knocks *knocks, struct error *err)
+{
+	for (;;) {
+		int ret;
+
+		if (needs_none(arrival)) {
+			/* Nothing was said by it. */
+			drop(line);
+			return 0;
+		}
+		if (is_line(arrival, line) && is_decided(arrival)) {
+			ret = tell(arrival, line, err);
+			if (ret == 0 || ret == -ECANCELED)
+				return ret;
+			drop(line);
+		}
+		ret = accept_next(arrival, knocks, err);
+		if (ret >= 0)
+			welcome(arrival, line, ret);
+		else if (ret != -EAGAIN)
+			return ret;
+	}
+}
+
 int arrival_await_source(struct arrival *arrival, struct error *err)
 {
 	struct line line = {.count = 0};
 	struct knocks knocks = {.count = 0};
-	int ret = 0;
+	int ret = gather(arrival, &line, &knocks, err);
 
-	while (line.count < wire_connections(&arrival->hello)) {
-		int fd = accept_next(arrival, &knocks, err);
-
-		ret = fd < 0 ? fd : 0;
-		if (ret < 0)
-			break;
-		welcome(arrival, &line, fd);
-		if (line.count == wire_connections(&arrival->hello) &&
-			tell(arrival, &line, err) < 0)
-			drop(&line);
-	}
-	if (ret == 0)
+	if (ret == 0 && is_line(arrival, &line))
 		take_over(arrival, &line);
 	drop(&line);
 	while (knocks.count)
 		close(forget(&knocks, 0));
-	/* What was given back or reset meanwhile is no longer missed. */
-	return ret == -ETIMEDOUT && memory_late_left(arrival->late) == 0 ? 0 : ret;
+	return ret;
 }

@@ -295,15 +295,33 @@ void channel_hear_out(struct channel *channel, unsigned milliseconds)
 			break;
 }
 
+bool channel_hear_failed(struct channel *channel, unsigned seconds)
+{
+	struct message message = {0};
+	int ret;
+
+	channel->until = clock_ns() + seconds * SECOND_NS;
+	ret = channel_expect(channel, &message, WIRE_FAILED, NULL);
+	message_free(&message);
+	return ret == -EREMOTEIO;
+}
+
+bool channel_say_failed(struct channel *channel, const char *why)
+{
+	if (channel->fd < 0)
+		return false;
+	channel->patience = 1;
+	channel->until = clock_ns() + FAREWELL_MS * MS_NS;
+	return !channel->torn && (!channel->tls || mtls_is_up(channel->tls)) &&
+	       channel_send(channel, WIRE_FAILED, why, strnlen(why, 500), "", 0, NULL) == 0;
+}
+
 void channel_fail(struct channel *channel, const char *why)
 {
 	if (channel->fd < 0)
 		return;
 	/* It is over: who cancels it is not waited for twice, nor a peer that takes nothing. */
 	channel->stop = -1;
-	channel->patience = 1;
-	channel->until = clock_ns() + FAREWELL_MS * MS_NS;
-	if (!channel->torn && (!channel->tls || mtls_is_up(channel->tls)))
-		channel_send(channel, WIRE_FAILED, why, strnlen(why, 500), "", 0, NULL);
+	channel_say_failed(channel, why);
 	channel_hear_out(channel, (unsigned)left_ms(channel));
 }

@@ -61,9 +61,15 @@ void message_free(struct message *message);
 bool channel_has_word(const struct channel *channel);
 /* Whether who runs it wants it to end: seen by itself whenever it waits for the other side. */
 bool channel_is_stopped(const struct channel *channel);
+/* Says why it ends, unless that would be taken for the rest of a message; whether it was said. */
+bool channel_say_failed(struct channel *channel, const char *why);
 /* Says why it ends, unless that would be taken for the rest of a message, and waits for a moment
  * until the other side has read it. */
 void channel_fail(struct channel *channel, const char *why);
+
+/* After that it was said: whether the other side says the same, so that it has heard; within
+ * @seconds, or until the channel's stop. */
+bool channel_hear_failed(struct channel *channel, unsigned seconds);
 
 /* Ends what this side says, and waits until the other side ends, too: a close with bytes unread
  * would cut off what was just said. At most @milliseconds. */

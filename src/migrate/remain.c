@@ -53,13 +53,17 @@ static int connect_again(struct serve *serve, struct error *err)
 	struct channel *urgent = &source->channels[source->streams];
 	int ret = greet_all(source, true, err);
 
-	if (ret == 0)
+	if (ret == 0) {
 		ret = sweep_hear_wanted(serve->sweep, urgent, err);
+		/* By who would have said what it lacks: a stranger welcomes nobody. */
+		serve->given_back = ret == -EREMOTEIO;
+	}
 	if (ret == 0)
 		sweep_reconnect(serve->sweep);
 	if (ret == 0)
 		ret = serve_start(serve, err);
-	if (ret < 0)
+	/* Who gives it back waits for the answer. */
+	if (ret < 0 && !serve->given_back)
 		hang_up(serve);
 	return ret;
 }
@@ -72,8 +76,26 @@ static bool sleep_for(const struct source *source, unsigned milliseconds)
 	return poll(&fd, 1, (int)milliseconds) <= 0;
 }
 
+/* Of one that never said that it runs; what else says so has made a mistake. */
+static bool is_given_back(struct serve *serve, bool cut)
+{
+	if (serve->given_back && !cut)
+		hang_up(serve);
+	serve->given_back = serve->given_back && cut;
+	return serve->given_back;
+}
+
+static void tell_of_cut(const struct serve *serve, bool cut, const struct error *err)
+{
+	log_warning("migration: %s; the guest %s there and lacks %llu pages of its memory: "
+		    "connecting again for %u s",
+		err->text, cut ? "may run" : "runs",
+		(unsigned long long)atomic_load(&serve->source->progress->left),
+		serve->source->wait);
+}
+
 /* 0: there is a line again. */
-static int await_line(struct serve *serve, struct error *err)
+static int await_line(struct serve *serve, bool cut, struct error *err)
 {
 	const struct source *source = serve->source;
 	const uint64_t until = clock_ns() + source->wait * SECOND_NS;
@@ -82,9 +104,7 @@ static int await_line(struct serve *serve, struct error *err)
 
 	set_phase(serve, SOURCE_CUT);
 	atomic_fetch_add(&source->progress->cuts, 1);
-	log_warning("migration: %s; the guest runs there and lacks %llu pages of its memory: "
-		    "connecting again for %u s",
-		err->text, (unsigned long long)atomic_load(&source->progress->left), source->wait);
+	tell_of_cut(serve, cut, err);
 	while (clock_ns() < until) {
 		if (!sleep_for(source, pause))
 			return error_set(err, ECANCELED, "this process was ended");
@@ -93,6 +113,8 @@ static int await_line(struct serve *serve, struct error *err)
 			set_phase(serve, SOURCE_ARRIVING);
 			return 0;
 		}
+		if (is_given_back(serve, cut))
+			return error_set(err, EREMOTEIO, "%s", why.text);
 		log_info("migration: connecting again: %s", why.text);
 		pause = pause * 2 < LATE_MS ? pause * 2 : LATE_MS;
 	}
@@ -132,9 +154,9 @@ enum source_end remain_run(struct serve *serve, bool cut, struct error *err)
 			return SOURCE_MOVED;
 		}
 		hang_up(serve);
-		ret = await_line(serve, err);
+		ret = await_line(serve, cut, err);
 		if (ret < 0)
-			return SOURCE_TORN;
+			return serve->given_back ? SOURCE_STAYS : SOURCE_TORN;
 		/* Who welcomes us runs it. */
 		if (cut)
 			serve->source->ops->follow(serve->source->opaque);

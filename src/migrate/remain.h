@@ -11,8 +11,8 @@
 
 /* The machine stands still: says what is to come, and answers to what is asked for from now on. */
 int remain_begin(struct serve *serve, struct sweep *sweep, struct error *err);
-/* It was given away; @cut: without an answer. SOURCE_MOVED, when all of it is there, or
- * SOURCE_TORN. */
+/* It was given away; @cut: without an answer. SOURCE_MOVED, when all of it is there; SOURCE_TORN;
+ * or SOURCE_STAYS: the other side says that it never ran there, and it has to be taken back. */
 enum source_end remain_run(struct serve *serve, bool cut, struct error *err);
 /* It stays, or has moved. In any case. */
 void remain_end(struct serve *serve);

@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-#define STACK_SIZE (128U << 10)
+#define STACK_SIZE  (128U << 10)
+#define LAST_WORD_S 2
 
 static struct channel *channel_of(const struct serve *serve)
 {
@@ -68,6 +69,15 @@ static int take_message(struct serve *serve, struct error *err)
 	return ret < 0 ? ret : 1;
 }
 
+/* The target waits for nobody any more. */
+static void confirm(struct serve *serve)
+{
+	struct channel *channel = channel_of(serve);
+
+	channel->patience = LAST_WORD_S;
+	channel_say(channel, WIRE_WHOLE, NULL);
+}
+
 static void *run(void *opaque)
 {
 	struct serve *serve = opaque;
@@ -78,6 +88,8 @@ static void *run(void *opaque)
 		ret = take_message(serve, &serve->err);
 	while (ret > 0);
 	serve->whole = ret == 0;
+	if (serve->whole)
+		confirm(serve);
 	/* Nobody reads the others either. */
 	serve_hang_up(serve->source);
 	return NULL;

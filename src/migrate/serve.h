@@ -22,6 +22,7 @@ struct serve {
 	/* Of the thread that has ended. */
 	bool whole; /* the target needs no more */
 	struct error err;
+	bool given_back; /* it never ran there; the source's thread's */
 };
 
 /* The room that it needs. To be freed in any case. */

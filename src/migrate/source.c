@@ -190,6 +190,14 @@ static enum source_end take_back(struct source *source, struct error *err)
 	return SOURCE_STAYS;
 }
 
+static enum source_end follow(
+	struct source *source, struct leaving *leaving, bool cut, struct error *err)
+{
+	enum source_end end = remain_run(&leaving->serve, cut, err);
+
+	return end == SOURCE_STAYS ? take_back(source, err) : end;
+}
+
 static enum source_end commit(struct source *source, struct leaving *leaving, struct error *err)
 {
 	const uint64_t before = source->channels[0].sent;
@@ -211,7 +219,7 @@ static enum source_end commit(struct source *source, struct leaving *leaving, st
 	if (ret == -EREMOTEIO)
 		return take_back(source, err);
 	if (leaving->late)
-		return remain_run(&leaving->serve, ret < 0, err);
+		return follow(source, leaving, ret < 0, err);
 	return ret == 0 ? SOURCE_MOVED : SOURCE_UNKNOWN;
 }
 

@@ -42,7 +42,8 @@ struct target {
 	struct lane lanes[WIRE_STREAMS_MAX + 1];
 	unsigned connected, streams; /* streams: those that bring pages in rounds */
 	_Atomic bool broken;
-	bool late; /* pages lack when it runs */
+	bool late;  /* pages lack when it runs */
+	bool ready; /* and it was said so: from then on the source may give it away */
 };
 
 /* ---- they come to know each other ---- */
@@ -271,7 +272,10 @@ static int take_state(struct target *target, struct error *err)
 			&reader, lane->message.body, lane->message.header.length, err);
 	if (ret == 0)
 		ret = target->ops->restore(target->ops->opaque, &reader, err);
-	return ret == 0 ? channel_say(&lane->channel, WIRE_READY, err) : ret;
+	if (ret == 0)
+		ret = channel_say(&lane->channel, WIRE_READY, err);
+	target->ready = ret == 0 && target->late;
+	return ret;
 }
 
 /* No limit to the wait: the source may have given it away already, and only the end of the
@@ -314,6 +318,29 @@ static void go_on(struct target *target)
 	arrival_run(target->arrival, channels);
 }
 
+/* It does not run. Where the line may be made anew a source that has given it away asks once more,
+ * and has to hear of it; what it answers is the same word. */
+static void give_up(struct target *target, int result, const struct error *err)
+{
+	struct channel *channel = &target->lanes[0].channel;
+	bool heard = !target->ready || result == -EREMOTEIO;
+
+	if (!heard && channel_say_failed(channel, err->text))
+		heard = channel_hear_failed(channel, CHANNEL_PATIENCE_S);
+	else if (heard)
+		channel_fail(channel, err->text);
+	if (!heard)
+		arrival_give_up(target->arrival, target->stop, err);
+}
+
+/* Whether or not the source hears of it. Of a line by which that was not said it hears that it is
+ * cut, and need not wait for the word. */
+static void say_running(struct channel *channel)
+{
+	if (channel_say(channel, WIRE_RUNNING, NULL) < 0)
+		shutdown(channel->fd, SHUT_RDWR);
+}
+
 int target_run(const struct target_ops *ops, int listening, int stop, const struct mtls *tls,
 	struct error *err)
 {
@@ -324,11 +351,10 @@ int target_run(const struct target_ops *ops, int listening, int stop, const stru
 		return error_errno(err, ENOMEM, "--incoming");
 	*target = (struct target){.ops = ops, .listening = listening, .stop = stop, .tls = tls};
 	ret = take(target, err);
-	/* It runs, whether or not the source hears of it. */
 	if (ret == 0)
-		channel_say(&target->lanes[0].channel, WIRE_RUNNING, NULL);
+		say_running(&target->lanes[0].channel);
 	else if (target->connected)
-		channel_fail(&target->lanes[0].channel, err->text);
+		give_up(target, ret, err);
 	if (ret == 0 && target->late)
 		go_on(target);
 	for (unsigned i = 0; i < target->connected; i++) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "migrate_rig.h"
 
+#include "base/bytes.h"
 #include "base/clock.h"
 #include "base/thread.h"
 #include "memory/late.h"
@@ -27,7 +28,11 @@
 
 /* Whose thread this is, and what is wrong with its line. */
 static _Thread_local struct rig *line;
+/* Likewise, and of the threads that those have made. */
+static _Thread_local struct rig *owner;
 static _Thread_local bool is_target;
+/* That has a message which will be lost. */
+static struct rig *_Atomic loser;
 
 ssize_t __real_send(int fd, const void *bytes, size_t length, int flags);
 ssize_t __wrap_send(int fd, const void *bytes, size_t length, int flags);
@@ -44,10 +49,22 @@ static ssize_t send_part(int fd, const uint8_t *bytes, size_t length, int flags,
 /* Counts a call of the system by one of the two. */
 static bool is_failed(int code)
 {
-	if (!line || line->called[is_target]++ != line->at || line->fault != RIG_NO_CALL ||
-		line->of_target != is_target)
+	if (!owner || atomic_fetch_add(&owner->called[is_target], 1) != owner->at ||
+		owner->fault != RIG_NO_CALL || owner->of_target != is_target)
 		return false;
 	errno = code;
+	return true;
+}
+
+/* A head is sent by itself, and plain. */
+static bool is_lost(int fd, const uint8_t *bytes, size_t length)
+{
+	struct rig *rig = atomic_load(&loser);
+
+	if (!rig || length != WIRE_HEADER || load_le16(bytes + 4) != (unsigned)rig->lost ||
+		atomic_fetch_sub(&rig->before_lost, 1) != 0)
+		return false;
+	shutdown(fd, SHUT_RDWR);
 	return true;
 }
 
@@ -56,10 +73,12 @@ ssize_t __wrap_send(int fd, const void *bytes, size_t length, int flags)
 	uint64_t *said = line ? &line->said[is_target] : NULL;
 	uint8_t changed;
 
-	if (!line)
-		return __real_send(fd, bytes, length, flags);
+	if (is_lost(fd, bytes, length))
+		return (ssize_t)length;
 	if (is_failed(ENOBUFS))
 		return -1;
+	if (!line)
+		return __real_send(fd, bytes, length, flags);
 	if ((line->fault != RIG_CUT && line->fault != RIG_CUT_ONCE && line->fault != RIG_ALTER) ||
 		line->of_target != is_target || line->at < *said || line->at >= *said + length)
 		return send_part(fd, bytes, length, flags, said);
@@ -97,12 +116,33 @@ ssize_t __wrap_recv(int fd, void *bytes, size_t length, int flags)
 	return is_failed(EIO) ? -1 : __real_recv(fd, bytes, length, flags);
 }
 
+/* The source's wait for a word: it is over as soon as the other side is silent, and lines are cut
+ * meanwhile. */
+static int poll_word(struct pollfd *fds, nfds_t count, int milliseconds)
+{
+	int ret = 0;
+
+	while (ret == 0 && milliseconds > 0) {
+		const bool is_silent = atomic_load(&line->is_silent);
+
+		if (atomic_exchange(&line->is_to_cut, false))
+			rig_cut(line);
+		ret = __real_poll(fds, count, 10);
+		milliseconds = is_silent ? 0 : milliseconds - 10;
+	}
+	return ret;
+}
+
 int __wrap_poll(struct pollfd *fds, nfds_t count, int milliseconds)
 {
 	/* Who leaves in the middle waits for the other to have heard it: not for long here. */
 	if (line && count == 1 && milliseconds > FAREWELL_MS)
 		milliseconds = FAREWELL_MS;
-	return is_failed(ENOMEM) ? -1 : __real_poll(fds, count, milliseconds);
+	if (is_failed(ENOMEM))
+		return -1;
+	return line && !is_target && (line->silent || line->runs) && milliseconds > 0
+		       ? poll_word(fds, count, milliseconds)
+		       : __real_poll(fds, count, milliseconds);
 }
 
 int __wrap_socket(int domain, int type, int protocol)
@@ -120,15 +160,69 @@ int __wrap_accept4(int fd, struct sockaddr *from, socklen_t *length, int flags)
 	return is_failed(ENFILE) ? -1 : __real_accept4(fd, from, length, flags);
 }
 
+void *__real_malloc(size_t size);
+
+/* A thread of whose who made it is. */
+struct child {
+	struct rig *owner;
+	bool is_target;
+	void *(*run)(void *opaque);
+	void *opaque;
+};
+
+static void *run_child(void *opaque)
+{
+	const struct child child = *(struct child *)opaque;
+
+	free(opaque);
+	owner = child.owner;
+	is_target = child.is_target;
+	return child.run(child.opaque);
+}
+
 int __wrap_pthread_create(
 	pthread_t *thread, const pthread_attr_t *how, void *(*run)(void *), void *opaque)
 {
-	return is_failed(EAGAIN) ? EAGAIN : __real_pthread_create(thread, how, run, opaque);
+	struct child *child;
+	int ret;
+
+	if (is_failed(EAGAIN))
+		return EAGAIN;
+	child = __real_malloc(sizeof(*child));
+	*child = (struct child){owner, is_target, run, opaque};
+	ret = __real_pthread_create(thread, how, run_child, child);
+	if (ret)
+		free(child);
+	return ret;
+}
+
+/* userfaultfd's, and no others are of these threads'. */
+int __real_ioctl(int fd, unsigned long request, void *what);
+int __wrap_ioctl(int fd, unsigned long request, void *what);
+
+int __wrap_ioctl(int fd, unsigned long request, void *what)
+{
+	return is_failed(ENOMEM) ? -1 : __real_ioctl(fd, request, what);
+}
+
+int __real_eventfd(unsigned count, int flags);
+int __wrap_eventfd(unsigned count, int flags);
+
+int __wrap_eventfd(unsigned count, int flags)
+{
+	return is_failed(EMFILE) ? -1 : __real_eventfd(count, flags);
+}
+
+int __real_madvise(void *at, size_t length, int advice);
+int __wrap_madvise(void *at, size_t length, int advice);
+
+int __wrap_madvise(void *at, size_t length, int advice)
+{
+	return is_failed(ENOMEM) ? -1 : __real_madvise(at, length, advice);
 }
 
 /* ---- memory for the two themselves ---- */
 
-void *__real_malloc(size_t size);
 void *__wrap_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
 void *__wrap_calloc(size_t count, size_t size);
@@ -137,8 +231,8 @@ void *__wrap_realloc(void *old, size_t size);
 
 static bool is_refused(void)
 {
-	return line && line->allocated[is_target]++ == line->at && line->fault == RIG_NO_MEMORY &&
-	       line->of_target == is_target;
+	return owner && atomic_fetch_add(&owner->allocated[is_target], 1) == owner->at &&
+	       owner->fault == RIG_NO_MEMORY && owner->of_target == is_target;
 }
 
 void *__wrap_malloc(size_t size)
@@ -160,6 +254,11 @@ void *__wrap_realloc(void *old, size_t size)
 
 static int fails(struct rig *rig, enum rig_step step, struct error *err)
 {
+	if (rig->silent && rig->silent == step) {
+		atomic_store(&rig->is_silent, true);
+		while (!atomic_load(&rig->source_ended))
+			sched_yield();
+	}
 	if (rig->fails != (int)step)
 		return 0;
 	rig->fails = RIG_NOTHING;
@@ -300,6 +399,8 @@ static bool commit(void *opaque)
 	struct rig *rig = opaque;
 
 	rig->committed = fails(rig, RIG_COMMIT, NULL) == 0;
+	if (rig->commits)
+		rig->commits(rig);
 	return rig->committed;
 }
 
@@ -340,8 +441,12 @@ static const struct source_ops source_ops = {
 static int connect_one(void *opaque, struct channel *channel, struct error *err)
 {
 	struct rig *rig = opaque;
-	int fd = address_connect(&rig->address, rig->gone, err);
+	int fd;
 
+	if (rig->connects)
+		rig->connects(rig);
+	fd = address_connect(rig->elsewhere ? rig->elsewhere : &rig->address, rig->gone, err);
+	rig->connected += fd >= 0;
 	return fd < 0 ? fd : channel_open(channel, fd, rig->gone, rig->tls_here, false, 0, err);
 }
 
@@ -353,6 +458,13 @@ static void arrival_ended(void *opaque, int result, const struct error *err)
 
 	rig->arrival_result = result;
 	rig->arrival_err = *err;
+	atomic_store(&rig->ended, true);
+}
+
+static void arrival_closed(void *opaque)
+{
+	struct rig *rig = opaque;
+
 	atomic_store(&rig->arrived, true);
 }
 
@@ -361,7 +473,7 @@ static int make_arrival(struct rig *rig, struct arrival **arrival, struct error 
 	const struct arrival_terms terms = {.memory = &rig->there,
 		.listening = rig->listening,
 		.tls = rig->tls_there,
-		.ops = {.ended = arrival_ended, .opaque = rig}};
+		.ops = {.ended = arrival_ended, .closed = arrival_closed, .opaque = rig}};
 	int ret = arrival_new(&rig->arrival, &terms, err);
 
 	if (ret == 0)
@@ -395,8 +507,11 @@ static int restore(void *opaque, struct state_reader *state, struct error *err)
 static int run(void *opaque, struct error *err)
 {
 	struct rig *rig = opaque;
-	int ret = fails(rig, RIG_RUN, err);
+	int ret;
 
+	if (rig->runs)
+		rig->runs(rig);
+	ret = fails(rig, RIG_RUN, err);
 	if (ret < 0)
 		return ret;
 	/* Nobody else has them, or ever will. */
@@ -417,7 +532,7 @@ static void *run_target(void *opaque)
 	const struct target_ops ops = {
 		.build = build, .restore = restore, .run = run, .opaque = rig};
 
-	line = rig;
+	line = owner = rig;
 	is_target = true;
 	rig->result = target_run(&ops, rig->listening, rig->stop, rig->tls_there, &rig->target_err);
 	/* As its process would, so that who is about to come does not wait for an answer. */
@@ -485,6 +600,14 @@ static void join_target(struct rig *rig)
 	rig->has_target = false;
 }
 
+/* Where the source's last word was not heard, for a call failed, it waits for nobody. */
+static bool is_over(struct rig *rig)
+{
+	const bool hurried = rig->fault == RIG_NO_CALL || rig->fault == RIG_NO_MEMORY;
+
+	return atomic_load(hurried ? &rig->ended : &rig->arrived);
+}
+
 /* Nobody comes any more: a target that waits for a source goes on to wait. */
 void rig_end_target(struct rig *rig)
 {
@@ -492,8 +615,7 @@ void rig_end_target(struct rig *rig)
 		eventfd_write(rig->stop, 1);
 	join_target(rig);
 	/* Its own end comes, by itself. */
-	while (rig->result == 0 && rig->arrival && arrival_is_begun(rig->arrival) &&
-		!atomic_load(&rig->arrived))
+	while (rig->result == 0 && rig->arrival && arrival_is_begun(rig->arrival) && !is_over(rig))
 		sched_yield();
 	rig_kill_target(rig);
 }
@@ -527,18 +649,26 @@ void rig_migrate(struct rig *rig)
 		.plan = {.limit = rig->limit ? rig->limit : SECOND_NS, .force = rig->force},
 		.progress = &rig->progress,
 		.connect = connect_one};
+	atomic_store(&loser, rig->lost ? rig : NULL);
 	rig_begin_target(rig);
-	line = rig;
+	line = owner = rig;
 	rig->end = SOURCE_STAYS;
 	if (connect_one(rig, &rig->channels[0], &rig->source_err) == 0)
 		rig->end = source_run(&rig->source, &rig->source_err);
 	for (unsigned i = 0; i <= rig->streams; i++)
 		channel_close(&rig->channels[i]);
+	atomic_store(&rig->source_ended, true);
 	end_writer(rig);
-	line = NULL;
+	line = owner = NULL;
 	rig_end_target(rig);
+	atomic_store(&loser, NULL);
 	if (rig->end == SOURCE_STAYS)
 		rig->runs_here = true;
+}
+
+void rig_let_cut(struct rig *rig)
+{
+	atomic_store(&rig->is_to_cut, true);
 }
 
 bool rig_same_memory(const struct rig *rig)

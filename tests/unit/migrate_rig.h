@@ -41,10 +41,10 @@ struct rig {
 	/* To be set. */
 	uint64_t low, high; /* bytes of memory below and above a hole; @high may be 0 */
 	unsigned streams;
-	_Atomic int fails;    /* enum rig_step: this function fails the first time */
-	enum rig_fault fault; /* of the source, or the target */
-	bool of_target;
-	uint64_t at;
+	_Atomic int fails; /* enum rig_step: this function fails the first time */
+	_Atomic int fault; /* enum rig_fault: of the source, or the target */
+	_Atomic bool of_target;
+	_Atomic uint64_t at;
 	bool tells;            /* its log knows that vCPU 1 of two writes all of them */
 	unsigned writes;       /* pages written between two rounds, until it is slow enough */
 	bool writes_meanwhile; /* a thread writes without a pause until it is stopped */
@@ -55,6 +55,20 @@ struct rig {
 	 * has asked for is sent; and, on the target's, while its state is restored. May be null. */
 	void (*follows)(struct rig *rig);
 	void (*restores)(struct rig *rig);
+	/* On the source's thread: it is about to be given away, a connection about to be made. On
+	 * the target's: it is about to run. May be null. */
+	void (*commits)(struct rig *rig);
+	void (*connects)(struct rig *rig);
+	void (*runs)(struct rig *rig);
+	/* Post-copy: that many messages of @lost are sent, and the next one is not, though it seems
+	 * so: the line was cut. 0: none. */
+	enum wire_kind lost;
+	_Atomic int before_lost;
+	/* Where the source connects, if it is not to the target; may be null. */
+	const struct address *_Atomic elsewhere;
+	/* This function of the target's is not done before the source has come to its end, whose
+	 * patience is over as soon as it is called. RIG_NOTHING: none. */
+	enum rig_step silent;
 	const struct mtls *tls_here, *tls_there; /* null: plain */
 
 	/* What came of it. */
@@ -64,15 +78,17 @@ struct rig {
 	int result; /* of the target */
 	struct error source_err, target_err;
 	_Atomic bool runs_here, runs_there, disks_here, disks_there, committed;
-	_Atomic unsigned followed; /* times */
-	_Atomic bool arrived;      /* the arrival has ended, with @arrival_result */
+	_Atomic unsigned followed;  /* times */
+	_Atomic unsigned connected; /* likewise, a connection was made */
+	_Atomic bool ended;         /* memory is there, or will not be: @arrival_result */
+	_Atomic bool arrived;       /* after that: nobody is waited for */
 	int arrival_result;
 	struct error arrival_err;
 	unsigned throttle, spared, takes; /* spared: the share of vCPU 0 */
 	uint64_t written;                 /* by vCPU 1 */
 	uint64_t said[2];                 /* bytes, by the source and by the target */
-	uint64_t allocated[2];            /* times, likewise */
-	uint64_t called[2]; /* the system, likewise: of their own threads, not the streams' */
+	_Atomic uint64_t allocated[2];    /* times, likewise, by all threads of theirs */
+	_Atomic uint64_t called[2];       /* the system, likewise */
 
 	/* Private. */
 	struct source source;
@@ -84,7 +100,7 @@ struct rig {
 	int gone; /* eventfd: the source's, as @stop is the target's */
 	pthread_t writer, target;
 	bool writing, has_target;
-	_Atomic bool enough;
+	_Atomic bool enough, is_silent, is_to_cut, source_ended;
 };
 
 /* Whether memory may come late on this host (memory/late.h). */
@@ -100,6 +116,8 @@ void rig_migrate(struct rig *rig);
 void rig_write_state(struct state_writer *writer);
 /* All streams, as they are now. */
 void rig_cut(struct rig *rig);
+/* Likewise, from a hook on the target's thread: by the source's, which the channels are. */
+void rig_let_cut(struct rig *rig);
 /* The target is no more. */
 void rig_kill_target(struct rig *rig);
 bool rig_same_memory(const struct rig *rig);

@@ -3,9 +3,11 @@
 #include "board_fixture.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -281,6 +283,49 @@ static void test_resets_the_machine(void **state)
 	assert_int_equal(fixture_in(&rig->fixture, LAYOUT_PIT + 2, 1), 0);
 }
 
+static void *press(void *opaque)
+{
+	return keyboard_ctrl_alt_del(opaque) ? opaque : NULL;
+}
+
+static struct device *pressed;
+
+/* Reads a word of the guest's, and may have to wait for it: the main thread presses keys
+ * meanwhile. */
+static void press_meanwhile(void *opaque)
+{
+	struct board_fixture *fixture = opaque;
+	pthread_t thread;
+	void *listens = NULL;
+
+	fixture->resets++;
+	assert_int_equal(pthread_create(&thread, NULL, press, pressed), 0);
+	pthread_join(thread, &listens);
+	assert_non_null(listens);
+}
+
+static void test_who_presses_keys_does_not_wait_for_a_reset(void **state)
+{
+	static const struct power_events events = {.reset = press_meanwhile};
+	struct rig rig;
+
+	fixture_open(&rig.fixture);
+	assert_int_equal(keyboard_new(&rig.device, true, &events, &rig.fixture, NULL), 0);
+	assert_int_equal(rig.device->ops->realize(rig.device, &rig.fixture.place, NULL), 0);
+	pressed = rig.device;
+	/* It would wait for ever. */
+	alarm(20);
+	data(&rig, 0xf4); /* enable */
+	assert_int_equal(take(&rig), ACK);
+	command(&rig, 0xfe);
+	command(&rig, 0xd1);
+	data(&rig, 0xfe);
+	alarm(0);
+	assert_int_equal(rig.fixture.resets, 2);
+	rig.device->ops->free(rig.device);
+	fixture_close(&rig.fixture);
+}
+
 static void test_reset(void **state)
 {
 	struct rig *rig = *state;
@@ -335,6 +380,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_interrupts, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_ctrl_alt_del, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_resets_the_machine, set_up, tear_down),
+		cmocka_unit_test(test_who_presses_keys_does_not_wait_for_a_reset),
 		cmocka_unit_test_setup_teardown(test_reset, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_moves, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_refuses_broken_state, set_up, tear_down),

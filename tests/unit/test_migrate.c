@@ -330,6 +330,25 @@ static void test_each_call_of_the_system_fails(void **state)
 	assert_true(of_source[SOURCE_MOVED] && of_target[SOURCE_MOVED]);
 }
 
+/* It is there, and says nothing: it is waited for for a while, and does not run late. */
+static void test_a_target_that_is_silent_at_each_step(void **state)
+{
+	static const enum rig_step steps[] = {RIG_BUILD, RIG_RESTORE, RIG_RUN};
+
+	for (unsigned i = 0; i < 3; i++) {
+		struct rig rig = {.silent = steps[i], .low = MIB, .streams = 2};
+
+		open_rig(&rig, 4);
+		rig_migrate(&rig);
+		assert_one_at_most(&rig);
+		assert_non_null(strstr(rig.source_err.text, "silent"));
+		/* Who was given it all may run, and the source does not know. */
+		assert_int_equal(rig.end, steps[i] == RIG_RUN ? SOURCE_UNKNOWN : SOURCE_STAYS);
+		assert_int_equal(rig.runs_there, steps[i] == RIG_RUN);
+		rig_close(&rig);
+	}
+}
+
 /* ---- who comes ---- */
 
 static void connect_to(struct rig *rig, struct channel *channel)
@@ -534,6 +553,7 @@ int main(void)
 		cmocka_unit_test(test_each_byte_is_altered),
 		cmocka_unit_test(test_each_allocation_fails),
 		cmocka_unit_test(test_each_call_of_the_system_fails),
+		cmocka_unit_test(test_a_target_that_is_silent_at_each_step),
 		cmocka_unit_test(test_who_is_of_no_use_is_turned_away),
 		cmocka_unit_test(test_each_side_wants_a_certificate_of_its_authority),
 		cmocka_unit_test(test_it_is_cancelled_while_it_copies),

@@ -232,12 +232,17 @@ static void memory_ended(void *opaque, int result, const struct error *err)
 	there.whole = result == 0;
 }
 
+/* It listens until the test's end. */
+static void memory_closed(void *opaque)
+{
+}
+
 static int build(void *opaque, const char *text, size_t length, struct memory **memory,
 	struct arrival **arrival, struct error *err)
 {
 	const struct arrival_terms terms = {.memory = &there.memory,
 		.listening = there.listening,
-		.ops = {.ended = memory_ended}};
+		.ops = {.ended = memory_ended, .closed = memory_closed}};
 
 	*memory = &there.memory;
 	if (!arrival)

@@ -7,6 +7,7 @@
 #include "snapshot/read.h"
 #include "state/state.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -15,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -49,6 +51,14 @@ WRAPPED(int, mkdir, EACCES, -1, (const char *path, mode_t mode), (path, mode))
 WRAPPED(ssize_t, pwrite64, ENOSPC, -1, (int fd, const void *bytes, size_t length, off_t at),
 	(fd, bytes, length, at))
 WRAPPED(ssize_t, write, ENOSPC, -1, (int fd, const void *bytes, size_t length), (fd, bytes, length))
+WRAPPED(ssize_t, pread64, EIO, -1, (int fd, void *bytes, size_t length, off_t at),
+	(fd, bytes, length, at))
+WRAPPED(ssize_t, read, EIO, -1, (int fd, void *bytes, size_t length), (fd, bytes, length))
+WRAPPED(int, fstat64, EIO, -1, (int fd, struct stat *stat), (fd, stat))
+WRAPPED(DIR *, opendir, ENFILE, NULL, (const char *path), (path))
+WRAPPED(void *, mmap64, ENOMEM, MAP_FAILED,
+	(void *at, size_t length, int protection, int flags, int fd, off_t offset),
+	(at, length, protection, flags, fd, offset))
 WRAPPED(int, rename, EIO, -1, (const char *from, const char *to), (from, to))
 WRAPPED(int, renameat2, EIO, -1,
 	(int from_fd, const char *from, int to_fd, const char *to, unsigned flags),
@@ -128,6 +138,67 @@ static void makes_none_where_a_merge_fails(void **state)
 		assert_in_range(n, 0, 200);
 	}
 	assert_true(rig_same(rig, "now"));
+}
+
+static unsigned count_open(void)
+{
+	DIR *list = opendir("/proc/self/fd");
+	unsigned count = 0;
+
+	while (readdir(list))
+		count++;
+	closedir(list);
+	return count;
+}
+
+/* As it is restored: opened, and each region mapped from the file. */
+static int load(struct snapshot_rig *rig, const char *name, struct memory *memory)
+{
+	const struct snapshot_place place = {.directory = rig_path(rig, name)};
+	struct snapshot snapshot;
+	int ret = snapshot_open(&snapshot, &place, true, &rig->err);
+	uint64_t offset = 0;
+
+	for (unsigned i = 0; ret == 0 && i < snapshot.head.regions; i++) {
+		const uint64_t size = snapshot.head.region[i].size;
+
+		ret = memory_add_file(memory, GPA(snapshot.head.region[i].base), size,
+			snapshot.memory_fd, offset, "RAM", &rig->err);
+		offset += size;
+	}
+	snapshot_close(&snapshot);
+	return ret;
+}
+
+/* Each call in turn: it says why, and nothing of it is left open; and the snapshot is as it was. */
+static void restores_all_or_nothing_whatever_fails(void **state)
+{
+	struct snapshot_rig *rig = *state;
+	const unsigned open_before = count_open();
+	int ret = -1;
+
+	rig_touch(rig, 3, 1);
+	rig_touch(rig, RIG_PAGES - 1, 2);
+	assert_int_equal(rig_take(rig, "one", false), 0);
+	for (int n = 0; ret < 0; n++) {
+		struct memory memory;
+
+		memory_init(&memory);
+		rig->err = (struct error){0};
+		left = n;
+		ret = load(rig, "one", &memory);
+		left = -1;
+		assert_true(ret == 0 || *rig->err.text);
+		if (ret == 0)
+			assert_memory_equal(
+				memory_region(&memory, 0)->mapped_at, rig->bytes, RIG_LOW);
+		memory_free(&memory);
+		assert_int_equal(count_open(), open_before);
+		assert_in_range(n, 0, 100);
+		assert_true(ret < 0 || n > 8);
+	}
+	assert_true(rig_same(rig, "one"));
+	assert_int_equal(snapshot_verify(rig_path(rig, "one"), &rig->err), 0);
 }
 
 /* ---- files ---- */
@@ -346,6 +417,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			keeps_the_old_one_whatever_fails, rig_make, rig_free),
 		cmocka_unit_test_setup_teardown(makes_none_where_a_merge_fails, rig_make, rig_free),
+		cmocka_unit_test_setup_teardown(
+			restores_all_or_nothing_whatever_fails, rig_make, rig_free),
 		cmocka_unit_test_setup_teardown(
 			refuses_every_damage_of_the_state, rig_make, rig_free),
 		cmocka_unit_test_setup_teardown(refuses_a_table_without_sense, rig_make, rig_free),

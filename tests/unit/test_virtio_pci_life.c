@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The PCI transport as it stops, starts and is reset, by the driver and by the machine, whatever
  * else goes on. */
+#include "late_page.h"
 #include "transport_rig.h"
 
 #include "base/checked.h"
@@ -113,6 +114,41 @@ static void test_stop_and_start(void **state)
 		rig.device->ops->start(rig.device, &err);
 		transport_expect_answer(&rig, 1);
 	}
+	transport_rig_free(&rig);
+}
+
+void __real_virtqueue_flush(struct virtqueue *queue);
+void __wrap_virtqueue_flush(struct virtqueue *queue);
+
+void __wrap_virtqueue_flush(struct virtqueue *queue)
+{
+	late_page_write();
+	__real_virtqueue_flush(queue);
+}
+
+/* It comes to rest when the page is there; whoever asks for its lock meanwhile, as the main thread
+ * does, does not wait for that. */
+static void test_a_ring_that_is_yet_to_come(void **state)
+{
+	struct fake_rest rest;
+	struct transport_rig rig;
+	struct error err;
+
+	(void)state;
+	transport_rig_init(&rig);
+	transport_up(&rig, FEATURES_ALL, 2, true);
+	transport_request(&rig, 0);
+	transport_expect_answer(&rig, 0);
+	late_page_begin();
+	fake_rest_ask(&rest, rig.device);
+	late_page_await();
+	assert_int_equal(driver_read(&rig.driver, COMMON_STATUS, 1), 15);
+	assert_false(fake_rest_is_reached(&rest));
+	late_page_come();
+	fake_rest_await(&rest, rig.device);
+	rig.device->ops->start(rig.device, &err);
+	transport_request(&rig, 0);
+	transport_expect_answer(&rig, 0);
 	transport_rig_free(&rig);
 }
 
@@ -327,6 +363,7 @@ int main(void)
 		cmocka_unit_test(test_slow_reset),
 		cmocka_unit_test(test_needs_reset),
 		cmocka_unit_test(test_stop_and_start),
+		cmocka_unit_test(test_a_ring_that_is_yet_to_come),
 		cmocka_unit_test(test_stop_between_turns),
 		cmocka_unit_test(test_stop_under_kicks),
 		cmocka_unit_test(test_hands_over_anew),

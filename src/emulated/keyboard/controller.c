@@ -128,7 +128,7 @@ void controller_init(struct controller *controller)
 	controller->full = controller->answers = controller->released = false;
 	controller->system = true;
 	controller->command_last = false;
-	controller->line = false;
+	controller->line = controller->resets = false;
 }
 
 uint8_t controller_read_data(struct controller *controller)
@@ -158,7 +158,7 @@ static void set_config(struct controller *controller, uint8_t value)
 static void write_output(struct controller *controller, uint8_t lines)
 {
 	if (!(lines & OUTPUT_NOT_RESET))
-		controller->events->reset(controller->opaque);
+		controller->resets = true;
 }
 
 static void take_operand(struct controller *controller, uint8_t command, uint8_t value)

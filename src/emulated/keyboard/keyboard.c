@@ -91,13 +91,25 @@ static uint64_t read_its_status(void *opaque, uint64_t offset, unsigned size)
 	return value;
 }
 
+/* Who is told reads the guest's memory, of which a page may have yet to come (post-copy), and the
+ * main thread presses keys meanwhile. */
+static void unlock_and_tell(struct keyboard *keyboard)
+{
+	const bool resets = keyboard->controller.resets;
+
+	keyboard->controller.resets = false;
+	pthread_mutex_unlock(&keyboard->lock);
+	if (resets)
+		keyboard->events->reset(keyboard->opaque);
+}
+
 static void write_input(void *opaque, uint64_t offset, unsigned size, uint64_t value)
 {
 	struct keyboard *keyboard = opaque;
 
 	pthread_mutex_lock(&keyboard->lock);
 	controller_write_data(&keyboard->controller, (uint8_t)value);
-	pthread_mutex_unlock(&keyboard->lock);
+	unlock_and_tell(keyboard);
 }
 
 static void write_its_command(void *opaque, uint64_t offset, unsigned size, uint64_t value)
@@ -106,7 +118,7 @@ static void write_its_command(void *opaque, uint64_t offset, unsigned size, uint
 
 	pthread_mutex_lock(&keyboard->lock);
 	controller_write_command(&keyboard->controller, (uint8_t)value);
-	pthread_mutex_unlock(&keyboard->lock);
+	unlock_and_tell(keyboard);
 }
 
 static const struct bus_ops input_ops = {.read = read_output, .write = write_input};
@@ -198,8 +210,6 @@ bool keyboard_ctrl_alt_del(struct device *device)
 
 static void init_controller(struct keyboard *keyboard)
 {
-	keyboard->controller.events = keyboard->events;
-	keyboard->controller.opaque = keyboard->opaque;
 	controller_init(&keyboard->controller);
 	keyboard->device.ops = &keyboard_ops;
 	keyboard->data.ops = &input_ops;

@@ -43,8 +43,6 @@ int keys_restore(struct keys *keys, struct state_reader *reader);
 struct controller {
 	struct keys keys;
 	struct bus_host *host;
-	const struct power_events *events;
-	void *opaque;
 	uint8_t config;    /* the configuration byte */
 	uint8_t output;    /* what port 0x60 reads */
 	bool full;         /* ... and it was not read yet */
@@ -55,6 +53,7 @@ struct controller {
 	bool command_last; /* status: the last write was to port 0x64 */
 	bool released;     /* translation: the byte that follows is of a key let go of */
 	bool line;         /* level of the interrupt */
+	bool resets;       /* the guest has asked for a reset, of which its owner is to tell */
 };
 
 /* As at power-on. */

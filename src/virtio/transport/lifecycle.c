@@ -155,11 +155,14 @@ static void quiesce(struct virtio_pci *pci)
 	pthread_mutex_lock(&pci->lock);
 }
 
-static void come_to_rest_locked(struct virtio_pci *pci)
+/* Called and returns locked. What has ended since the last turns is told without the lock, which
+ * the main thread takes: a ring's page may have yet to come (post-copy). */
+static void come_to_rest(struct virtio_pci *pci)
 {
-	/* What has ended since the last turns. */
+	pthread_mutex_unlock(&pci->lock);
 	for (unsigned i = 0; i < pci->model->queue_count; i++)
 		virtio_interrupt(pci->model, &pci->model->queues[i]);
+	pthread_mutex_lock(&pci->lock);
 	pci->phase = VIRTIO_IDLE;
 	if (pci->reset_pending)
 		finish_reset_locked(pci);
@@ -251,7 +254,7 @@ void virtio_work(struct loop_task *task)
 	if (pci->phase == VIRTIO_ACTIVE && (pci->anew || !should_be_active(pci)))
 		quiesce(pci);
 	if (pci->phase == VIRTIO_QUIESCING && !virtio_is_in_flight(pci))
-		come_to_rest_locked(pci);
+		come_to_rest(pci);
 	tell_fault_locked(pci);
 	idle = pci->stopped && pci->phase == VIRTIO_IDLE;
 	asking = rest_reached_locked(pci);
