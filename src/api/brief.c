@@ -79,6 +79,9 @@ static int get_alive(struct call *call)
 	struct virtio_coop_machine_hints hints = {0};
 	struct machine_progress progress;
 
+	/* It was given away, or its guest is gone: its process ends. */
+	if (machine_state(api->machine) == MACHINE_ENDED)
+		return error_set(&call->err, ESRCH, "The machine has ended.");
 	if (coop)
 		virtio_coop_machine_hints(coop, &hints);
 	machine_progress(api->machine, &progress);

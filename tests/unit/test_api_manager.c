@@ -256,6 +256,8 @@ static void tells_whether_it_lives(void **state)
 		"\"pages_arriving\":9}");
 	fake.progress = (struct machine_progress){0};
 	loses_coop();
+	fake.state = MACHINE_ENDED;
+	rig_refused(rig, "GET", "/duet/alive", "", "The machine has ended.");
 }
 
 #define TEST(function) cmocka_unit_test_setup_teardown(function, rig_make, rig_drop)
