@@ -8,7 +8,7 @@ DESTDIR ?=
 UNITS := duet@.service duetd.service
 # Where Pacemaker looks for agents, whatever the prefix.
 OCF := /usr/lib/ocf
-FLEET_UNITS := duet-move@.service
+FLEET_UNITS := duet-move@.service duet-utilization.service
 .PHONY: all help deps build install uninstall install-fleet uninstall-fleet demo test soak bench experiments report lint fuzz shell guest-kit deb clean
 
 all: build
