@@ -64,7 +64,7 @@ refuse_start() {
 	forget
 	case $words in
 	*": busy: "*) refuse "$OCF_ERR_GENERIC" "$name runs elsewhere, or something has its disk open: $words" ;;
-	*"No such file"* | *"No such device"* | *"/dev/kvm"*) refuse "$OCF_ERR_INSTALLED" "$words; is its storage there on this node?" ;;
+	*[Nn]"o such file"* | *[Nn]"o such device"* | *"/dev/kvm"*) refuse "$OCF_ERR_INSTALLED" "$words; is its storage there on this node?" ;;
 	esac
 	refuse "$OCF_ERR_GENERIC" "$words"
 }
@@ -110,12 +110,12 @@ settle_move() {
 		ocf_log info "$name runs at another node, and this one still has some of its memory: waiting"
 		until_is "$1" unit_is_over
 		;;
-	"running "*)
-		duet ctl "$socket" delete /duet/migration >/dev/null 2>&1
-		;;
-	"done "*)
+	"running committed "* | "done "* | "lost "*)
 		# It ends by itself, two seconds after the machine was given away.
 		until_is "$(($(now) + 5))" unit_is_over
+		;;
+	"running "*)
+		duet ctl "$socket" delete /duet/migration >/dev/null 2>&1
 		;;
 	esac
 }

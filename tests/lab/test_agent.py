@@ -217,7 +217,7 @@ def test_actions_that_are_none(node):
 
 @pytest.mark.parametrize("words, status, says", [
     ("--disk path=/s/d: busy: another process has it open", GENERIC, "web runs elsewhere"),
-    ("--disk path=/s/d: No such file or directory", INSTALLED, "is its storage there"),
+    ("--disk path=/s/d: no such file; create it", INSTALLED, "is its storage there"),
     ("/dev/kvm: Permission denied", INSTALLED, "/dev/kvm"),
     ("", GENERIC, "journalctl -u duet@web.service"),
 ])
