@@ -77,7 +77,8 @@ def by_hand(cluster):
     node.run(f"(OCF_ROOT=/usr/lib/ocf OCF_RESKEY_config=/etc/duet/web.json {AGENT_PATH} start >/dev/null 2>&1 & echo $! >/tmp/pid); "
              "until [ -e /run/duet/web.options ]; do sleep 0.05; done; kill -9 $(cat /tmp/pid)")
     does(node.agent("start"), SUCCESS)
-    does(node.agent("stop"), SUCCESS)
+    # Its guest has hardly begun, and hears no button yet.
+    does(node.agent("stop", shutdown_time=2), SUCCESS)
     does(node.agent("monitor"), NOT_RUNNING)
 
     step("a target that waits is none that runs, and a killed one is no hindrance")
@@ -87,7 +88,7 @@ def by_hand(cluster):
     does(node.agent("monitor"), NOT_RUNNING)
     node.run("kill -9 $(cat /tmp/pid)")
     does(node.agent("start"), SUCCESS)
-    does(node.agent("stop"), SUCCESS)
+    does(node.agent("stop", shutdown_time=2), SUCCESS)
 
 
 AGENT_PATH = "/usr/lib/ocf/resource.d/duet/VM"
@@ -95,7 +96,7 @@ AGENT_PATH = "/usr/lib/ocf/resource.d/duet/VM"
 
 def tester(cluster):
     node, = cluster.nodes
-    said = node.run(f"ocf-tester -n web -o config=/etc/duet/web.json -o plain=true {AGENT_PATH}")
+    said = node.run(f"ocf-tester -n web -o config=/etc/duet/web.json -o plain=true -o shutdown_time=2 {AGENT_PATH}")
     step(said.strip().splitlines()[-1])
     assert f"{AGENT_PATH} passed all tests" in said, said
 
