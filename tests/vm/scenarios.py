@@ -215,11 +215,12 @@ def two_nodes(cluster, given):
     one.run(f"crm_attribute --node {one.name} --name standby --update on")
     is_at(cluster, two.name)
     until(lambda: starts_of(two) >= 1, "its guest does not begin there")
-    assert len(assert_one_at_a_time(cluster.shared / "web.img")) == 2
+    until(lambda: len(assert_one_at_a_time(cluster.shared / "web.img")) == 2, "it does not write there")
     one.run(f"crm_attribute --node {one.name} --name standby --delete; crm_resource --cleanup --resource web")
     two.run(f"cp {given['files']}/tls/* /etc/duet/tls/ && chgrp duet /etc/duet/tls/*")
 
     step("a node dies")
     dies(cluster, two, one)
+    until(lambda: len(assert_one_at_a_time(cluster.shared / "web.img")) == 3, "it does not write there")
     turns = assert_one_at_a_time(cluster.shared / "web.img")
     step(f"{len(turns)} guests wrote to the disk, one after the other: {json.dumps(turns)}")
