@@ -58,7 +58,6 @@ check_nobody_runs_it() {
 
 # Why it did not start, and whether another node may.
 refuse_start() {
-	words=$(last_words)
 	words=${words:-"it has ended at once; journalctl -u $unit"}
 	systemctl reset-failed -- "$unit" 2>/dev/null
 	forget
@@ -73,6 +72,26 @@ runs_or_is_over() {
 	duet ctl "$socket" alive >/dev/null 2>&1 || unit_is_over
 }
 
+# A network file system keeps the lock of a host that is gone for its lease, 90 seconds of NFS 4: whoever fails for
+# that at once might not be asked again.
+lock_may_come_free() {
+	case $words in
+	*": busy: "*) [ "$(now)" -lt $(($1 - 3)) ] ;;
+	*) return 1 ;;
+	esac
+}
+
+# 1: it does not run, $words have why.
+start_once() {
+	write_options "--config $OCF_RESKEY_config $(leave_options)"
+	start_unit
+	until_is "$1" runs_or_is_over ||
+		refuse "$OCF_ERR_GENERIC" "$unit does not run after $((${OCF_RESKEY_CRM_meta_timeout:-60000} / 1000 - 5)) s; is its storage slow? Give start a longer timeout"
+	unit_is_over || return 0
+	words=$(last_words)
+	return 1
+}
+
 start() {
 	check_parameters
 	by=$(deadline 5)
@@ -82,11 +101,11 @@ start() {
 	check_nobody_runs_it
 	[ "$(systemctl is-enabled -- "$unit" 2>/dev/null)" != enabled ] ||
 		ocf_log warn "$unit is started at boot beside Pacemaker; systemctl disable $unit"
-	write_options "--config $OCF_RESKEY_config $(leave_options)"
-	start_unit
-	until_is "$by" runs_or_is_over ||
-		refuse "$OCF_ERR_GENERIC" "$unit does not run after $((${OCF_RESKEY_CRM_meta_timeout:-60000} / 1000 - 5)) s; is its storage slow? Give start a longer timeout"
-	unit_is_over && refuse_start
+	while ! start_once "$by"; do
+		lock_may_come_free "$by" || refuse_start
+		ocf_log info "$name: $words; trying again while start has time"
+		sleep 2
+	done
 	ocf_log info "$name runs"
 	return "$OCF_SUCCESS"
 }

@@ -53,7 +53,7 @@ has not flushed is lost. fail: stop fails, and the node is fenced."
 	cat <<-'END'
 		</parameters>
 		<actions>
-		<action name="start" timeout="60s" />
+		<action name="start" timeout="180s" />
 		<action name="stop" timeout="90s" />
 		<action name="monitor" timeout="40s" interval="20s" depth="0" />
 		<action name="migrate_to" timeout="30s" />

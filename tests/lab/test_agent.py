@@ -224,10 +224,21 @@ def test_actions_that_are_none(node):
 def test_a_start_that_fails_says_why(node, words, status, says):
     node.has("fails")
     node.has("journal", f"something else\nduet: error: {words}\n" if words else "")
-    assert node.do("start") == status and says in node.reason and words in node.reason
+    assert node.do("start", CRM_meta_timeout="11000") == status and says in node.reason and words in node.reason
     assert node.left() == []
     node.lacks("fails")
     assert node.do("start") == SUCCESS
+
+
+def test_a_lock_that_comes_free(node):
+    """Of a host that is gone: its network file system keeps it for a while."""
+    node.has("fails")
+    node.has("journal", "duet: error: --disk path=/s/d: busy: another process has it open\n")
+    start = node.begin("start")
+    wait_for(lambda: any("trying again" in line for line in node.told("log")))
+    node.lacks("fails")
+    _, reason = start.communicate(timeout=30)
+    assert start.returncode == SUCCESS and reason == ""
 
 
 def test_one_that_somebody_else_runs_is_left_alone(node):

@@ -57,7 +57,7 @@ def by_hand(cluster):
 
     step("its disk is busy for another one")
     node.run("cp /etc/duet/web.json /etc/duet/twin.json")
-    does(node.agent("start", config="/etc/duet/twin.json"), GENERIC, "twin runs elsewhere, or something has its disk open")
+    does(node.agent("start", config="/etc/duet/twin.json", CRM_meta_timeout=15000), GENERIC, "twin runs elsewhere, or something has its disk open")
     does(node.agent("monitor", config="/etc/duet/twin.json"), NOT_RUNNING)
     does(node.agent("monitor"), SUCCESS)
 
