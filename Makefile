@@ -6,7 +6,10 @@ BUILD := build
 PREFIX ?= /usr/local
 DESTDIR ?=
 UNITS := duet@.service duetd.service
-.PHONY: all help deps build install uninstall demo test soak bench experiments report lint fuzz shell guest-kit deb clean
+# Where Pacemaker looks for agents, whatever the prefix.
+OCF := /usr/lib/ocf
+FLEET_UNITS := duet-move@.service duet-utilization.service
+.PHONY: all help deps build install uninstall install-fleet uninstall-fleet demo test soak bench experiments report lint fuzz shell guest-kit deb clean
 
 all: build
 
@@ -25,6 +28,7 @@ help:
 	@echo "make build        builds alone: duet, duetd and duetctl, in $(BUILD)"
 	@echo "make install      the programs, manual pages, units, bash's completion (PREFIX=/usr/local, DESTDIR=)"
 	@echo "make uninstall    takes away what install put there (the same PREFIX and DESTDIR)"
+	@echo "make install-fleet  Pacemaker's agent ocf:duet:VM, beside it (docs/fleet.md); uninstall-fleet"
 	@echo "make clean        removes $(BUILD) and build-*"
 
 deps:
@@ -62,6 +66,21 @@ uninstall:
 	cd "$(DESTDIR)$(PREFIX)" && rm -f bin/duet bin/duetctl sbin/duetd \
 		share/man/man1/duet.1 share/man/man8/duetd.8 share/man/man1/duetctl.1 \
 		share/bash-completion/completions/duet $(UNITS:%=lib/systemd/system/%)
+
+install-fleet:
+	install -D -m 755 fleet/VM "$(DESTDIR)$(OCF)/resource.d/duet/VM"
+	install -d "$(DESTDIR)$(OCF)/lib/duet"
+	install -m 644 fleet/lib/*.sh "$(DESTDIR)$(OCF)/lib/duet"
+	install -D -m 755 fleet/send "$(DESTDIR)$(PREFIX)/lib/duet/send"
+	install -d "$(DESTDIR)$(PREFIX)/lib/systemd/system"
+	for unit in $(FLEET_UNITS); do \
+		sed 's|@prefix@|$(PREFIX)|' fleet/$$unit.in >"$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit" && \
+		chmod 644 "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit" || exit 1; \
+	done
+
+uninstall-fleet:
+	rm -rf "$(DESTDIR)$(OCF)/resource.d/duet/VM" "$(DESTDIR)$(OCF)/lib/duet" "$(DESTDIR)$(PREFIX)/lib/duet/send"
+	cd "$(DESTDIR)$(PREFIX)/lib/systemd/system" && rm -f $(FLEET_UNITS)
 
 demo: build
 	@lab/demo

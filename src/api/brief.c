@@ -2,10 +2,11 @@
 /*
  * What a manager of many machines asks each of them every second, in one answer: small, and made
  * without looking at anything but numbers that are there; where memory is, by what was seen of
- * late.
+ * late. And what a cluster asks of one: whether its guest lives.
  */
 #include "api/private.h"
 #include "base/checked.h"
+#include "virtio/devices.h"
 
 #include <errno.h>
 
@@ -63,7 +64,38 @@ static int get(struct call *call)
 	return call->reply ? 0 : error_set(&call->err, ENOMEM, "No memory for the answer.");
 }
 
+/* ---- does the guest live ---- */
+
+static json_t *count(bool known, uint64_t value)
+{
+	return known ? json_integer((json_int_t)min_u64(value, INT64_MAX)) : NULL;
+}
+
+/* Asked by who watches the machine, and may start it anew: nothing is looked at that costs. */
+static int get_alive(struct call *call)
+{
+	struct api *api = call->api;
+	struct device *coop = machine_coop(api->machine);
+	struct virtio_coop_machine_hints hints = {0};
+	struct machine_progress progress;
+
+	/* It was given away, or its guest is gone: its process ends. */
+	if (machine_state(api->machine) == MACHINE_ENDED)
+		return error_set(&call->err, ESRCH, "The machine has ended.");
+	if (coop)
+		virtio_coop_machine_hints(coop, &hints);
+	machine_progress(api->machine, &progress);
+	call->reply = json_pack("{s:s, s:i, s:o*, s:o*, s:o*, s:I}", "state", api_state_name(api),
+		"cpus", (int)machine_config(api->machine)->cpus, "heartbeat",
+		count(hints.valid, hints.heartbeat), "events",
+		count(progress.known, progress.events), "exits",
+		count(progress.known, progress.exits), "pages_arriving",
+		(json_int_t)progress.arriving);
+	return call->reply ? 0 : error_set(&call->err, ENOMEM, "No memory for the answer.");
+}
+
 static const struct route routes[] = {
 	{"GET", "duet/brief", WHEN_AFTER, .exact = true, .function = get},
+	{"GET", "duet/alive", WHEN_AFTER, .exact = true, .function = get_alive},
 };
 const struct route_set brief_routes = {routes, ARRAY_SIZE(routes)};

@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "cli/commands.h"
+#include "cli/ctl_alive.h"
 #include "cli/ctl_ask.h"
 #include "cli/ctl_hints.h"
 #include "cli/ctl_migrate.h"
@@ -29,6 +30,9 @@ static const char help[] =
 	"Asks the machine whose API listens at SOCK (duet run --api-sock SOCK).\n"
 	"\n"
 	"  status                  its id, state and version\n"
+	"  alive [FILE SECONDS]    what its guest's kernel does, in numbers; or status 3 when it\n"
+	"                          has done nothing for so long, by what FILE has of the times\n"
+	"                          before\n"
 	"  pause, resume\n"
 	"  stats                   statistics, as --stats has them\n"
 	"  metrics                 the same in Prometheus' text format\n"
@@ -72,7 +76,8 @@ static const char help[] =
 	"  get PATH                any request of the API (docs/openapi.json)\n"
 	"  put PATH JSON, patch PATH JSON, post PATH [JSON], delete PATH\n"
 	"\n"
-	"Exit status: 0 done; 1 refused, or nobody listens; 2 wrong command line.\n"
+	"Exit status: 0 done; 1 refused, or nobody listens; 2 wrong command line; 3 alive: it\n"
+	"hangs.\n"
 	"\n"
 	"Examples\n"
 	"  duet ctl vm.sock status\n"
@@ -265,6 +270,7 @@ static const struct command commands[] = {
 	{"cancel", 1, 1, "DELETE", "/duet/jobs", NULL, make_job, NULL},
 	{"limit", 2, 32, "PATCH", "/duet/devices", NULL, make_limit, NULL},
 	{"policy", 2, 5, "PATCH", "/duet/devices", NULL, make_policy, NULL},
+	{.name = "alive", .most = 2, .run = ctl_alive},
 	{.name = "unplug", .least = 1, .most = 1, .run = ctl_unplug},
 	{.name = "migrate", .least = 1, .most = 16, .run = ctl_migrate},
 	{"get", 1, 1, "GET", NULL, NULL, take_path, NULL},

@@ -9,4 +9,7 @@ int command_simulate(unsigned count, const char *const *args);
 /* duetd dashboard OPTION... */
 int command_dashboard(unsigned count, const char *const *args);
 
+/* duetd utilization OPTION... */
+int command_utilization(unsigned count, const char *const *args);
+
 #endif

@@ -14,6 +14,7 @@ static const char usage[] =
 	"Usage: duetd [OPTION]...\n"
 	"       duetd simulate TRACE     (see duetd simulate --help)\n"
 	"       duetd dashboard          (see duetd dashboard --help)\n"
+	"       duetd utilization        (see duetd utilization --help)\n"
 	"       duetd --undo\n"
 	"Manages the virtual machines of this host: how much memory each may hold, what weight\n"
 	"and slices its CPUs have, on which nodes it is, which of its pages are merged. It runs as "
@@ -230,6 +231,8 @@ int main(int argc, char **argv)
 		return command_simulate(count - 1, args + 2);
 	if (count && strcmp(args[1], "dashboard") == 0)
 		return command_dashboard(count - 1, args + 2);
+	if (count && strcmp(args[1], "utilization") == 0)
+		return command_utilization(count - 1, args + 2);
 	for (unsigned i = 1; i <= count; i++) {
 		if (is(args[i], "--help", "-h")) {
 			fputs(usage, stdout);

@@ -290,6 +290,17 @@ int machine_merged(const struct machine *machine, uint64_t *pages);
 /* The host's id of the thread that runs vCPU @index, for taskset and the like; 0: none does. */
 int machine_vcpu_thread(const struct machine *machine, unsigned index);
 
+/* By which a guest that hangs is told from one that is busy: neither grows while its kernel does
+ * nothing, but for some exits that the host itself causes, one in some seconds. */
+struct machine_progress {
+	bool known;        /* false: the kernel does not count (Linux before 5.14) */
+	uint64_t events;   /* interrupts delivered, halts, accesses to ports and registers */
+	uint64_t exits;    /* for which no interrupt of the host was the reason */
+	uint64_t arriving; /* pages that whoever touches them waits for (memory/late.h) */
+};
+/* Built, paused or running. */
+void machine_progress(const struct machine *machine, struct machine_progress *progress);
+
 /* What happened, by vCPU and cause, by device and queue. Null: no memory. The caller's. */
 struct json_t *machine_stats(struct machine *machine);
 

@@ -125,7 +125,7 @@ def main_pid(host, unit):
 
 
 def test_life_of_the_packages(host):
-    host.run("dpkg -i /payload/passt_*.deb /payload/old/*.deb")
+    host.run("dpkg -i /payload/passt_*.deb /payload/old/duet_*.deb /payload/old/duetd_*.deb")
     assert host.run("duet version").startswith("duet ") and "disabled" in host.run("systemctl is-enabled duetd", check=False)
     host.run("systemctl enable --now duetd")
     host.until("duetctl ps")
@@ -146,7 +146,7 @@ def test_life_of_the_packages(host):
 
     # Another version: what runs runs on, duetd is the new one.
     machine, manager = main_pid(host, "duet@web"), main_pid(host, "duetd")
-    host.run("dpkg -i /payload/new/*.deb")
+    host.run("dpkg -i /payload/new/duet_*.deb /payload/new/duetd_*.deb")
     host.until("duetctl list | grep -q 'web *runs'")
     assert main_pid(host, "duet@web") == machine and main_pid(host, "duetd") not in (manager, "0")
     assert host.run("dpkg-query -W -f '${Version} ' duet duetd").count("+later") == 2

@@ -235,6 +235,12 @@ int __wrap_machine_uses(struct machine *machine, struct machine_uses *uses, stru
 	return 0;
 }
 
+void __wrap_machine_progress(const struct machine *machine, struct machine_progress *progress);
+void __wrap_machine_progress(const struct machine *machine, struct machine_progress *progress)
+{
+	*progress = fake.progress;
+}
+
 int __wrap_machine_place(
 	struct machine *machine, const int8_t nodes[MACHINE_CPUS_MAX], struct error *err);
 int __wrap_machine_place(

@@ -25,6 +25,7 @@ extern struct api_machine {
 	uint64_t balloon_target;   /* bytes */
 	unsigned balloon_interval; /* seconds */
 	struct machine_uses seen;
+	struct machine_progress progress;
 	struct machine_placing under_way;
 	int8_t placed[MACHINE_CPUS_MAX];
 	unsigned looks;

@@ -132,6 +132,7 @@ static const struct asked running[] = {
 	{"GET", "/duet/hints", ""},
 	{"PUT", "/duet/hints", "{\"wish\": \"locality\"}"},
 	{"GET", "/duet/brief", ""},
+	{"GET", "/duet/alive", ""},
 	{"GET", "/duet/devices", ""},
 	{"GET", "/duet/devices/serial", ""},
 	{"PATCH", "/duet/devices/eth0", "{\"rules\": null, \"rules-default\": \"deny\"}"},

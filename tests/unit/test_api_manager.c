@@ -239,6 +239,27 @@ static void tells_the_brief(void **state)
 	loses_coop();
 }
 
+static void tells_whether_it_lives(void **state)
+{
+	struct api_rig *rig = *state;
+
+	rig_refused(rig, "GET", "/duet/alive", "", BEFORE);
+	rig->config.cpus = 2;
+	rig_runs(rig);
+	fake.progress = (struct machine_progress){0};
+	rig_gives(rig, "/duet/alive", "{\"state\":\"Running\",\"cpus\":2,\"pages_arriving\":0}");
+	fake.progress = (struct machine_progress){true, UINT64_MAX, 7, 9};
+	/* A device whose driver has said nothing yet. */
+	gets_coop(rig);
+	rig_gives(rig, "/duet/alive",
+		"{\"state\":\"Running\",\"cpus\":2,\"events\":9223372036854775807,\"exits\":7,"
+		"\"pages_arriving\":9}");
+	fake.progress = (struct machine_progress){0};
+	loses_coop();
+	fake.state = MACHINE_ENDED;
+	rig_refused(rig, "GET", "/duet/alive", "", "The machine has ended.");
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, rig_make, rig_drop)
 
 int main(void)
@@ -250,6 +271,7 @@ int main(void)
 		TEST(leases_a_balloon),
 		TEST(leases_sharing),
 		TEST(tells_the_brief),
+		TEST(tells_whether_it_lives),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,7 +10,9 @@
 #include <cmocka.h>
 
 #include "base/checked.h"
+#include "base/clock.h"
 #include "cli/commands.h"
+#include "cli/ctl_alive.h"
 #include "http/server.h"
 
 #include <fcntl.h>
@@ -77,6 +79,10 @@ static void repeat(void *opaque, const struct request *request, struct exchange 
 		exchange->answer(exchange, 200, EXCHANGE_JSON, strdup(hints));
 	else if (strcmp(request->path, "/duet/migration") == 0)
 		exchange->answer(exchange, 200, EXCHANGE_JSON, migration(request));
+	else if (strcmp(request->path, "/duet/alive") == 0)
+		exchange->answer(exchange, 200, EXCHANGE_JSON,
+			strdup("{\"state\": \"Running\", \"cpus\": 1, \"heartbeat\": 5, "
+			       "\"events\": 6, \"exits\": 7, \"pages_arriving\": 0}"));
 	else if (strcmp(request->path, "/vm") == 0)
 		exchange->answer(exchange, 204, EXCHANGE_JSON, NULL);
 	else
@@ -280,6 +286,77 @@ static void follows_a_migration(void **state)
 			    "the line was cut 1 times\n"));
 }
 
+static void write_seen(const char *file, const char *line)
+{
+	FILE *stream = fopen(file, "w");
+
+	assert_non_null(stream);
+	fputs(line, stream);
+	fclose(stream);
+}
+
+static void tells_whether_a_guest_lives(void **state)
+{
+	char got[1024], file[80];
+
+	snprintf(file, sizeof(file), "%s/seen", directory);
+	assert_int_equal(CTL(got, STDOUT_FILENO, "alive"), 0);
+	assert_string_equal(got, "Running, heartbeat 5, 6 events, 7 exits\n");
+	/* Never seen before, seen just now, by whatever is no line of ours, and since the start. */
+	assert_int_equal(CTL(got, STDOUT_FILENO, "alive", file, "1"), 0);
+	assert_int_equal(CTL(got, STDOUT_FILENO, "alive", file, "60"), 0);
+	write_seen(file, "h 5 7 ");
+	assert_int_equal(CTL(got, STDOUT_FILENO, "alive", file, "1"), 0);
+	write_seen(file, "h 5 7 0 .\n");
+	assert_int_equal(CTL(got, STDERR_FILENO, "alive", file, "1"), 3);
+	assert_non_null(strstr(got, "no life for "));
+	assert_non_null(strstr(got, " s: no heartbeat of its kit\n"));
+	assert_int_equal(CTL(got, STDERR_FILENO, "alive", file, "1"), 3);
+	write_seen(file, "h 4 7 0 .\n");
+	assert_int_equal(CTL(got, STDERR_FILENO, "alive", file, "1"), 0);
+	unlink(file);
+	assert_int_equal(CTL(got, STDERR_FILENO, "alive", "/no/where", "1"), 1);
+	assert_non_null(strstr(got, "name a file that can be written"));
+}
+
+/* Of @text at @now_s, after it was seen at 100 s: 'e' with 10 events and 1000 exits, or 'h' with
+ * 10. */
+static uint64_t silent_for(char sign, const char *text, unsigned now_s)
+{
+	struct alive_seen seen = {sign, 10, 1000, 100 * SECOND_NS};
+	json_t *answer = json_loads(text, 0, NULL);
+	uint64_t silent = alive_judge(&seen, answer, now_s * SECOND_NS);
+
+	assert_non_null(answer);
+	assert_int_equal(seen.when_ns, (silent ? 100 : now_s) * SECOND_NS);
+	json_decref(answer);
+	return silent;
+}
+
+#define RUNS(more)   "{\"state\": \"Running\", \"cpus\": 2, " more "}"
+#define BEATS(beats) RUNS("\"heartbeat\": " beats ", \"events\": 90, \"exits\": 9000")
+
+static void judges_life(void **state)
+{
+	assert_int_equal(silent_for('h', BEATS("10"), 160), 60);
+	assert_int_equal(silent_for('h', BEATS("11"), 160), 0);
+	/* The kit has come, or is gone. */
+	assert_int_equal(silent_for('e', BEATS("10"), 160), 0);
+	assert_int_equal(silent_for('h', RUNS("\"events\": 10, \"exits\": 1000"), 160), 0);
+	/* An interrupt; a busy one; one that hangs, and the host's NMIs. */
+	assert_int_equal(silent_for('e', RUNS("\"events\": 11, \"exits\": 1000"), 160), 0);
+	assert_int_equal(silent_for('e', RUNS("\"events\": 10, \"exits\": 1123"), 160), 0);
+	assert_int_equal(silent_for('e', RUNS("\"events\": 10, \"exits\": 1012"), 160), 60);
+	/* Another process; a clock that was set back, as no monotonic one is. */
+	assert_int_equal(silent_for('e', RUNS("\"events\": 10, \"exits\": 4"), 160), 0);
+	assert_int_equal(silent_for('h', BEATS("10"), 90), 0);
+	/* It may rest, or nobody counts. */
+	assert_int_equal(
+		silent_for('h', "{\"state\": \"Paused\", \"cpus\": 2, \"heartbeat\": 10}", 160), 0);
+	assert_int_equal(silent_for('h', RUNS("\"heartbeat\": 10, \"pages_arriving\": 1"), 160), 0);
+	assert_int_equal(silent_for('e', RUNS("\"pages_arriving\": 0"), 160), 0);
+}
+
 static void tells_a_refusal_in_one_line(void **state)
 {
 	char got[1024];
@@ -294,10 +371,10 @@ static void refuses_wrong_words(void **state)
 	static const char *const wrong[][3] = {{"balloon", "1.5"}, {"balloon", "much"},
 		{"balloon", "-1"}, {"balloon", "1500K"}, {"limit", "disk0", "iops"},
 		{"limit", "a/b", "iops=1"}, {"get", "x"}, {"get", "/a b"}, {"put", "/x"},
-		{"status", "x"}, {"dance"}, {"migrate"}, {"migrate", "unix:/x", "--streams"},
-		{"migrate", "unix:/x", "--wait"}, {"migrate", "unix:/x", "--fast"},
-		{"devices", "a/b"}, {"devices", ""}, {"cancel"}, {"jobs", "1 2"},
-		{"policy", "net0"}, {"policy", "net0", "mac-check"},
+		{"status", "x"}, {"alive", "f"}, {"alive", "f", "0"}, {"dance"}, {"migrate"},
+		{"migrate", "unix:/x", "--streams"}, {"migrate", "unix:/x", "--wait"},
+		{"migrate", "unix:/x", "--fast"}, {"devices", "a/b"}, {"devices", ""}, {"cancel"},
+		{"jobs", "1 2"}, {"policy", "net0"}, {"policy", "net0", "mac-check"},
 		{"policy", "net0", "mac-check=yes"}, {"policy", "net0", "rules-default=drop"},
 		{"policy", "net0", "colour=red"}, {"policy", "a/b", "ip="}};
 	char got[1024];
@@ -330,6 +407,8 @@ int main(void)
 		cmocka_unit_test(asks_by_name),
 		cmocka_unit_test(sets_a_policy),
 		cmocka_unit_test(follows_a_migration),
+		cmocka_unit_test(tells_whether_a_guest_lives),
+		cmocka_unit_test(judges_life),
 		cmocka_unit_test(tells_a_refusal_in_one_line),
 		cmocka_unit_test(refuses_wrong_words),
 		cmocka_unit_test(says_that_nobody_listens),
