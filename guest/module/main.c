@@ -44,7 +44,7 @@ struct duet *duet_get(void)
 	mutex_lock(&the_lock);
 	duet = the_duet;
 	if (duet && try_module_get(THIS_MODULE))
-		duet->users++;
+		WRITE_ONCE(duet->users, duet->users + 1);
 	else
 		duet = NULL;
 	mutex_unlock(&the_lock);
@@ -54,7 +54,8 @@ struct duet *duet_get(void)
 void duet_put(struct duet *duet)
 {
 	mutex_lock(&the_lock);
-	if (--duet->users == 0)
+	WRITE_ONCE(duet->users, duet->users - 1);
+	if (duet->users == 0)
 		wake_up_all(&duet->idle);
 	mutex_unlock(&the_lock);
 	module_put(THIS_MODULE);
@@ -72,26 +73,23 @@ static bool publish(struct duet *duet)
 	return first;
 }
 
-static bool unused(struct duet *duet)
-{
-	bool is;
-
-	mutex_lock(&the_lock);
-	is = duet->users == 0;
-	mutex_unlock(&the_lock);
-	return is;
-}
-
 /* Nobody finds it any more, and those who have are waited for: a device that is pulled out has
  * users, the module that is unloaded has none. */
 static void withdraw(struct duet *duet)
 {
+	bool used;
+
 	mutex_lock(&the_lock);
 	the_duet = NULL;
+	used = duet->users != 0;
 	mutex_unlock(&the_lock);
-	if (!unused(duet))
+	if (used)
 		dev_warn(&duet->vdev->dev, "removed while in use: waiting for its users to close it\n");
-	wait_event(duet->idle, unused(duet));
+	/* The condition takes no mutex: what it is asked in may not block. */
+	wait_event(duet->idle, READ_ONCE(duet->users) == 0);
+	/* The last user still holds the lock while it wakes who waits here. */
+	mutex_lock(&the_lock);
+	mutex_unlock(&the_lock);
 }
 
 /* The device's configuration */

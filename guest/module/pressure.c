@@ -7,6 +7,7 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/kernel.h>
+#include <linux/lockdep.h>
 #include <linux/mount.h>
 #include <linux/seq_file.h>
 #include <linux/string.h>
@@ -28,12 +29,24 @@ static struct {
 	{"pressure/io", 3, 4},
 };
 
+/* Nobody else reads it. By the class of all seq_files lockdep would take its lock for one that is held
+ * where devices go, and they wait for the heartbeat, which reads it. */
+static void set_apart(struct file *file)
+{
+	static struct lock_class_key key;
+
+	lockdep_set_class(&((struct seq_file *)file->private_data)->lock, &key);
+}
+
 static struct file *open_source(const char *name)
 {
 	struct path root = {.mnt = proc, .dentry = proc->mnt_root};
 	struct file *file = file_open_root(&root, name, O_RDONLY, 0);
 
-	return IS_ERR(file) ? NULL : file;
+	if (IS_ERR(file))
+		return NULL;
+	set_apart(file);
+	return file;
 }
 
 void duet_pressure_open(void)

@@ -16,7 +16,7 @@ sys.path.insert(0, str(REPO / "lab"))
 
 from duetlab.base import cache, debian  # noqa: E402
 from duetlab.base.cpio import Archive  # noqa: E402
-from duetlab.guest import bzimage, images  # noqa: E402
+from duetlab.guest import bzimage, checked, images  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -250,6 +250,37 @@ def test_failed_write_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(TypeError):
         cache.write_atomically(target, None)
     assert target.read_bytes() == b"old" and list(tmp_path.glob(".x*")) == []
+
+
+# The kernel that checks itself
+
+
+def refuse(*_words):
+    raise debian.DebianError("no archive")
+
+
+def test_kernel_that_cannot_be_had(monkeypatch):
+    monkeypatch.setattr(debian, "install_missing", lambda _packages: None)
+    monkeypatch.setattr(debian, "download", refuse)
+    with pytest.raises(debian.DebianError, match="no archive"):
+        checked.fetch()
+    assert not checked.tree().exists()
+
+
+def test_kernel_that_is_built_needs_no_archive(monkeypatch):
+    monkeypatch.setattr(debian, "install_missing", refuse)
+    checked.tree().parent.mkdir(parents=True)
+    (checked.tree().parent / "release").write_text("6.1.0-made-up\n")
+    assert images.release(checked.NAME) == "6.1.0-made-up"
+
+
+def test_option_that_the_kernel_does_not_take_is_named(monkeypatch):
+    wanted = [line for line in checked.CONFIG.read_text().splitlines() if line.startswith("CONFIG_")]
+    checked.tree().mkdir(parents=True)
+    (checked.tree() / ".config").write_text("\n".join(wanted[1:]))
+    monkeypatch.setattr(checked, "_run", lambda _command, _place: None)
+    with pytest.raises(debian.DebianError, match=wanted[0].split("=")[0]):
+        checked._configure()
 
 
 # The command line

@@ -43,19 +43,21 @@ class KitGuest(vm.Guest):
     """A guest with the kit that does what it is told. SHELL: more functions for what it is told; FILES: more of them; MORE:
     as for vm.Guest."""
 
+    limit = LIMIT
+
     def __init__(self, *options: str, kernel: str, shell: str = "", files: dict[str, bytes] | None = None, **more):
         super().__init__("--cpus", "2", *options, kernel=kernel, script=PREPARE + shell + OBEY,
                          files=kit.files(kernel) | (files or {}), **more)
 
     def __enter__(self):
-        self.wait_for("^ready$", LIMIT)
+        self.wait_for("^ready$", self.limit)
         return self
 
     def ask(self, line: str, status: int = 0) -> str:
         """What LINE prints."""
         after = len(self.output)
         self.type(line + "\n")
-        found = self.wait_for(r"^status (\d+)\.$", LIMIT, after)
+        found = self.wait_for(r"^status (\d+)\.$", self.limit, after)
         said = self.output[after:found.start()]
         assert int(found[1]) == status, f"{line}: {said}"
         return said
@@ -64,7 +66,7 @@ class KitGuest(vm.Guest):
         """Nothing went wrong on the way; it powers off with whatever is loaded."""
         self.ask(f'log "{FAULTS}"', 1)
         self.type("exit 0\n")
-        self.succeed(LIMIT)
+        self.succeed(self.limit)
 
 
 def memory(guest: KitGuest) -> int:

@@ -43,11 +43,13 @@ rounds() {
 class Lied(KitGuest):
     """A guest whose device lies by SEED."""
 
-    def __init__(self, lies: tuple[str, ...], kernel: str):
+    words = CHECKED
+
+    def __init__(self, lies: tuple[str, ...], kernel: str, shell: str = "", **more):
         os.environ["DUET_LIAR"] = f"{SEED}:{','.join(lies)}"
         try:
-            super().__init__("--coop", "--cmdline", CHECKED, kernel=kernel, program=LIAR, shell=USE,
-                             files={"bin/workload": workload().read_bytes()})
+            super().__init__("--coop", "--cmdline", self.words, kernel=kernel, program=LIAR, shell=USE + shell,
+                             files={"bin/workload": workload().read_bytes()}, **more)
         finally:
             del os.environ["DUET_LIAR"]
 

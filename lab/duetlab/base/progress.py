@@ -43,3 +43,27 @@ def step(name: str):
         if elapsed >= QUIET_SECONDS:
             line = "\r\033[K" if sys.stderr.isatty() else ""
             print(f"{line}{name}: {word} {elapsed:.0f} s", file=sys.stderr, flush=True)
+
+
+class Percent:
+    """Progress in percent on stderr: redrawn on a terminal, every tenth elsewhere."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.shown = -1
+        self.start = time.monotonic()
+
+    def show(self, percent: int) -> None:
+        terminal = sys.stderr.isatty()
+        if percent // (1 if terminal else 10) == self.shown // (1 if terminal else 10):
+            return
+        self.shown = percent
+        line = f"{self.name}: {percent} %, {time.monotonic() - self.start:.0f} s"
+        print(
+            f"\r\033[K{line}" if terminal else line, end="" if terminal else "\n", file=sys.stderr
+        )
+        sys.stderr.flush()
+
+    def end(self) -> None:
+        if sys.stderr.isatty():
+            print(file=sys.stderr)

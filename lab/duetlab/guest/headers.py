@@ -13,7 +13,7 @@ from pathlib import Path
 from ..base import debian
 from ..base.cache import cache_dir, lock
 from ..base.progress import step
-from . import images
+from . import checked, images
 
 # What kbuild itself needs of the system, beside a compiler.
 TOOLS = ["make", "gcc-12", "libelf1", "libc6-dev"]
@@ -63,6 +63,9 @@ def _build(name: str, home: Path, package: str, suite: str) -> None:
 
 def headers_dir(name: str) -> Path:
     """The directory to give make as KERNELDIR for modules of the kernel NAME."""
+    if name == checked.NAME:
+        checked.kernel_dir()
+        return checked.tree()
     image, _, suite = (images.kernel_dir(name) / "package").read_text().split()
     package = image.replace("linux-image-", "linux-headers-", 1)
     home = cache_dir() / "guests" / "headers" / name

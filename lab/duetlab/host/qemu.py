@@ -8,14 +8,12 @@ import os
 import re
 import shutil
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 from ..base import debian, packages
 from ..base.cache import cache_dir, lock, write_atomically
 from ..base.errors import LabError
-from ..base.progress import step
+from ..base.progress import Percent, step
 from . import mends
 
 CONFIGURE = (
@@ -194,27 +192,3 @@ def _firmware(suite: str) -> tuple[Path, ...]:
     data = packages.extracted("qemu-system-data", suite)
     bios = packages.extracted("seabios", suite)
     return (data / "usr/share/qemu", bios / "usr/share/seabios")
-
-
-class Percent:
-    """Progress in percent on stderr: redrawn on a terminal, every tenth elsewhere."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.shown = -1
-        self.start = time.monotonic()
-
-    def show(self, percent: int) -> None:
-        terminal = sys.stderr.isatty()
-        if percent // (1 if terminal else 10) == self.shown // (1 if terminal else 10):
-            return
-        self.shown = percent
-        line = f"{self.name}: {percent} %, {time.monotonic() - self.start:.0f} s"
-        print(
-            f"\r\033[K{line}" if terminal else line, end="" if terminal else "\n", file=sys.stderr
-        )
-        sys.stderr.flush()
-
-    def end(self) -> None:
-        if sys.stderr.isatty():
-            print(file=sys.stderr)
