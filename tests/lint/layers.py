@@ -53,7 +53,7 @@ RULES = [
     (r"\bmemory\s*(->|\.)\s*regions\b", {"memory"}, "regions are found by memory_region()"),
     (r"\bmapped_at\b", {"memory", *WHOLE_REGIONS}, "a guest address becomes a pointer by memory_begin()"),
     (r"\bloop_turn_over\s*\(", OTHER_TURNS, "a queue's turn is over when virtio_turn_over() of that queue says so"),
-    (r"\b_?exit\s*\(", {"backend", "sandbox", "cli"}, "only main(), a forked child, the sandbox and the vigil end the process"),
+    (r"\b_?exit\s*\(", {"backend", "sandbox", "cli", "oci"}, "only main(), a forked child, the sandbox and the vigil end the process"),
     (r"\bassert\s*\(", set(), "a fault of the guest is an error, not an assert"),
     (r"\babort\s*\(", set(), "a fault is an error, not an abort"),
 ]
