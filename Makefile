@@ -25,7 +25,7 @@ help:
 	@echo "make fuzz         each fuzz target for a minute (SECONDS_EACH=60)"
 	@echo "make deb          Debian packages of all of it, in $(BUILD)/packages"
 	@echo "make guest-kit    Debian packages for guests, in $(BUILD)/guest-kit"
-	@echo "make build        builds alone: duet, duetd and duetctl, in $(BUILD)"
+	@echo "make build        builds alone: duet, duetd, duetctl and duet-oci, in $(BUILD)"
 	@echo "make install      the programs, manual pages, units, bash's completion (PREFIX=/usr/local, DESTDIR=)"
 	@echo "make uninstall    takes away what install put there (the same PREFIX and DESTDIR)"
 	@echo "make install-fleet  Pacemaker's agent ocf:duet:VM, beside it (docs/fleet.md); uninstall-fleet"
@@ -45,10 +45,14 @@ build: deps $(BUILD)/build.ninja
 	@ninja -C $(BUILD) --quiet
 
 # As whoever may write there: sudo make install builds nothing that make has built already.
-install: $(BUILD)/duet $(BUILD)/duetd $(BUILD)/duetctl
+install: $(BUILD)/duet $(BUILD)/duetd $(BUILD)/duetctl $(BUILD)/duet-oci $(BUILD)/duet-agent
 	install -D -m 755 $(BUILD)/duet "$(DESTDIR)$(PREFIX)/bin/duet"
 	install -D -m 755 $(BUILD)/duetctl "$(DESTDIR)$(PREFIX)/bin/duetctl"
 	install -D -m 755 $(BUILD)/duetd "$(DESTDIR)$(PREFIX)/sbin/duetd"
+	install -D -m 755 $(BUILD)/duet-oci "$(DESTDIR)$(PREFIX)/bin/duet-oci"
+	install -D -m 755 $(BUILD)/duet-agent "$(DESTDIR)$(PREFIX)/libexec/duet/duet-agent"
+	install -D -m 644 docs/duet-oci.1 "$(DESTDIR)$(PREFIX)/share/man/man1/duet-oci.1"
+	install -D -m 644 docs/container.json "$(DESTDIR)$(PREFIX)/share/doc/duet/examples/config.json"
 	install -D -m 644 $(BUILD)/src/cli/duet.1 "$(DESTDIR)$(PREFIX)/share/man/man1/duet.1"
 	install -D -m 644 docs/duetctl.1 "$(DESTDIR)$(PREFIX)/share/man/man1/duetctl.1"
 	install -D -m 644 docs/duetd.8 "$(DESTDIR)$(PREFIX)/share/man/man8/duetd.8"
@@ -59,11 +63,12 @@ install: $(BUILD)/duet $(BUILD)/duetd $(BUILD)/duetctl
 		chmod 644 "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit" || exit 1; \
 	done
 
-$(BUILD)/duet $(BUILD)/duetd $(BUILD)/duetctl:
+$(BUILD)/duet $(BUILD)/duetd $(BUILD)/duetctl $(BUILD)/duet-oci $(BUILD)/duet-agent:
 	@$(MAKE) --no-print-directory build
 
 uninstall:
-	cd "$(DESTDIR)$(PREFIX)" && rm -f bin/duet bin/duetctl sbin/duetd \
+	cd "$(DESTDIR)$(PREFIX)" && rm -f bin/duet bin/duetctl bin/duet-oci sbin/duetd \
+		libexec/duet/duet-agent share/man/man1/duet-oci.1 share/doc/duet/examples/config.json \
 		share/man/man1/duet.1 share/man/man8/duetd.8 share/man/man1/duetctl.1 \
 		share/bash-completion/completions/duet $(UNITS:%=lib/systemd/system/%)
 

@@ -96,7 +96,7 @@ def test_manual_page_reads_well():
     assert "--on-reset" in page and "@OPTIONS@" not in page
 
 
-@pytest.mark.parametrize(("program", "section"), [("duetd", 8), ("duetctl", 1)])
+@pytest.mark.parametrize(("program", "section"), [("duetd", 8), ("duetctl", 1), ("duet-oci", 1)])
 def test_the_managers_pages_have_its_options(program, section):
     page = manual_page(REPOSITORY / "docs" / f"{program}.{section}")
     usage = subprocess.run([REPOSITORY / "build" / program, "--help"], capture_output=True, text=True, check=True,
@@ -225,6 +225,8 @@ def test_make_install(tmp_path, prefix):
     make("install")
     home = tmp_path / (prefix or "/usr/local").lstrip("/")
     files = {"bin/duet": 0o755, "bin/duetctl": 0o755, "sbin/duetd": 0o755,
+             "bin/duet-oci": 0o755, "libexec/duet/duet-agent": 0o755, "share/man/man1/duet-oci.1": 0o644,
+             "share/doc/duet/examples/config.json": 0o644,
              "share/man/man1/duet.1": 0o644, "share/man/man8/duetd.8": 0o644, "share/man/man1/duetctl.1": 0o644,
              "share/bash-completion/completions/duet": 0o644,
              "lib/systemd/system/duet@.service": 0o644, "lib/systemd/system/duetd.service": 0o644}
