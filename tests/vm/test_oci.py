@@ -13,7 +13,7 @@ import pytest
 from duetlab.base import packages
 from duetlab.base.paths import DUET
 from duetlab.guest import images, vm
-from matrix import some
+from matrix import soak, some
 
 RUNTIME = DUET.parent / "duet-oci"
 ENGINE = Path(__file__).with_name("oci_engine.py")
@@ -157,6 +157,7 @@ def test_life(boxes):
     assert boxes.left() == ""
 
 
+@soak
 def test_terminal(boxes):
     """A window's size at the start and later, and a terminal of another process."""
     bundle = boxes.bundle("stty size; tty; trap 'stty size; exit 4' WINCH; echo ready; while :; do sleep 0.1; done",
@@ -241,6 +242,7 @@ def test_volumes(boxes):
     assert boxes.left() == ""
 
 
+@soak
 def test_limits(boxes):
     """Of memory, processes and CPUs; users, capabilities, paths."""
     cgroup = f"/duet-test/{uuid.uuid4().hex[:8]}"
@@ -296,6 +298,7 @@ def test_hostile_bundle(boxes):
     assert boxes.left() == ""
 
 
+@soak
 def test_killed(boxes):
     """A keeper that is killed takes its machine along; process 1 is not to be killed from inside."""
     boxes.run("box", boxes.bundle())
@@ -307,6 +310,7 @@ def test_killed(boxes):
     assert boxes.engine(bundle=boxes.bundle("kill -9 1; echo alive; exit 0")).endswith("alive\nstatus 0\n")
 
 
+@soak
 def test_many_at_once(boxes):
     """Of one image, whose disk is made once; none is left."""
     count = 30 if os.environ.get("DUET_SOAK") else 4
@@ -325,6 +329,7 @@ def test_many_at_once(boxes):
 PODMAN = os.environ.get("DUET_PODMAN", "podman")
 
 
+@soak
 def test_podman(boxes):
     """An engine as it is, where there is one."""
     if vm.run("sh", "-c", f"command -v {PODMAN}", check=False).returncode:
