@@ -81,11 +81,21 @@ lock_may_come_free() {
 	esac
 }
 
-# 1: it does not run, $words have why.
+# The time is over in the middle of another try: what the one before it found is why. 1: that was not the lock.
+refuse_busy() {
+	case $words in
+	*": busy: "*) ;;
+	*) return 1 ;;
+	esac
+	send_signal SIGKILL control-group
+	refuse_start
+}
+
+# 1: it does not run, $words have why; those of an earlier try they have when it begins.
 start_once() {
 	write_options "--config $OCF_RESKEY_config $(leave_options)"
 	start_unit
-	until_is "$1" runs_or_is_over ||
+	until_is "$1" runs_or_is_over || refuse_busy ||
 		refuse "$OCF_ERR_GENERIC" "$unit does not run after $((${OCF_RESKEY_CRM_meta_timeout:-60000} / 1000 - 5)) s; is its storage slow? Give start a longer timeout"
 	unit_is_over || return 0
 	words=$(last_words)
@@ -101,6 +111,7 @@ start() {
 	check_nobody_runs_it
 	[ "$(systemctl is-enabled -- "$unit" 2>/dev/null)" != enabled ] ||
 		ocf_log warn "$unit is started at boot beside Pacemaker; systemctl disable $unit"
+	words=
 	while ! start_once "$by"; do
 		lock_may_come_free "$by" || refuse_start
 		ocf_log info "$name: $words; trying again while start has time"

@@ -40,6 +40,7 @@ is-active*) cat "$FAKE/move" 2>/dev/null || echo inactive ;;
 "stop -- duet-move@web.service") rm -f "$FAKE/move" ;;
 "start -- duet@web.service")
 	[ ! -e "$FAKE/fails" ] || { echo failed >"$FAKE/unit"; exit 0; }
+	[ ! -e "$FAKE/slow" ] || { echo activating >"$FAKE/unit"; exit 0; }
 	[ "$state" = active ] || echo "began: $(cat "$DUET_RUN/web.options")" >>"$FAKE/told"
 	grep -q incoming "$DUET_RUN/web.options" && touch "$FAKE/waits" && listener >/dev/null 2>&1 </dev/null &
 	echo active >"$FAKE/unit"
@@ -239,6 +240,19 @@ def test_a_lock_that_comes_free(node):
     node.lacks("fails")
     _, reason = start.communicate(timeout=30)
     assert start.returncode == SUCCESS and reason == ""
+
+
+def test_a_lock_that_does_not_come_free_is_the_reason(node):
+    """Also where time is over in the middle of the next try, which is ended."""
+    node.has("fails")
+    node.has("journal", "duet: error: --disk path=/s/d: busy: another process has it open\n")
+    start = node.begin("start", CRM_meta_timeout="12000")
+    wait_for(lambda: any("trying again" in line for line in node.told("log")))
+    node.has("slow")
+    node.lacks("fails")
+    _, reason = start.communicate(timeout=30)
+    assert start.returncode == GENERIC and "web runs elsewhere" in reason and "busy" in reason
+    assert node.told() == ["SIGKILL"] and node.left() == []
 
 
 def test_one_that_somebody_else_runs_is_left_alone(node):

@@ -107,6 +107,7 @@ needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="no opens
 
 
 @needs_openssl
+@pytest.mark.skipif(os.environ.get("DUET_SOAK") != "1", reason="in make soak")
 def test_one_node(workspace):
     played("one_node", workspace)
 
