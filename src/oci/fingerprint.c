@@ -152,6 +152,7 @@ int fingerprint_take(const char *path, struct fingerprint *fingerprint, struct e
 {
 	struct walk walk = {.fingerprint = fingerprint, .err = err};
 	struct stat info;
+	uint8_t digest[SHA256_SIZE];
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), ret;
 
 	*fingerprint = (struct fingerprint){0};
@@ -166,6 +167,7 @@ int fingerprint_take(const char *path, struct fingerprint *fingerprint, struct e
 	add_number(&walk, info.st_uid);
 	add_number(&walk, info.st_gid);
 	ret = walk_directory(&walk, fd);
-	sha256_end(&walk.sha, fingerprint->text);
+	sha256_end(&walk.sha, digest);
+	sha256_text(digest, fingerprint->text);
 	return ret < 0 ? error_prefix(err, "%s: ", path) : 0;
 }

@@ -9,7 +9,7 @@
 #define DUET_OCI_FINGERPRINT_H
 
 #include "base/error.h"
-#include "oci/sha256.h"
+#include "base/sha256.h"
 
 struct fingerprint {
 	char text[SHA256_TEXT_SIZE];

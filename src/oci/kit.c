@@ -3,8 +3,8 @@
 
 #include "base/checked.h"
 #include "base/cleanup.h"
+#include "base/sha256.h"
 #include "oci/archive.h"
-#include "oci/sha256.h"
 #include "oci/store.h"
 #include "oci/text.h"
 
@@ -190,6 +190,7 @@ static int add_file(struct sha256 *sha, const char *path, struct error *err)
 
 static int name_it(const struct making *making, char name[SHA256_TEXT_SIZE], struct error *err)
 {
+	uint8_t digest[SHA256_SIZE];
 	struct sha256 sha;
 	int ret;
 
@@ -202,7 +203,8 @@ static int name_it(const struct making *making, char name[SHA256_TEXT_SIZE], str
 		ret = path ? add_file(&sha, path, err)
 			   : error_set(err, ENOMEM, "there is no memory");
 	}
-	sha256_end(&sha, name);
+	sha256_end(&sha, digest);
+	sha256_text(digest, name);
 	return ret;
 }
 

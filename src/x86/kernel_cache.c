@@ -77,10 +77,10 @@ int kernel_cache_open(const char *path)
 
 static void digest_name(const uint8_t digest[SHA256_SIZE], char name[NAME_SIZE])
 {
-	int at = snprintf(name, NAME_SIZE, "v%u-", VERSION);
+	char text[SHA256_TEXT_SIZE];
 
-	for (unsigned i = 0; i < SHA256_SIZE; i++)
-		at += snprintf(name + at, (size_t)(NAME_SIZE - at), "%02x", digest[i]);
+	sha256_text(digest, text);
+	snprintf(name, NAME_SIZE, "v%u-%s", VERSION, text);
 }
 
 static void file_name(const struct stat *file, char name[NAME_SIZE])

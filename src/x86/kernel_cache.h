@@ -15,8 +15,8 @@
 #ifndef DUET_X86_KERNEL_CACHE_H
 #define DUET_X86_KERNEL_CACHE_H
 
+#include "base/sha256.h"
 #include "x86/kernel_image.h"
-#include "x86/sha256.h"
 
 #include <stdbool.h>
 #include <sys/stat.h>

@@ -9,10 +9,10 @@
 #include <cmocka.h>
 
 #include "base/checked.h"
+#include "base/sha256.h"
 #include "oci/container.h"
 #include "oci/fingerprint.h"
 #include "oci/kit.h"
-#include "oci/sha256.h"
 #include "oci/spawn.h"
 #include "oci/store.h"
 #include "oci/volumes.h"
@@ -160,6 +160,14 @@ static void test_damaged(void **state)
 	unlink(below("bad"));
 }
 
+static void end(struct sha256 *sha, char text[SHA256_TEXT_SIZE])
+{
+	uint8_t digest[SHA256_SIZE];
+
+	sha256_end(sha, digest);
+	sha256_text(digest, text);
+}
+
 /* FIPS 180-4's examples, and one of each length about a block. */
 static void test_sha256(void **state)
 {
@@ -169,23 +177,23 @@ static void test_sha256(void **state)
 
 	sha256_begin(&sha);
 	sha256_add(&sha, "abc", 3);
-	sha256_end(&sha, text);
+	end(&sha, text);
 	assert_string_equal(
 		text, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 	sha256_begin(&sha);
 	sha256_add(&sha, "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 56);
-	sha256_end(&sha, text);
+	end(&sha, text);
 	assert_string_equal(
 		text, "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
 	memset(bytes, 7, sizeof(bytes));
 	for (size_t length = 0; length < sizeof(bytes); length++) {
 		sha256_begin(&sha);
 		sha256_add(&sha, bytes, length);
-		sha256_end(&sha, text);
+		end(&sha, text);
 		sha256_begin(&sha);
 		for (size_t i = 0; i < length; i++)
 			sha256_add(&sha, bytes + i, 1);
-		sha256_end(&sha, again);
+		end(&sha, again);
 		assert_string_equal(text, again);
 	}
 }

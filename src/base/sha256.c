@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "x86/sha256.h"
+#include "base/sha256.h"
 
 #include <endian.h>
+#include <stdio.h>
 #include <string.h>
 
-#define BLOCK  64
 #define ROUNDS 64
 
 /* FIPS 180-4, 4.2.2. */
@@ -69,26 +69,67 @@ static void compress(uint32_t state[8], const uint8_t *block)
 		state[i] += s[i];
 }
 
-void sha256(const void *data, size_t size, uint8_t digest[SHA256_SIZE])
+void sha256_begin(struct sha256 *sha)
 {
-	const uint8_t *bytes = data;
-	uint8_t tail[2 * BLOCK] = {0};
-	size_t rest = size % BLOCK, padded = rest < BLOCK - 8 ? BLOCK : 2 * BLOCK;
-	uint64_t bits = htobe64((uint64_t)size * 8);
-	uint32_t state[8];
+	*sha = (struct sha256){0};
+	memcpy(sha->state, initial_state, sizeof(sha->state));
+}
 
-	memcpy(state, initial_state, sizeof(state));
-	for (size_t at = 0; at + BLOCK <= size; at += BLOCK)
-		compress(state, bytes + at);
-	if (rest)
-		memcpy(tail, bytes + size - rest, rest);
-	tail[rest] = 0x80;
-	memcpy(tail + padded - sizeof(bits), &bits, sizeof(bits));
-	for (size_t at = 0; at < padded; at += BLOCK)
-		compress(state, tail + at);
+/* Whole blocks are not copied. */
+void sha256_add(struct sha256 *sha, const void *data, size_t size)
+{
+	const uint8_t *at = data;
+
+	while (size) {
+		const size_t held = sha->length % SHA256_BLOCK, room = SHA256_BLOCK - held;
+		const size_t some = size < room ? size : room;
+
+		if (some == SHA256_BLOCK)
+			compress(sha->state, at);
+		else
+			memcpy(sha->block + held, at, some);
+		if (held && some == room)
+			compress(sha->state, sha->block);
+		sha->length += some;
+		at += some;
+		size -= some;
+	}
+}
+
+void sha256_add_text(struct sha256 *sha, const char *text)
+{
+	const uint64_t length = strlen(text);
+
+	sha256_add(sha, &length, sizeof(length));
+	sha256_add(sha, text, length);
+}
+
+void sha256_end(struct sha256 *sha, uint8_t digest[SHA256_SIZE])
+{
+	static const uint8_t padding[SHA256_BLOCK] = {0x80};
+	const uint64_t bits = htobe64(sha->length * 8);
+	const size_t held = sha->length % SHA256_BLOCK, end = SHA256_BLOCK - sizeof(bits);
+
+	sha256_add(sha, padding, (held < end ? end : end + SHA256_BLOCK) - held);
+	sha256_add(sha, &bits, sizeof(bits));
 	for (unsigned i = 0; i < 8; i++) {
-		uint32_t word = htobe32(state[i]);
+		uint32_t word = htobe32(sha->state[i]);
 
 		memcpy(digest + 4 * i, &word, sizeof(word));
 	}
+}
+
+void sha256(const void *data, size_t size, uint8_t digest[SHA256_SIZE])
+{
+	struct sha256 sha;
+
+	sha256_begin(&sha);
+	sha256_add(&sha, data, size);
+	sha256_end(&sha, digest);
+}
+
+void sha256_text(const uint8_t digest[SHA256_SIZE], char text[SHA256_TEXT_SIZE])
+{
+	for (size_t i = 0; i < SHA256_SIZE; i++)
+		snprintf(text + 2 * i, 3, "%02x", digest[i]);
 }
