@@ -2,8 +2,8 @@
 /* Does what a plan says, noting first what it was before. */
 #include "base/checked.h"
 #include "base/cleanup.h"
-#include "base/lent.h"
 #include "base/log.h"
+#include "base/schedule.h"
 #include "duetd/levers_private.h"
 
 #include <errno.h>

@@ -111,7 +111,7 @@ const char *lever_id(pid_t tid, uint64_t start, char id[LEVER_ID_SIZE]);
 bool lever_id_alive(const struct levers *levers, const char *id, pid_t *tid);
 /* Of a thread that the scheduler shares time out to; 0: it is none, or has no slice of its own. */
 uint64_t lever_slice_get(pid_t tid);
-/* -EAGAIN: what it has now is lent (base/lent.h), for some milliseconds. */
+/* -EAGAIN: what it has now is lent (base/schedule.h), for some milliseconds. */
 int lever_slice_set(pid_t tid, uint64_t slice);
 
 /* levers_cgroup.c */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Processes and threads, told from later ones of the same number by when they started. */
 #include "base/checked.h"
-#include "base/lent.h"
+#include "base/schedule.h"
 #include "duetd/levers_private.h"
 
 #include <errno.h>
@@ -9,21 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #define FIELD_PARENT 4 /* of proc(5)'s stat, counted from 1 */
 #define FIELD_START  22
 #define FIELD_CPU    39
-
-/* sched_setattr(2), which the C library of Debian 12 has not. */
-struct attributes {
-	uint32_t size, policy;
-	uint64_t flags;
-	int32_t nice;
-	uint32_t priority;
-	uint64_t runtime, deadline, period;
-};
 
 #define RESET_ON_FORK 1U
 
@@ -88,32 +78,29 @@ bool lever_id_alive(const struct levers *levers, const char *id, pid_t *tid)
 	return number > 0 && start && lever_start_time(levers, 0, *tid) == start;
 }
 
-static bool get_attributes(pid_t tid, struct attributes *attributes)
+static bool get_schedule(pid_t tid, struct schedule *schedule)
 {
-	memset(attributes, 0, sizeof(*attributes));
-	return syscall(SYS_sched_getattr, tid, attributes, sizeof(*attributes), 0) == 0 &&
-	       (attributes->policy == SCHED_OTHER || attributes->policy == SCHED_BATCH);
+	return schedule_get(tid, schedule) && schedule_is_fair(schedule);
 }
 
 uint64_t lever_slice_get(pid_t tid)
 {
-	struct attributes attributes;
+	struct schedule schedule;
 
-	return get_attributes(tid, &attributes) ? attributes.runtime : 0;
+	return get_schedule(tid, &schedule) ? schedule.slice_ns : 0;
 }
 
 /* All else stays as it is: policy and nice are what was read. What its guest has lent to it is not
  * its own: written back it would stay, and the next loan come on top. */
 int lever_slice_set(pid_t tid, uint64_t slice)
 {
-	struct attributes attributes;
+	struct schedule schedule;
 
-	if (!get_attributes(tid, &attributes))
+	if (!get_schedule(tid, &schedule))
 		return -EINVAL;
-	if (attributes.runtime == LENT_SLICE_NS)
+	if (schedule.slice_ns == LENT_SLICE_NS)
 		return -EAGAIN;
-	attributes.size = sizeof(attributes);
-	attributes.flags &= RESET_ON_FORK;
-	attributes.runtime = slice;
-	return syscall(SYS_sched_setattr, tid, &attributes, 0) < 0 ? -errno : 0;
+	schedule.flags &= RESET_ON_FORK;
+	schedule.slice_ns = slice;
+	return schedule_set(tid, &schedule);
 }

@@ -2,20 +2,18 @@
 #include "machine/boost.h"
 
 #include "base/checked.h"
-#include "base/lent.h"
 #include "base/log.h"
+#include "base/schedule.h"
 #include "machine/internal.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 /*
- * #syscalls vcpu: sched_getattr sched_setattr nanosleep clock_nanosleep
+ * #syscalls vcpu: nanosleep clock_nanosleep
  * #syscalls vcpu: prctl(0 = PR_SET_TIMERSLACK)
  */
 
@@ -24,48 +22,6 @@
 /* Nanoseconds by which a sleep may be late; a thread's usual slack of 50 us is a twentieth of the
  * patience. */
 #define BOOST_SLACK 1000U
-
-/* As sched_setattr(2) has it, first version. */
-struct attributes {
-	uint32_t size;
-	uint32_t policy;
-	uint64_t flags;
-	int32_t nice;
-	uint32_t priority;
-	uint64_t runtime;
-	uint64_t deadline;
-	uint64_t period;
-};
-
-/* False: there is no such thread (any more). */
-static bool schedule_get(int tid, struct boost_schedule *schedule)
-{
-	struct attributes found = {.size = sizeof(found)};
-
-	if (syscall(SYS_sched_getattr, tid, &found, sizeof(found), 0) < 0)
-		return false;
-	*schedule = (struct boost_schedule){.policy = found.policy,
-		.nice = found.nice,
-		.flags = found.flags,
-		.slice_ns = found.runtime};
-	return true;
-}
-
-static int schedule_set(int tid, const struct boost_schedule *schedule)
-{
-	struct attributes wanted = {.size = sizeof(wanted),
-		.policy = schedule->policy,
-		.flags = schedule->flags,
-		.nice = schedule->nice,
-		.runtime = schedule->slice_ns};
-
-	return syscall(SYS_sched_setattr, tid, &wanted, 0) < 0 ? -errno : 0;
-}
-
-static bool is_fair(const struct boost_schedule *schedule)
-{
-	return schedule->policy == SCHED_OTHER || schedule->policy == SCHED_BATCH;
-}
 
 void boost_init(struct boost *boost)
 {
@@ -78,9 +34,9 @@ void boost_destroy(struct boost *boost)
 	pthread_mutex_destroy(&boost->lock);
 }
 
-static bool can_nice(const struct boost_schedule *before)
+static bool can_nice(const struct schedule *before)
 {
-	struct boost_schedule tried = *before;
+	struct schedule tried = *before;
 
 	tried.nice = before->nice > BOOST_NICE_LEAST ? before->nice - 1 : before->nice;
 	tried.slice_ns = LENT_SLICE_NS;
@@ -88,18 +44,18 @@ static bool can_nice(const struct boost_schedule *before)
 }
 
 /* A kernel without slices takes the value and forgets it. */
-static bool can_slice(const struct boost_schedule *before)
+static bool can_slice(const struct schedule *before)
 {
-	struct boost_schedule tried = *before;
+	struct schedule tried = *before;
 
 	tried.slice_ns = LENT_SLICE_NS;
 	return schedule_set(0, &tried) == 0 && schedule_get(0, &tried) &&
 	       tried.slice_ns == LENT_SLICE_NS;
 }
 
-static uint64_t usual_slice(const struct boost_schedule *before)
+static uint64_t usual_slice(const struct schedule *before)
 {
-	struct boost_schedule usual = *before;
+	struct schedule usual = *before;
 
 	usual.slice_ns = 0;
 	return schedule_set(0, &usual) == 0 && schedule_get(0, &usual) ? usual.slice_ns : 0;
@@ -108,9 +64,9 @@ static uint64_t usual_slice(const struct boost_schedule *before)
 struct boost_means boost_find_means(void)
 {
 	struct boost_means means = {.nice = false};
-	struct boost_schedule before;
+	struct schedule before;
 
-	if (!schedule_get(0, &before) || !is_fair(&before))
+	if (!schedule_get(0, &before) || !schedule_is_fair(&before))
 		return means;
 	means.usual_slice_ns = usual_slice(&before);
 	means.slice = can_slice(&before);
@@ -141,9 +97,9 @@ int boost_nice(int nice, unsigned lenders)
 
 /* What its owner has set is kept, each part of it, also when that was done while it was raised. */
 static void follow_owner(
-	struct boost *boost, const struct boost_schedule *now, const struct boost_means *means)
+	struct boost *boost, const struct schedule *now, const struct boost_means *means)
 {
-	const struct boost_schedule *ours = boost->raised ? &boost->given : NULL;
+	const struct schedule *ours = boost->raised ? &boost->given : NULL;
 
 	boost->before.policy = now->policy;
 	boost->before.flags = now->flags;
@@ -156,9 +112,9 @@ static void follow_owner(
 
 static void apply(struct boost *boost, int tid, const struct boost_means *means)
 {
-	struct boost_schedule now, wanted;
+	struct schedule now, wanted;
 
-	if (!schedule_get(tid, &now) || !is_fair(&now))
+	if (!schedule_get(tid, &now) || !schedule_is_fair(&now))
 		return;
 	follow_owner(boost, &now, means);
 	wanted = boost->before;
@@ -175,9 +131,9 @@ static void apply(struct boost *boost, int tid, const struct boost_means *means)
 
 static void take_back(struct boost *boost, int tid, const struct boost_means *means)
 {
-	struct boost_schedule now;
+	struct schedule now;
 
-	if (schedule_get(tid, &now) && is_fair(&now)) {
+	if (schedule_get(tid, &now) && schedule_is_fair(&now)) {
 		follow_owner(boost, &now, means);
 		schedule_set(tid, &boost->before);
 	}

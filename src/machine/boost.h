@@ -18,10 +18,12 @@
  * RLIMIT_NICE; a shorter slice (Linux 6.12), which changes when a thread runs and not how much,
  * needs nothing; the waiter's sleep, which leaves its CPU to others, is always there. Found out
  * once for each machine, and what is lacking is said once in the log. The slice is one by which
- * others know a loan (base/lent.h).
+ * others know a loan (base/schedule.h).
  */
 #ifndef DUET_MACHINE_BOOST_H
 #define DUET_MACHINE_BOOST_H
+
+#include "base/schedule.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -41,21 +43,13 @@ struct boost_means {
 	uint64_t usual_slice_ns; /* of a thread for which nobody chose one */
 };
 
-/* How a thread is scheduled; sched_setattr(2). */
-struct boost_schedule {
-	uint32_t policy;
-	int32_t nice;
-	uint64_t flags;
-	uint64_t slice_ns; /* 0: the usual one */
-};
-
 /* A thread to which others lend. Zeroes are one to whom nobody ever lent, but for the lock. */
 struct boost {
 	pthread_mutex_t lock;
-	unsigned lenders;             /* asleep now */
-	bool raised;                  /* @given is in force */
-	struct boost_schedule before; /* as its owner had it */
-	struct boost_schedule given;
+	unsigned lenders;       /* asleep now */
+	bool raised;            /* @given is in force */
+	struct schedule before; /* as its owner had it */
+	struct schedule given;
 	_Atomic uint64_t loans; /* so far */
 };
 

@@ -10,7 +10,7 @@
 
 #include "base/checked.h"
 #include "base/clock.h"
-#include "base/lent.h"
+#include "base/schedule.h"
 #include "machine/internal.h"
 
 #include <errno.h>
@@ -22,15 +22,6 @@
 
 #define LENDERS 8
 #define LOANS   200
-
-/* As sched_setattr(2) has it. */
-struct attributes {
-	uint32_t size, policy;
-	uint64_t flags;
-	int32_t nice;
-	uint32_t priority;
-	uint64_t runtime, deadline, period;
-};
 
 /* A thread to lend to. */
 struct holder {
@@ -194,19 +185,19 @@ static void test_owner_wins(void **state)
 /* As duetd sets slices: what goes with it is what was read. */
 static uint64_t slice_of(int tid)
 {
-	struct attributes found = {.size = sizeof(found)};
+	struct schedule found;
 
-	assert_int_equal(syscall(SYS_sched_getattr, tid, &found, sizeof(found), 0), 0);
-	return found.runtime;
+	assert_true(schedule_get(tid, &found));
+	return found.slice_ns;
 }
 
 static void set_slice(int tid, uint64_t slice)
 {
-	struct attributes found = {.size = sizeof(found)};
+	struct schedule found;
 
-	assert_int_equal(syscall(SYS_sched_getattr, tid, &found, sizeof(found), 0), 0);
-	found.runtime = slice;
-	assert_int_equal(syscall(SYS_sched_setattr, tid, &found, 0), 0);
+	assert_true(schedule_get(tid, &found));
+	found.slice_ns = slice;
+	assert_int_equal(schedule_set(tid, &found), 0);
 }
 
 #define OWNERS_SLICE 700000

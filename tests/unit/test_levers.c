@@ -13,8 +13,8 @@
 
 #include "base/checked.h"
 #include "base/clock.h"
-#include "base/lent.h"
 #include "base/log.h"
+#include "base/schedule.h"
 #include "duetd/levers_private.h"
 
 #include <errno.h>
@@ -22,7 +22,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -504,15 +503,9 @@ static void sets_slices_and_nodes(void **state)
 /* As duet does when a guest's vCPUs lend to one, and when they have it back. */
 static void set_slice(pid_t tid, uint64_t slice)
 {
-	struct {
-		uint32_t size, policy;
-		uint64_t flags;
-		int32_t nice;
-		uint32_t priority;
-		uint64_t runtime, deadline, period;
-	} wanted = {.size = sizeof(wanted), .runtime = slice};
+	const struct schedule wanted = {.slice_ns = slice};
 
-	assert_int_equal(syscall(SYS_sched_setattr, tid, &wanted, 0), 0);
+	assert_int_equal(schedule_set(tid, &wanted), 0);
 }
 
 /* What its guest has lent to a thread, written back with a slice, would be its own for good. */
