@@ -683,6 +683,36 @@ bool rig_same_memory(const struct rig *rig)
 	return true;
 }
 
+void rig_clear_memory(struct rig *rig)
+{
+	assert_int_equal(memory_clear(&rig->there), 0);
+	assert_int_equal(memory_clear(&rig->here), 0);
+}
+
+static void assert_end(const struct rig *rig, enum source_end end)
+{
+	if (rig->end != end)
+		fail_msg("%s; %s; %s", rig->source_err.text, rig->target_err.text,
+			rig->arrival_err.text);
+}
+
+void rig_assert_moved(const struct rig *rig)
+{
+	assert_end(rig, SOURCE_MOVED);
+	assert_true(rig->runs_there && rig->disks_there && rig->arrived);
+	assert_false(rig->runs_here || rig->disks_here);
+	assert_int_equal(rig->arrival_result, 0);
+	assert_int_equal(rig->followed, 1);
+	assert_true(rig_same_memory(rig));
+}
+
+void rig_assert_stays(const struct rig *rig)
+{
+	assert_end(rig, SOURCE_STAYS);
+	assert_true(rig->runs_here && rig->disks_here && *rig->source_err.text);
+	assert_false(rig->runs_there || rig->disks_there || rig->followed);
+}
+
 void rig_close(struct rig *rig)
 {
 	close(rig->stop);

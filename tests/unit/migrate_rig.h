@@ -121,6 +121,12 @@ void rig_let_cut(struct rig *rig);
 /* The target is no more. */
 void rig_kill_target(struct rig *rig);
 bool rig_same_memory(const struct rig *rig);
+/* Both sides' memory, as by a reset. */
+void rig_clear_memory(struct rig *rig);
+/* After post-copy: exactly one machine is left, the target's with all of its memory, or the
+ * source's with a reason. */
+void rig_assert_moved(const struct rig *rig);
+void rig_assert_stays(const struct rig *rig);
 void rig_close(struct rig *rig);
 
 #endif

@@ -44,18 +44,10 @@ static void migrate(struct rig *rig)
 	rig_migrate(rig);
 }
 
-static void assert_moved(struct rig *rig)
+static void assert_moved(const struct rig *rig)
 {
-	if (rig->end != SOURCE_MOVED)
-		fail_msg("%s; %s; %s", rig->source_err.text, rig->target_err.text,
-			rig->arrival_err.text);
+	rig_assert_moved(rig);
 	assert_int_equal(rig->result, 0);
-	assert_true(rig->arrived);
-	assert_int_equal(rig->arrival_result, 0);
-	assert_true(rig->runs_there && rig->disks_there);
-	assert_false(rig->runs_here || rig->disks_here);
-	assert_true(rig_same_memory(rig));
-	assert_int_equal(rig->followed, 1);
 	assert_true(atomic_load(&rig->progress.left) == 0);
 }
 
@@ -211,13 +203,6 @@ static void test_a_target_that_is_gone(void **state)
 
 /* ---- before it is given away ---- */
 
-static void assert_stays(const struct rig *rig)
-{
-	assert_int_equal(rig->end, SOURCE_STAYS);
-	assert_true(rig->runs_here && rig->disks_here && *rig->source_err.text);
-	assert_false(rig->runs_there || rig->disks_there || rig->followed);
-}
-
 static void test_each_step_fails(void **state)
 {
 	for (enum rig_step step = RIG_CONFIG; step < RIG_STEPS; step++) {
@@ -226,7 +211,7 @@ static void test_each_step_fails(void **state)
 		rig.fails = step;
 		rig.streams = 2;
 		migrate(&rig);
-		assert_stays(&rig);
+		rig_assert_stays(&rig);
 		assert_int_equal(rig.fails, RIG_NOTHING);
 		rig_close(&rig);
 	}
@@ -247,7 +232,7 @@ static void test_it_is_cancelled_while_it_is_restored(void **state)
 
 	rig.restores = cancel_and_touch;
 	migrate(&rig);
-	assert_stays(&rig);
+	rig_assert_stays(&rig);
 	rig_close(&rig);
 }
 
@@ -343,17 +328,11 @@ static void test_what_is_given_back_does_not_come_back(void **state)
 	rig_close(&rig);
 }
 
-static void clear(struct rig *rig)
-{
-	assert_int_equal(memory_clear(&rig->there), 0);
-	assert_int_equal(memory_clear(&rig->here), 0);
-}
-
 static void test_a_guest_that_resets_needs_nothing(void **state)
 {
 	struct rig rig = busy();
 
-	rig.follows = clear;
+	rig.follows = rig_clear_memory;
 	migrate(&rig);
 	assert_int_equal(rig.end, SOURCE_MOVED);
 	assert_true(rig.arrived && rig.arrival_result == 0 && rig_same_memory(&rig));

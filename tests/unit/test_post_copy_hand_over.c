@@ -32,25 +32,10 @@ static void migrate(struct rig *rig)
 	rig_migrate(rig);
 }
 
-static void assert_moved(struct rig *rig)
+static void assert_stays(const struct rig *rig)
 {
-	if (rig->end != SOURCE_MOVED)
-		fail_msg("%s; %s; %s", rig->source_err.text, rig->target_err.text,
-			rig->arrival_err.text);
-	assert_true(rig->runs_there && rig->disks_there && rig->arrived);
-	assert_false(rig->runs_here || rig->disks_here);
-	assert_int_equal(rig->arrival_result, 0);
-	assert_int_equal(rig->followed, 1);
-	assert_true(rig_same_memory(rig));
-}
-
-static void assert_stays(struct rig *rig)
-{
-	if (rig->end != SOURCE_STAYS)
-		fail_msg("%s; %s; %s", rig->source_err.text, rig->target_err.text,
-			rig->arrival_err.text);
-	assert_true(rig->runs_here && rig->disks_here && *rig->source_err.text);
-	assert_false(rig->runs_there || rig->disks_there || rig->followed || rig->ended);
+	rig_assert_stays(rig);
+	assert_false(rig->ended);
 }
 
 /* ---- whose it is ---- */
@@ -78,7 +63,7 @@ static void test_a_new_line_does_not_say_ready_for_who_does_not_run(void **state
 		rig.streams = streams;
 		rig.runs = cut_and_await_new_line;
 		migrate(&rig);
-		assert_moved(&rig);
+		rig_assert_moved(&rig);
 		assert_true(atomic_load(&rig.progress.cuts) >= 1);
 		rig_close(&rig);
 	}
@@ -159,7 +144,7 @@ static void test_words_that_are_lost(void **state)
 
 	running.lost = WIRE_RUNNING;
 	migrate(&running);
-	assert_moved(&running);
+	rig_assert_moved(&running);
 	rig_close(&running);
 	/* And that it does not is said until it was heard. */
 	failed.lost = WIRE_FAILED;
@@ -276,7 +261,7 @@ static void test_the_last_word_is_lost(void **state)
 		rig.streams = streams;
 		rig.lost = WIRE_WHOLE;
 		migrate(&rig);
-		assert_moved(&rig);
+		rig_assert_moved(&rig);
 		assert_true(atomic_load(&rig.progress.cuts) >= 1);
 		rig_close(&rig);
 	}
@@ -291,7 +276,7 @@ static void test_the_answer_to_the_last_word_is_lost(void **state)
 	rig.lost = WIRE_WHOLE;
 	rig.before_lost = 1;
 	migrate(&rig);
-	assert_moved(&rig);
+	rig_assert_moved(&rig);
 	assert_true(atomic_load(&rig.progress.cuts) == 0);
 	rig_close(&rig);
 }
@@ -299,8 +284,7 @@ static void test_the_answer_to_the_last_word_is_lost(void **state)
 static void cut_and_clear(struct rig *rig)
 {
 	rig_cut(rig);
-	assert_int_equal(memory_clear(&rig->there), 0);
-	assert_int_equal(memory_clear(&rig->here), 0);
+	rig_clear_memory(rig);
 }
 
 static void connect_after_its_end(struct rig *rig)
@@ -325,8 +309,7 @@ static void test_nothing_lacks_any_more_while_the_line_is_cut(void **state)
 static void cut_and_clear_before_it_runs(struct rig *rig)
 {
 	cut_and_await_new_line(rig);
-	assert_int_equal(memory_clear(&rig->there), 0);
-	assert_int_equal(memory_clear(&rig->here), 0);
+	rig_clear_memory(rig);
 }
 
 /* The line that was made meanwhile has carried no word, and is of no use. */
