@@ -19,7 +19,7 @@
 
 /* Lower than any user sets; the kernel's own threads are at -20. */
 #define BOOST_NICE_LEAST (-19)
-/* Nanoseconds by which a sleep may be late; a thread's usual slack of 50 us is a twentieth of the
+/* Nanoseconds by which a sleep may be late; a thread's usual slack is 50 us, more than the shortest
  * patience. */
 #define BOOST_SLACK 1000U
 
